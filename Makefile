@@ -1,0 +1,46 @@
+# Everything a developer or CI does. Each target sets up what it needs; a fresh machine has Python 3.11, pip and make.
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+PORT ?= 8000
+export PORT
+
+UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --custom-compile-command 'make lock'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lock clean
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Create .venv and .venv-engine, where they are not as the pinned requirements say
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 is needed, the version that AWS Lambda runs for us; '$(PYTHON) --version' says:" \
+		"$$($(PYTHON) --version 2>&1 | head -n 1). Name another with 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
+	@$(PYTHON) -I local/install.py
+
+# One simple command: make starts it without a shell in between, and hands it the SIGTERM that make gets.
+run: setup ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
+	@.venv/bin/python -m local
+
+test: setup ## Run all tests and state the coverage of chalicelib
+	@.venv/bin/python -m pytest --cov --cov-report=term
+
+check: setup ## Formatting, lint, types, security scan, pins; then the tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive app.py chalicelib tokenctl local
+	.venv/bin/python -m local.pins
+	@$(MAKE) --no-print-directory test
+
+# Keeps the versions that are pinned where they still fit; 'make lock UPGRADE=--upgrade' takes the newest.
+lock: setup ## Pin what requirements/*.in ask for
+	$(UV_LOCK) $(UPGRADE) requirements/lambda.in -o requirements.txt
+	$(UV_LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
+	$(UV_LOCK) $(UPGRADE) requirements/engine.in -o requirements/engine.txt
+
+clean: ## Remove the environments, the local store and all that was made from the sources
+	rm -rf .venv .venv-engine .local .chalice/deployments out build *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find app.py chalicelib tokenctl local tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,168 @@
+"""What the service writes about itself: audit events, metrics and diagnostics, one JSON object a line.
+
+Everything goes through `redact()` on its way out: a token or a client secret that a caller put where it does not
+belong (into a user name, say) never reaches a log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+NAMESPACE: Final = "TokenService"
+
+_TOKEN = re.compile(r"[0-9A-Fa-f]{64,}")
+_CLIENT_SECRET = re.compile(r"tss_[A-Za-z0-9_-]{43}")
+_AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer|splunk)\s+[A-Za-z0-9+/=._~-]{8,}")
+
+Write = Callable[[str], object]
+
+
+def redact(text: str) -> str:
+    """Replace whatever looks like a token, a client secret or credentials.
+
+    A token is replaced by its id in brackets, which still tells an auditor which one it was.
+    """
+    text = _TOKEN.sub(_token_id, text)
+    text = _CLIENT_SECRET.sub("[secret]", text)
+    return _AUTHORIZATION.sub(r"\1 [credentials]", text)
+
+
+def _token_id(found: re.Match[str]) -> str:
+    # The rule of `tokens.token_id`, stated here again because audit is loaded where tokens are not.
+    return f"[tok_{hashlib.sha256(found[0].encode()).hexdigest()[:32]}]"
+
+
+def timestamp(instant: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, `2026-01-31T12:00:00.000Z`."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_line(text: str) -> None:
+    """Write one line to standard output in one piece, so that lines of parallel requests don't mix."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Audit:
+    """Writes audit events and metrics of one deployment.
+
+    Args:
+        stage: the deployment, a dimension of every metric.
+        version: the service's version.
+        write: takes one line without its line break.
+    """
+
+    def __init__(self, stage: str, version: str, write: Write = write_line) -> None:
+        self._stage = stage
+        self._version = version
+        self._write = write
+
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None:
+        """Write one audit event.
+
+        Args:
+            name: `token.used` and the like.
+            now: when it happened.
+            level: `INFO` or `WARNING`.
+            facts: requestId, clientId, tokenId and so on; None is left out.
+        """
+        line: dict[str, object] = {"event": name, "time": timestamp(now), "level": level}
+        line.update((key, value) for key, value in facts.items() if value is not None)
+        line["stage"] = self._stage
+        line["version"] = self._version
+        self._line(line)
+
+    def count(self, name: str, **dimensions: str) -> None:
+        """Count one occurrence; with dimensions it is counted both with and without them."""
+        self._metric(name, 1, "Count", dimensions)
+
+    def latency(self, operation: str, milliseconds: float) -> None:
+        """Record how long the store took for one operation."""
+        self._metric("StoreLatency", round(milliseconds, 3), "Milliseconds", {"Operation": operation})
+
+    def _metric(self, name: str, value: float, unit: str, dimensions: Mapping[str, str]) -> None:
+        self.metrics(dimensions, {name: (value, unit)})
+
+    def metrics(self, dimensions: Mapping[str, str], values: Mapping[str, tuple[float, str]]) -> None:
+        """Write metrics in CloudWatch's embedded metric format.
+
+        Args:
+            dimensions: besides the stage; each metric is kept with them and with the stage alone.
+            values: name to value and unit.
+
+        Source: Amazon CloudWatch user guide, "Embedded metric format specification".
+        """
+        sets = [["Stage"], ["Stage", *dimensions]] if dimensions else [["Stage"]]
+        line: dict[str, object] = {
+            "_aws": {
+                "Timestamp": time.time_ns() // 1_000_000,
+                "CloudWatchMetrics": [
+                    {
+                        "Namespace": NAMESPACE,
+                        "Dimensions": sets,
+                        "Metrics": [{"Name": name, "Unit": unit} for name, (_, unit) in values.items()],
+                    }
+                ],
+            },
+            "Stage": self._stage,
+            **dimensions,
+        }
+        line.update((name, value) for name, (value, _) in values.items())
+        self._line(line)
+
+    def _line(self, line: Mapping[str, object]) -> None:
+        self._write(redact(json.dumps(line, ensure_ascii=False, separators=(",", ":"))))
+
+
+class JsonFormatter(logging.Formatter):
+    """Diagnostics as one JSON object a line: what failed and where, never the values that were at hand."""
+
+    def __init__(self, stage: str, version: str) -> None:
+        super().__init__()
+        self._stage = stage
+        self._version = version
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "event": "log",
+            "time": timestamp(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "stage": self._stage,
+            "version": self._version,
+        }
+        request_id = getattr(record, "requestId", None)
+        if request_id:
+            line["requestId"] = request_id
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return redact(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+
+
+class _LineHandler(logging.Handler):
+    """Writes where audit events go, and in one piece like them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write_line(self.format(record))
+
+
+def configure_logging(stage: str, version: str, level: str) -> None:
+    """Let all diagnostics of this process go to standard output as JSON lines.
+
+    Only our own logger follows `level`. Libraries stay at WARNING: at DEBUG botocore writes signed requests.
+    """
+    handler = _LineHandler()
+    handler.setFormatter(JsonFormatter(stage, version))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("tokenservice").setLevel(level)

@@ -1,0 +1,133 @@
+"""From an Authorization header to a client, and to the policy that the gateway keeps for it (RFC 7617)."""
+
+from __future__ import annotations
+
+import binascii
+import logging
+import os
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from chalice.app import AuthRequest, AuthResponse
+
+from chalicelib import clients
+from chalicelib.clients import CLIENT_ID, Client, Doubt
+
+_HEADER: Final = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2}) *")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_TRACE_ROOT: Final = re.compile(r"Root=([0-9A-Fa-f-]+)")
+
+log = logging.getLogger("tokenservice.authorizer")
+
+
+class MalformedCredentials(ValueError):
+    """The Authorization header holds no Basic credentials."""
+
+
+class ClientStore(Protocol):
+    """What the authorizer needs of a store."""
+
+    def find(self, client_id: str) -> Client | None: ...
+
+
+class Audit(Protocol):
+    """What the authorizer needs to tell what it did."""
+
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+
+    def count(self, name: str, **dimensions: str) -> None: ...
+
+
+def parse_basic(header: str) -> tuple[str, str]:
+    """Read Basic credentials.
+
+    Returns:
+        User id and password. The password may hold colons, the user id not.
+
+    Raises:
+        MalformedCredentials: another scheme, not base64, not UTF-8, no colon or a control character.
+
+    Source: RFC 7617, section 2.
+    """
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        raise MalformedCredentials("not Basic credentials in base64")
+    try:
+        decoded = binascii.a2b_base64(match[1], strict_mode=True)
+        text = decoded.decode()
+    except ValueError:
+        raise MalformedCredentials("not base64 of UTF-8") from None
+    if binascii.b2a_base64(decoded, newline=False) != match[1].encode():
+        raise MalformedCredentials("not base64 as it is written")
+    user, colon, password = text.partition(":")
+    if not colon or _CONTROL.search(text):
+        raise MalformedCredentials("no colon, or a control character")
+    return user, password
+
+
+class Authorizer:
+    """Checks credentials for every route at once, since the gateway reuses an answer for all of them.
+
+    Args:
+        store: where clients are kept.
+        audit: is told of every refusal.
+        clock: the current instant, aware, in UTC.
+    """
+
+    def __init__(self, store: ClientStore, audit: Audit, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+
+    def __call__(self, request: AuthRequest) -> AuthResponse | dict[str, Any] | None:
+        """Answer the gateway.
+
+        Returns:
+            A policy that allows every route, with the client's id and scopes for the REST handler; a policy that
+            denies every route; or None where the store gave no answer: the gateway then tells the caller 5xx and
+            keeps nothing. (An exception would do the same there, but ends the connection in `chalice local`.)
+        """
+        now = self._clock()
+        try:
+            client_id, doubt, client = self._check(request.token, now)
+        except Exception:
+            log.exception("credentials could not be checked", extra={"requestId": _request_id()})
+            self._audit.count("AuthFailed")
+            return None
+        if doubt is None and client is not None:
+            scopes = " ".join(sorted(client.scopes))
+            return AuthResponse(["*"], client.id, {"clientId": client.id, "scopes": scopes})
+        # A name that no client bears may be a secret in the wrong place: it is not told.
+        told = client_id if client else None
+        self._audit.event("auth.refused", now, "WARNING", requestId=_request_id(), clientId=told, reason=doubt)
+        self._audit.count("AuthRefused")
+        return _deny(request.method_arn)
+
+    def _check(self, header: str, now: datetime) -> tuple[str | None, Doubt | None, Client | None]:
+        try:
+            client_id, secret = parse_basic(header)
+        except MalformedCredentials:
+            return None, Doubt.MALFORMED, None
+        # A name that can't be a client's takes the same way as one that nobody bears.
+        client = self._store.find(client_id if CLIENT_ID.fullmatch(client_id) else "-")
+        return client_id, clients.doubt(client, secret, now), client
+
+
+def _deny(method_arn: str) -> dict[str, Any]:
+    """A policy against every route of the API and stage. Chalice's `AuthResponse` can only allow."""
+    api_and_stage = "/".join(method_arn.split("/")[:2])
+    statement = {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": [f"{api_and_stage}/*"]}
+    return {
+        "principalId": "nobody",
+        "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+        "context": {},
+    }
+
+
+def _request_id() -> str:
+    """Chalice hands its authorizers no request id; the trace that Lambda names is in the gateway's log as well."""
+    trace = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
+    return trace[1] if trace else str(uuid.uuid4())

@@ -1,0 +1,112 @@
+"""Dependent applications, their scopes and their secrets. Pure: no clock, no storage, no HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SECRET_PREFIX: Final = "tss_"  # noqa: S105 - the mark that every secret bears, so that a leaked one can be found
+MAX_SECRETS: Final = 2
+_NO_DIGEST: Final = "0" * 64
+
+
+class Scope(StrEnum):
+    """What a client may do. `admin` includes `manage`, and for every issuer's tokens."""
+
+    ISSUE = "issue"
+    USE = "use"
+    MANAGE = "manage"
+    ADMIN = "admin"
+
+
+class Doubt(StrEnum):
+    """Why credentials are refused. Only our own log tells; the caller learns 401 alone."""
+
+    MALFORMED = "malformed_credentials"
+    UNKNOWN_CLIENT = "unknown_client"
+    WRONG_SECRET = "wrong_secret"  # noqa: S105 - a name, not a secret
+    DISABLED = "client_disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What is kept of a client secret.
+
+    Attributes:
+        digest: SHA-256 as 64 hex characters. A secret has 256 random bits, so no salt and no slow hash is needed.
+        expires_at: the first instant at which it is refused; None: never.
+    """
+
+    digest: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A dependent application.
+
+    Attributes:
+        id: its name, and the user id of its Basic credentials.
+        secrets: the newest first; two while one replaces the other.
+        disabled_at: since when it is refused; None: it is not.
+    """
+
+    id: str
+    scopes: frozenset[Scope]
+    secrets: tuple[Secret, ...]
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+def new_secret(now: datetime) -> tuple[str, Secret]:
+    """Generate a client secret.
+
+    Returns:
+        The secret itself, `tss_` and 43 characters (256 random bits), to be shown once; and what is kept of it.
+    """
+    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+    return secret, Secret(digest(secret), now)
+
+
+def digest(secret: str) -> str:
+    """SHA-256 of a secret, as 64 hex characters."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def rotated(client: Client, secret: Secret, now: datetime, overlap: timedelta) -> Client:
+    """The client with a new secret; its newest old one stays valid for `overlap` at most, older ones end."""
+    if not overlap or not client.secrets:
+        return replace(client, secrets=(secret,))
+    newest = client.secrets[0]
+    ends = now + overlap
+    if newest.expires_at is not None:
+        ends = min(ends, newest.expires_at)
+    return replace(client, secrets=(secret, replace(newest, expires_at=ends)))
+
+
+def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:
+    """Why these credentials are refused; None: they are good.
+
+    An unknown client costs the same work as a wrong secret, so that the time taken names no clients.
+    """
+    presented = digest(secret)
+    kept = client.secrets if client else ()
+    good = False
+    for place in range(MAX_SECRETS):
+        candidate = kept[place] if place < len(kept) else None
+        same = hmac.compare_digest(candidate.digest if candidate else _NO_DIGEST, presented)
+        alive = candidate is not None and (candidate.expires_at is None or now < candidate.expires_at)
+        good |= same and alive
+    if client is None:
+        return Doubt.UNKNOWN_CLIENT
+    if not good:
+        return Doubt.WRONG_SECRET
+    return Doubt.DISABLED if client.disabled_at is not None else None

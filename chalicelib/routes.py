@@ -1,0 +1,239 @@
+"""The HTTP API: a request comes in, the service is called, an answer goes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chalice import Blueprint, Response
+from chalice.app import ChaliceAuthorizer, Request
+
+from chalicelib import problems, schemas
+from chalicelib.audit import redact
+from chalicelib.clients import Scope
+from chalicelib.problems import (
+    FieldError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    Problem,
+    StoreUnavailable,
+    Unauthorized,
+    UnsupportedMediaType,
+    UseRefused,
+)
+from chalicelib.service import Caller, TokenService
+from chalicelib.tokens import Refusal
+
+BASE_PATH: Final = "/tokenservice/services/api"
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# What `POST /revoke` leaves of the function's time for the answer's way back.
+_RESERVE_MS: Final = 5_000
+
+log = logging.getLogger("tokenservice.routes")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way through the API."""
+
+    request: Request
+    service: TokenService
+    build: schemas.VersionAnswer
+    request_id: str
+
+    def caller(self) -> Caller:
+        """The client that the authorizer found.
+
+        Raises:
+            Unauthorized: there was no authorizer before us.
+        """
+        found: Mapping[str, Any] = self.request.context.get("authorizer") or {}
+        if not found.get("clientId"):
+            raise Unauthorized
+        scopes = frozenset(scope for scope in Scope if scope in str(found.get("scopes", "")).split())
+        return Caller(str(found["clientId"]), scopes, self.request_id)
+
+    def body(self) -> bytes:
+        """The JSON body as bytes.
+
+        Raises:
+            UnsupportedMediaType, PayloadTooLarge
+        """
+        # Without the header we take JSON for granted, as API Gateway does.
+        media_type = self.request.headers.get("content-type", "application/json")
+        if media_type.partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaType
+        try:
+            body = self.request.raw_body
+        except ValueError:
+            raise InvalidRequest([FieldError("body", "not base64, although it was said to be")]) from None
+        if len(body) > schemas.MAX_BODY_BYTES:
+            raise PayloadTooLarge(schemas.MAX_BODY_BYTES)
+        return body if isinstance(body, bytes) else body.encode()
+
+    def query(self) -> dict[str, list[str]]:
+        given = self.request.query_params
+        return {name: given.getlist(name) for name in given} if given else {}
+
+    def idempotency_key(self) -> str | None:
+        return schemas.parse_idempotency_key(self.request.headers.get("idempotency-key"))
+
+    def has_time_left(self) -> bool:
+        return bool(self.request.lambda_context.get_remaining_time_in_millis() > _RESERVE_MS)
+
+
+View = Callable[..., Response]
+
+
+def issue(call: Call) -> Response:
+    caller = call.caller()
+    request = schemas.parse_body(call.body(), schemas.IssueRequest)
+    [(secret, token)] = call.service.issue(caller, [schemas.to_terms(request, call.service.now())])
+    location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
+    return _json(201, schemas.issue_answer(secret, token), Location=location)
+
+
+def issue_batch(call: Call) -> Response:
+    caller = call.caller()
+    request = schemas.parse_body(call.body(), schemas.BatchRequest)
+    issued = call.service.issue(caller, schemas.to_terms_of_all(request, call.service.now()))
+    answers = [schemas.issue_answer(secret, token) for secret, token in issued]
+    return _json(201, schemas.BatchAnswer(answers))
+
+
+def use_by_query(call: Call) -> Response:
+    return _use(call, schemas.parse_query(call.query(), schemas.UseRequest))
+
+
+def use(call: Call) -> Response:
+    return _use(call, schemas.parse_body(call.body(), schemas.UseRequest))
+
+
+def _use(call: Call, request: schemas.UseRequest) -> Response:
+    caller = call.caller()
+    decision = call.service.use(caller, schemas.to_use(request, caller.client_id, call.idempotency_key()))
+    if isinstance(decision, Refusal):
+        raise UseRefused(decision.reason)
+    headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
+    return _json(200, schemas.use_answer(decision), **headers)
+
+
+def introspect(call: Call) -> Response:
+    caller = call.caller()
+    request = schemas.parse_body(call.body(), schemas.UseRequest)
+    decision = call.service.introspect(caller, schemas.to_use(request, caller.client_id))
+    return _json(200, schemas.introspect_answer(decision))
+
+
+def status(call: Call, token_id: str) -> Response:
+    caller = call.caller()
+    token = call.service.status(caller, token_id)
+    return _json(200, schemas.status_answer(token, call.service.counts_as_revoked(token)))
+
+
+def revoke(call: Call, token_id: str) -> Response:
+    caller = call.caller()
+    if not schemas.TOKEN_ID.fullmatch(token_id):
+        # 204 would say that a token is revoked, where a token itself, say, was given for its id.
+        raise InvalidRequest([FieldError("tokenId", "must be tok_ and 32 lower-case hex characters")])
+    call.service.revoke(caller, token_id)
+    return Response("", status_code=204)
+
+
+def revoke_all(call: Call) -> Response:
+    caller = call.caller()
+    whose = schemas.to_revocation(schemas.parse_body(call.body(), schemas.RevokeRequest))
+    done = call.service.revoke_all(caller, **whose, time_left=call.has_time_left)
+    return _json(200, schemas.RevokeAnswer(done.revoked, done.more))
+
+
+def version(call: Call) -> Response:
+    call.caller()
+    return _json(200, call.build)
+
+
+ROUTES: Final[Mapping[str, Mapping[str, View]]] = {
+    "/token": {"POST": issue},
+    "/tokens": {"POST": issue_batch},
+    "/use": {"GET": use_by_query, "POST": use},
+    "/introspect": {"POST": introspect},
+    "/token/{token_id}": {"GET": status, "DELETE": revoke},
+    "/revoke": {"POST": revoke_all},
+    "/version": {"GET": version},
+}
+"""Path below `BASE_PATH` to method to view."""
+
+
+def blueprint(
+    authorizer: ChaliceAuthorizer, service: Callable[[], TokenService], build: schemas.VersionAnswer
+) -> Blueprint:
+    """All routes, to be registered under `BASE_PATH`.
+
+    Methods that a path does not have are registered as well: API Gateway would answer them as an unknown route.
+
+    Args:
+        authorizer: checks the credentials before any view is called.
+        service: gives the service; called with the first request.
+        build: what `GET /version` tells.
+    """
+    api = Blueprint(__name__)
+
+    def register(path: str, methods: list[str], view: View) -> None:
+        def answer(**parameters: str) -> Response:
+            return _answer(api.current_request, service, build, view, parameters)
+
+        # Chalice compares media types letter by letter and has its own error bodies: `Call.body` does it instead.
+        api.route(path, methods=methods, authorizer=authorizer, content_types=[], name=view.__name__)(answer)
+
+    for path, views in ROUTES.items():
+        for method, view in views.items():
+            register(path, [method], view)
+        register(path, [method for method in METHODS if method not in views], _other_method(list(views)))
+    return api
+
+
+def _other_method(allowed: list[str]) -> View:
+    def other_method(call: Call, **_: str) -> Response:
+        if call.request.method == "OPTIONS":
+            return Response("", status_code=204, headers={"Allow": ", ".join(allowed)})
+        raise MethodNotAllowed(call.request.method, allowed)
+
+    return other_method
+
+
+def _answer(
+    request: Request,
+    service: Callable[[], TokenService],
+    build: schemas.VersionAnswer,
+    view: View,
+    parameters: dict[str, str],
+) -> Response:
+    request_id = request.lambda_context.aws_request_id
+    try:
+        response = view(Call(request, service(), build, request_id), **parameters)
+    except Problem as problem:
+        if isinstance(problem, StoreUnavailable | InternalError):
+            log.error("%s", problem.code, exc_info=problem, extra={"requestId": request_id})
+        response = _problem(problem, request_id)
+    except Exception:
+        log.exception("internal_error", extra={"requestId": request_id})
+        response = _problem(InternalError(), request_id)
+    if request.method == "HEAD":
+        response.body = ""
+    return response
+
+
+def _json(status_code: int, answer: Any, **headers: str) -> Response:
+    headers |= {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return Response(schemas.encode(answer), status_code=status_code, headers=headers)
+
+
+def _problem(problem: Problem, request_id: str) -> Response:
+    # What is told of a broken request may repeat the name of a field, and that name may be a token.
+    body = redact(schemas.encode(problems.body(problem, request_id)))
+    headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
+    return Response(body, status_code=problems.TABLE[problem.code].status, headers=headers)

@@ -1,0 +1,517 @@
+"""Requests and answers as types with their limits. HTTP text in, domain objects out, and back again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from chalicelib import tokens
+from chalicelib.audit import timestamp
+from chalicelib.clients import CLIENT_ID
+from chalicelib.problems import FieldError, InvalidRequest
+from chalicelib.tokens import Action, Address, Grant, Network, Refusal, Terms, Token, Use
+
+DEFAULT_LIFETIME: Final = timedelta(seconds=300)
+MAX_LIFETIME: Final = timedelta(days=30)
+MAX_METADATA_BYTES: Final = 2048
+MAX_BODY_BYTES: Final = 64 * 1024
+TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
+
+# Python's `$` also matches before a final line break, which the look-ahead forbids.
+_NO_CONTROL: Final = r"^[^\x00-\x1f\x7f-\x9f]+$(?!\n)"
+
+NodeId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1024,
+        pattern=_NO_CONTROL,
+        description="The secret document id to hide.",
+        examples=["f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"],
+    ),
+]
+User = Annotated[str, Meta(min_length=1, max_length=256, description="The end user.", examples=["alice"])]
+TokenText = Annotated[
+    str,
+    Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$", description="The token, as it was issued."),
+]
+AddressText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="IPv4 or IPv6 address; an IPv4-mapped one counts as IPv4.",
+        examples=["192.0.2.7"],
+    ),
+]
+RangeText = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, description="Address or CIDR range.", examples=["192.0.2.0/24"]),
+]
+ClientIdText = Annotated[str, Meta(min_length=1, max_length=64, pattern=f"^{CLIENT_ID.pattern}$", examples=["records"])]
+Instant = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
+InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
+
+
+class _Request(Struct, forbid_unknown_fields=True, rename="camel"):
+    pass
+
+
+class _Answer(Struct, omit_defaults=True, rename="camel"):
+    pass
+
+
+class IssueRequest(_Request):
+    """What the issuer says of a token."""
+
+    node_id: NodeId
+    actions: Annotated[list[Action], Meta(min_length=1, max_length=3, extra_json_schema={"uniqueItems": True})] = (
+        msgspec.field(default_factory=lambda: [Action.DOWNLOAD])
+    )
+    max_uses: Annotated[int, Meta(ge=1, le=100, description="How many uses are granted.")] = 1
+    expires_in: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=int(MAX_LIFETIME.total_seconds()),
+                description="Seconds from now; 300 where neither this nor `expiresAt` is given.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    expires_at: Annotated[Instant, Meta(description="Instead of `expiresIn`.")] | UnsetType = UNSET
+    not_before: Annotated[Instant, Meta(description="Not to be used before; lies before the expiry.")] | UnsetType = (
+        UNSET
+    )
+    user: User | UnsetType = UNSET
+    ip_addresses: (
+        Annotated[
+            list[RangeText],
+            Meta(
+                min_length=1,
+                max_length=16,
+                description="Where it may be used from.",
+                extra_json_schema={"uniqueItems": True},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    audience: (
+        Annotated[
+            list[ClientIdText],
+            Meta(
+                min_length=1,
+                max_length=16,
+                description="Clients that may use it.",
+                extra_json_schema={"uniqueItems": True},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    metadata: Annotated[dict[str, str], Meta(description="Returned on use; 2 KB as JSON at most.")] | UnsetType = UNSET
+
+
+class BatchRequest(_Request):
+    """Up to 100 tokens, issued together or not at all."""
+
+    tokens: Annotated[list[IssueRequest], Meta(min_length=1, max_length=100)]
+
+
+class UseRequest(_Request):
+    """A token, and what the calling application says of its end user."""
+
+    token: TokenText
+    action: Action | UnsetType = UNSET
+    user: User | UnsetType = UNSET
+    ip_address: AddressText | UnsetType = UNSET
+
+
+class RevokeRequest(_Request):
+    """Exactly one of the two."""
+
+    node_id: NodeId | UnsetType = UNSET
+    user: User | UnsetType = UNSET
+
+
+class IssueAnswer(_Answer):
+    """The only answer that holds the token."""
+
+    token: str
+    token_id: str
+    expires_at: InstantText
+    max_uses: int
+    actions: list[Action]
+
+
+class BatchAnswer(_Answer):
+    """In the order of the request."""
+
+    tokens: list[IssueAnswer]
+
+
+class UseAnswer(_Answer):
+    """What a granted use returns."""
+
+    token_id: str
+    node_id: str
+    actions: list[Action]
+    uses_remaining: int
+    expires_at: InstantText
+    use_id: str
+    user: str | UnsetType = UNSET
+    metadata: Mapping[str, str] | UnsetType = UNSET
+
+
+class IntrospectAnswer(_Answer):
+    """What a use would return now: everything but the use's id, or the reason against it."""
+
+    active: bool
+    token_id: str | UnsetType = UNSET
+    node_id: str | UnsetType = UNSET
+    actions: list[Action] | UnsetType = UNSET
+    uses_remaining: int | UnsetType = UNSET
+    expires_at: InstantText | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    metadata: Mapping[str, str] | UnsetType = UNSET
+    reason: tokens.Reason | UnsetType = UNSET
+
+
+class ClaimAnswer(_Answer):
+    """One use that was granted."""
+
+    use_id: str
+    at: InstantText
+    client_id: str
+    user: str | UnsetType = UNSET
+    ip_address: str | UnsetType = UNSET
+    action: Action | UnsetType = UNSET
+
+
+class StatusAnswer(_Answer):
+    """What is known of a token; never the token, never the node id."""
+
+    token_id: str
+    issuer: str
+    issued_at: InstantText
+    expires_at: InstantText
+    actions: list[Action]
+    max_uses: int
+    uses_remaining: int
+    claims: list[ClaimAnswer]
+    mismatches: int
+    locked: bool
+    revoked: bool
+    revoked_at: InstantText | UnsetType = UNSET
+    not_before: InstantText | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    ip_addresses: list[str] | UnsetType = UNSET
+    audience: list[str] | UnsetType = UNSET
+
+
+class RevokeAnswer(_Answer):
+    """How many live tokens were revoked; `more`: time ran out, call again."""
+
+    revoked: int
+    more: bool
+
+
+class VersionAnswer(_Answer):
+    """What is deployed."""
+
+    service: str
+    version: str
+    commit: str
+    stage: str
+
+
+_R = TypeVar("_R", bound=_Request)
+_FIELD_PATH = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+
+
+def parse_body(body: bytes, into: type[_R]) -> _R:
+    """Read a request's JSON body.
+
+    Raises:
+        InvalidRequest: not JSON, or not of that type; names every field that is wrong.
+    """
+    try:
+        request = msgspec.json.decode(body, type=into)
+        # msgspec lets the last of two equal keys win, and two readers of one body must not differ.
+        json.loads(body, object_pairs_hook=_refuse_duplicates)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(_field_errors(body, into) or [_field_error(error)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest([FieldError("body", "not a JSON document in UTF-8")]) from None
+    return request
+
+
+def parse_query(query: Mapping[str, Sequence[str]], into: type[_R]) -> _R:
+    """Read a request from query parameters, each of which may be given once.
+
+    Raises:
+        InvalidRequest: names every parameter that is wrong.
+    """
+    repeated = [FieldError(name, "given more than once") for name, values in query.items() if len(values) != 1]
+    if repeated:
+        raise InvalidRequest(repeated)
+    return _convert({name: values[0] for name, values in query.items()}, into)
+
+
+def parse_idempotency_key(value: str | None) -> str | None:
+    """Read the header `Idempotency-Key`: 1 to 255 visible ASCII characters; None: it was not sent."""
+    if value is not None and not _IDEMPOTENCY_KEY.fullmatch(value):
+        raise InvalidRequest([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    return value
+
+
+def to_terms(request: IssueRequest, now: datetime, prefix: str = "") -> Terms:
+    """Read what the issuer says of a token.
+
+    Args:
+        now: what `expiresIn` counts from.
+        prefix: stands before the names of fields in errors, `tokens[3].` in a batch.
+
+    Raises:
+        InvalidRequest: names every field that is wrong.
+    """
+    errors: list[FieldError] = []
+
+    def wrong(field: str, message: str) -> None:
+        errors.append(FieldError(prefix + field, message))
+
+    expires_at = _expiry(request, now, wrong)
+    not_before = None if request.not_before is UNSET else _instant(request.not_before)
+    if not_before is not None and not_before >= expires_at:
+        wrong("notBefore", "must lie before the expiry")
+    networks: list[Network] = []
+    for place, text in enumerate(request.ip_addresses or ()):
+        try:
+            networks.append(tokens.parse_network(text))
+        except ValueError:
+            wrong(f"ipAddresses[{place}]", "not an IPv4 or IPv6 address or a range without host bits")
+    metadata = request.metadata or {}
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+        wrong("metadata", f"must hold at most {MAX_METADATA_BYTES} bytes as JSON")
+    audience = request.audience or []
+    for field, values in (("actions", request.actions), ("ipAddresses", networks), ("audience", audience)):
+        if len(set(values)) != len(values):
+            wrong(field, "holds a value twice")
+    if errors:
+        raise InvalidRequest(errors)
+    return Terms(
+        node_id=request.node_id,
+        expires_at=expires_at,
+        max_uses=request.max_uses,
+        actions=frozenset(request.actions),
+        not_before=not_before,
+        user=request.user or None,
+        networks=frozenset(networks),
+        audience=frozenset(audience),
+        metadata=metadata,
+    )
+
+
+def to_terms_of_all(request: BatchRequest, now: datetime) -> list[Terms]:
+    """Read a batch; all of it is read before anything is said.
+
+    Raises:
+        InvalidRequest: names every field that is wrong.
+    """
+    terms: list[Terms] = []
+    errors: list[FieldError] = []
+    for place, each in enumerate(request.tokens):
+        try:
+            terms.append(to_terms(each, now, f"tokens[{place}]."))
+        except InvalidRequest as invalid:
+            errors.extend(invalid.errors)
+    if errors:
+        raise InvalidRequest(errors)
+    return terms
+
+
+def to_use(request: UseRequest, client_id: str, idempotency_key: str | None = None) -> Use:
+    """Read a use.
+
+    Raises:
+        InvalidRequest: names the field that is wrong.
+    """
+    address: Address | None = None
+    if request.ip_address is not UNSET:
+        try:
+            address = tokens.parse_address(request.ip_address)
+        except ValueError:
+            raise InvalidRequest([FieldError("ipAddress", "not an IPv4 or IPv6 address")]) from None
+    return tokens.new_use(
+        request.token,
+        client_id,
+        user=request.user or None,
+        address=address,
+        action=request.action or None,
+        idempotency_key=idempotency_key,
+    )
+
+
+def to_revocation(request: RevokeRequest) -> dict[str, str]:
+    """Read whose tokens to revoke: `node_id` or `user`.
+
+    Raises:
+        InvalidRequest: none or both are given.
+    """
+    given = {
+        name: value for name, value in (("node_id", request.node_id), ("user", request.user)) if value is not UNSET
+    }
+    if len(given) != 1:
+        raise InvalidRequest([FieldError("nodeId", "give either nodeId or user")])
+    return given
+
+
+def issue_answer(secret: str, token: Token) -> IssueAnswer:
+    terms = token.terms
+    return IssueAnswer(secret, token.id, timestamp(terms.expires_at), terms.max_uses, sorted(terms.actions))
+
+
+def use_answer(grant: Grant) -> UseAnswer:
+    """The answer to a use that was granted; the grant holds its claim."""
+    if grant.claim is None:
+        raise ValueError("a grant without a claim is no use")
+    return UseAnswer(use_id=grant.claim.id, **_granted(grant))
+
+
+def introspect_answer(decision: Grant | Refusal) -> IntrospectAnswer:
+    if isinstance(decision, Refusal):
+        return IntrospectAnswer(active=False, reason=decision.reason)
+    return IntrospectAnswer(active=True, **_granted(decision))
+
+
+def status_answer(token: Token, revoked: bool) -> StatusAnswer:
+    terms = token.terms
+    return StatusAnswer(
+        token_id=token.id,
+        issuer=token.issuer,
+        issued_at=timestamp(token.issued_at),
+        expires_at=timestamp(terms.expires_at),
+        actions=sorted(terms.actions),
+        max_uses=terms.max_uses,
+        uses_remaining=token.uses_remaining,
+        claims=[
+            ClaimAnswer(
+                claim.id,
+                timestamp(claim.at),
+                claim.client_id,
+                claim.user or UNSET,
+                str(claim.address) if claim.address else UNSET,
+                claim.action or UNSET,
+            )
+            for claim in token.claims
+        ],
+        mismatches=token.mismatches,
+        locked=token.locked,
+        revoked=revoked,
+        revoked_at=timestamp(token.revoked_at) if token.revoked_at else UNSET,
+        not_before=timestamp(terms.not_before) if terms.not_before else UNSET,
+        user=terms.user or UNSET,
+        ip_addresses=sorted(map(str, terms.networks)) or UNSET,
+        audience=sorted(terms.audience) or UNSET,
+    )
+
+
+def encode(answer: Struct | Mapping[str, Any]) -> str:
+    """An answer as JSON; instants in RFC 3339."""
+    return msgspec.json.encode(answer).decode()
+
+
+def _granted(grant: Grant) -> dict[str, Any]:
+    token, terms = grant.token, grant.token.terms
+    return {
+        "token_id": token.id,
+        "node_id": terms.node_id,
+        "actions": sorted(terms.actions),
+        "uses_remaining": grant.uses_remaining,
+        "expires_at": timestamp(terms.expires_at),
+        "user": terms.user or UNSET,
+        "metadata": terms.metadata or UNSET,
+    }
+
+
+def _expiry(request: IssueRequest, now: datetime, wrong: Callable[[str, str], None]) -> datetime:
+    if request.expires_at is UNSET:
+        return now + (DEFAULT_LIFETIME if request.expires_in is UNSET else timedelta(seconds=request.expires_in))
+    expires_at = _instant(request.expires_at)
+    if request.expires_in is not UNSET:
+        wrong("expiresAt", "give either expiresAt or expiresIn")
+    elif not timedelta(seconds=1) <= expires_at - now <= MAX_LIFETIME:
+        wrong("expiresAt", f"must lie 1 second to {MAX_LIFETIME.days} days ahead")
+    return expires_at
+
+
+def _instant(value: datetime) -> datetime:
+    """In UTC and cut to the millisecond, like everything that the service stores and tells."""
+    utc = value.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def _convert(values: Any, into: type[_R]) -> _R:
+    try:
+        return msgspec.convert(values, into)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(_errors_by_field(values, into) or [_field_error(error)]) from None
+
+
+def _field_errors(body: bytes, into: type[_Request]) -> list[FieldError]:
+    try:
+        values = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [FieldError("body", "not a JSON document in UTF-8")]
+    return _errors_by_field(values, into)
+
+
+def _errors_by_field(values: Any, into: type[_Request]) -> list[FieldError]:
+    """Everything that is wrong with an object: msgspec itself stops at the first."""
+    if not isinstance(values, dict):
+        return [FieldError("body", "must be a JSON object")]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(into)}
+    errors = [FieldError(name, "there is no such field") for name in values if name not in fields]
+    for name, field in fields.items():
+        if name not in values:
+            if field.required:
+                errors.append(FieldError(name, "is missing"))
+            continue
+        try:
+            msgspec.convert(values[name], field.type)
+        except msgspec.ValidationError as error:
+            errors.append(_field_error(error, name))
+    return errors
+
+
+def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError:
+    """One of msgspec's messages, in words that do not repeat what was sent."""
+    message = str(error)
+    found = _FIELD_PATH.search(message)
+    path = found[1] if found else ""
+    if found:
+        message = message[: found.start()]
+    if path and parent and not path.startswith("["):
+        parent += "."
+    field = parent + path or "body"
+    if message.startswith("Invalid enum value"):
+        message = f"must be one of {', '.join(Action)}"
+    elif "matching regex" in message:
+        message = "has characters that are not allowed"
+    elif "unknown field" in message:
+        message = "has an unknown field"
+    return FieldError(field, message.replace("`", ""))
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise InvalidRequest([FieldError(name, "given more than once") for name in twice])

@@ -1,0 +1,242 @@
+"""What the service does: issue, use, introspect, status, revoke. Rules, store and audit put together, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from chalicelib import tokens
+from chalicelib.clients import Scope
+from chalicelib.problems import InsufficientScope, InternalError, TokenNotFound
+from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The client behind a request, as the authorizer found it, and the request's id for the log."""
+
+    client_id: str
+    scopes: frozenset[Scope]
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """How many live tokens were revoked, and whether time ran out before all were."""
+
+    revoked: int
+    more: bool
+
+
+class TokenStore(Protocol):
+    """What the service needs of a store; `storage.TokenStore` says what each call does."""
+
+    def add(self, tokens: Sequence[Token]) -> None: ...
+
+    def find(self, token_id: str) -> Token | None: ...
+
+    def claim(
+        self, use: Use, now: datetime, issued_after: datetime | None, *, address_judged: bool
+    ) -> Token | None: ...
+
+    def count_mismatch(self, token_id: str, now: datetime) -> int | None: ...
+
+    def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None: ...
+
+    def find_unrevoked(
+        self, *, node_id: str | None, user: str | None, issuer: str | None, now: datetime
+    ) -> Iterator[str]: ...
+
+
+class Audit(Protocol):
+    """What the service needs to tell what it did; `audit.Audit` says how it is written."""
+
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+
+    def count(self, name: str, **dimensions: str) -> None: ...
+
+
+class TokenService:
+    """The operations of the API.
+
+    Args:
+        store: where tokens are kept.
+        audit: is told of every decision.
+        clock: the current instant, aware, in UTC.
+        issued_after: tokens issued before this instant count as revoked; None: all count.
+
+    Every operation raises `InsufficientScope` where the caller's scopes don't suffice, and `StoreUnavailable`.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        audit: Audit,
+        clock: Callable[[], datetime],
+        issued_after: datetime | None = None,
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+        self._issued_after = issued_after
+
+    def now(self) -> datetime:
+        """The instant that this service takes for the present."""
+        return self._clock()
+
+    def issue(self, caller: Caller, terms: Sequence[Terms]) -> list[tuple[str, Token]]:
+        """Issue tokens, all or none.
+
+        Returns:
+            For each terms the token itself, to be shown once, and what is stored of it.
+        """
+        self._require(caller, Scope.ISSUE)
+        now = self._clock()
+        issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
+        self._store.add([token for _, token in issued])
+        for _, token in issued:
+            self._tell("token.issued", now, caller, token, user=token.terms.user)
+            self._audit.count("TokensIssued")
+        return issued
+
+    def use(self, caller: Caller, use: Use) -> Grant | Refusal:
+        """Spend one use of a token, or say why not. A refusal spends nothing."""
+        self._require(caller, Scope.USE)
+        now = self._clock()
+        decision = self._claim(use, now)
+        if isinstance(decision, Refusal):
+            self._refused(caller, use, decision, now)
+        elif decision.replayed:
+            self._tell("token.used", now, caller, decision.token, use, useId=use.claim_id, reason="replayed")
+        else:
+            self._tell("token.used", now, caller, decision.token, use, useId=use.claim_id)
+            self._audit.count("TokensUsed")
+        return decision
+
+    def introspect(self, caller: Caller, use: Use) -> Grant | Refusal:
+        """Say what `use()` would decide now, and change nothing."""
+        self._require(caller, Scope.USE)
+        return tokens.decide(self._store.find(use.token_id), use, self._clock(), self._issued_after)
+
+    def status(self, caller: Caller, token_id: str) -> Token:
+        """What is stored of a token that the caller may manage.
+
+        Raises:
+            TokenNotFound: there is none with that id.
+        """
+        self._require(caller, Scope.MANAGE)
+        token = self._store.find(token_id)
+        if token is None:
+            raise TokenNotFound
+        self._require_ownership(caller, token)
+        return token
+
+    def counts_as_revoked(self, token: Token) -> bool:
+        """Whether a token was revoked, by itself or with all that were issued before an instant."""
+        return tokens.revoked(token, self._issued_after)
+
+    def revoke(self, caller: Caller, token_id: str) -> None:
+        """Revoke one token; nothing happens where it was revoked before or never was."""
+        self._require(caller, Scope.MANAGE)
+        now = self._clock()
+        token = self._store.revoke(token_id, self._issuer_bound(caller), now)
+        if token is not None:
+            self._require_ownership(caller, token)
+            if token.revoked_at == now:
+                self._tell("token.revoked", now, caller, token)
+
+    def revoke_all(
+        self,
+        caller: Caller,
+        *,
+        node_id: str | None = None,
+        user: str | None = None,
+        time_left: Callable[[], bool],
+    ) -> Revocation:
+        """Revoke every live token of one node or of one user that the caller may manage.
+
+        Tokens that are used up or locked are revoked too, which ends replays of their uses, but are not counted.
+
+        Args:
+            time_left: asked before each token; False ends the work.
+        """
+        self._require(caller, Scope.MANAGE)
+        issuer = self._issuer_bound(caller)
+        now = self._clock()
+        revoked = 0
+        for token_id in self._store.find_unrevoked(node_id=node_id, user=user, issuer=issuer, now=now):
+            if not time_left():
+                return Revocation(revoked, more=True)
+            token = self._store.revoke(token_id, issuer, now)
+            if token is not None and token.revoked_at == now:
+                self._tell("token.revoked", now, caller, token)
+                revoked += token.uses_remaining > 0 and not token.locked
+        return Revocation(revoked, more=False)
+
+    def _claim(self, use: Use, now: datetime) -> Grant | Refusal:
+        # Only a token that is bound to addresses takes the second round: its first is the read that judges them.
+        for address_judged in (False, True):
+            token = self._store.claim(use, now, self._issued_after, address_judged=address_judged)
+            decision = tokens.decide(token, use, now, self._issued_after)
+            if isinstance(decision, Refusal) or decision.claim is not None:
+                return decision
+        raise InternalError("The store refused what the rules allow.")
+
+    def _refused(self, caller: Caller, use: Use, refusal: Refusal, now: datetime) -> None:
+        self._tell("token.refused", now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
+        self._audit.count("TokensRefused", Reason=refusal.reason)
+        if refusal.reason in MISMATCHES:
+            count = self._store.count_mismatch(use.token_id, now)
+            if count == tokens.LOCKED_AFTER_MISMATCHES:
+                self._tell("token.locked", now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
+
+    def _require(self, caller: Caller, scope: Scope) -> None:
+        if scope in caller.scopes or (scope is Scope.MANAGE and Scope.ADMIN in caller.scopes):
+            return
+        self._audit.event(
+            "auth.refused",
+            self._clock(),
+            "WARNING",
+            requestId=caller.request_id,
+            clientId=caller.client_id,
+            reason="insufficient_scope",
+        )
+        self._audit.count("AuthRefused")
+        raise InsufficientScope(f"The client needs the scope {scope}.")
+
+    def _require_ownership(self, caller: Caller, token: Token) -> None:
+        if token.issuer != caller.client_id:
+            self._require(caller, Scope.ADMIN)
+
+    def _issuer_bound(self, caller: Caller) -> str | None:
+        return None if Scope.ADMIN in caller.scopes else caller.client_id
+
+    def _tell(
+        self,
+        name: str,
+        now: datetime,
+        caller: Caller,
+        token: Token | None,
+        use: Use | None = None,
+        *,
+        level: str = "INFO",
+        reason: str | None = None,
+        user: str | None = None,
+        useId: str | None = None,  # noqa: N803 - the name of the member in the log
+    ) -> None:
+        self._audit.event(
+            name,
+            now,
+            level,
+            requestId=caller.request_id,
+            clientId=caller.client_id,
+            tokenId=token.id if token else (use.token_id if use else None),
+            nodeId=token.terms.node_id if token else None,
+            user=use.user if use else user,
+            ipAddress=str(use.address) if use and use.address else None,
+            action=use.action if use else None,
+            reason=reason,
+            useId=useId,
+        )

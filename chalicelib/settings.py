@@ -1,0 +1,177 @@
+"""Settings of one deployment, read once from environment variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+_STAGE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_MAX_AUTHORIZER_TTL_SECONDS = 3600  # API Gateway's own limit
+
+
+class SettingsError(ValueError):
+    """One or more settings are missing or malformed.
+
+    Attributes:
+        problems: one `NAME: what is wrong` each, never with a secret's value.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Splunk:
+    """Where log events go.
+
+    Attributes:
+        hec_url: scheme and host of the HTTP Event Collector; None: nothing is forwarded.
+        hec_token_parameter: name of the SSM SecureString that holds the HEC token.
+        hec_token: the HEC token itself, for local use.
+        index: Splunk index; None: the HEC token's default.
+        sourcetype: sourcetype of the service's own log events.
+        ca_bundle: path of a PEM file with the authorities to trust; None: the usual ones.
+    """
+
+    hec_url: str | None
+    hec_token_parameter: str | None
+    hec_token: str | None
+    index: str | None
+    sourcetype: str
+    ca_bundle: str | None
+
+    def __repr__(self) -> str:
+        return f"Splunk(hec_url={self.hec_url!r}, index={self.index!r}, sourcetype={self.sourcetype!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one deployment.
+
+    Attributes:
+        stage: name of the deployment, `dev` or `prod` for example.
+        token_table: DynamoDB table of the tokens.
+        client_table: DynamoDB table of the clients.
+        log_level: threshold of diagnostic messages; audit events are always written.
+        authorizer_ttl_seconds: how long the gateway may reuse an answer of the authorizer.
+        tokens_issued_after: tokens issued before this instant count as revoked (after a restore).
+        commit: the commit that was built, for `GET /version`.
+        splunk: where log events go.
+    """
+
+    stage: str
+    token_table: str
+    client_table: str
+    log_level: str
+    authorizer_ttl_seconds: int
+    tokens_issued_after: datetime | None
+    commit: str
+    splunk: Splunk
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Read all settings; an empty variable counts as missing.
+
+        Raises:
+            SettingsError: with every setting that is missing or malformed, in one message.
+        """
+        read = _Reader(environ)
+        stage = read.matching("STAGE", _STAGE, "lower-case letters, digits and '-', for example dev")
+        settings = cls(
+            stage=stage,
+            token_table=read.matching("TOKEN_TABLE", _TABLE, "a DynamoDB table name", f"tokenservice-{stage}-tokens"),
+            client_table=read.matching(
+                "CLIENT_TABLE", _TABLE, "a DynamoDB table name", f"tokenservice-{stage}-clients"
+            ),
+            log_level=read.one_of("LOG_LEVEL", _LOG_LEVELS, "INFO"),
+            authorizer_ttl_seconds=read.whole_number("AUTHORIZER_TTL_SECONDS", 60, _MAX_AUTHORIZER_TTL_SECONDS),
+            tokens_issued_after=read.instant("TOKENS_ISSUED_AFTER"),
+            commit=read.text("COMMIT") or "unknown",
+            splunk=Splunk(
+                hec_url=read.url("SPLUNK_HEC_URL"),
+                hec_token_parameter=read.text("SPLUNK_HEC_TOKEN_PARAMETER"),
+                hec_token=read.text("SPLUNK_HEC_TOKEN"),
+                index=read.text("SPLUNK_INDEX"),
+                sourcetype=read.text("SPLUNK_SOURCETYPE") or "tokenservice",
+                ca_bundle=read.text("SPLUNK_CA_BUNDLE"),
+            ),
+        )
+        if settings.splunk.hec_url and not (settings.splunk.hec_token or settings.splunk.hec_token_parameter):
+            read.problems.append(
+                "SPLUNK_HEC_TOKEN_PARAMETER: missing, and SPLUNK_HEC_URL is set (SPLUNK_HEC_TOKEN serves for local use)"
+            )
+        if read.problems:
+            raise SettingsError(read.problems)
+        return settings
+
+
+class _Reader:
+    """Reads variables one by one and remembers everything that is wrong."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def matching(self, name: str, pattern: re.Pattern[str], wanted: str, default: str = "") -> str:
+        value = self.text(name)
+        if value is None and not default:
+            self.problems.append(f"{name}: missing; wanted: {wanted}")
+        elif value is not None and not pattern.fullmatch(value):
+            self.problems.append(f"{name}: {value!r} is not {wanted}")
+        return value or default
+
+    def one_of(self, name: str, values: tuple[str, ...], default: str) -> str:
+        value = (self.text(name) or default).upper()
+        if value not in values:
+            self.problems.append(f"{name}: {value!r} is not one of {', '.join(values)}")
+        return value
+
+    def whole_number(self, name: str, default: int, maximum: int) -> int:
+        value = self.text(name)
+        if value is None:
+            return default
+        if not (_WHOLE_NUMBER.fullmatch(value) and int(value) <= maximum):
+            self.problems.append(f"{name}: {value!r} is not a whole number from 0 to {maximum}")
+            return default
+        return int(value)
+
+    def instant(self, name: str) -> datetime | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            instant = None
+        if instant is None or instant.tzinfo is None or "T" not in value.upper():
+            self.problems.append(
+                f"{name}: {value!r} is not an RFC 3339 time with offset, for example 2026-01-31T12:00:00Z"
+            )
+            return None
+        return instant.astimezone(UTC)
+
+    def url(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+            secret = bool(parts.username or parts.password)
+        except ValueError:
+            usable, secret = False, False
+        if secret:
+            self.problems.append(f"{name}: must not hold a user or password")
+        elif not usable:
+            self.problems.append(f"{name}: not an http(s) URL with a host")
+        return value.rstrip("/")

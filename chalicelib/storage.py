@@ -1,0 +1,620 @@
+"""Tokens and clients in DynamoDB. The only module that knows PynamoDB.
+
+`TokenItem` and `ClientItem` say what is stored; `TokenStore` and `ClientStore` are what the rest of the service sees:
+domain objects in and out, one DynamoDB request a call, and `StoreUnavailable` where no answer can be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Final, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.attributes import (
+    Attribute,
+    NumberAttribute,
+    UnicodeAttribute,
+    UnicodeSetAttribute,
+    VersionAttribute,
+)
+from pynamodb.constants import (
+    ALL_NEW,
+    ALL_OLD,
+    ATTRIBUTES,
+    ITEM,
+    ITEMS,
+    LAST_EVALUATED_KEY,
+    LIST,
+    MAP,
+    NUMBER,
+    STRING,
+    STRING_SET,
+    UPDATE_ITEM,
+)
+from pynamodb.exceptions import DoesNotExist, PynamoDBException
+from pynamodb.expressions.condition import Condition, size
+from pynamodb.expressions.operand import Path
+from pynamodb.expressions.update import Action as UpdateAction
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
+from pynamodb.models import Model
+from pynamodb.transactions import TransactWrite
+
+from chalicelib.clients import Client, Scope, Secret
+from chalicelib.problems import StoreUnavailable
+from chalicelib.tokens import (
+    KEPT_AFTER_EXPIRY,
+    LOCKED_AFTER_MISMATCHES,
+    Action,
+    Claim,
+    Network,
+    Terms,
+    Token,
+    Use,
+    parse_address,
+    parse_network,
+)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_DEFECT: Final = "ValidationException"  # DynamoDB answered: our request makes no sense, and won't the next time
+
+Observe = Callable[[str, float], object]
+_M = TypeVar("_M", bound=Model)
+
+
+class InstantAttribute(Attribute[datetime]):
+    """An aware datetime, stored as a number of epoch seconds, exact to the microsecond."""
+
+    attr_type = NUMBER
+
+    def serialize(self, value: datetime) -> str:
+        # Integer and decimal arithmetic: a float would round the last digits of a microsecond.
+        return format((Decimal((value - _EPOCH) // _MICROSECOND) / 1_000_000).normalize(), "f")
+
+    def deserialize(self, value: str) -> datetime:
+        return _EPOCH + int(Decimal(value) * 1_000_000) * _MICROSECOND
+
+
+class NetworksAttribute(Attribute[frozenset[Network]]):
+    """Addresses and CIDR ranges, stored as a set of texts."""
+
+    attr_type = STRING_SET
+
+    def serialize(self, value: frozenset[Network]) -> list[str]:
+        return sorted(str(network) for network in value)
+
+    def deserialize(self, value: list[str]) -> frozenset[Network]:
+        return frozenset(map(parse_network, value))
+
+
+class MetadataAttribute(Attribute[Mapping[str, str]]):
+    """Texts by name. PynamoDB's own map attribute has names that it keeps for itself."""
+
+    attr_type = MAP
+
+    def serialize(self, value: Mapping[str, str]) -> dict[str, Any]:
+        return {name: {STRING: text} for name, text in value.items()}
+
+    def deserialize(self, value: dict[str, Any]) -> Mapping[str, str]:
+        return {name: text[STRING] for name, text in value.items()}
+
+
+class ClaimOrderAttribute(Attribute[list[str]]):
+    """Claim ids, in the order in which the claims were granted."""
+
+    attr_type = LIST
+
+    def serialize(self, value: list[str]) -> list[dict[str, str]]:
+        return [{STRING: claim_id} for claim_id in value]
+
+    def deserialize(self, value: list[dict[str, str]]) -> list[str]:
+        return [claim_id[STRING] for claim_id in value]
+
+
+class ClaimsAttribute(Attribute[dict[str, Claim]]):
+    """The uses granted so far: claim id to when, who, from where and for what."""
+
+    attr_type = MAP
+
+    def serialize(self, value: dict[str, Claim]) -> dict[str, Any]:
+        return {claim.id: self.to_item(claim) for claim in value.values()}
+
+    def deserialize(self, value: dict[str, Any]) -> dict[str, Claim]:
+        return {claim_id: self._from_item(claim_id, item[MAP]) for claim_id, item in value.items()}
+
+    @staticmethod
+    def to_item(claim: Claim) -> dict[str, Any]:
+        item = {
+            "at": {NUMBER: _INSTANT.serialize(claim.at)},
+            "attempt": {STRING: claim.attempt},
+            "client": {STRING: claim.client_id},
+        }
+        for name, text in (("user", claim.user), ("ip", claim.address), ("action", claim.action)):
+            if text is not None:
+                item[name] = {STRING: str(text)}
+        return {MAP: item}
+
+    @staticmethod
+    def _from_item(claim_id: str, item: dict[str, Any]) -> Claim:
+        texts = {name: value[STRING] for name, value in item.items() if STRING in value}
+        return Claim(
+            claim_id,
+            texts["attempt"],
+            _INSTANT.deserialize(item["at"][NUMBER]),
+            texts["client"],
+            texts.get("user"),
+            parse_address(texts["ip"]) if "ip" in texts else None,
+            Action(texts["action"]) if "action" in texts else None,
+        )
+
+
+class SecretsAttribute(Attribute[tuple[Secret, ...]]):
+    """What is kept of a client's secrets, the newest first."""
+
+    attr_type = LIST
+
+    def serialize(self, value: tuple[Secret, ...]) -> list[dict[str, Any]]:
+        return [{MAP: self._to_item(secret)} for secret in value]
+
+    def deserialize(self, value: list[dict[str, Any]]) -> tuple[Secret, ...]:
+        return tuple(self._from_item(item[MAP]) for item in value)
+
+    @staticmethod
+    def _to_item(secret: Secret) -> dict[str, Any]:
+        item = {"digest": {STRING: secret.digest}, "created_at": {NUMBER: _INSTANT.serialize(secret.created_at)}}
+        if secret.expires_at is not None:
+            item["expires_at"] = {NUMBER: _INSTANT.serialize(secret.expires_at)}
+        return item
+
+    @staticmethod
+    def _from_item(item: dict[str, Any]) -> Secret:
+        expires_at = _INSTANT.deserialize(item["expires_at"][NUMBER]) if "expires_at" in item else None
+        return Secret(item["digest"][STRING], _INSTANT.deserialize(item["created_at"][NUMBER]), expires_at)
+
+
+_INSTANT: Final = InstantAttribute()
+
+
+class _Meta:
+    """How every model reaches DynamoDB.
+
+    Two attempts with a pause of at most a second between them end within three seconds: a caller waits no longer to
+    learn that the store is away.
+    """
+
+    connect_timeout_seconds = 0.9
+    read_timeout_seconds = 0.9
+    max_retry_attempts = 1
+    max_pool_connections = 50
+    billing_mode = "PAY_PER_REQUEST"
+
+
+class _TokensByNode(GlobalSecondaryIndex["TokenItem"]):
+    """Tokens that were not revoked, by node and expiry."""
+
+    class Meta:
+        index_name = "by-node"
+        projection = IncludeProjection(["issuer"])
+
+    node_hash = UnicodeAttribute(hash_key=True)
+    expires_at = InstantAttribute(range_key=True)
+
+
+class _TokensByUser(GlobalSecondaryIndex["TokenItem"]):
+    """Tokens that are bound to a user and were not revoked, by user and expiry."""
+
+    class Meta:
+        index_name = "by-user"
+        projection = IncludeProjection(["issuer"])
+
+    user_hash = UnicodeAttribute(hash_key=True)
+    expires_at = InstantAttribute(range_key=True)
+
+
+class TokenItem(Model):
+    """One token. The number of uses is the size of `claims`, so it can't drift from the record of who used it.
+
+    `claim_order` is appended to by the write that adds the claim; it tells a replay how many uses were left then.
+    `node_hash` and `user_hash` are index keys (a key may hold 2,048 bytes, a node id 4,096); revoking removes them.
+    `purge_at` is DynamoDB's TTL, days after the expiry, so that "expired" and "unknown" stay different answers.
+    """
+
+    class Meta(_Meta):
+        table_name: str
+
+    id = UnicodeAttribute(hash_key=True)
+    digest = UnicodeAttribute()
+    issuer = UnicodeAttribute()
+    issued_at = InstantAttribute()
+    expires_at = InstantAttribute()
+    not_before = InstantAttribute(null=True)
+    max_uses = NumberAttribute()
+    node_id = UnicodeAttribute()
+    user = UnicodeAttribute(null=True)
+    actions = UnicodeSetAttribute()
+    networks = NetworksAttribute(null=True)
+    audience = UnicodeSetAttribute(null=True)
+    metadata = MetadataAttribute(null=True)
+    claims = ClaimsAttribute()
+    claim_order = ClaimOrderAttribute()
+    mismatches = NumberAttribute()
+    last_mismatch_at = InstantAttribute(null=True)
+    revoked_at = InstantAttribute(null=True)
+    node_hash = UnicodeAttribute(null=True)
+    user_hash = UnicodeAttribute(null=True)
+    purge_at = NumberAttribute()
+
+    by_node = _TokensByNode()
+    by_user = _TokensByUser()
+
+
+class ClientItem(Model):
+    """One client."""
+
+    class Meta(_Meta):
+        table_name: str
+
+    client_id = UnicodeAttribute(hash_key=True)
+    scopes = UnicodeSetAttribute()
+    secrets = SecretsAttribute()
+    created_at = InstantAttribute()
+    disabled_at = InstantAttribute(null=True)
+    version = VersionAttribute()
+
+
+def _hash(text: str) -> str:
+    """The index key of a node id or user name: SHA-256 as 64 hex characters."""
+    return sha256(text.encode()).hexdigest()
+
+
+def bind(model: type[_M], table_name: str) -> type[_M]:
+    """The model for one table. A model of its own for each table, since PynamoDB keeps the connection in the class."""
+    meta = type("Meta", (_Meta,), {"table_name": table_name})
+    return type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
+
+
+class _Store:
+    """What both stores share: a connection, a clock for latencies and the translation of errors."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+
+    @contextmanager
+    def _request(self, operation: str) -> Iterator[None]:
+        """Time one DynamoDB request and let only `_ConditionFailed` and `StoreUnavailable` out."""
+        started = time.perf_counter()
+        try:
+            yield
+        except DoesNotExist:
+            raise
+        except (PynamoDBException, BotoCoreError, ClientError) as error:
+            response = _response(error)
+            code = response.get("Error", {}).get("Code")
+            if code == _CONDITION_FAILED:
+                raise _ConditionFailed(response.get("Item")) from None
+            if code == _DEFECT:
+                raise
+            raise StoreUnavailable from error
+        finally:
+            self._observe(operation, (time.perf_counter() - started) * 1000)
+
+
+class _ConditionFailed(Exception):
+    """A conditional write was refused; `item` is what the store holds instead, None: nothing."""
+
+    def __init__(self, item: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.item = item or None
+
+
+def _response(error: BaseException | None) -> dict[str, Any]:
+    """DynamoDB's own answer, which PynamoDB and botocore keep at the bottom of the chain of causes."""
+    found: dict[str, Any] = {}
+    while error is not None:
+        found = getattr(error, "response", found)
+        error = getattr(error, "cause", None) or error.__cause__
+    return found
+
+
+class TokenStore(_Store):
+    """Tokens in one table.
+
+    Args:
+        table_name: the DynamoDB table.
+        observe: is told each operation's name and its milliseconds.
+    """
+
+    def __init__(self, table_name: str, observe: Observe = lambda *_: None) -> None:
+        super().__init__(observe)
+        self._model = bind(TokenItem, table_name)
+
+    def add(self, tokens: Sequence[Token]) -> None:
+        """Store new tokens, all or none of them; at most 100.
+
+        Raises:
+            StoreUnavailable: also where another token bears one of their ids, so that the caller asks for a new one.
+        """
+        # A repetition after a lost answer finds its own digest and passes; another token with the same id does not.
+        requests = [
+            (item, self._model.id.does_not_exist() | (self._model.digest == item.digest))
+            for item in map(self._to_item, tokens)
+        ]
+        try:
+            with self._request("add"):
+                if len(requests) == 1:
+                    [(item, condition)] = requests
+                    item.save(condition=condition)
+                else:
+                    with TransactWrite(connection=self._model._get_connection().connection) as transaction:
+                        for item, condition in requests:
+                            transaction.save(item, condition=condition)
+        except _ConditionFailed:
+            raise StoreUnavailable from None
+
+    def find(self, token_id: str) -> Token | None:
+        """The token with that id, as of now; None: there is none."""
+        with self._request("find"):
+            answer = self._model._get_connection().get_item(token_id, consistent_read=True)
+        return self._to_token(answer.get(ITEM))
+
+    def claim(
+        self, use: Use, now: datetime, issued_after: datetime | None, *, address_judged: bool = False
+    ) -> Token | None:
+        """Make the use's claim if every rule allows it, in one conditional write.
+
+        DynamoDB can't match address ranges. So a token that is bound to addresses is claimed only when the caller
+        says that it has judged them; its addresses never change, so what was judged still holds.
+
+        Returns:
+            The token after the write, holding the claim; or, where the condition did not hold, the token as it is.
+            `decide()` says which of the two it is, and why. None: there is no such token.
+        """
+        token, claim = self._model, use.claim(now)
+        place = Path(["claims", claim.id])
+        condition = (
+            (token.digest == use.digest)
+            & token.revoked_at.does_not_exist()
+            & (token.mismatches < LOCKED_AFTER_MISMATCHES)
+            & place.does_not_exist()
+            & (token.expires_at > now)
+            & (token.not_before.does_not_exist() | (token.not_before <= now))
+            & (token.audience.does_not_exist() | token.audience.contains(use.client_id))
+            & (size(token.claims) < token.max_uses)
+        )
+        if use.user is None:
+            condition &= token.user.does_not_exist()
+        else:
+            condition &= token.user.does_not_exist() | (token.user == use.user)
+        if use.action is not None:
+            condition &= token.actions.contains(use.action)
+        if not address_judged:
+            condition &= token.networks.does_not_exist()
+        if issued_after is not None:
+            condition &= token.issued_at >= issued_after
+        actions = [
+            place.set(ClaimsAttribute.to_item(claim)),
+            token.claim_order.set(token.claim_order.append([claim.id])),
+        ]
+        return self._update("claim", use.token_id, actions, condition)
+
+    def count_mismatch(self, token_id: str, now: datetime) -> int | None:
+        """Count one use for the wrong user, address, action or audience.
+
+        A repetition after a lost answer counts twice: the token then locks earlier, never later.
+
+        Returns:
+            How many were counted so far; None: the token is locked already, or gone.
+        """
+        token = self._model
+        condition = token.id.exists() & (token.mismatches < LOCKED_AFTER_MISMATCHES)
+        actions = [token.mismatches.add(1), token.last_mismatch_at.set(now)]
+        try:
+            answer = self._conditional_update("count_mismatch", token_id, actions, condition)
+        except _ConditionFailed:
+            return None
+        return int(answer["mismatches"][NUMBER])
+
+    def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None:
+        """Revoke one token, and take it out of the indexes.
+
+        Args:
+            issuer: revoke it only if this client issued it; None: whoever did.
+
+        Returns:
+            The token as it is now: `revoked_at` is `now` exactly if this call did it. None: there is no such token.
+        """
+        token = self._model
+        condition = token.id.exists() & token.revoked_at.does_not_exist()
+        if issuer is not None:
+            condition &= token.issuer == issuer
+        actions = [token.revoked_at.set(now), token.node_hash.remove(), token.user_hash.remove()]
+        return self._update("revoke", token_id, actions, condition)
+
+    def find_unrevoked(
+        self, *, node_id: str | None = None, user: str | None = None, issuer: str | None, now: datetime
+    ) -> Iterator[str]:
+        """The ids of the tokens of one node or of one user that have not expired and were not revoked.
+
+        They come from an index, which trails writes by moments.
+
+        Args:
+            issuer: only those that this client issued; None: whoever did.
+        """
+        token = self._model
+        pages = token.query(
+            _hash(node_id if node_id is not None else str(user)),
+            token.expires_at > now,
+            index_name="by-node" if node_id is not None else "by-user",
+            filter_condition=None if issuer is None else token.issuer == issuer,
+        ).page_iter
+        while True:
+            with self._request("query"):
+                page = next(pages)
+            for item in page[ITEMS]:
+                yield item["id"][STRING]
+            if LAST_EVALUATED_KEY not in page:
+                return
+
+    def _update(
+        self, operation: str, token_id: str, actions: Sequence[UpdateAction], condition: Condition
+    ) -> Token | None:
+        """Do a conditional write; the item after it, or the item that stood against it."""
+        try:
+            return self._to_token(self._conditional_update(operation, token_id, actions, condition))
+        except _ConditionFailed as failed:
+            return self._to_token(failed.item)
+
+    def _conditional_update(
+        self, operation: str, token_id: str, actions: Sequence[UpdateAction], condition: Condition
+    ) -> dict[str, Any]:
+        # PynamoDB's own `update()` can't ask for the item that stood against the condition.
+        connection = self._model._get_connection()
+        request = connection.get_operation_kwargs(
+            token_id,
+            actions=actions,
+            condition=condition,
+            return_values=ALL_NEW,
+            return_values_on_condition_failure=ALL_OLD,
+        )
+        with self._request(operation):
+            answer = connection.connection.dispatch(UPDATE_ITEM, request)
+        item: dict[str, Any] = answer[ATTRIBUTES]
+        return item
+
+    def _to_item(self, token: Token) -> TokenItem:
+        terms = token.terms
+        return self._model(
+            id=token.id,
+            digest=token.digest,
+            issuer=token.issuer,
+            issued_at=token.issued_at,
+            expires_at=terms.expires_at,
+            not_before=terms.not_before,
+            max_uses=terms.max_uses,
+            node_id=terms.node_id,
+            user=terms.user,
+            actions={str(action) for action in terms.actions},
+            networks=terms.networks or None,
+            audience=set(terms.audience) or None,
+            metadata=dict(terms.metadata) or None,
+            claims={},
+            claim_order=[],
+            mismatches=0,
+            node_hash=_hash(terms.node_id),
+            user_hash=None if terms.user is None else _hash(terms.user),
+            purge_at=math.ceil((terms.expires_at + KEPT_AFTER_EXPIRY).timestamp()),
+        )
+
+    def _to_token(self, raw: dict[str, Any] | None) -> Token | None:
+        if not raw:
+            return None
+        item = self._model.from_raw_data(raw)
+        terms = Terms(
+            node_id=item.node_id,
+            expires_at=item.expires_at,
+            max_uses=int(item.max_uses),
+            actions=frozenset(Action(action) for action in item.actions),
+            not_before=item.not_before,
+            user=item.user,
+            networks=item.networks or frozenset(),
+            audience=frozenset(item.audience or ()),
+            metadata=item.metadata or {},
+        )
+        return Token(
+            id=item.id,
+            digest=item.digest,
+            issuer=item.issuer,
+            issued_at=item.issued_at,
+            terms=terms,
+            claims=tuple(item.claims[claim_id] for claim_id in item.claim_order),
+            mismatches=int(item.mismatches),
+            last_mismatch_at=item.last_mismatch_at,
+            revoked_at=item.revoked_at,
+        )
+
+
+class ClientStore(_Store):
+    """Clients in one table.
+
+    Args:
+        table_name: the DynamoDB table.
+        observe: is told each operation's name and its milliseconds.
+    """
+
+    def __init__(self, table_name: str, observe: Observe = lambda *_: None) -> None:
+        super().__init__(observe)
+        self._model = bind(ClientItem, table_name)
+
+    def find(self, client_id: str) -> Client | None:
+        """The client with that id, as of now; None: there is none."""
+        with self._request("find_client"):
+            try:
+                return _to_client(self._model.get(client_id, consistent_read=True))
+            except DoesNotExist:
+                return None
+
+    def add(self, client: Client) -> bool:
+        """Store a new client; False: there is one with that id already."""
+        item = self._model(client_id=client.id, created_at=client.created_at, **_changing(client))
+        try:
+            with self._request("add_client"):
+                item.save(condition=self._model.client_id.does_not_exist())
+        except _ConditionFailed:
+            return False
+        return True
+
+    def change(self, client_id: str, to: Callable[[Client], Client]) -> Client | None:
+        """Change a client; nobody else's change in between is lost.
+
+        Args:
+            to: makes the new client of the old one; called again if somebody else was faster.
+
+        Returns:
+            The client as it is stored now; None: there is none with that id.
+        """
+        while True:
+            with self._request("find_client"):
+                try:
+                    item = self._model.get(client_id, consistent_read=True)
+                except DoesNotExist:
+                    return None
+            changed = to(_to_client(item))
+            for name, value in _changing(changed).items():
+                setattr(item, name, value)
+            try:
+                with self._request("change_client"):
+                    item.save()
+            except _ConditionFailed:
+                continue
+            return changed
+
+    def all(self) -> list[Client]:
+        """All clients, in the order of their ids."""
+        with self._request("list_clients"):
+            return sorted((_to_client(item) for item in self._model.scan()), key=lambda client: client.id)
+
+
+def _changing(client: Client) -> dict[str, Any]:
+    """The attributes of a client that may change."""
+    return {
+        "scopes": {str(scope) for scope in client.scopes},
+        "secrets": client.secrets,
+        "disabled_at": client.disabled_at,
+    }
+
+
+def _to_client(item: ClientItem) -> Client:
+    return Client(
+        id=item.client_id,
+        scopes=frozenset(Scope(scope) for scope in item.scopes),
+        secrets=item.secrets,
+        created_at=item.created_at,
+        disabled_at=item.disabled_at,
+    )

@@ -1,0 +1,324 @@
+"""Tokens and the rules of their use. Pure: no clock, no storage, no HTTP.
+
+A token stands for a document id. Whoever presents it gets a `Grant` or a `Refusal` from `decide()`, the one
+statement of the rules. The store's conditional write says the same to DynamoDB; tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+LOCKED_AFTER_MISMATCHES: Final = 5
+REPLAY_WINDOW: Final = timedelta(minutes=10)
+KEPT_AFTER_EXPIRY: Final = timedelta(days=7)
+TOKEN_ID_PREFIX: Final = "tok_"  # noqa: S105 - no secret
+USE_ID_PREFIX: Final = "use_"
+_MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0, behind which an IPv4 address is mapped (RFC 4291, section 2.5.5.2)
+
+
+class Action(StrEnum):
+    """What a token may be used for."""
+
+    DOWNLOAD = "download"
+    PREVIEW = "preview"
+    EDIT = "edit"
+
+
+class Reason(StrEnum):
+    """Why a use is refused. Where several hold, the first in this order is told."""
+
+    NOT_FOUND = "token_not_found"
+    REVOKED = "token_revoked"
+    LOCKED = "token_locked"
+    KEY_REUSED = "idempotency_key_reused"
+    EXPIRED = "token_expired"
+    NOT_YET_VALID = "token_not_yet_valid"
+    AUDIENCE = "audience_mismatch"
+    USER = "user_mismatch"
+    ADDRESS = "ip_mismatch"
+    ACTION = "action_not_permitted"
+    EXHAUSTED = "token_exhausted"
+
+
+MISMATCHES: Final = frozenset({Reason.AUDIENCE, Reason.USER, Reason.ADDRESS, Reason.ACTION})
+"""The refusals that count towards locking: each is a guess about whom the token is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the issuer says of a token.
+
+    Attributes:
+        node_id: the document id to hide.
+        expires_at: the first instant at which the token is refused.
+        max_uses: how many uses are granted altogether.
+        not_before: the first instant at which the token may be used; None: at once.
+        user: the only user it may be used for; None: any.
+        networks: the only addresses it may be used from; empty: any.
+        audience: ids of the only clients that may use it; empty: any.
+        metadata: what the issuer wants returned on use.
+    """
+
+    node_id: str
+    expires_at: datetime
+    max_uses: int = 1
+    actions: frozenset[Action] = frozenset({Action.DOWNLOAD})
+    not_before: datetime | None = None
+    user: str | None = None
+    networks: frozenset[Network] = frozenset()
+    audience: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One use that was granted, as it is kept in the token's item.
+
+    Attributes:
+        id: `use_` and 32 hex characters; made from the idempotency key where the caller sent one.
+        attempt: names the request that made the claim, so that it knows its own claim again.
+        at: when it was granted.
+    """
+
+    id: str
+    attempt: str
+    at: datetime
+    client_id: str
+    user: str | None = None
+    address: Address | None = None
+    action: Action | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is stored: never the token itself, only its digest.
+
+    Attributes:
+        id: `tok_` and the first 32 hex characters of the digest; not secret.
+        digest: SHA-256 of the token as 64 hex characters.
+        issuer: id of the client that issued it.
+        claims: the uses granted so far, in the order in which they were granted.
+        mismatches: how often it was presented for the wrong user, address, action or audience.
+        last_mismatch_at: when that happened last; None: never.
+        revoked_at: when it was revoked; None: it was not.
+    """
+
+    id: str
+    digest: str
+    issuer: str
+    issued_at: datetime
+    terms: Terms
+    claims: tuple[Claim, ...] = ()
+    mismatches: int = 0
+    last_mismatch_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def uses_remaining(self) -> int:
+        return self.terms.max_uses - len(self.claims)
+
+    @property
+    def locked(self) -> bool:
+        return self.mismatches >= LOCKED_AFTER_MISMATCHES
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One request to use a token, as the calling application states it.
+
+    Attributes:
+        digest: SHA-256 of the presented token as 64 hex characters.
+        client_id: the calling application.
+        attempt: names this request, and no other.
+        claim_id: the id of the claim that a grant will make, or has made when it is a repetition.
+    """
+
+    digest: str
+    client_id: str
+    attempt: str
+    claim_id: str
+    user: str | None = None
+    address: Address | None = None
+    action: Action | None = None
+
+    @property
+    def token_id(self) -> str:
+        return token_id(self.digest)
+
+    def claim(self, at: datetime) -> Claim:
+        """The claim that this use makes when it is granted at that instant."""
+        return Claim(self.claim_id, self.attempt, at, self.client_id, self.user, self.address, self.action)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The use is, or would be, granted.
+
+    Attributes:
+        claim: the claim in the token that belongs to this use; None: there is none yet.
+        replayed: the claim was made by an earlier request with the same idempotency key.
+    """
+
+    token: Token
+    claim: Claim | None = None
+    replayed: bool = False
+
+    @property
+    def uses_remaining(self) -> int:
+        """Uses left when the claim had been made; without a claim, the uses left now."""
+        if self.claim is None:
+            return self.token.uses_remaining
+        return self.token.terms.max_uses - 1 - self.token.claims.index(self.claim)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The use is refused; `token` is None where there is no such token."""
+
+    reason: Reason
+    token: Token | None = None
+
+
+def digest(token: str) -> str:
+    """SHA-256 of a token, as 64 hex characters. The token has 256 random bits, so no salt is needed."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def token_id(token_digest: str) -> str:
+    """The public id of the token with that digest."""
+    return TOKEN_ID_PREFIX + token_digest[:32]
+
+
+def new_token(issuer: str, terms: Terms, now: datetime) -> tuple[str, Token]:
+    """Make a token.
+
+    Returns:
+        The token itself, 64 lower-case hex characters, to be shown once; and what is stored of it.
+    """
+    secret = secrets.token_hex(32)
+    hashed = digest(secret)
+    return secret, Token(token_id(hashed), hashed, issuer, now, terms)
+
+
+def new_use(
+    token: str,
+    client_id: str,
+    *,
+    user: str | None = None,
+    address: Address | None = None,
+    action: Action | None = None,
+    idempotency_key: str | None = None,
+) -> Use:
+    """Make a use of a presented token. The same client, token and idempotency key give the same claim id."""
+    hashed = digest(token)
+    attempt = secrets.token_hex(16)
+    if idempotency_key is None:
+        claim_id = USE_ID_PREFIX + attempt
+    else:
+        # Neither a client id nor a digest holds a line break, so the parts can't run into each other.
+        named = f"{client_id}\n{hashed}\n{idempotency_key}"
+        claim_id = USE_ID_PREFIX + hashlib.sha256(named.encode()).hexdigest()[:32]
+    return Use(hashed, client_id, attempt, claim_id, user, address, action)
+
+
+def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it would be harder to check
+    token: Token | None, use: Use, now: datetime, issued_after: datetime | None = None
+) -> Grant | Refusal:
+    """Say whether a use is granted.
+
+    Args:
+        token: the token with the id that the use names, as it is stored now; None: there is none.
+        issued_after: tokens issued before this instant count as revoked; None: all count.
+
+    Returns:
+        A `Grant` whose `claim` is the use's own, if the token holds it already; or the first reason against it.
+    """
+    if token is None or not hmac.compare_digest(token.digest, use.digest):
+        return Refusal(Reason.NOT_FOUND)
+    if revoked(token, issued_after):
+        return Refusal(Reason.REVOKED, token)
+    if token.locked:
+        return Refusal(Reason.LOCKED, token)
+    claim = next((claim for claim in token.claims if claim.id == use.claim_id), None)
+    if claim is not None:
+        return _repeat(token, claim, use, now)
+    terms = token.terms
+    if now >= terms.expires_at:
+        return Refusal(Reason.EXPIRED, token)
+    if terms.not_before is not None and now < terms.not_before:
+        return Refusal(Reason.NOT_YET_VALID, token)
+    if terms.audience and use.client_id not in terms.audience:
+        return Refusal(Reason.AUDIENCE, token)
+    if terms.user is not None and use.user != terms.user:
+        return Refusal(Reason.USER, token)
+    if terms.networks and not matches(use.address, terms.networks):
+        return Refusal(Reason.ADDRESS, token)
+    if use.action is not None and use.action not in terms.actions:
+        return Refusal(Reason.ACTION, token)
+    if token.uses_remaining <= 0:
+        return Refusal(Reason.EXHAUSTED, token)
+    return Grant(token)
+
+
+def _repeat(token: Token, claim: Claim, use: Use, now: datetime) -> Grant | Refusal:
+    """Judge a use whose claim was made before: by this very request, or by one with the same key."""
+    if claim.attempt == use.attempt:
+        return Grant(token, claim)
+    same_body = (claim.user, claim.address, claim.action) == (use.user, use.address, use.action)
+    if not same_body or now - claim.at >= REPLAY_WINDOW:
+        return Refusal(Reason.KEY_REUSED, token)
+    return Grant(token, claim, replayed=True)
+
+
+def revoked(token: Token, issued_after: datetime | None) -> bool:
+    """Whether a token was revoked, by itself or with all that were issued before an instant."""
+    return token.revoked_at is not None or (issued_after is not None and token.issued_at < issued_after)
+
+
+def matches(address: Address | None, networks: frozenset[Network]) -> bool:
+    """Whether an address lies in one of the networks. No address lies in none."""
+    return address is not None and any(address in network for network in networks)
+
+
+def parse_address(text: str) -> Address:
+    """Read an IPv4 or IPv6 address; an IPv4-mapped IPv6 address is the IPv4 address it maps.
+
+    Raises:
+        ValueError: not an address, or one with a port, a zone, leading zeros or white space.
+    """
+    address = ip_address(text)
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise ValueError("an address with a zone names an interface of one machine only")
+        return address.ipv4_mapped or address
+    return address
+
+
+def parse_network(text: str) -> Network:
+    """Read an address or a CIDR range; an IPv4-mapped IPv6 range is the IPv4 range it maps.
+
+    Raises:
+        ValueError: not a range, or one with bits set behind its prefix, a port, a zone or white space.
+    """
+    base, slash, prefix = text.partition("/")
+    if slash and not (prefix.isascii() and prefix.isdigit()):
+        raise ValueError("the prefix of a range is a number, for example 10.0.0.0/8")
+    if "%" in base:
+        raise ValueError("an address with a zone names an interface of one machine only")
+    network = ip_network(text)
+    if isinstance(network, IPv6Network):
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None and network.prefixlen >= _MAPPED_PREFIX:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
+    return network

@@ -1,0 +1,172 @@
+"""What tests share: a running engine, a stage with tables in it, and the API as the gateway calls it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from chalice.config import Config
+from chalice.local import LocalGateway, LocalGatewayException
+
+from chalicelib import clients
+from chalicelib.clients import Client, Scope
+from chalicelib.storage import ClientStore, TokenStore
+from local.engine import Engine
+from tokenctl import tables
+from tokenctl.deployment import Deployment, open_stage
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = "local"
+BASE_PATH = "/tokenservice/services/api"
+NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """MiniStack on a free port, empty, for the whole run; this process's AWS calls go there."""
+    directory = tmp_path_factory.mktemp("engine")
+    with Engine(log=directory / "engine.log") as engine:
+        os.environ.update(engine.client_environ)
+        os.environ["STAGE"] = STAGE
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def deployment(engine: Engine) -> Deployment:
+    """The stage `local`, with its tables."""
+    deployment = open_stage(STAGE)
+    tables.create(deployment)
+    return deployment
+
+
+@pytest.fixture(scope="session")
+def dynamodb(deployment: Deployment) -> Any:
+    """The engine itself, past our own code."""
+    return deployment.aws("dynamodb")
+
+
+@pytest.fixture(scope="session")
+def token_store(deployment: Deployment) -> TokenStore:
+    return deployment.token_store()
+
+
+@pytest.fixture(scope="session")
+def client_store(deployment: Deployment) -> ClientStore:
+    return deployment.client_store()
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A client that exists, and its secret."""
+
+    user: str
+    password: str
+
+    @property
+    def header(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back over HTTP, header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @cached_property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def code(self) -> str | None:
+        """The problem's code; None where the answer is no problem."""
+        is_problem = self.headers.get("content-type") == "application/problem+json"
+        return self.json["code"] if is_problem else None
+
+
+class Api:
+    """Calls the application as API Gateway does: authorizer first, then the REST handler."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        import app
+
+        self.app = app.app
+        config = Config.create(chalice_app=self.app, lambda_timeout=29, project_dir=str(ROOT))
+        self._gateway = LocalGateway(self.app, config)
+        self._client_store = deployment.client_store()
+        self._made = 0
+
+    def client(self, *scopes: Scope) -> Credentials:
+        """Make a client with these scopes; none named: with all."""
+        from chalicelib.runtime import now
+
+        self._made += 1
+        secret, kept = clients.new_secret(now())
+        name = f"client-{self._made}"
+        assert self._client_store.add(Client(name, frozenset(scopes or Scope), (kept,), now()))
+        return Credentials(name, secret)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        client: Credentials | None,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request.
+
+        Args:
+            path: below the base path.
+            body: sent as JSON, unless it is bytes already.
+            query: values that are lists are given more than once.
+        """
+        sent = dict(headers or {})
+        if client is not None:
+            sent.setdefault("Authorization", client.header)
+        raw = body
+        if body is not None and not isinstance(body, bytes):
+            raw = json.dumps(body).encode()
+        if raw is not None and not any(name.lower() == "content-type" for name in sent):
+            sent["Content-Type"] = "application/json"
+        target = BASE_PATH + path + (f"?{urlencode(query, doseq=True)}" if query else "")
+        try:
+            response = self._gateway.handle_request(method, target, sent, raw)
+        except LocalGatewayException as refused:
+            return Answer(refused.CODE, {}, (refused.body or b"").decode())
+        told = {**response["headers"], **response["multiValueHeaders"]}
+        return Answer(response["statusCode"], {k.lower(): v for k, v in told.items()}, response["body"])
+
+    def issue(self, client: Credentials, **body: Any) -> dict[str, Any]:
+        """Issue a token and return the whole answer."""
+        answer = self.call("POST", "/token", client, {"nodeId": NODE, **body})
+        assert answer.status == 201, answer.text
+        issued: dict[str, Any] = answer.json
+        return issued
+
+    def use(self, client: Credentials, token: str, *, key: str | None = None, **body: Any) -> Answer:
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        return self.call("POST", "/use", client, {"token": token, **body}, headers=headers)
+
+
+@pytest.fixture(scope="session")
+def api(deployment: Deployment) -> Api:
+    return Api(deployment)
+
+
+@pytest.fixture(scope="session")
+def client(api: Api) -> Credentials:
+    """A client with every scope."""
+    return api.client()

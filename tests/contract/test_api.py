@@ -1,0 +1,628 @@
+"""The API as its users see it: every route, refusal and header of the contract, on a real engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+import pytest
+
+from chalicelib import routes, runtime, tokens
+from chalicelib.clients import Scope
+from tests.conftest import NODE, Answer, Api, Credentials
+
+
+def at(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def audit_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What was written since the last look: one JSON object a line, whatever it is."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+class TestIssue:
+    def test_an_issued_token_is_told_once_with_its_limits(self, api: Api, client: Credentials) -> None:
+        answer = api.call("POST", "/token", client, {"nodeId": NODE})
+        issued = answer.json
+        assert answer.status == 201
+        assert set(issued) == {"token", "tokenId", "expiresAt", "maxUses", "actions"}
+        assert re.fullmatch(r"[0-9a-f]{64}", issued["token"])
+        assert issued["tokenId"] == tokens.token_id(tokens.digest(issued["token"]))
+        assert (issued["maxUses"], issued["actions"]) == (1, ["download"])
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["location"] == f"/tokenservice/services/api/token/{issued['tokenId']}"
+
+    def test_the_default_life_is_five_minutes_and_expires_in_counts_from_now(
+        self, api: Api, client: Credentials
+    ) -> None:
+        before = datetime.now(UTC).replace(microsecond=0)
+        default, chosen = api.issue(client), api.issue(client, expiresIn=10)
+        after = datetime.now(UTC)
+        for issued, seconds in ((default, 300), (chosen, 10)):
+            life = timedelta(seconds=seconds)
+            assert before + life <= instant(issued["expiresAt"]) <= after + life
+
+    def test_an_expiry_given_as_an_instant_is_kept_in_utc(self, api: Api, client: Credentials) -> None:
+        expiry = (datetime.now(UTC) + timedelta(days=29)).replace(microsecond=0)
+        issued = api.issue(client, expiresAt=expiry.isoformat().replace("+00:00", "Z"))
+        assert instant(issued["expiresAt"]) == expiry
+
+    def test_every_field_comes_back_with_the_use_or_the_status(self, api: Api, client: Credentials) -> None:
+        body = {
+            "actions": ["preview", "edit"],
+            "maxUses": 7,
+            "expiresIn": 60,
+            "notBefore": at(-5),
+            "user": "alice",
+            "ipAddresses": ["2001:db8::/32", "10.0.0.0/8"],
+            "audience": [client.user, "other"],
+            "metadata": {"title": "Größe 𝄞", "empty": ""},
+        }
+        issued = api.issue(client, **body)
+        used = api.use(client, issued["token"], user="alice", ipAddress="10.9.8.7", action="edit").json
+        assert used["metadata"] == body["metadata"]
+        assert used["user"] == "alice"
+        assert used["actions"] == ["edit", "preview"]
+        status = api.call("GET", f"/token/{issued['tokenId']}", client).json
+        assert status["ipAddresses"] == ["10.0.0.0/8", "2001:db8::/32"]
+        assert status["audience"] == sorted([client.user, "other"])
+        assert instant(status["notBefore"]) < datetime.now(UTC)
+
+    def test_a_batch_is_issued_in_order(self, api: Api, client: Credentials) -> None:
+        answer = api.call("POST", "/tokens", client, {"tokens": [{"nodeId": f"n{n}"} for n in range(100)]})
+        assert answer.status == 201
+        issued = answer.json["tokens"]
+        assert len({each["token"] for each in issued}) == 100
+        nodes = [api.use(client, each["token"]).json["nodeId"] for each in issued[:3]]
+        assert nodes == ["n0", "n1", "n2"]
+
+
+class TestUse:
+    def test_a_token_is_used_once_and_the_second_try_is_refused(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client)
+        answer = api.use(client, issued["token"])
+        used = answer.json
+        assert answer.status == 200
+        assert used == {
+            "tokenId": issued["tokenId"],
+            "nodeId": NODE,
+            "actions": ["download"],
+            "usesRemaining": 0,
+            "expiresAt": issued["expiresAt"],
+            "useId": used["useId"],
+        }
+        assert re.fullmatch(r"use_[0-9a-f]{32}", used["useId"])
+        assert answer.headers["cache-control"] == "no-store"
+        assert "idempotent-replayed" not in answer.headers
+        second = api.use(client, issued["token"])
+        assert (second.status, second.code) == (410, "token_exhausted")
+
+    def test_get_does_the_same_with_the_token_in_the_query(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, user="alice", ipAddresses=["10.0.0.1"], maxUses=2)["token"]
+        query = {"token": token, "user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
+        assert api.call("GET", "/use", client, query=query).json["usesRemaining"] == 1
+        assert api.call("POST", "/use", client, query).json["usesRemaining"] == 0
+
+    @pytest.mark.parametrize(
+        ("terms", "said", "status", "code"),
+        [
+            ({"user": "alice"}, {"user": "bob"}, 403, "user_mismatch"),
+            ({"user": "alice"}, {}, 403, "user_mismatch"),
+            ({"ipAddresses": ["10.0.0.0/8"]}, {"ipAddress": "11.0.0.1"}, 403, "ip_mismatch"),
+            ({"ipAddresses": ["10.0.0.0/8"]}, {}, 403, "ip_mismatch"),
+            ({"actions": ["preview"]}, {"action": "edit"}, 403, "action_not_permitted"),
+            ({"audience": ["somebody-else"]}, {}, 403, "audience_mismatch"),
+            ({"notBefore": at(3600), "expiresIn": 86400}, {}, 403, "token_not_yet_valid"),
+        ],
+    )
+    def test_a_refusal_tells_its_reason_and_spends_nothing(  # noqa: PLR0917 - a table's columns
+        self,
+        api: Api,
+        client: Credentials,
+        terms: dict[str, Any],
+        said: dict[str, Any],
+        status: int,
+        code: str,
+    ) -> None:
+        issued = api.issue(client, **terms)
+        answer = api.use(client, issued["token"], **said)
+        assert (answer.status, answer.code) == (status, code)
+        assert api.call("GET", f"/token/{issued['tokenId']}", client).json["usesRemaining"] == 1
+
+    def test_an_unknown_token_is_not_found(self, api: Api, client: Credentials) -> None:
+        answer = api.use(client, "0" * 64)
+        assert (answer.status, answer.code) == (404, "token_not_found")
+
+    def test_an_expired_token_is_refused_though_its_item_is_still_there(
+        self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issued = api.issue(client, expiresIn=1)
+        expiry = instant(issued["expiresAt"])
+        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: expiry)
+        assert api.use(client, issued["token"]).code == "token_expired"
+        assert api.call("GET", f"/token/{issued['tokenId']}", client).status == 200
+        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: expiry - timedelta(milliseconds=1))
+        assert api.use(client, issued["token"]).status == 200
+
+    def test_tokens_from_before_the_watermark_are_revoked_and_newer_ones_live(
+        self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = api.issue(client)
+        monkeypatch.setattr(runtime.token_service(), "_issued_after", runtime.now() + timedelta(milliseconds=1))
+        assert api.use(client, old["token"]).code == "token_revoked"
+        assert api.call("GET", f"/token/{old['tokenId']}", client).json["revoked"] is True
+        monkeypatch.setattr(runtime.token_service(), "_issued_after", runtime.now() - timedelta(seconds=1))
+        assert api.use(client, api.issue(client)["token"]).status == 200
+
+    @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"])
+    def test_other_methods_never_spend_a_use(self, api: Api, client: Credentials, method: str) -> None:
+        token = api.issue(client)["token"]
+        answer = api.call(method, "/use", client, query={"token": token})
+        assert answer.status == (204 if method == "OPTIONS" else 405)
+        assert answer.headers["allow"] == "GET, POST"
+        assert api.use(client, token).status == 200
+
+    def test_an_ipv4_address_written_as_ipv6_matches_ipv4_ranges(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, ipAddresses=["10.0.0.0/8"])["token"]
+        assert api.use(client, token, ipAddress="::ffff:10.1.2.3").status == 200
+
+    def test_parallel_callers_get_exactly_the_uses_that_were_granted(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, maxUses=3)["token"]
+        service = runtime.token_service()
+        from chalicelib.service import Caller
+
+        caller = Caller(client.user, frozenset(Scope), "race")
+        with ThreadPoolExecutor(16) as pool:
+            decisions = list(pool.map(lambda _: service.use(caller, tokens.new_use(token, client.user)), range(32)))
+        granted = sorted(each.uses_remaining for each in decisions if isinstance(each, tokens.Grant))
+        assert granted == [0, 1, 2]
+
+
+class TestLocking:
+    WRONG: ClassVar = {"user": "bob"}
+
+    def test_the_fifth_mismatch_locks_the_token_for_everyone(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        issued = api.issue(client, user="alice", maxUses=2)
+        assert api.use(client, issued["token"], user="alice", key="k").status == 200
+        capsys.readouterr()
+        codes = [api.use(client, issued["token"], **self.WRONG).code for _ in range(6)]
+        assert codes == ["user_mismatch"] * 5 + ["token_locked"]
+        assert api.use(client, issued["token"], user="alice").code == "token_locked"
+        assert api.use(client, issued["token"], user="alice", key="k").code == "token_locked"
+        assert api.call("GET", f"/token/{issued['tokenId']}", client).json["locked"] is True
+        locked = [line for line in audit_lines(capsys) if line.get("event") == "token.locked"]
+        assert len(locked) == 1
+        assert (locked[0]["tokenId"], locked[0]["reason"]) == (issued["tokenId"], "user_mismatch")
+
+    def test_each_kind_of_mismatch_counts_and_other_refusals_do_not(self, api: Api, client: Credentials) -> None:
+        stranger = api.client(Scope.USE)
+        issued = api.issue(client, user="alice", ipAddresses=["10.0.0.1"], audience=[client.user])
+        good = {"user": "alice", "ipAddress": "10.0.0.1"}
+
+        def mismatches() -> int:
+            count: int = api.call("GET", f"/token/{issued['tokenId']}", client).json["mismatches"]
+            return count
+
+        api.use(stranger, issued["token"], **good)
+        api.use(client, issued["token"], **{**good, "user": "bob"})
+        api.use(client, issued["token"], **{**good, "ipAddress": "10.0.0.2"})
+        api.use(client, issued["token"], **good, action="edit")
+        assert mismatches() == 4
+        assert api.use(client, issued["token"], **good).status == 200
+        assert api.use(client, issued["token"], **good).code == "token_exhausted"
+        assert mismatches() == 4
+
+    def test_introspection_neither_counts_nor_locks(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client, user="alice")
+        for _ in range(7):
+            asked = {"token": issued["token"], **self.WRONG}
+            assert api.call("POST", "/introspect", client, asked).json["reason"] == "user_mismatch"
+        assert api.use(client, issued["token"], user="alice").status == 200
+
+
+class TestIdempotency:
+    def test_a_repeated_key_gets_the_same_answer_and_spends_nothing(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, maxUses=3, metadata={"a": "b"})["token"]
+        first = api.use(client, token, key="k1", user="u")
+        api.use(client, token)
+        again = api.use(client, token, key="k1", user="u")
+        assert again.status == 200
+        assert again.text == first.text
+        assert again.headers["idempotent-replayed"] == "true"
+        assert "idempotent-replayed" not in first.headers
+        assert api.use(client, token).json["usesRemaining"] == 0
+
+    def test_the_key_works_for_get_as_well(self, api: Api, client: Credentials) -> None:
+        query, headers = {"token": api.issue(client)["token"]}, {"Idempotency-Key": "k"}
+        first, again = (api.call("GET", "/use", client, query=query, headers=headers) for _ in range(2))
+        assert (first.status, again.status, again.text) == (200, 200, first.text)
+
+    @pytest.mark.parametrize("other", [{"user": "v"}, {"action": "download"}, {"ipAddress": "10.0.0.1"}, {}])
+    def test_the_key_with_another_body_is_refused(self, api: Api, client: Credentials, other: dict[str, str]) -> None:
+        token = api.issue(client, maxUses=3)["token"]
+        api.use(client, token, key="k", user="u")
+        answer = api.use(client, token, key="k", **other)
+        assert (answer.status, answer.code) == (422, "idempotency_key_reused")
+
+    def test_the_key_is_another_one_for_another_client(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, maxUses=2)["token"]
+        api.use(client, token, key="k")
+        other = api.use(api.client(Scope.USE), token, key="k")
+        assert other.status == 200
+        assert "idempotent-replayed" not in other.headers
+
+    def test_after_ten_minutes_the_key_is_refused(
+        self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = api.issue(client, expiresIn=60)["token"]
+        first = api.use(client, token, key="k")
+        start = runtime.now()
+        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: start + timedelta(minutes=9))
+        assert api.use(client, token, key="k").text == first.text
+        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: start + timedelta(minutes=10))
+        assert api.use(client, token, key="k").code == "idempotency_key_reused"
+
+    def test_a_revocation_ends_repetitions(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client)
+        api.use(client, issued["token"], key="k")
+        assert api.call("DELETE", f"/token/{issued['tokenId']}", client).status == 204
+        assert api.use(client, issued["token"], key="k").code == "token_revoked"
+
+    def test_a_refused_use_may_be_tried_again_with_its_key(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, user="alice")["token"]
+        assert api.use(client, token, key="k", user="bob").code == "user_mismatch"
+        assert api.use(client, token, key="k", user="alice").status == 200
+
+    def test_parallel_repetitions_spend_one_use(self, api: Api, client: Credentials) -> None:
+        from chalicelib.service import Caller
+
+        token = api.issue(client, maxUses=5)["token"]
+        caller = Caller(client.user, frozenset(Scope), "race")
+        uses = [tokens.new_use(token, client.user, idempotency_key="k") for _ in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            decisions = list(pool.map(lambda use: runtime.token_service().use(caller, use), uses))
+        assert {each.uses_remaining for each in decisions if isinstance(each, tokens.Grant)} == {4}
+        assert [each.replayed for each in decisions if isinstance(each, tokens.Grant)].count(False) == 1
+
+
+class TestIntrospect:
+    def test_it_tells_what_a_use_would_return_but_its_id(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client, maxUses=2, metadata={"a": "b"}, user="alice")
+        asked = {"token": issued["token"], "user": "alice"}
+        told = api.call("POST", "/introspect", client, asked)
+        assert told.status == 200
+        used = api.call("POST", "/use", client, asked).json
+        del used["useId"]
+        assert told.json == {"active": True, **used, "usesRemaining": 2}
+
+    def test_it_changes_nothing_and_tells_the_reason(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client)["token"]
+        for _ in range(3):
+            assert api.call("POST", "/introspect", client, {"token": token}).json["active"] is True
+        api.use(client, token)
+        told = api.call("POST", "/introspect", client, {"token": token}).json
+        assert told == {"active": False, "reason": "token_exhausted"}
+
+    def test_an_unknown_token_is_inactive(self, api: Api, client: Credentials) -> None:
+        told = api.call("POST", "/introspect", client, {"token": "f" * 64})
+        assert (told.status, told.json) == (200, {"active": False, "reason": "token_not_found"})
+
+
+class TestStatusAndRevocation:
+    def test_the_status_tells_limits_and_claims_but_neither_token_nor_node(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client, maxUses=2)
+        used = api.use(client, issued["token"], user="alice", ipAddress="10.0.0.1", action="download").json
+        answer = api.call("GET", f"/token/{issued['tokenId']}", client)
+        status = answer.json
+        [claim] = status["claims"]
+        assert answer.status == 200
+        assert (status["maxUses"], status["usesRemaining"], status["revoked"]) == (2, 1, False)
+        assert (claim["useId"], claim["clientId"]) == (used["useId"], client.user)
+        assert (claim["user"], claim["ipAddress"], claim["action"]) == ("alice", "10.0.0.1", "download")
+        assert issued["token"] not in answer.text
+        assert NODE not in answer.text
+
+    def test_an_unknown_token_id_has_no_status(self, api: Api, client: Credentials) -> None:
+        for token_id in ("tok_" + "0" * 32, "nonsense", "tok_%00"):
+            answer = api.call("GET", f"/token/{token_id}", client)
+            assert (answer.status, answer.code) == (404, "token_not_found")
+
+    def test_revoking_is_idempotent_and_final(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client)
+        for _ in range(2):
+            answer = api.call("DELETE", f"/token/{issued['tokenId']}", client)
+            assert (answer.status, answer.text) == (204, "")
+        assert api.use(client, issued["token"]).code == "token_revoked"
+        assert api.call("DELETE", "/token/tok_" + "0" * 32, client).status == 204
+        assert api.call("GET", f"/token/{issued['tokenId']}", client).json["revoked"] is True
+
+    def test_all_tokens_of_a_node_or_of_a_user_are_revoked_at_once(self, api: Api, client: Credentials) -> None:
+        node, user = "node-to-close", "user-to-close"
+        of_node = [api.issue(client, nodeId=node)["token"] for _ in range(3)]
+        of_user = [api.issue(client, user=user)["token"] for _ in range(2)]
+        bystander = api.issue(client)["token"]
+        api.use(client, of_node[0])
+        for whose, live in (({"nodeId": node}, 2), ({"user": user}, 2), ({"nodeId": node}, 0)):
+            answer = api.call("POST", "/revoke", client, whose)
+            assert (answer.status, answer.json) == (200, {"revoked": live, "more": False})
+        for token in of_node + of_user:
+            assert api.use(client, token, user=user).code == "token_revoked"
+        assert api.use(client, bystander).status == 200
+
+    def test_where_time_runs_out_the_answer_says_that_there_is_more(
+        self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node = "node-with-many"
+        for _ in range(3):
+            api.issue(client, nodeId=node)
+        left = iter([True, False])
+        monkeypatch.setattr(routes.Call, "has_time_left", lambda _: next(left))
+        assert api.call("POST", "/revoke", client, {"nodeId": node}).json == {"revoked": 1, "more": True}
+        monkeypatch.undo()
+        assert api.call("POST", "/revoke", client, {"nodeId": node}).json == {"revoked": 2, "more": False}
+
+
+class TestIsolation:
+    def test_another_client_neither_sees_nor_revokes_what_it_did_not_issue(self, api: Api, client: Credentials) -> None:
+        stranger = api.client(Scope.ISSUE, Scope.USE, Scope.MANAGE)
+        issued = api.issue(client, nodeId="node-of-mine", user="user-of-mine")
+        for method in ("GET", "DELETE"):
+            answer = api.call(method, f"/token/{issued['tokenId']}", stranger)
+            assert (answer.status, answer.code) == (403, "insufficient_scope")
+        for whose in ({"nodeId": "node-of-mine"}, {"user": "user-of-mine"}):
+            assert api.call("POST", "/revoke", stranger, whose).json == {"revoked": 0, "more": False}
+        assert api.use(client, issued["token"], user="user-of-mine").status == 200
+
+    def test_an_admin_manages_every_clients_tokens(self, api: Api, client: Credentials) -> None:
+        admin, issuer = api.client(Scope.ADMIN), api.client(Scope.ISSUE)
+        first, second = api.issue(issuer, nodeId="node-for-admin"), api.issue(issuer, nodeId="node-for-admin")
+        assert api.call("GET", f"/token/{first['tokenId']}", admin).json["issuer"] == issuer.user
+        assert api.call("DELETE", f"/token/{first['tokenId']}", admin).status == 204
+        assert api.call("POST", "/revoke", admin, {"nodeId": "node-for-admin"}).json["revoked"] == 1
+        assert api.use(client, second["token"]).code == "token_revoked"
+
+    SCOPES: ClassVar = {
+        ("POST", "/token"): {Scope.ISSUE},
+        ("POST", "/tokens"): {Scope.ISSUE},
+        ("GET", "/use"): {Scope.USE},
+        ("POST", "/use"): {Scope.USE},
+        ("POST", "/introspect"): {Scope.USE},
+        ("GET", "/token/{id}"): {Scope.MANAGE, Scope.ADMIN},
+        ("DELETE", "/token/{id}"): {Scope.MANAGE, Scope.ADMIN},
+        ("POST", "/revoke"): {Scope.MANAGE, Scope.ADMIN},
+        ("GET", "/version"): set(Scope),
+    }
+
+    def request(self, api: Api, method: str, path: str, client: Credentials | None, issued: dict[str, Any]) -> Answer:
+        bodies: dict[str, Any] = {
+            "/token": {"nodeId": "n"},
+            "/tokens": {"tokens": [{"nodeId": "n"}]},
+            "/use": {"token": issued["token"]},
+            "/introspect": {"token": issued["token"]},
+            "/revoke": {"user": "nobody-at-all"},
+        }
+        query = {"token": issued["token"]} if (method, path) == ("GET", "/use") else None
+        body = bodies.get(path) if method == "POST" else None
+        return api.call(method, path.replace("{id}", issued["tokenId"]), client, body, query=query)
+
+    @pytest.mark.parametrize("scope", Scope)
+    @pytest.mark.parametrize(("method", "path"), SCOPES)
+    def test_each_route_opens_to_its_scope_alone(self, api: Api, method: str, path: str, scope: Scope) -> None:
+        holder = api.client(scope)
+        issuer = api.client(Scope.ISSUE)
+        issued = api.issue(holder if scope is Scope.ISSUE else issuer)
+        answer = self.request(api, method, path, holder, issued)
+        owned_elsewhere = scope is Scope.MANAGE and "{id}" in path
+        if scope in self.SCOPES[method, path] and not owned_elsewhere:
+            assert answer.status in (200, 201, 204), answer.text
+        else:
+            assert (answer.status, answer.code) == (403, "insufficient_scope")
+            assert api.call("GET", f"/token/{issued['tokenId']}", api.client(Scope.ADMIN)).json["claims"] == []
+
+    @pytest.mark.parametrize(("method", "path"), SCOPES)
+    def test_no_route_opens_without_credentials_or_with_wrong_ones(
+        self, api: Api, client: Credentials, method: str, path: str
+    ) -> None:
+        issued = api.issue(client)
+        for nobody in (None, Credentials(client.user, "wrong"), Credentials("nobody", client.password)):
+            assert self.request(api, method, path, nobody, issued).status in (401, 403)
+        assert api.use(client, issued["token"]).status == 200
+
+    def test_the_rest_handler_itself_refuses_a_call_that_no_authorizer_saw(self, api: Api) -> None:
+        """Defence in depth: a route without its authorizer must not be an open door."""
+        event = {
+            "requestContext": {
+                "httpMethod": "GET",
+                "resourcePath": "/tokenservice/services/api/version",
+                "path": "/",
+            },
+            "headers": {},
+            "pathParameters": {},
+            "stageVariables": {},
+            "multiValueQueryStringParameters": None,
+            "body": None,
+        }
+        response = api.app(event, type("Context", (), {"aws_request_id": "r"})())
+        assert response["statusCode"] == 401
+        assert response["headers"]["WWW-Authenticate"] == 'Basic realm="tokenservice", charset="UTF-8"'
+
+
+class TestErrors:
+    def test_a_problem_has_all_its_members_and_the_requests_id(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        answer = api.use(client, "0" * 64)
+        assert set(answer.json) == {"type", "title", "status", "detail", "code", "requestId"}
+        assert answer.json["status"] == answer.status == 404
+        refused = [line for line in audit_lines(capsys) if line.get("event") == "token.refused"]
+        assert refused[0]["requestId"] == answer.json["requestId"]
+
+    def test_a_defect_of_ours_is_told_without_its_text(
+        self,
+        api: Api,
+        client: Credentials,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("the inside of the service")
+
+        monkeypatch.setattr(runtime.token_service(), "use", broken)
+        answer = api.use(client, "0" * 64)
+        assert (answer.status, answer.code) == (500, "internal_error")
+        assert "inside" not in answer.text
+        [told] = [line for line in audit_lines(capsys) if line.get("event") == "log"]
+        assert "the inside of the service" in told["exception"]
+        assert told["requestId"] == answer.json["requestId"]
+
+    def test_a_store_that_contradicts_the_rules_is_a_defect_and_grants_nothing(
+        self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = api.issue(client)["token"]
+        store = runtime.token_service()._store
+        monkeypatch.setattr(store, "claim", lambda use, *_, **__: store.find(use.token_id))
+        assert api.use(client, token).code == "internal_error"
+
+    def test_other_methods_are_told_which_there_are(self, api: Api, client: Credentials) -> None:
+        for path, views in routes.ROUTES.items():
+            target = path.replace("{token_id}", "tok_" + "0" * 32)
+            for method in set(routes.METHODS) - set(views) - {"HEAD", "OPTIONS"}:
+                answer = api.call(method, target, client)
+                assert (answer.status, answer.code) == (405, "method_not_allowed")
+                assert set(answer.headers["allow"].split(", ")) == set(views)
+
+    def test_head_is_answered_without_a_body(self, api: Api, client: Credentials) -> None:
+        assert api.call("HEAD", "/version", client).text == ""
+
+    def test_the_version_is_told_to_any_client(self, api: Api, client: Credentials) -> None:
+        answer = api.call("GET", "/version", client)
+        assert answer.json == {
+            "service": "tokenservice",
+            "version": "0.1.0",
+            "commit": "unknown",
+            "stage": "local",
+        }
+
+
+class TestAudit:
+    MEMBERS = frozenset({"event", "time", "level", "requestId", "clientId", "tokenId", "nodeId", "user"}) | {
+        *("ipAddress", "action", "reason", "useId", "stage", "version"),
+    }
+
+    def test_every_decision_is_one_audit_event_and_is_counted(
+        self, api: Api, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        client = api.client()
+        capsys.readouterr()
+        issued = api.issue(client, user="alice")
+        said = {"user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
+        used = api.use(client, issued["token"], **said, key="k").json
+        api.use(client, issued["token"], **said, key="k")
+        api.use(client, issued["token"], **said)
+        api.call("DELETE", f"/token/{issued['tokenId']}", client)
+        api.call("GET", "/version", Credentials(client.user, "wrong"))
+        api.call("GET", f"/token/{issued['tokenId']}", api.client(Scope.USE))
+        lines = audit_lines(capsys)
+        events = [line for line in lines if "event" in line]
+        told = [(event["event"], event["level"], event.get("reason")) for event in events]
+        assert told == [
+            ("token.issued", "INFO", None),
+            ("token.used", "INFO", None),
+            ("token.used", "INFO", "replayed"),
+            ("token.refused", "WARNING", "token_exhausted"),
+            ("token.revoked", "INFO", None),
+            ("auth.refused", "WARNING", "wrong_secret"),
+            ("auth.refused", "WARNING", "insufficient_scope"),
+        ]
+        assert all(set(event) <= self.MEMBERS for event in events)
+        use = events[1]
+        assert {name: use[name] for name in said} == said
+        assert (use["useId"], use["tokenId"], use["nodeId"]) == (used["useId"], issued["tokenId"], NODE)
+        assert (use["clientId"], use["stage"], use["version"]) == (client.user, "local", "0.1.0")
+        assert instant(use["time"]) <= datetime.now(UTC)
+        counted = {name for line in lines if "_aws" in line for name in line if name[0].isupper()}
+        assert {"TokensIssued", "TokensUsed", "TokensRefused", "AuthRefused", "StoreLatency"} <= counted
+
+    def test_a_replay_is_not_counted_as_a_use(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        token = api.issue(client)["token"]
+        capsys.readouterr()
+        for _ in range(3):
+            api.use(client, token, key="k")
+        assert sum(line.get("TokensUsed", 0) for line in audit_lines(capsys)) == 1
+
+
+class TestRequestsToTheStore:
+    """How many requests each route sends to DynamoDB, counted on the wire's side of botocore."""
+
+    @pytest.fixture
+    def sent(self, api: Api, client: Credentials) -> Any:
+        api.issue(client)  # makes the botocore client
+        names: list[str] = []
+        connection = runtime.token_service()._store._model._get_connection().connection  # type: ignore[attr-defined]
+
+        def count(request: Any, **_: Any) -> None:
+            names.append(request.headers["X-Amz-Target"].decode().partition(".")[2])
+
+        connection.client.meta.events.register("before-send.dynamodb", count)
+        yield names
+        connection.client.meta.events.unregister("before-send.dynamodb", count)
+
+    def test_each_outcome_costs_what_the_architecture_says(
+        self, api: Api, client: Credentials, sent: list[str]
+    ) -> None:
+        def cost(call: Any) -> list[str]:
+            sent.clear()
+            call()
+            return list(sent)
+
+        plain, bound = api.issue(client, user="alice"), api.issue(client, ipAddresses=["10.0.0.1"], maxUses=2)
+        node = api.issue(client, nodeId="node-to-count")
+        use, update = plain["token"], "UpdateItem"
+        table = {
+            "issue": (lambda: api.issue(client), ["PutItem"]),
+            "issue a batch": (
+                lambda: api.call("POST", "/tokens", client, {"tokens": [{"nodeId": "n"}] * 3}),
+                ["TransactWriteItems"],
+            ),
+            "introspect": (lambda: api.call("POST", "/introspect", client, {"token": use}), ["GetItem"]),
+            "status": (lambda: api.call("GET", f"/token/{plain['tokenId']}", client), ["GetItem"]),
+            "mismatch": (lambda: api.use(client, use), [update, update]),
+            "granted": (lambda: api.use(client, use, user="alice", key="k"), [update]),
+            "replayed": (lambda: api.use(client, use, user="alice", key="k"), [update]),
+            "key reused": (lambda: api.use(client, use, user="bob", key="k"), [update]),
+            "exhausted": (lambda: api.use(client, use, user="alice"), [update]),
+            "unknown": (lambda: api.use(client, "0" * 64), [update]),
+            "bound, granted": (
+                lambda: api.use(client, bound["token"], ipAddress="10.0.0.1"),
+                [update, update],
+            ),
+            "bound, elsewhere": (
+                lambda: api.use(client, bound["token"], ipAddress="10.0.0.2"),
+                [update, update],
+            ),
+            "revoke": (lambda: api.call("DELETE", f"/token/{plain['tokenId']}", client), [update]),
+            "revoked": (lambda: api.use(client, use, user="alice"), [update]),
+            "revoke a node": (
+                lambda: api.call("POST", "/revoke", client, {"nodeId": "node-to-count"}),
+                ["Query", update],
+            ),
+            "bad input": (lambda: api.use(client, "nonsense"), []),
+            "version": (lambda: api.call("GET", "/version", client), []),
+        }
+        assert node["token"]
+        assert {name: cost(call) for name, (call, _) in table.items()} == {
+            name: requests for name, (_, requests) in table.items()
+        }

@@ -1,0 +1,296 @@
+"""What every engine must keep to: the store's promises, on a real DynamoDB engine."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib import tokens
+from chalicelib.problems import StoreUnavailable
+from chalicelib.storage import TokenStore
+from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+Add = Callable[..., tuple[str, Token]]
+
+
+def outcome(decision: Grant | Refusal) -> str:
+    return "granted" if isinstance(decision, Grant) and decision.claim else getattr(decision, "reason", "judge")
+
+
+class TestTokenStore:
+    @pytest.fixture
+    def store(self, token_store: TokenStore) -> TokenStore:
+        return token_store
+
+    @pytest.fixture
+    def add(self, store: TokenStore) -> Add:
+        def add(issuer: str = "issuer", **terms: object) -> tuple[str, Token]:
+            facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + HOUR, **terms}
+            secret, token = tokens.new_token(issuer, Terms(**facts), NOW)  # type: ignore[arg-type]
+            store.add([token])
+            return secret, token
+
+        return add
+
+    def claim(self, store: TokenStore, use: Use, now: datetime = NOW, **options: object) -> str:
+        token = store.claim(use, now, options.pop("issued_after", None), **options)  # type: ignore[arg-type]
+        return outcome(tokens.decide(token, use, now))
+
+    def test_a_token_comes_back_as_it_went_in(self, add: Add, store: TokenStore) -> None:
+        _, plain = add()
+        _, full = add(
+            max_uses=100,
+            actions=frozenset(Action),
+            not_before=NOW - HOUR,
+            user="élise\n\u2028𝄞",
+            networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
+            audience=frozenset({"a", "b"}),
+            metadata={"title": "Größe", "": ""},
+        )
+        assert store.find(plain.id) == plain
+        assert store.find(full.id) == full
+        assert store.find("tok_" + "0" * 32) is None
+
+    def test_the_longest_node_id_in_any_alphabet_can_be_stored_and_found_by_its_node(
+        self, add: Add, store: TokenStore
+    ) -> None:
+        """1,024 characters may be 4,096 bytes, and a DynamoDB index key may hold 2,048."""
+        node = "𝄞" * 1024
+        _, token = add(node_id=node)
+        assert list(store.find_unrevoked(node_id=node, issuer=None, now=NOW)) == [token.id]
+
+    def test_many_tokens_are_stored_together(self, store: TokenStore) -> None:
+        made = [tokens.new_token("issuer", Terms(f"node{n}", NOW + HOUR), NOW)[1] for n in range(100)]
+        store.add(made)
+        assert [store.find(token.id) for token in made] == made
+
+    def test_storing_again_after_a_lost_answer_changes_nothing(self, add: Add, store: TokenStore) -> None:
+        _, token = add()
+        _, other = add()
+        store.add([token])
+        store.add([token, other])
+        assert store.find(token.id) == token
+
+    def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: TokenStore) -> None:
+        _, token = add()
+        twin = replace(token, digest=token.digest[:32] + "0" * 32)
+        for attempt in ([twin], [twin, tokens.new_token("issuer", token.terms, NOW)[1]]):
+            with pytest.raises(StoreUnavailable):
+                store.add(attempt)
+        assert store.find(token.id) == token
+
+    def test_a_claim_is_in_the_token_that_comes_back_and_in_the_store(self, add: Add, store: TokenStore) -> None:
+        secret, token = add(max_uses=3, user="alice")
+        use = tokens.new_use(
+            secret, "app", user="alice", address=tokens.parse_address("10.0.0.1"), action=Action.DOWNLOAD
+        )
+        claimed = store.claim(use, NOW, None)
+        assert claimed == replace(token, claims=(use.claim(NOW),))
+        assert store.find(token.id) == claimed
+
+    def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: TokenStore) -> None:
+        secret, token = add(max_uses=20)
+        uses = [tokens.new_use(secret, "app") for _ in range(20)]
+        for use in uses:
+            assert self.claim(store, use) == "granted"
+        found = store.find(token.id)
+        assert found is not None
+        assert [claim.id for claim in found.claims] == [use.claim_id for use in uses]
+
+    def test_a_token_is_spent_as_often_as_it_may_be_and_no_more(self, add: Add, store: TokenStore) -> None:
+        secret, _ = add(max_uses=2)
+        outcomes = [self.claim(store, tokens.new_use(secret, "app")) for _ in range(4)]
+        assert outcomes == ["granted", "granted", Reason.EXHAUSTED, Reason.EXHAUSTED]
+
+    def test_the_same_claim_is_never_made_twice(self, add: Add, store: TokenStore) -> None:
+        """A retry of the SDK after a lost answer finds its own claim."""
+        secret, token = add(max_uses=2)
+        use = tokens.new_use(secret, "app")
+        assert [self.claim(store, use) for _ in range(3)] == ["granted"] * 3
+        found = store.find(token.id)
+        assert found is not None
+        assert len(found.claims) == 1
+
+    def test_every_rule_stands_in_the_condition_of_the_write(self, add: Add, store: TokenStore) -> None:
+        """One token a rule, with nothing else against it; nothing may be claimed."""
+        cases: list[tuple[Reason, dict[str, object], dict[str, object]]] = [
+            (Reason.EXPIRED, {"expires_at": NOW}, {}),
+            (Reason.NOT_YET_VALID, {"not_before": NOW + timedelta(milliseconds=1)}, {}),
+            (Reason.AUDIENCE, {"audience": frozenset({"other"})}, {}),
+            (Reason.USER, {"user": "alice"}, {"user": "bob"}),
+            (Reason.USER, {"user": "alice"}, {}),
+            (Reason.ACTION, {"actions": frozenset({Action.EDIT})}, {"action": Action.PREVIEW}),
+        ]
+        for reason, terms, facts in cases:
+            secret, token = add(**terms)
+            use = tokens.new_use(secret, "app", **facts)  # type: ignore[arg-type]
+            assert self.claim(store, use) == reason
+            assert store.find(token.id) == token
+
+    def test_bounds_are_exact_to_the_millisecond(self, add: Add, store: TokenStore) -> None:
+        tick = timedelta(milliseconds=1)
+        secret, _ = add(expires_at=NOW + tick, not_before=NOW)
+        assert self.claim(store, tokens.new_use(secret, "app"), NOW - tick) == Reason.NOT_YET_VALID
+        assert self.claim(store, tokens.new_use(secret, "app"), NOW + tick) == Reason.EXPIRED
+        assert self.claim(store, tokens.new_use(secret, "app"), NOW) == "granted"
+
+    def test_the_watermark_is_a_condition_too(self, add: Add, store: TokenStore) -> None:
+        secret, token = add()
+        use = tokens.new_use(secret, "app")
+        after = NOW + timedelta(milliseconds=1)
+        assert tokens.decide(store.claim(use, NOW, after), use, NOW, after) == Refusal(Reason.REVOKED, token)
+        assert self.claim(store, use, issued_after=NOW) == "granted"
+
+    def test_a_token_with_another_digest_under_the_same_id_is_not_claimed(self, add: Add, store: TokenStore) -> None:
+        secret, token = add()
+        forged = replace(tokens.new_use(secret, "app"), digest=token.digest[:32] + "f" * 32)
+        assert self.claim(store, forged) == Reason.NOT_FOUND
+        assert store.find(token.id) == token
+
+    def test_a_token_bound_to_addresses_is_claimed_only_when_they_were_judged(
+        self, add: Add, store: TokenStore
+    ) -> None:
+        secret, token = add(networks=frozenset({tokens.parse_network("10.0.0.0/8")}))
+        use = tokens.new_use(secret, "app", address=tokens.parse_address("10.0.0.1"))
+        assert self.claim(store, use) == "judge"
+        assert store.find(token.id) == token
+        assert self.claim(store, use, address_judged=True) == "granted"
+
+    def test_mismatches_are_counted_up_to_the_lock_and_then_the_token_is_refused(
+        self, add: Add, store: TokenStore
+    ) -> None:
+        secret, token = add(user="alice")
+        counts = [store.count_mismatch(token.id, NOW) for _ in range(7)]
+        assert counts == [1, 2, 3, 4, 5, None, None]
+        assert self.claim(store, tokens.new_use(secret, "app", user="alice")) == Reason.LOCKED
+
+    def test_a_mismatch_on_a_token_that_is_gone_makes_no_item(self, store: TokenStore) -> None:
+        gone = "tok_" + "9" * 32
+        assert store.count_mismatch(gone, NOW) is None
+        assert store.find(gone) is None
+
+    def test_a_revoked_token_is_refused_and_revoking_again_keeps_the_first_instant(
+        self, add: Add, store: TokenStore
+    ) -> None:
+        secret, token = add()
+        later = NOW + timedelta(seconds=1)
+        first, second = store.revoke(token.id, "issuer", NOW), store.revoke(token.id, "issuer", later)
+        assert first == second == replace(token, revoked_at=NOW)
+        assert self.claim(store, tokens.new_use(secret, "app")) == Reason.REVOKED
+        assert store.revoke("tok_" + "8" * 32, None, NOW) is None
+
+    def test_only_the_issuer_revokes_unless_nobody_is_named(self, add: Add, store: TokenStore) -> None:
+        _, token = add(issuer="a")
+        assert store.revoke(token.id, "b", NOW) == token
+        assert store.find(token.id) == token
+        revoked = store.revoke(token.id, None, NOW)
+        assert revoked is not None
+        assert revoked.revoked_at == NOW
+
+    def test_tokens_are_found_by_node_and_by_user_while_they_can_be_revoked(self, add: Add, store: TokenStore) -> None:
+        node, user = "node-of-index", "user-of-index"
+        _, mine = add(issuer="a", node_id=node, user=user)
+        _, other = add(issuer="b", node_id=node)
+        _, gone = add(issuer="a", node_id=node, user=user, expires_at=NOW)
+        _, revoked = add(issuer="a", node_id=node, user=user)
+        store.revoke(revoked.id, None, NOW)
+
+        def found(**by: str | None) -> set[str]:
+            return set(store.find_unrevoked(issuer=by.pop("issuer", None), now=NOW, **by))  # type: ignore[arg-type]
+
+        assert found(node_id=node) == {mine.id, other.id}
+        assert found(node_id=node, issuer="a") == {mine.id}
+        assert found(user=user) == {mine.id}
+        assert found(node_id="nobody") == set()
+        assert gone.id not in found(node_id=node)
+
+    @pytest.mark.parametrize("max_uses", [1, 2, 5])
+    def test_racers_win_exactly_as_often_as_the_token_allows(self, max_uses: int, add: Add, store: TokenStore) -> None:
+        racers = 16
+        for _ in range(5):
+            secret, token = add(max_uses=max_uses)
+            start = threading.Barrier(racers)
+
+            def race(_: int, secret: str = secret, start: threading.Barrier = start) -> str:
+                use = tokens.new_use(secret, "app")
+                start.wait()
+                return self.claim(store, use)
+
+            with ThreadPoolExecutor(racers) as pool:
+                outcomes = Counter(pool.map(race, range(racers)))
+            assert outcomes == {"granted": max_uses, Reason.EXHAUSTED: racers - max_uses}
+            found = store.find(token.id)
+            assert found is not None
+            assert len(found.claims) == max_uses
+
+    def test_racers_with_one_key_make_one_claim_and_all_get_it(self, add: Add, store: TokenStore) -> None:
+        secret, token = add(max_uses=5)
+
+        def race(_: int) -> str:
+            return self.claim(store, tokens.new_use(secret, "app", idempotency_key="one"))
+
+        with ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(race, range(16))) == {"granted"}
+        found = store.find(token.id)
+        assert found is not None
+        assert len(found.claims) == 1
+
+    def test_a_store_without_its_table_is_told_as_unavailable(self, store: TokenStore) -> None:
+        missing = TokenStore("tokenservice-nowhere-tokens")
+        use = tokens.new_use("a" * 64, "app")
+        for call in (
+            lambda: missing.find("tok_" + "0" * 32),
+            lambda: missing.claim(use, NOW, None),
+            lambda: missing.add([tokens.new_token("issuer", Terms("node", NOW), NOW)[1]]),
+            lambda: list(missing.find_unrevoked(node_id="node", issuer=None, now=NOW)),
+        ):
+            with pytest.raises(StoreUnavailable):
+                call()
+
+    def test_the_item_is_stored_in_the_agreed_form(self, add: Add, store: TokenStore, dynamodb: Any) -> None:
+        """Golden: a running table must stay readable, so a change here is a migration."""
+        secret, token = add(node_id="node", user="alice", max_uses=2, metadata={"a": "b"})
+        use = tokens.new_use(secret, "app", user="alice", idempotency_key="k")
+        store.claim(use, NOW, None)
+        table = store._model.Meta.table_name
+        item = dynamodb.get_item(TableName=table, Key={"id": {"S": token.id}})["Item"]
+        assert item == {
+            "id": {"S": token.id},
+            "digest": {"S": token.digest},
+            "issuer": {"S": "issuer"},
+            "issued_at": {"N": "1795262400.123"},
+            "expires_at": {"N": "1795266000.123"},
+            "max_uses": {"N": "2"},
+            "node_id": {"S": "node"},
+            "user": {"S": "alice"},
+            "actions": {"SS": ["download"]},
+            "metadata": {"M": {"a": {"S": "b"}}},
+            "claims": {
+                "M": {
+                    use.claim_id: {
+                        "M": {
+                            "at": {"N": "1795262400.123"},
+                            "attempt": {"S": use.attempt},
+                            "client": {"S": "app"},
+                            "user": {"S": "alice"},
+                        }
+                    }
+                }
+            },
+            "claim_order": {"L": [{"S": use.claim_id}]},
+            "mismatches": {"N": "0"},
+            "node_hash": {"S": "545ea538461003efdc8c81c244531b003f6f26cfccf6c0073b3239fdedf49446"},
+            "user_hash": {"S": "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90"},
+            "purge_at": {"N": "1795870801"},
+        }
+        assert secret not in str(item)

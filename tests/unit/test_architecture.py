@@ -1,0 +1,86 @@
+"""The rooms and which way imports point."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STANDARD = frozenset(sys.stdlib_module_names)
+
+# Each room, the rooms it may import and the libraries it may import. What is not here is not allowed.
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "chalicelib": (set(), set()),
+    "chalicelib.tokens": (set(), set()),
+    "chalicelib.clients": (set(), set()),
+    "chalicelib.problems": (set(), set()),
+    "chalicelib.audit": (set(), set()),
+    "chalicelib.settings": (set(), set()),
+    "chalicelib.service": ({"tokens", "clients", "problems"}, set()),
+    "chalicelib.storage": ({"tokens", "clients", "problems"}, {"pynamodb", "botocore"}),
+    "chalicelib.schemas": ({"tokens", "clients", "problems", "audit"}, {"msgspec"}),
+    "chalicelib.authorizer": ({"clients"}, {"chalice"}),
+    "chalicelib.routes": ({"service", "schemas", "problems", "audit", "tokens", "clients"}, {"chalice"}),
+    "chalicelib.runtime": ({"settings", "audit", "storage", "service", "authorizer", "splunk"}, set()),
+    "app": ({"routes", "runtime", "schemas"}, {"chalice"}),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports anywhere in it, by full name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "chalicelib")
+    return found
+
+
+DEPLOYED = [ROOT / "app.py", *sorted((ROOT / "chalicelib").glob("*.py"))]
+
+
+def test_every_deployed_module_has_its_room_in_the_plan() -> None:
+    assert {module_name(path) for path in DEPLOYED} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", DEPLOYED, ids=module_name)
+def test_imports_point_down_only(path: Path) -> None:
+    rooms, libraries = ROOMS[module_name(path)]
+    allowed = {f"chalicelib.{room}" for room in rooms}
+    for name in imports_of(path):
+        top = name.partition(".")[0]
+        if top == "chalicelib":
+            room = ".".join(name.split(".")[:2])
+            is_module = (ROOT / "chalicelib" / f"{room.partition('.')[2]}.py").exists() or room == "chalicelib.splunk"
+            assert not is_module or room in allowed, f"{module_name(path)} must not import {name}"
+        else:
+            assert top in STANDARD or top in libraries, f"{module_name(path)} must not import {name}"
+
+
+@pytest.mark.parametrize(
+    ("handler", "unwanted"),
+    [
+        ("app.basic_auth", {"chalicelib.routes", "chalicelib.schemas", "chalicelib.service", "msgspec"}),
+        ("app.app", {"chalicelib.authorizer", "chalicelib.splunk", "requests"}),
+    ],
+)
+def test_a_function_loads_only_its_own_rooms(handler: str, unwanted: set[str]) -> None:
+    """Lambda names the entry point in `_HANDLER`; every module more costs the start of that function."""
+    build = {"app.basic_auth": "runtime.authorizer()", "app.app": "runtime.token_service()"}[handler]
+    code = f"import sys, app; from chalicelib import runtime; {build}; print(*sys.modules)"
+    environ = {"_HANDLER": handler, "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    assert not unwanted & set(run.stdout.split())

@@ -1,0 +1,121 @@
+"""Lines that leave the service: their shape, and what must never be in them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from datetime import UTC, datetime
+
+import pytest
+
+from chalicelib import audit, clients, tokens
+from chalicelib.audit import Audit, JsonFormatter, redact
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def log(lines: list[str]) -> Audit:
+    return Audit("dev", "1.2.3", lines.append)
+
+
+def test_an_event_is_one_json_line_with_the_members_of_the_contract(log: Audit, lines: list[str]) -> None:
+    log.event("token.used", NOW, requestId="r", clientId="c", tokenId="tok_1", user=None, useId="use_1")
+    [line] = lines
+    assert line == (
+        '{"event":"token.used","time":"2026-11-21T12:00:00.123Z","level":"INFO","requestId":"r","clientId":"c",'
+        '"tokenId":"tok_1","useId":"use_1","stage":"dev","version":"1.2.3"}'
+    )
+
+
+def test_line_breaks_and_other_alphabets_stay_in_one_line(log: Audit, lines: list[str]) -> None:
+    log.event("token.used", NOW, user='a\n{"event":"token.issued"}\u2028é')
+    assert len(lines[0].split("\n")) == 1
+    assert json.loads(lines[0])["user"] == 'a\n{"event":"token.issued"}\u2028é'
+
+
+def test_a_count_is_an_embedded_metric_with_and_without_its_dimensions(log: Audit, lines: list[str]) -> None:
+    log.count("TokensRefused", Reason="token_expired")
+    [line] = map(json.loads, lines)
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    assert directive == {
+        "Namespace": "TokenService",
+        "Dimensions": [["Stage"], ["Stage", "Reason"]],
+        "Metrics": [{"Name": "TokensRefused", "Unit": "Count"}],
+    }
+    assert abs(line["_aws"]["Timestamp"] - datetime.now(UTC).timestamp() * 1000) < 60_000
+    assert (line["Stage"], line["Reason"], line["TokensRefused"]) == ("dev", "token_expired", 1)
+
+
+def test_a_latency_is_told_in_milliseconds_by_operation(log: Audit, lines: list[str]) -> None:
+    log.latency("claim", 1.23456)
+    [line] = map(json.loads, lines)
+    assert line["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "StoreLatency", "Unit": "Milliseconds"}]
+    assert (line["Operation"], line["StoreLatency"]) == ("claim", 1.235)
+
+
+def test_a_token_in_the_wrong_place_is_replaced_by_its_id() -> None:
+    token = secrets.token_hex(32)
+    token_id = tokens.token_id(tokens.digest(token))
+    assert redact(f'{{"user":"{token}"}}') == f'{{"user":"[{token_id}]"}}'
+
+
+@pytest.mark.parametrize("wrap", ["{}", "x{}y", "abc{}def", "{}{}", "token={}&", "\\u0000{}"])
+def test_a_token_is_found_wherever_it_stands(wrap: str) -> None:
+    token = secrets.token_hex(32)
+    for secret in (token, token.upper()):
+        assert secret not in redact(wrap.replace("{}", secret))
+
+
+def test_client_secrets_and_authorization_headers_are_replaced() -> None:
+    secret, _ = clients.new_secret(NOW)
+    assert secret not in redact(f"user {secret}!")
+    for header in ("Basic YXBwOmh1bnRlcjI=", "bearer abcdefgh.ijkl", "Splunk 0b1c2d3e-aaaa-bbbb"):
+        assert header.split()[1] not in redact(f"Authorization: {header}")
+
+
+def test_ids_that_are_no_secrets_stay() -> None:
+    text = f"tok_{'a' * 32} use_{'b' * 32} f2f42052-6e24-4c54-bc15-1e0bb6dce9f7 basic 12"
+    assert redact(text) == text
+
+
+def test_a_diagnostic_is_one_json_line_without_secrets() -> None:
+    token = secrets.token_hex(32)
+    try:
+        raise RuntimeError(f"failed for {token}")
+    except RuntimeError as error:
+        record = logging.LogRecord(
+            "tokenservice.x", logging.ERROR, "f", 1, "%s went", ("it",), (type(error), error, None)
+        )
+    record.requestId = "r"
+    text = JsonFormatter("dev", "1.2.3").format(record)
+    line = json.loads(text)
+    assert token not in text
+    assert "\n" not in text
+    assert (line["level"], line["message"], line["requestId"], line["stage"]) == (
+        "ERROR",
+        "it went",
+        "r",
+        "dev",
+    )
+    assert "RuntimeError" in line["exception"]
+
+
+def test_diagnostics_of_libraries_are_kept_out_below_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    try:
+        audit.configure_logging("dev", "1.2.3", "DEBUG")
+        logging.getLogger("botocore.auth").debug("signed request")
+        logging.getLogger("tokenservice.test").debug("ours")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    told = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["ours"]

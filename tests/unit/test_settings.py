@@ -1,0 +1,115 @@
+"""Settings are read once; what is wrong is told in one message that names each of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from chalicelib.settings import Settings, SettingsError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_stage_alone_is_enough_and_names_the_tables() -> None:
+    settings = Settings.from_environ({"STAGE": "dev"})
+    assert settings.token_table == "tokenservice-dev-tokens"
+    assert settings.client_table == "tokenservice-dev-clients"
+    assert settings.authorizer_ttl_seconds == 60
+    assert settings.log_level == "INFO"
+    assert settings.tokens_issued_after is None
+    assert settings.splunk.hec_url is None
+
+
+def test_every_setting_is_read() -> None:
+    settings = Settings.from_environ(
+        {
+            "STAGE": "prod",
+            "TOKEN_TABLE": "t-okens",
+            "CLIENT_TABLE": "c-lients",
+            "LOG_LEVEL": "debug",
+            "AUTHORIZER_TTL_SECONDS": "0",
+            "TOKENS_ISSUED_AFTER": "2026-01-31T13:00:00+01:00",
+            "COMMIT": "abc1234",
+            "SPLUNK_HEC_URL": "https://splunk.example:8088/",
+            "SPLUNK_HEC_TOKEN_PARAMETER": "/tokenservice/hec",
+            "SPLUNK_INDEX": "records",
+            "SPLUNK_SOURCETYPE": "tokens",
+            "SPLUNK_CA_BUNDLE": "ca.pem",
+        }
+    )
+    assert (settings.token_table, settings.client_table) == ("t-okens", "c-lients")
+    assert settings.log_level == "DEBUG"
+    assert settings.authorizer_ttl_seconds == 0
+    assert settings.tokens_issued_after == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert settings.commit == "abc1234"
+    assert settings.splunk.hec_url == "https://splunk.example:8088"
+    assert settings.splunk.sourcetype == "tokens"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STAGE", "Dev"),
+        ("STAGE", ""),
+        ("STAGE", "a b"),
+        ("TOKEN_TABLE", "a"),
+        ("CLIENT_TABLE", "with/slash"),
+        ("LOG_LEVEL", "LOUD"),
+        ("AUTHORIZER_TTL_SECONDS", "-1"),
+        ("AUTHORIZER_TTL_SECONDS", "1.5"),
+        ("AUTHORIZER_TTL_SECONDS", "3601"),
+        ("AUTHORIZER_TTL_SECONDS", "٣"),
+        ("AUTHORIZER_TTL_SECONDS", "9" * 5000),
+        ("TOKENS_ISSUED_AFTER", "yesterday"),
+        ("TOKENS_ISSUED_AFTER", "2026-01-31"),
+        ("TOKENS_ISSUED_AFTER", "2026-01-31T12:00:00"),
+        ("SPLUNK_HEC_URL", "splunk.example"),
+        ("SPLUNK_HEC_URL", "ftp://splunk.example"),
+        ("SPLUNK_HEC_URL", "https://splunk.example:port"),
+    ],
+)
+def test_a_malformed_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"STAGE": "dev", "SPLUNK_HEC_TOKEN": "x", name: value})
+    assert str(caught.value).startswith(f"{name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"LOG_LEVEL": "LOUD", "SPLUNK_HEC_URL": "https://splunk.example"})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "STAGE",
+        "LOG_LEVEL",
+        "SPLUNK_HEC_TOKEN_PARAMETER",
+    ]
+
+
+def test_no_secret_is_shown_by_an_error_or_a_printed_setting() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"STAGE": "dev", "SPLUNK_HEC_URL": "https://user:hunter2@splunk.example"})
+    assert "hunter2" not in str(caught.value)
+    settings = Settings.from_environ({"STAGE": "dev", "SPLUNK_HEC_TOKEN": "hunter2"})
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_start_with_a_wrong_setting_ends_with_one_line_that_names_it() -> None:
+    environ = {**os.environ, "STAGE": "dev", "AUTHORIZER_TTL_SECONDS": "soon"}
+    run = subprocess.run(
+        [sys.executable, "-c", "import app"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.splitlines() == [
+        "tokenservice: AUTHORIZER_TTL_SECONDS: 'soon' is not a whole number from 0 to 3600"
+    ]

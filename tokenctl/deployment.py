@@ -1,0 +1,96 @@
+"""One stage as an operator reaches it: its settings, its stores, its AWS clients."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chalicelib.settings import Settings, SettingsError
+from chalicelib.storage import ClientStore, TokenStore
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+CONFIG: Final = ROOT / ".chalice" / "config.json"
+LOCAL_STAGE: Final = "local"
+LOCAL_ENV: Final = ROOT / ".local" / "local.env"
+DEMO_ENV: Final = ROOT / ".local" / "demo.env"
+
+
+class DeploymentError(Exception):
+    """A stage can't be reached; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One stage and its settings."""
+
+    settings: Settings
+
+    @property
+    def stage(self) -> str:
+        return self.settings.stage
+
+    def token_store(self) -> TokenStore:
+        return TokenStore(self.settings.token_table)
+
+    def client_store(self) -> ClientStore:
+        return ClientStore(self.settings.client_table)
+
+    def aws(self, service: str) -> Any:
+        """A boto3 client; the region and credentials are found in the usual places."""
+        import boto3  # noqa: PLC0415 - costs a third of a second, which most commands need not pay
+        from botocore.config import Config  # noqa: PLC0415
+
+        return boto3.client(service, config=Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 1}))
+
+
+def open_stage(stage: str) -> Deployment:
+    """Read a stage's settings, and point this process at the engine of `make run` where the stage is `local`.
+
+    Raises:
+        DeploymentError: there is no such stage, or its settings are wrong.
+    """
+    environ = {**os.environ, **stage_environ(stage)}
+    if stage == LOCAL_STAGE and "AWS_ENDPOINT_URL" not in os.environ:
+        engine = read_env_file(LOCAL_ENV)
+        if not engine:
+            raise DeploymentError("nothing runs locally: start it with 'make run', or name a stage with --stage")
+        os.environ.update(engine)
+    try:
+        return Deployment(Settings.from_environ(environ))
+    except SettingsError as error:
+        raise DeploymentError(f"stage {stage}: {error}") from None
+
+
+def stage_environ(stage: str) -> dict[str, str]:
+    """The environment variables that `.chalice/config.json` gives a stage.
+
+    Raises:
+        DeploymentError: the file can't be read, or does not know the stage.
+    """
+    try:
+        config = json.loads(CONFIG.read_text("utf-8"))
+    except OSError as error:
+        raise DeploymentError(f".chalice/config.json: {error.strerror}") from None
+    except ValueError as error:
+        raise DeploymentError(f".chalice/config.json is not JSON: {error}") from None
+    stages = config.get("stages") if isinstance(config, dict) else None
+    if not isinstance(stages, dict) or not isinstance(stages.get(stage), dict):
+        known = ", ".join(stages) if isinstance(stages, dict) else "none"
+        raise DeploymentError(f".chalice/config.json has no stage {stage!r}; it has: {known}")
+    variables: dict[str, str] = {}
+    for level in (config, stages[stage]):
+        variables.update({name: str(value) for name, value in level.get("environment_variables", {}).items()})
+    return variables
+
+
+def read_env_file(path: Path) -> Mapping[str, str]:
+    """Read `NAME=value` lines; empty where there is no such file."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

@@ -1,0 +1,237 @@
+"""The OpenAPI document, made from the types that parse the requests and from the table of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from chalicelib import __version__, problems, schemas
+from chalicelib.problems import TABLE
+from chalicelib.routes import BASE_PATH
+from chalicelib.tokens import Reason
+
+_SCHEMAS: Final = "#/components/schemas/"
+_JSON: Final = "application/json"
+_TOKEN_ID: Final = {
+    "name": "tokenId",
+    "in": "path",
+    "required": True,
+    "description": "The token's id; not the token.",
+    "schema": {"type": "string", "pattern": f"^{schemas.TOKEN_ID.pattern}$"},
+}
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repetition with the same key and body gets the same answer for 10 minutes and spends nothing. "
+    "Without it, a lost answer is a lost use.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+}
+_REFUSALS: Final = tuple(str(reason) for reason in Reason)
+_EVERYWHERE: Final = ("unauthorized", "too_many_requests", "internal_error", "store_unavailable")
+_WITH_BODY: Final = ("invalid_request", "payload_too_large", "unsupported_media_type")
+
+_OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
+    ("/token", "post"): {
+        "id": "issueToken",
+        "scope": "issue",
+        "summary": "Issue a token",
+        "body": schemas.IssueRequest,
+        "answer": (201, schemas.IssueAnswer),
+        "headers": {"Location": "The token's status."},
+    },
+    ("/tokens", "post"): {
+        "id": "issueTokens",
+        "scope": "issue",
+        "summary": "Issue up to 100 tokens, all or none",
+        "body": schemas.BatchRequest,
+        "answer": (201, schemas.BatchAnswer),
+    },
+    ("/use", "get"): {
+        "id": "useTokenByQuery",
+        "scope": "use",
+        "summary": "Use a token given in the query",
+        "description": "Kept for callers that use it. A token in a URL ends up in access logs: prefer POST.",
+        "query": schemas.UseRequest,
+        "answer": (200, schemas.UseAnswer),
+        "problems": ("invalid_request", *_REFUSALS),
+    },
+    ("/use", "post"): {
+        "id": "useToken",
+        "scope": "use",
+        "summary": "Spend one use of a token",
+        "description": "A refusal spends nothing.",
+        "body": schemas.UseRequest,
+        "answer": (200, schemas.UseAnswer),
+        "parameters": [_IDEMPOTENCY_KEY],
+        "headers": {"Idempotent-Replayed": "`true` where an earlier answer is repeated."},
+        "problems": _REFUSALS,
+    },
+    ("/introspect", "post"): {
+        "id": "introspectToken",
+        "scope": "use",
+        "summary": "Say what a use would return, and change nothing",
+        "body": schemas.UseRequest,
+        "answer": (200, schemas.IntrospectAnswer),
+    },
+    ("/token/{tokenId}", "get"): {
+        "id": "getToken",
+        "scope": "manage",
+        "summary": "A token's limits and uses",
+        "answer": (200, schemas.StatusAnswer),
+        "parameters": [_TOKEN_ID],
+        "problems": ("token_not_found",),
+    },
+    ("/token/{tokenId}", "delete"): {
+        "id": "revokeToken",
+        "scope": "manage",
+        "summary": "Revoke a token",
+        "description": "Also answers 204 where it was revoked before or never was.",
+        "answer": (204, None),
+        "parameters": [_TOKEN_ID],
+        "problems": ("invalid_request",),
+    },
+    ("/revoke", "post"): {
+        "id": "revokeTokens",
+        "scope": "manage",
+        "summary": "Revoke every live token of a node or of a user",
+        "description": "Reads an index that trails writes by moments. Where `more` is true, time ran out: call again.",
+        "body": schemas.RevokeRequest,
+        "answer": (200, schemas.RevokeAnswer),
+    },
+    ("/version", "get"): {
+        "id": "getVersion",
+        "scope": None,
+        "summary": "What is deployed",
+        "answer": (200, schemas.VersionAnswer),
+    },
+}
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document as plain data."""
+    types = [part for operation in _OPERATIONS.values() for part in _types(operation)]
+    _, components = msgspec.json.schema_components(dict.fromkeys(types), ref_template=_SCHEMAS + "{name}")
+    components["Problem"] = _problem_schema()
+    paths: dict[str, dict[str, Any]] = {}
+    for (path, method), operation in _OPERATIONS.items():
+        paths.setdefault(BASE_PATH + path, {})[method] = _operation(operation, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Token service",
+            "version": __version__,
+            "description": "Hides a secret document id behind a random token that may be used only as often, until "
+            "when, by whom, from where and for what its issuer said.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:8000", "description": "make run"}],
+        "security": [{"basic": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"basic": {"type": "http", "scheme": "basic", "description": "Client id and secret."}},
+            "schemas": components,
+        },
+    }
+
+
+def document_text() -> str:
+    """The document as YAML, as it stands in `docs/openapi.yaml`."""
+    return yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes everything out: links between equal parts would puzzle readers."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _types(operation: dict[str, Any]) -> list[type]:
+    return [part for part in (operation.get("body"), operation["answer"][1]) if part is not None]
+
+
+def _operation(operation: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    scope = operation["scope"]
+    told = [operation["description"]] if "description" in operation else []
+    told.append(f"Needs the scope `{scope}`." if scope else "Any client may call it.")
+    made: dict[str, Any] = {
+        "operationId": operation["id"],
+        "summary": operation["summary"],
+        "description": " ".join(told),
+    }
+    parameters = list(operation.get("parameters", ()))
+    if "query" in operation:
+        parameters += [*_query_parameters(operation["query"]), _IDEMPOTENCY_KEY]
+    if parameters:
+        made["parameters"] = parameters
+    codes = [*_EVERYWHERE, *(("insufficient_scope",) if scope else ()), *operation.get("problems", ())]
+    if "body" in operation:
+        reference = {"$ref": _SCHEMAS + operation["body"].__name__}
+        made["requestBody"] = {"required": True, "content": {_JSON: {"schema": reference}}}
+        codes += _WITH_BODY
+    made["responses"] = {**_answer(operation), **_refusals(codes)}
+    return made
+
+
+def _query_parameters(of: type) -> list[dict[str, Any]]:
+    _, found = msgspec.json.schema_components([of], ref_template=_SCHEMAS + "{name}")
+    schema = found[of.__name__]
+    return [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": property_}
+        for name, property_ in schema["properties"].items()
+    ]
+
+
+def _answer(operation: dict[str, Any]) -> dict[str, Any]:
+    status, answer = operation["answer"]
+    made: dict[str, Any] = {"description": answer.__doc__ if answer else "Done."}
+    headers = operation.get("headers", {})
+    if headers:
+        made["headers"] = {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
+    if answer:
+        made["content"] = {_JSON: {"schema": {"$ref": _SCHEMAS + answer.__name__}}}
+    return {str(status): made}
+
+
+def _refusals(codes: Sequence[str]) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(TABLE[code].status, []).append(code)
+    return {
+        str(status): {
+            "description": " · ".join(f"`{code}`: {TABLE[code].detail}" for code in sorted(set(by_status[status]))),
+            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
+        }
+        for status in sorted(by_status)
+    }
+
+
+def _problem_schema() -> dict[str, Any]:
+    text = {"type": "string"}
+    return {
+        "title": "Problem",
+        "description": "RFC 9457 problem details. Programs read `code`.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "code", "requestId"],
+        "properties": {
+            "type": text,
+            "title": text,
+            "status": {"type": "integer"},
+            "detail": text,
+            "code": {"type": "string", "enum": sorted(TABLE)},
+            "requestId": text,
+            "errors": {
+                "type": "array",
+                "description": "Only with `invalid_request`.",
+                "items": {
+                    "type": "object",
+                    "required": ["field", "message"],
+                    "properties": {"field": text, "message": text},
+                },
+            },
+        },
+    }

@@ -1,0 +1,73 @@
+"""The two tables of a stage, for stages that are not made by CloudFormation."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+from pynamodb.models import Model
+
+from chalicelib.storage import ClientItem, TokenItem, bind
+from tokenctl.deployment import Deployment
+
+TTL_ATTRIBUTE: Final = "purge_at"
+_PROTECTED_STAGE: Final = "prod"
+
+
+def create(deployment: Deployment) -> dict[str, str]:
+    """Make the tables that are missing, and switch on what they are to have.
+
+    On-demand billing, encryption at rest (DynamoDB's default), TTL on the tokens, point-in-time recovery where the
+    engine has it, deletion protection in prod. A table that is there already keeps its items.
+
+    Returns:
+        Table name to what was done.
+    """
+    settings = deployment.settings
+    dynamodb = deployment.aws("dynamodb")
+    done = {}
+    for model, name in ((TokenItem, settings.token_table), (ClientItem, settings.client_table)):
+        done[name] = _create_one(bind(model, name), name, dynamodb)
+        _switch_on_recovery(dynamodb, name)
+        if deployment.stage == _PROTECTED_STAGE:
+            dynamodb.update_table(TableName=name, DeletionProtectionEnabled=True)
+    _switch_on_ttl(dynamodb, settings.token_table)
+    return done
+
+
+def ttl_is_on(dynamodb: Any, table: str) -> bool:
+    """Whether DynamoDB deletes the table's items by `purge_at`."""
+    ttl = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+    return ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") and ttl.get("AttributeName") == TTL_ATTRIBUTE
+
+
+def recovery_is_on(dynamodb: Any, table: str) -> bool:
+    """Whether the table can be restored to any second of the last 35 days."""
+    backups = dynamodb.describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
+    recovery = backups.get("PointInTimeRecoveryDescription", {})
+    return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
+
+
+def _create_one(model: type[Model], name: str, dynamodb: Any) -> str:
+    if model.exists():
+        return "exists"
+    model.create_table(wait=True, billing_mode="PAY_PER_REQUEST")
+    dynamodb.get_waiter("table_exists").wait(TableName=name)
+    return "created"
+
+
+def _switch_on_ttl(dynamodb: Any, table: str) -> None:
+    if not ttl_is_on(dynamodb, table):
+        specification = {"Enabled": True, "AttributeName": TTL_ATTRIBUTE}
+        dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
+
+
+def _switch_on_recovery(dynamodb: Any, table: str) -> None:
+    try:
+        if not recovery_is_on(dynamodb, table):
+            specification = {"PointInTimeRecoveryEnabled": True}
+            dynamodb.update_continuous_backups(TableName=table, PointInTimeRecoverySpecification=specification)
+    except ClientError as error:
+        # DynamoDB Local knows no backups; on AWS it must not be missed.
+        if error.response.get("Error", {}).get("Code") != "UnknownOperationException":
+            raise
