@@ -6,6 +6,7 @@ belong (into a user name, say) never reaches a log.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import json
 import logging
@@ -20,7 +21,8 @@ NAMESPACE: Final = "TokenService"
 
 _TOKEN = re.compile(r"[0-9A-Fa-f]{64,}")
 _CLIENT_SECRET = re.compile(r"tss_[A-Za-z0-9_-]{43}")
-_AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer|splunk)\s+[A-Za-z0-9+/=._~-]{8,}")
+_BASIC = re.compile(r"(?i)\b(basic\s+)([A-Za-z0-9+/]{3,}={0,2})")
+_OTHER_SCHEME = re.compile(r"(?i)\b((?:bearer|splunk)\s+)[A-Za-z0-9+/=._~-]{16,}")
 
 Write = Callable[[str], object]
 
@@ -32,12 +34,20 @@ def redact(text: str) -> str:
     """
     text = _TOKEN.sub(_token_id, text)
     text = _CLIENT_SECRET.sub("[secret]", text)
-    return _AUTHORIZATION.sub(r"\1 [credentials]", text)
+    text = _BASIC.sub(_credentials, text)
+    return _OTHER_SCHEME.sub(r"\1[credentials]", text)
 
 
 def _token_id(found: re.Match[str]) -> str:
     # The rule of `tokens.token_id`, stated here again because audit is loaded where tokens are not.
     return f"[tok_{hashlib.sha256(found[0].encode()).hexdigest()[:32]}]"
+
+
+def _credentials(found: re.Match[str]) -> str:
+    """Basic credentials hold a colon; words that merely follow the word "basic" don't."""
+    encoded = found[2].rstrip("=")
+    decoded = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4)) if len(encoded) % 4 != 1 else b""
+    return f"{found[1]}[credentials]" if b":" in decoded else found[0]
 
 
 def timestamp(instant: datetime) -> str:

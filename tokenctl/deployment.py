@@ -83,7 +83,10 @@ def stage_environ(stage: str) -> dict[str, str]:
         raise DeploymentError(f".chalice/config.json has no stage {stage!r}; it has: {known}")
     variables: dict[str, str] = {}
     for level in (config, stages[stage]):
-        variables.update({name: str(value) for name, value in level.get("environment_variables", {}).items()})
+        given = level.get("environment_variables", {})
+        if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+            raise DeploymentError(".chalice/config.json: environment_variables must be an object of strings")
+        variables.update(given)
     return variables
 
 

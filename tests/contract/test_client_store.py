@@ -1,0 +1,101 @@
+"""Clients on a real engine: nothing that two operators do at once is lost."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib import clients
+from chalicelib.clients import Client, Scope
+from chalicelib.problems import StoreUnavailable
+from chalicelib.storage import ClientStore
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+def a_client(name: str) -> Client:
+    _, first = clients.new_secret(NOW)
+    _, second = clients.new_secret(NOW)
+    secrets = (first, replace(second, expires_at=NOW + timedelta(hours=1)))
+    return Client(name, frozenset({Scope.USE, Scope.ISSUE}), secrets, NOW)
+
+
+def test_a_client_comes_back_as_it_went_in(client_store: ClientStore) -> None:
+    known = a_client("store-1")
+    assert client_store.add(known)
+    assert client_store.find("store-1") == known
+    assert client_store.find("store-nobody") is None
+    assert known in client_store.all()
+
+
+def test_a_second_client_with_the_same_name_is_not_added(client_store: ClientStore) -> None:
+    known = a_client("store-2")
+    assert client_store.add(known)
+    assert not client_store.add(a_client("store-2"))
+    assert client_store.find("store-2") == known
+
+
+def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: ClientStore) -> None:
+    client_store.add(a_client("store-3"))
+    changed = client_store.change("store-3", lambda known: replace(known, disabled_at=NOW))
+    assert changed is not None
+    assert changed.disabled_at == NOW
+    assert client_store.find("store-3") == changed
+    assert client_store.change("store-nobody", lambda known: known) is None
+    assert client_store.find("store-nobody") is None
+
+
+def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> None:
+    """Each adds a scope to what it read; with a blind write the last one would undo the others."""
+    client_store.add(replace(a_client("store-4"), scopes=frozenset({Scope.USE})))
+    together = threading.Barrier(3)
+
+    def add_scope(scope: Scope) -> None:
+        met = False
+
+        def change(known: Client) -> Client:
+            nonlocal met
+            if not met:
+                met = True
+                together.wait()
+            return replace(known, scopes=known.scopes | {scope})
+
+        client_store.change("store-4", change)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(add_scope, (Scope.ISSUE, Scope.MANAGE, Scope.ADMIN)))
+    found = client_store.find("store-4")
+    assert found is not None
+    assert found.scopes == frozenset(Scope)
+
+
+def test_only_digests_of_secrets_are_stored(client_store: ClientStore, dynamodb: Any) -> None:
+    secret, kept = clients.new_secret(NOW)
+    client_store.add(Client("store-5", frozenset({Scope.USE}), (kept,), NOW))
+    table = client_store._model.Meta.table_name
+    item = dynamodb.get_item(TableName=table, Key={"client_id": {"S": "store-5"}})["Item"]
+    assert item == {
+        "client_id": {"S": "store-5"},
+        "scopes": {"SS": ["use"]},
+        "secrets": {
+            "L": [{"M": {"digest": {"S": clients.digest(secret)}, "created_at": {"N": "1795262400.123"}}}],
+        },
+        "created_at": {"N": "1795262400.123"},
+        "version": {"N": "1"},
+    }
+
+
+def test_where_the_table_is_missing_the_store_is_unavailable_and_a_senseless_request_is_a_defect(
+    client_store: ClientStore,
+) -> None:
+    missing = ClientStore("tokenservice-nowhere-clients")
+    for call in (lambda: missing.find("a"), lambda: missing.add(a_client("a")), missing.all):
+        with pytest.raises(StoreUnavailable):
+            call()
+    with pytest.raises(Exception, match="ValidationException"):
+        client_store.find("")
