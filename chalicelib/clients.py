@@ -83,13 +83,9 @@ def digest(secret: str) -> str:
 
 def rotated(client: Client, secret: Secret, now: datetime, overlap: timedelta) -> Client:
     """The client with a new secret; its newest old one stays valid for `overlap` at most, older ones end."""
-    if not overlap or not client.secrets:
-        return replace(client, secrets=(secret,))
-    newest = client.secrets[0]
     ends = now + overlap
-    if newest.expires_at is not None:
-        ends = min(ends, newest.expires_at)
-    return replace(client, secrets=(secret, replace(newest, expires_at=ends)))
+    old = [replace(each, expires_at=min(ends, each.expires_at or ends)) for each in client.secrets[:1] if overlap]
+    return replace(client, secrets=(secret, *old))
 
 
 def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:

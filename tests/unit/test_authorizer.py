@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -200,6 +201,12 @@ def test_rotating_again_does_not_prolong_a_secret_that_is_ending(
     _, kept = clients.new_secret(NOW)
     rotated = clients.rotated(ending, kept, NOW, timedelta(days=1))
     assert rotated.secrets[1].expires_at == NOW + timedelta(minutes=1)
+
+
+def test_a_secret_has_256_random_bits_and_a_mark_that_scanners_find() -> None:
+    made = {clients.new_secret(NOW)[0] for _ in range(100)}
+    assert len(made) == 100
+    assert all(re.fullmatch(r"tss_[A-Za-z0-9_-]{43}", secret) for secret in made)
 
 
 def test_the_digest_of_nothing_is_no_secret() -> None:

@@ -175,6 +175,7 @@ class TestRepetition:
         decision = tokens.decide(token, self.again(), NOW + SECOND)
         assert isinstance(decision, Grant)
         assert decision.uses_remaining == 2
+        assert Grant(token, token.claims[1]).uses_remaining == 1
 
     def test_expiry_does_not_stop_a_repetition(self) -> None:
         token, _ = self.first()
