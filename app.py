@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalice import Chalice
-from chalice.app import AuthRequest, AuthResponse
+from chalice.app import AuthRequest, AuthResponse, CloudWatchEvent
 
 from chalicelib import __version__, runtime
 
@@ -16,6 +16,29 @@ app = Chalice(app_name="tokenservice", configure_logs=False)
 def basic_auth(request: AuthRequest) -> AuthResponse | dict[str, Any] | None:
     """Check Basic credentials for all routes."""
     return runtime.authorizer()(request)
+
+
+@app.lambda_function(name="forward_logs")
+def forward_logs(event: dict[str, Any], context: Any) -> None:
+    """Carry a CloudWatch Logs subscription event to Splunk."""
+    runtime.forwarder().forward(event, context.get_remaining_time_in_millis)
+
+
+@app.on_cw_event(
+    {
+        "source": ["aws.cloudwatch", "aws.codepipeline", "aws.codebuild"],
+        "detail-type": [
+            "CloudWatch Alarm State Change",
+            "CodePipeline Pipeline Execution State Change",
+            "CodeBuild Build State Change",
+        ],
+    },
+    name="forward_events",
+)
+def forward_events(event: CloudWatchEvent) -> None:
+    """Carry a change of an alarm's or a pipeline's state to Splunk."""
+    context: Any = event.context
+    runtime.forwarder().forward_event(event.to_dict(), context.get_remaining_time_in_millis)
 
 
 if runtime.runs("app.app"):

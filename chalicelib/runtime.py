@@ -14,6 +14,7 @@ from chalicelib.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from chalicelib.authorizer import Authorizer
     from chalicelib.service import TokenService
+    from chalicelib.splunk.forward import Forwarder
 
 
 def runs(handler: str) -> bool:
@@ -58,3 +59,17 @@ def authorizer() -> Authorizer:
     from chalicelib.storage import ClientStore  # noqa: PLC0415
 
     return Authorizer(ClientStore(settings().client_table, audit().latency), audit(), now)
+
+
+@cache
+def forwarder() -> Forwarder:
+    from chalicelib.splunk import forward, record  # noqa: PLC0415 - the REST handler and the authorizer do without
+
+    splunk = settings().splunk
+    return forward.forwarder(
+        splunk,
+        settings().stage,
+        record=record.S3Record(splunk.failure_bucket) if splunk.failure_bucket else None,
+        metric=audit().metrics,
+        own_log_group=os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
+    )

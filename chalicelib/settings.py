@@ -38,6 +38,7 @@ class Splunk:
         index: Splunk index; None: the HEC token's default.
         sourcetype: sourcetype of the service's own log events.
         ca_bundle: path of a PEM file with the authorities to trust; None: the usual ones.
+        failure_bucket: S3 bucket for what Splunk does not take; None: such events fail the invocation.
     """
 
     hec_url: str | None
@@ -46,6 +47,7 @@ class Splunk:
     index: str | None
     sourcetype: str
     ca_bundle: str | None
+    failure_bucket: str | None = None
 
     def __repr__(self) -> str:
         return f"Splunk(hec_url={self.hec_url!r}, index={self.index!r}, sourcetype={self.sourcetype!r})"
@@ -101,6 +103,7 @@ class Settings:
                 index=read.text("SPLUNK_INDEX"),
                 sourcetype=read.text("SPLUNK_SOURCETYPE") or "tokenservice",
                 ca_bundle=read.text("SPLUNK_CA_BUNDLE"),
+                failure_bucket=read.text("SPLUNK_FAILURE_BUCKET"),
             ),
         )
         if settings.splunk.hec_url and not (settings.splunk.hec_token or settings.splunk.hec_token_parameter):

@@ -48,6 +48,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 DEPLOYED = [ROOT / "app.py", *sorted((ROOT / "chalicelib").glob("*.py"))]
+FORWARDERS = sorted((ROOT / "chalicelib" / "splunk").glob("*.py"))
 
 
 def test_every_deployed_module_has_its_room_in_the_plan() -> None:
@@ -68,18 +69,34 @@ def test_imports_point_down_only(path: Path) -> None:
             assert top in STANDARD or top in libraries, f"{module_name(path)} must not import {name}"
 
 
+@pytest.mark.parametrize("path", FORWARDERS, ids=module_name)
+def test_the_forwarders_know_nothing_of_the_rest_service(path: Path) -> None:
+    for name in imports_of(path):
+        top = name.partition(".")[0]
+        if top == "chalicelib":
+            assert name.startswith("chalicelib.splunk"), f"{module_name(path)} must not import {name}"
+        else:
+            assert top in STANDARD or top in {"requests", "urllib3", "tenacity", "botocore"}
+
+
 @pytest.mark.parametrize(
     ("handler", "unwanted"),
     [
         ("app.basic_auth", {"chalicelib.routes", "chalicelib.schemas", "chalicelib.service", "msgspec"}),
         ("app.app", {"chalicelib.authorizer", "chalicelib.splunk", "requests"}),
+        ("app.forward_logs", {"chalicelib.routes", "chalicelib.storage", "pynamodb", "msgspec", "botocore"}),
     ],
 )
 def test_a_function_loads_only_its_own_rooms(handler: str, unwanted: set[str]) -> None:
     """Lambda names the entry point in `_HANDLER`; every module more costs the start of that function."""
-    build = {"app.basic_auth": "runtime.authorizer()", "app.app": "runtime.token_service()"}[handler]
+    build = {
+        "app.basic_auth": "runtime.authorizer()",
+        "app.app": "runtime.token_service()",
+        "app.forward_logs": "runtime.forwarder()",
+    }[handler]
     code = f"import sys, app; from chalicelib import runtime; {build}; print(*sys.modules)"
     environ = {"_HANDLER": handler, "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
+    environ |= {"SPLUNK_HEC_URL": "https://splunk.example:8088", "SPLUNK_HEC_TOKEN_PARAMETER": "/hec"}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
     )

@@ -1,0 +1,145 @@
+"""The failure record: what Splunk did not take, kept until a person or a redrive has dealt with it.
+
+Each entry has the shape of Lambda's own record of a failed asynchronous invocation: one reader serves both.
+
+    {"version": "1.0", "timestamp": …, "requestContext": {"condition": "SetAside" | "Undelivered"},
+     "reason": …, "requestPayload": <what the forwarder takes, byte for byte>}
+
+Source: AWS Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chalicelib.splunk.errors import RecordUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Kind(StrEnum):
+    """Why something is kept; also the first part of its name."""
+
+    FAILED = "failed"  # not accepted in time: replay it
+    POISON = "poison"  # can't be accepted as it is: a person must look at it
+
+
+_CONDITION = {Kind.FAILED: "Undelivered", Kind.POISON: "SetAside"}
+
+
+class FailureRecord(Protocol):
+    """Where entries are kept."""
+
+    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+        """Keep a body; the same body under the same kind is kept once.
+
+        Args:
+            kind: what is to be done with it.
+            body: JSON that the forwarder takes.
+            reason: why Splunk did not take it.
+
+        Returns:
+            The entry's name.
+
+        Raises:
+            RecordUnavailable: it was not kept.
+        """
+
+
+def name_of(kind: Kind, body: bytes) -> str:
+    """The name follows from the content: whoever keeps the same events again overwrites and adds nothing."""
+    return f"{kind.value}/{hashlib.sha256(body).hexdigest()[:40]}.json"
+
+
+def entry(kind: Kind, body: bytes, reason: str, at: datetime) -> bytes:
+    """Write an entry around a body, which stands in it unchanged.
+
+    Args:
+        kind: what is to be done with it.
+        body: JSON that the forwarder takes.
+        reason: why Splunk did not take it.
+        at: aware, when the entry is made.
+    """
+    head = {
+        "version": "1.0",
+        "timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "requestContext": {"condition": _CONDITION[kind]},
+        "reason": reason,
+    }
+    return json.dumps(head)[:-1].encode() + b', "requestPayload": ' + body + b"}"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class S3Record:
+    """Keeps entries in an S3 bucket.
+
+    Args:
+        client: a botocore S3 client; None makes one at the first entry, as most processes never need it.
+    """
+
+    def __init__(self, bucket: str, client: Any = None, now: Callable[[], datetime] = _utc_now) -> None:
+        self._bucket = bucket
+        self._client = client
+        self._now = now
+
+    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+        import botocore.session  # noqa: PLC0415 - costs a quarter of a second; most processes never come here
+        from botocore.config import Config  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        name = name_of(kind, body)
+        try:
+            if self._client is None:
+                # Three tries of at most 3 s stay inside the reserve that deliveries leave.
+                config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3})
+                self._client = botocore.session.get_session().create_client("s3", config=config)
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=name,
+                Body=entry(kind, body, reason, self._now()),
+                ContentType="application/json",
+            )
+        except ClientError as error:
+            raise self._unavailable(error.response.get("Error", {}).get("Code", "unknown error")) from None
+        except BotoCoreError as error:
+            raise self._unavailable(type(error).__name__) from None
+        return name
+
+    def _unavailable(self, why: str) -> RecordUnavailable:
+        return RecordUnavailable(f"the failure record s3://{self._bucket} did not take an entry: {why}")
+
+
+class FolderRecord:
+    """Keeps entries in a folder, for a service that runs on one's own machine."""
+
+    def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now) -> None:
+        self._folder = folder
+        self._now = now
+
+    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+        name = name_of(kind, body)
+        path = self._folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Written aside and renamed: a crash leaves the whole entry or none.
+            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+                file.write(entry(kind, body, reason, self._now()))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except OSError as error:
+            raise RecordUnavailable(
+                f"the failure record in {self._folder} did not take an entry: {error.strerror}"
+            ) from None
+        return name

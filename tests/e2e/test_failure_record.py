@@ -1,0 +1,103 @@
+"""The failure record and its redrive on a real S3 and SQS interface: the local AWS engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from chalicelib.settings import Splunk
+from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.record import Kind, S3Record
+from chalicelib.splunk.secret import from_parameter
+from tests.hec_faults import ForcedCode
+from tests.hec_server import HecServer
+from tests.splunk_world import MarkedCollector, subscription
+from tokenctl.deployment import Deployment
+from tokenctl.redrive import BucketSource
+from tokenctl.splunk import splunk
+from tokenctl.terminal import Terminal
+
+BUCKET = "failure-record"
+
+
+@pytest.fixture(scope="module")
+def s3(deployment: Deployment) -> Any:
+    client = deployment.aws("s3")
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return client
+
+
+@pytest.fixture
+def server() -> Iterator[HecServer]:
+    with HecServer(MarkedCollector()) as server:
+        yield server
+
+
+def command(deployment: Deployment, server: HecServer, *arguments: str) -> Any:
+    """What `tokenctl splunk … --json` prints."""
+    settings = Splunk(server.url, None, "the-token", None, "tokenservice", None, BUCKET)
+    stage = SimpleNamespace(settings=SimpleNamespace(splunk=settings), stage="test", aws=deployment.aws)
+
+    class At(Terminal):
+        def deployment(self) -> Any:
+            return stage
+
+    run = CliRunner().invoke(splunk, [*arguments, "--json"], obj=At())
+    assert run.exit_code == 0, run.output
+    return json.loads(run.stdout)
+
+
+def test_poison_and_rest_go_through_a_bucket_and_the_rest_comes_back(
+    deployment: Deployment, s3: Any, server: HecServer
+) -> None:
+    settings = Splunk(server.url, None, "the-token", None, "tokenservice", None)
+    # The record makes its client itself here, as on Lambda.
+    made = forwarder(settings, "test", record=S3Record(BUCKET))
+    # Poison first in a large batch is asked for once more alone; then the first part, then the second.
+    server.faults.extend([None, None, None, ForcedCode(7, 1)])
+    report = made.forward(subscription(["☠13", "x" * 600_000, "y" * 600_000, "café \ud800"]), lambda: 60_000)
+    assert (report.delivered, report.set_aside, report.kept) == (1, 1, 2)
+    assert [row["kind"] for row in command(deployment, server, "failed")] == ["failed", "poison"]
+
+    told = command(deployment, server, "redrive")[f"s3://{BUCKET}"]
+    assert (told["replayed"], told["events"], told["stopped"]) == (1, 2, None)
+    assert server.collector.indexed[-1]["event"] == "café \ud800"
+    assert [row["kind"] for row in command(deployment, server, "failed")] == ["poison"]
+    assert command(deployment, server, "redrive")[f"s3://{BUCKET}"]["replayed"] == 0
+
+
+def test_a_record_of_lambda_s_own_in_the_bucket_is_replayed(deployment: Deployment, s3: Any, server: HecServer) -> None:
+    key = "aws/lambda/async/service-dev-forward_logs/2026/11/21/2026-11-21T04.00.00-0000"
+    body = json.dumps({"version": "1.0", "requestPayload": subscription(["from Lambda"])}).encode()
+    s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+    assert command(deployment, server, "redrive")[f"s3://{BUCKET}"]["replayed"] == 1
+    assert server.collector.indexed[0]["event"] == "from Lambda"
+    assert key not in [entry.name for entry in BucketSource(s3, BUCKET).entries(Kind.FAILED)]
+
+
+def test_a_queue_is_read_counted_and_emptied_after_acceptance(
+    deployment: Deployment, s3: Any, server: HecServer
+) -> None:
+    sqs = deployment.aws("sqs")
+    url = sqs.create_queue(QueueName="failed-invocations")["QueueUrl"]
+    body = json.dumps({"version": "1.0", "requestPayload": subscription(["from a queue"])})
+    sqs.send_message(QueueUrl=url, MessageBody=body)
+    listed = [row for row in command(deployment, server, "failed", "--queue-url", url) if row["name"] == url]
+    assert listed[0]["reason"] == "1 failed invocations wait"
+
+    assert command(deployment, server, "redrive", "--queue-url", url)[url]["replayed"] == 1
+    assert server.collector.indexed[0]["event"] == "from a queue"
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    left = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    assert set(left.values()) == {"0"}
+
+
+def test_the_hec_token_is_read_from_a_secure_string(deployment: Deployment) -> None:
+    ssm = deployment.aws("ssm")
+    ssm.put_parameter(Name="/tokenservice/hec", Value="0000-1111", Type="SecureString")
+    assert from_parameter("/tokenservice/hec")() == "0000-1111"

@@ -1,0 +1,124 @@
+"""Seeded fault runs of the forwarder, as many as asked for: `python -m tests.faults.forwarder_soak --runs 10000`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from chalicelib.splunk.record import Kind
+from tests.splunk_world import World, subscription
+
+TEXTS = ["started", "café ☃ 😀", '{"event":"token.used","requestId":"r-1","n":1}', '{"n":NaN}', '{"a":1,"a":2}', "[1]"]
+
+
+@dataclass
+class Findings:
+    """What a number of runs came to; the first three must stay 0."""
+
+    lost: int = 0
+    unexplained_duplicates: int = 0
+    overruns: int = 0
+    wrongly_set_aside: int = 0
+    runs: int = 0
+    events: int = 0
+    set_aside: int = 0
+    explained_duplicates: int = 0
+    invocations: int = 0
+    requests: int = 0
+    failed_runs: list[int] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.unexplained_duplicates or self.overruns or self.wrongly_set_aside)
+
+
+def messages(source: random.Random) -> tuple[list[str], set[int]]:
+    """Messages of all sorts, and the numbers of those that Splunk can never take."""
+    found: list[str] = []
+    poison: set[int] = set()
+    large = source.random() < 0.05
+    for number in range(source.choice([1, 2, 5, 20, 60])):
+        luck = source.random()
+        if luck < 0.03:
+            found.append(source.choice(["", " ", "\n\t"]))
+            poison.add(number)
+        elif luck < 0.08:
+            found.append(f"☠{source.choice(['06', '12', '13', '15'])} {number}")
+            poison.add(number)
+        elif large and luck < 0.3:
+            found.append("x" * source.choice([100_000, 400_000, 999_000]))
+        elif large and luck < 0.32:
+            found.append("y" * 1_000_000)
+            poison.add(number)
+        else:
+            found.append(source.choice(TEXTS) * source.choice([1, 1, 1, 30]))
+    return found, poison
+
+
+def run(seed: int, findings: Findings) -> None:
+    """One course of events: faults and Lambda's retries, then a redrive, then the count."""
+    source = random.Random(f"input {seed}")
+    texts, poison = messages(source)
+    world = World(seed)
+    world.fault_rate = source.choice([0.0, 0.1, 0.3, 0.6, 0.95, 1.0])
+    world.record.refusals = source.choice([0, 0, 0, 0, 0, 1, 3])
+    if source.random() < 0.1:  # a token that was replaced in Splunk and, a moment later, in the parameter
+        world.forwarder._deliverer._secret.renew(1)  # type: ignore[union-attr]
+        world.valid_token = "the-next-token"
+        world.collector.tokens = {"the-next-token"}
+    world.invoke(subscription(texts))
+    world.redrive()
+
+    every = {f"{number:056d}" for number in range(len(texts))}
+    indexed = Counter(world.collector.ids())
+    aside = set(world.record.ids(Kind.POISON))
+    twice = {event_id for event_id, times in indexed.items() if times > 1}
+    expected = {f"{number:056d}" for number in poison}
+    lost = every - indexed.keys() - aside
+    unexplained = twice - world.may_repeat
+    wrong = (aside - expected - world.accused) | (expected - aside)
+    findings.runs += 1
+    findings.events += len(every)
+    findings.lost += len(lost)
+    findings.unexplained_duplicates += len(unexplained)
+    findings.explained_duplicates += len(twice) - len(unexplained)
+    findings.overruns += world.clock.overruns
+    findings.wrongly_set_aside += len(wrong)
+    findings.set_aside += len(aside)
+    findings.invocations += world.invocations
+    findings.requests += sum(world.faults_met.values())
+    findings.faults.update(world.faults_met)
+    if lost or unexplained or wrong or world.clock.overruns:
+        findings.failed_runs.append(seed)
+
+
+def main() -> int:
+    """Run, show progress on a terminal, print the findings as JSON; 1 where something was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0, help="first seed; each run has the next")
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # thousands of faults on purpose are no news
+    findings, start = Findings(), time.monotonic()
+    for number in range(arguments.runs):
+        run(arguments.seed + number, findings)
+        if number % 100 == 99:
+            rate = (number + 1) / (time.monotonic() - start)
+            print(f"\r{number + 1}/{arguments.runs} runs, {rate:.0f}/s, lost {findings.lost}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    report = {name: value for name, value in vars(findings).items() if name != "faults"}
+    report["seconds"] = round(time.monotonic() - start, 1)
+    report["kinds_of_fault_met"] = len(findings.faults)
+    print(json.dumps(report, indent=2))
+    return 0 if findings.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+"""Delivery of batches: what is sent again, what is set aside, and how long that may take."""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.splunk.delivery import LEAST_SECONDS, REQUEST_SECONDS, Deliverer
+from chalicelib.splunk.envelope import LogEvent
+from chalicelib.splunk.errors import Misconfigured, OutOfTime
+from chalicelib.splunk.hec import Answer, Composer, HecEvent
+from chalicelib.splunk.secret import Secret
+from chalicelib.splunk.transport import NoAnswer
+from tests.hec_rules import Collector, Request, _Refused, reply
+
+
+class Bench:
+    """A deliverer in front of a collector; `script` holds what requests meet before they reach it."""
+
+    def __init__(self, collector: Collector | None = None, seconds: float = 60.0) -> None:
+        self.collector = collector or Marked()
+        self.script: list[Answer | Exception] = []
+        self.left = seconds
+        self.slept: list[float] = []
+        self.timeouts: list[float] = []
+        self.tokens: list[str] = []
+        self.sizes: list[int] = []
+        self.request_seconds = 0.0
+        self.secrets = ["the-token"]
+        self.deliverer = Deliverer(self.post, Secret(self.read_secret), self.sleep)
+
+    def read_secret(self) -> str:
+        return self.secrets.pop(0) if len(self.secrets) > 1 else self.secrets[0]
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.left -= seconds
+
+    def post(self, body: bytes, token: str, timeout_seconds: float) -> Answer:
+        self.timeouts.append(timeout_seconds)
+        self.tokens.append(token)
+        self.sizes.append(len(zlib.decompress(body, 31)))
+        self.left -= self.request_seconds
+        if self.script:
+            scripted = self.script.pop(0)
+            if isinstance(scripted, Exception):
+                raise scripted
+            return scripted
+        headers = {"authorization": f"Splunk {token}", "content-encoding": "gzip"}
+        answer = self.collector.answer(Request("POST", "/services/collector/event", headers, body))
+        return Answer(answer.status, answer.body)
+
+    def deliver(self, events: Sequence[HecEvent]) -> Any:
+        return self.deliverer.deliver(events, lambda: max(0.0, self.left))
+
+
+class Marked(Collector):
+    def _check(self, event: dict[str, Any], number: int) -> None:
+        super()._check(event, number)
+        if "☠" in event["event"]:
+            raise _Refused(int(event["event"][1:3]), number)
+
+
+def events(*messages: str) -> list[HecEvent]:
+    composer = Composer(host="h", source="s", sourcetype="t", index=None, fields={})
+    made = [composer.compose(LogEvent(str(n), n, message)) for n, message in enumerate(messages)]
+    assert all(isinstance(each, HecEvent) for each in made)
+    return made  # type: ignore[return-value]
+
+
+def busy(after: float | None = None) -> Answer:
+    return Answer(503, reply(9).body, after)
+
+
+def coded(code: int, index: int | None = None) -> Answer:
+    answer = reply(code, index)
+    return Answer(answer.status, answer.body)
+
+
+def test_a_good_batch_is_one_request() -> None:
+    bench = Bench()
+    delivery = bench.deliver(events("a", "b", "c"))
+    assert [event.log.message for event in delivery.accepted] == ["a", "b", "c"]
+    assert (delivery.requests, delivery.retries, delivery.set_aside, delivery.failure) == (1, 0, [], None)
+
+
+def test_an_empty_batch_is_no_request() -> None:
+    assert Bench().deliver([]).requests == 0
+
+
+@pytest.mark.parametrize("code", [0, 17, 24, 25])
+def test_success_and_success_with_a_warning_are_accepted(code: int) -> None:
+    bench = Bench()
+    bench.script = [coded(code)]
+    assert len(bench.deliver(events("a")).accepted) == 1
+
+
+@pytest.mark.parametrize("trouble", [busy(), coded(8), coded(26), Answer(502, b"<html>"), NoAnswer("reset")])
+def test_passing_trouble_is_tried_again(trouble: Answer | Exception) -> None:
+    bench = Bench()
+    bench.script = [trouble, trouble]
+    delivery = bench.deliver(events("a", "b"))
+    assert len(delivery.accepted) == 2
+    assert (delivery.requests, delivery.retries, len(bench.slept)) == (3, 2, 2)
+
+
+def test_waits_are_full_jitter_below_a_doubling_bound() -> None:
+    bench = Bench(seconds=10_000)
+    bench.script = [busy()] * 12
+    random.seed(7)
+    bench.deliver(events("a"))
+    bounds = [min(20.0, 0.5 * 2**n) for n in range(12)]
+    assert all(0 <= slept <= bound for slept, bound in zip(bench.slept, bounds, strict=True))
+    assert len(set(bench.slept)) == 12
+
+
+def test_retry_after_is_honoured_where_it_fits() -> None:
+    bench = Bench(seconds=60)
+    bench.script = [busy(after=33.0)]
+    assert len(bench.deliver(events("a")).accepted) == 1
+    assert bench.slept == [33.0]
+
+
+def test_retry_after_that_does_not_fit_ends_the_delivery_at_once() -> None:
+    bench = Bench(seconds=60)
+    bench.script = [busy(after=60.0)]
+    delivery = bench.deliver(events("a", "b"))
+    assert isinstance(delivery.failure, OutOfTime)
+    assert [event.log.message for event in delivery.undelivered] == ["a", "b"]
+    assert bench.slept == []
+
+
+def test_a_wait_leaves_time_for_the_request_after_it() -> None:
+    bench = Bench(seconds=10)
+    bench.script = [busy(after=10 - LEAST_SECONDS + 0.01)]
+    assert isinstance(bench.deliver(events("a")).failure, OutOfTime)
+    assert bench.slept == []
+
+
+def test_no_request_begins_without_a_fair_chance() -> None:
+    bench = Bench(seconds=LEAST_SECONDS - 0.01)
+    delivery = bench.deliver(events("a"))
+    assert isinstance(delivery.failure, OutOfTime)
+    assert delivery.requests == 0
+
+
+def test_a_request_s_time_out_is_what_is_left_and_never_more_than_its_bound() -> None:
+    bench = Bench(seconds=100)
+    bench.deliver(events("a"))
+    bench.left = 12.0
+    bench.deliver(events("a"))
+    assert bench.timeouts == [REQUEST_SECONDS, 12.0]
+
+
+def test_a_silent_collector_uses_up_the_time_and_no_more() -> None:
+    bench = Bench(seconds=100)
+    bench.request_seconds = 30.0
+    bench.script = [NoAnswer("no answer in time")] * 20
+    assert isinstance(bench.deliver(events("a")).failure, OutOfTime)
+    assert bench.left >= 0 or bench.timeouts[-1] < 30.0
+
+
+@given(st.lists(st.sampled_from(["good", "☠06", "☠12", "☠13", "☠15"]), min_size=1, max_size=30))
+def test_k_bad_of_n_are_set_aside_and_the_rest_delivered_with_k_plus_1_more_requests(kinds: list[str]) -> None:
+    bench = Bench()
+    messages = [f"{kind} {number}" for number, kind in enumerate(kinds)]
+    delivery = bench.deliver(events(*messages))
+    bad = [message for message in messages if message.startswith("☠")]
+    assert [each.log.message for each in delivery.set_aside] == bad
+    assert [event.log.message for event in delivery.accepted] == [m for m in messages if m not in bad]
+    assert bench.collector.indexed == [json.loads(event.body) for event in delivery.accepted]
+    assert delivery.requests <= 1 + len(bad) + 1
+    assert delivery.retries == 0
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=12))
+def test_the_same_holds_for_batches_near_the_limit(good: list[bool]) -> None:
+    bench = Bench()
+    each = 990_000 // len(good) - 200
+    messages = [("x" if is_good else "☠13") + "y" * each + str(n) for n, is_good in enumerate(good)]
+    delivery = bench.deliver(events(*messages))
+    assert len(delivery.set_aside) == good.count(False)
+    assert len(delivery.accepted) == good.count(True)
+    assert len(bench.collector.indexed) == good.count(True)
+    assert delivery.requests <= 1 + good.count(False) + 1
+
+
+def test_a_poisoned_event_is_set_aside_with_the_reason() -> None:
+    delivery = Bench().deliver(events("a", "☠13", "b"))
+    assert [(each.log.message, each.reason) for each in delivery.set_aside] == [
+        ("☠13", "HTTP 400, code 13 (event field cannot be blank)")
+    ]
+
+
+def test_a_collector_with_a_smaller_limit_gets_smaller_requests_and_loses_no_event() -> None:
+    bench = Bench(Collector(max_bytes=300_000))
+    delivery = bench.deliver(events(*["x" * 90_000] * 10))
+    assert len(delivery.accepted) == 10
+    assert delivery.set_aside == []
+    bench.sizes.clear()
+    bench.deliver(events(*["x" * 90_000] * 10))
+    assert max(bench.sizes) <= 300_000, "what was learnt is remembered"
+
+
+def test_a_413_is_halved_until_it_fits_and_a_single_event_is_set_aside() -> None:
+    bench = Bench()
+    too_large = Answer(413, b"")
+    bench.script = [too_large, too_large]
+    delivery = bench.deliver(events("a", "b", "c", "d"))
+    assert [event.log.message for event in delivery.accepted] == ["a", "b", "c", "d"]
+    bench.script = [too_large]
+    assert len(bench.deliver(events("a")).set_aside) == 1
+
+
+def test_an_answer_that_names_no_event_is_followed_to_it_by_halves() -> None:
+    bench = Bench()
+    bench.script = [coded(12), coded(12), coded(12)]  # all four, the first two, the first
+    delivery = bench.deliver(events("a", "b", "c", "d"))
+    assert [each.log.message for each in delivery.set_aside] == ["a"]
+    assert [event.log.message for event in delivery.accepted] == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("code", [5, 7, 10, 11, 14, 16, 21, 22, 28])
+def test_wrong_configuration_keeps_the_data_and_is_not_tried_again(code: int) -> None:
+    bench = Bench()
+    bench.script = [coded(code, 1)]
+    delivery = bench.deliver(events("a", "b"))
+    assert isinstance(delivery.failure, Misconfigured)
+    assert len(delivery.undelivered) == 2
+    assert delivery.requests == 1
+    assert bench.slept == []
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 4])
+def test_a_refused_token_is_read_anew_once(code: int) -> None:
+    bench = Bench()
+    bench.secrets = ["old", "new"]
+    bench.script = [coded(code), coded(0)]
+    assert len(bench.deliver(events("a")).accepted) == 1
+    assert bench.tokens == ["old", "new"]
+
+
+def test_a_token_that_is_refused_twice_fails_and_keeps_the_data() -> None:
+    bench = Bench()
+    bench.script = [coded(4), coded(4), coded(0)]
+    delivery = bench.deliver(events("a"))
+    assert isinstance(delivery.failure, Misconfigured)
+    assert "invalid token" in str(delivery.failure)
+    assert delivery.requests == 2
+
+
+def test_what_was_accepted_before_a_failure_is_told_and_the_rest_kept_in_order() -> None:
+    bench = Bench()
+    bench.script = [coded(13, 2), coded(7, 1)]
+    delivery = bench.deliver(events("a", "b", "bad", "c", "d"))
+    assert [event.log.message for event in delivery.accepted] == ["a", "b"]
+    assert [each.log.message for each in delivery.set_aside] == ["bad"]
+    assert [event.log.message for event in delivery.undelivered] == ["c", "d"]
+    assert isinstance(delivery.failure, Misconfigured)
+
+
+def test_parts_that_were_not_sent_yet_are_kept_with_the_part_that_failed() -> None:
+    bench = Bench()
+    bench.script = [Answer(413, b""), coded(7, 1)]
+    delivery = bench.deliver(events("a", "b", "c", "d"))
+    assert [event.log.message for event in delivery.undelivered] == ["a", "b", "c", "d"]
+
+
+def test_no_failure_holds_a_token_or_a_message() -> None:
+    bench = Bench()
+    bench.script = [Answer(403, b'{"text":"Splunk the-token","code":4}')] * 2
+    delivery = bench.deliver(events("a secret message"))
+    assert "the-token" not in str(delivery.failure)
+    assert "secret" not in str(delivery.failure)

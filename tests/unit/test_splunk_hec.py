@@ -1,0 +1,284 @@
+"""HEC events, batches and the meaning of answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.splunk.envelope import LogEvent
+from chalicelib.splunk.hec import (
+    Accepted,
+    Answer,
+    Busy,
+    Composer,
+    Denied,
+    HecEvent,
+    Poisoned,
+    SetAside,
+    TooLarge,
+    Wrong,
+    batches,
+    judge,
+)
+from tests.hec_rules import STATUS, Collector, Request, reply
+
+LAMBDA_ID = "8f5f4e8c-7d3c-4f5f-9d4b-0a1b2c3d4e5f"
+
+
+def composer(limit_bytes: int = 1_000_000, index: str | None = "audit") -> Composer:
+    fields = {"log_group": "/aws/lambda/service", "stage": "prod"}
+    return Composer(
+        host="stream", source="/aws/lambda/service", sourcetype="tokenservice", index=index, fields=fields,
+        limit_bytes=limit_bytes,
+    )  # fmt: skip
+
+
+def compose(message: str, timestamp_ms: int = 1_700_000_000_123) -> dict[str, Any]:
+    composed = composer().compose(LogEvent("id-1", timestamp_ms, message))
+    assert isinstance(composed, HecEvent)
+    found: dict[str, Any] = json.loads(composed.body)
+    return found
+
+
+def test_an_event_carries_where_it_comes_from_and_nothing_that_splunk_does_not_know() -> None:
+    assert compose('{"event":"token.used","requestId":"r-1"}') == {
+        "time": 1700000000.123,
+        "host": "stream",
+        "source": "/aws/lambda/service",
+        "sourcetype": "tokenservice",
+        "index": "audit",
+        "event": {"event": "token.used", "requestId": "r-1"},
+        "fields": {
+            "log_group": "/aws/lambda/service",
+            "stage": "prod",
+            "event_id": "id-1",
+            "request_id": "r-1",
+        },
+    }
+
+
+def test_without_an_index_the_token_s_default_index_counts() -> None:
+    composed = composer(index=None).compose(LogEvent("1", 0, "m"))
+    assert isinstance(composed, HecEvent)
+    assert "index" not in json.loads(composed.body)
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "text"),
+    [(0, "0.000"), (1, "0.001"), (1_700_000_000_120, "1700000000.120"), (253_402_300_799_999, "253402300799.999")],
+)
+def test_time_is_written_in_seconds_with_exact_milliseconds(timestamp_ms: int, text: str) -> None:
+    composed = composer().compose(LogEvent("1", timestamp_ms, "m"))
+    assert isinstance(composed, HecEvent)
+    assert composed.body.startswith(b'{"time":' + text.encode() + b",")
+
+
+@pytest.mark.parametrize("message", ["", " ", "\n", "\t \r\n", "\u2003"])
+def test_a_blank_message_is_set_aside(message: str) -> None:
+    composed = composer().compose(LogEvent("1", 0, message))
+    assert isinstance(composed, SetAside)
+    assert "blank" in composed.reason
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"n":NaN}',
+        '{"n":-Infinity}',
+        '{"a":1,"a":2}',
+        '{"outer":{"a":1,"a":2}}',
+        '{"n":9007199254740993}',
+        '{"n":-123456789012345678901234567890}',
+        '{"n":' + "9" * 5000 + "}",
+        '{"n":1e400}',
+        '{"n":1e-400}',
+        '{"n":0.1234567890123456789}',
+        '{"a":' * 65 + "1" + "}" * 65,
+        '{"a":' * 100_000,
+        '{"a":1} trailing',
+        '{"a":1}{"b":2}',
+        "{}",
+        "{",
+        "{not json}",
+        "[1,2]",
+        '"text"',
+        "null",
+        "false",
+        "0",
+        "true",
+        "plain text",
+        "café ☃ 😀",
+        "a\x00b\x1f\x7f\u2028",
+        '{"half a pair":"\ud800"}',
+        "half a pair \udfff",
+    ],
+)
+def test_what_would_not_survive_as_json_is_sent_as_the_text_it_is(message: str) -> None:
+    assert compose(message)["event"] == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"a":1}',
+        ' \n{"a": 1.10, "b": [true, null, "é"]}\r\n',
+        '{"n":9007199254740992,"m":-9007199254740992}',
+        '{"n":0.30000000000000004}',
+        '{"n":1e22}',
+        '{"escaped":"\\ud83d\\ude00 \\u0000"}',
+        '{"half":"\\ud800"}',
+        '{"deep":' * 60 + "1" + "}" * 60,
+        json.dumps({"wide": [{} for _ in range(500)]}),
+    ],
+)
+def test_a_json_object_is_sent_as_an_object_letter_by_letter(message: str) -> None:
+    composed = composer().compose(LogEvent("1", 0, message))
+    assert isinstance(composed, HecEvent)
+    assert composed.body.decode().endswith(',"event":' + message.strip() + "}")
+
+
+@pytest.mark.parametrize(
+    ("message", "request_id"),
+    [
+        ('{"requestId":"r-1"}', "r-1"),
+        ('{"type":"platform.report","record":{"requestId":"r-2"}}', "r-2"),
+        (f"REPORT RequestId: {LAMBDA_ID}\tDuration: 1 ms", LAMBDA_ID),
+        (f"[INFO]\t2026-11-21T04:00:00.000Z\t{LAMBDA_ID}\thello", LAMBDA_ID),
+        ('{"requestId":1}', None),
+        ('{"requestId":""}', None),
+        ('{"requestId":{"a":"b"}}', None),
+        ('{"requestId":"' + "x" * 300 + '"}', None),
+        ("no id\there", None),
+    ],
+)  # fmt: skip
+def test_the_request_id_is_found_where_lambda_and_our_own_log_put_it(message: str, request_id: str | None) -> None:
+    assert compose(message)["fields"].get("request_id") == request_id
+
+
+def test_an_event_over_the_limit_is_set_aside_and_one_at_the_limit_is_sent() -> None:
+    overhead = len(composer().compose(LogEvent("1", 0, "x")).body) - 1  # type: ignore[union-attr]
+    assert isinstance(composer().compose(LogEvent("1", 0, "x" * (1_000_000 - overhead))), HecEvent)
+    aside = composer().compose(LogEvent("1", 0, "x" * (1_000_001 - overhead)))
+    assert isinstance(aside, SetAside)
+    assert "too large" in aside.reason
+
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=200)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(any_text, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal, where NaN equals NaN and 1 does not equal true."""
+    if isinstance(left, float) and isinstance(right, float) and math.isnan(left):
+        return math.isnan(right)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(v, right[k]) for k, v in left.items())
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return type(left) is type(right) and left == right
+
+
+@given(any_text, st.text(), st.text(), st.text(min_size=1))
+def test_any_text_any_names_arrive_as_they_were(message: str, host: str, source: str, index: str) -> None:
+    made = Composer(host=host, source=source, sourcetype="s", index=index, fields={"stage": source})
+    composed = made.compose(LogEvent("1", 5, message))
+    if isinstance(composed, SetAside):
+        assert not message.strip()
+        return
+    found = json.loads(composed.body)
+    assert (found["host"], found["source"], found["index"]) == (host, source, index)
+    assert found["event"] == message or found["event"] == json.loads(message)
+    collector = Collector()
+    request = Request("POST", "/services/collector/event", {"authorization": "Splunk the-token"}, composed.body)
+    assert collector.answer(request).status == 200
+    assert len(collector.indexed) == 1
+
+
+@given(any_json, st.booleans())
+def test_any_json_arrives_with_the_same_meaning(value: Any, pretty: bool) -> None:
+    message = json.dumps(value, indent=2 if pretty else None)
+    composed = composer().compose(LogEvent("1", 5, message))
+    assert isinstance(composed, HecEvent)
+    arrived = json.loads(composed.body)["event"]
+    assert same(arrived, value) or arrived == message
+    if not isinstance(value, dict):
+        assert arrived == message
+
+
+@given(st.lists(st.integers(0, 3_000), max_size=40), st.integers(600, 5_000))
+def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int], limit: int) -> None:
+    logs = [LogEvent(str(n), n, "x" * size) for n, size in enumerate(sizes)]
+    made = list(batches(composer(limit), iter(logs), limit))
+    for batch in made:
+        assert sum(len(event.body) for event in batch.events) <= limit
+    sent = [event.log for batch in made for event in batch.events]
+    aside = [each.log for batch in made for each in batch.set_aside]
+    assert sorted(sent + aside) == sorted(logs)
+    assert sent == [log for log in logs if log in set(sent)]
+    done = 0
+    for batch in made:
+        done += len(batch.events) + len(batch.set_aside)
+        assert batch.consumed == done
+
+
+@pytest.mark.parametrize("code", range(29))
+def test_every_code_is_judged_as_the_facts_say(code: int) -> None:
+    answer = Answer(STATUS[code], reply(code, 1).body)
+    expected = {
+        **dict.fromkeys((0, 17, 24, 25), Accepted),
+        **dict.fromkeys((6, 12, 13, 15), Poisoned),
+        **dict.fromkeys((1, 2, 3, 4), Denied),
+        **dict.fromkeys((8, 9, 18, 19, 20, 23, 26, 27), Busy),
+    }
+    assert type(judge(answer, 3)) is expected.get(code, Wrong)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (200, b"<html>", Busy),
+        (200, b"", Busy),
+        (200, b"{}", Busy),
+        (200, b'{"code": 6}', Busy),
+        (200, b'{"code": false}', Busy),
+        (200, b'{"code": "0"}', Busy),
+        (503, b'{"code": 0}', Busy),
+        (502, b"<html>", Busy),
+        (503, b"", Busy),
+        (500, b"[" * 100_000, Busy),
+        (599, b"", Busy),
+        (408, b"", Busy),
+        (429, b"", Busy),
+        (201, b'{"code": 0}', Wrong),
+        (301, b"", Wrong),
+        (307, b'{"code": 0}', Wrong),
+        (400, b"<html>", Wrong),
+        (404, b'{"code": 404}', Wrong),
+        (405, b"", Wrong),
+        (401, b"", Denied),
+        (403, b"<html>", Denied),
+        (413, b"", TooLarge),
+        (400, b'{"code": 6}', TooLarge),
+        (400, b'{"code": 6, "invalid-event-number": 3}', TooLarge),
+        (400, b'{"code": 6, "invalid-event-number": -1}', TooLarge),
+        (400, b'{"code": 6, "invalid-event-number": "1"}', TooLarge),
+        (400, b'{"code": 6, "invalid-event-number": true}', TooLarge),
+        (400, b'{"code": 7, "invalid-event-number": 1}', Wrong),
+    ],
+)
+def test_answers_that_are_not_as_documented_never_count_as_success(status: int, body: bytes, verdict: type) -> None:
+    assert type(judge(Answer(status, body), 3)) is verdict
+
+
+def test_no_verdict_repeats_what_the_other_side_wrote() -> None:
+    body = json.dumps({"text": "Splunk the-token", "code": 4}).encode()
+    assert "the-token" not in repr(judge(Answer(403, body), 1))

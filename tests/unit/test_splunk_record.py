@@ -1,0 +1,90 @@
+"""The failure record: what an entry looks like and what happens when it can't be written."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+
+from chalicelib.splunk.errors import RecordUnavailable
+from chalicelib.splunk.record import FolderRecord, Kind, S3Record, entry, name_of
+
+BODY = b'{"awslogs": {"data":   "H4sI"}}'
+AT = datetime(2026, 11, 21, 4, 5, 6, 789_000, tzinfo=UTC)
+
+
+def test_an_entry_holds_the_body_byte_for_byte() -> None:
+    made = entry(Kind.POISON, BODY, 'a "reason" - é', AT)
+    assert BODY in made
+    found = json.loads(made)
+    assert found["requestPayload"] == json.loads(BODY)
+    assert found["reason"] == 'a "reason" - é'
+    assert found["timestamp"] == "2026-11-21T04:05:06.789Z"
+    assert found["requestContext"] == {"condition": "SetAside"}
+    assert json.loads(entry(Kind.FAILED, BODY, "r", AT))["requestContext"] == {"condition": "Undelivered"}
+
+
+def test_the_name_follows_from_kind_and_content_alone() -> None:
+    assert name_of(Kind.FAILED, BODY) == name_of(Kind.FAILED, BODY)
+    assert name_of(Kind.FAILED, BODY).startswith("failed/")
+    assert name_of(Kind.POISON, BODY).startswith("poison/")
+    assert name_of(Kind.FAILED, BODY) != name_of(Kind.FAILED, BODY + b" ")
+
+
+def test_a_folder_keeps_the_same_body_once(tmp_path: Path) -> None:
+    now = iter([AT, AT + timedelta(days=1), AT])
+    record = FolderRecord(tmp_path, lambda: next(now))
+    assert record.put(Kind.FAILED, BODY, "r") == record.put(Kind.FAILED, BODY, "r")
+    record.put(Kind.POISON, BODY, "r")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.parent.name for path in files) == ["failed", "poison"]
+    assert all(path.suffix == ".json" for path in files)
+
+
+def test_a_folder_that_can_t_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "failed").write_text("in the way")
+    with pytest.raises(RecordUnavailable, match="did not take an entry"):
+        FolderRecord(tmp_path).put(Kind.FAILED, BODY, "r")
+
+
+@pytest.fixture
+def s3() -> Any:
+    session = botocore.session.get_session()
+    client = session.create_client("s3", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(client) as stub:
+        stub.client = client
+        yield stub
+
+
+def test_an_entry_is_put_into_the_bucket(s3: Any) -> None:
+    expected = {
+        "Bucket": "kept",
+        "Key": name_of(Kind.POISON, BODY),
+        "Body": entry(Kind.POISON, BODY, "why", AT),
+        "ContentType": "application/json",
+    }
+    s3.add_response("put_object", {}, expected)
+    assert S3Record("kept", s3.client, lambda: AT).put(Kind.POISON, BODY, "why") == expected["Key"]
+    s3.assert_no_pending_responses()
+
+
+def test_a_refusal_of_the_bucket_is_told_with_aws_s_code(s3: Any) -> None:
+    s3.add_client_error("put_object", "AccessDenied", "some text")
+    with pytest.raises(RecordUnavailable) as caught:
+        S3Record("kept", s3.client).put(Kind.FAILED, BODY, "r")
+    assert str(caught.value) == "the failure record s3://kept did not take an entry: AccessDenied"
+
+
+def test_no_connection_to_the_bucket_is_told_by_its_name(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3.example")
+
+    monkeypatch.setattr(s3.client, "put_object", fail)
+    with pytest.raises(RecordUnavailable, match="EndpointConnectionError"):
+        S3Record("kept", s3.client).put(Kind.FAILED, BODY, "r")

@@ -1,0 +1,333 @@
+"""Replaying what Splunk did not take: twice, half-way, and without touching poison."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from chalicelib.settings import Splunk
+from chalicelib.splunk.envelope import decode
+from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.record import FolderRecord, Kind
+from tests.hec_faults import ForcedCode
+from tests.hec_server import HecServer
+from tests.splunk_world import MarkedCollector, subscription
+from tokenctl.redrive import BucketSource, Entry, FolderSource, QueueSource, parse, redrive
+from tokenctl.splunk import splunk
+from tokenctl.terminal import Terminal
+
+
+def lambda_record(event: Mapping[str, Any], **changes: Any) -> str:
+    """What Lambda writes to its on-failure destination."""
+    return json.dumps(
+        {
+            "version": "1.0",
+            "timestamp": "2026-11-21T04:00:00.000Z",
+            "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
+            "requestPayload": event,
+            "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
+            "responsePayload": {"errorMessage": "the collector did not take the events in time"},
+        }
+        | changes
+    )
+
+
+@dataclass
+class Place:
+    """A record in a folder and a Splunk."""
+
+    folder: Path
+    server: HecServer
+
+    def __post_init__(self) -> None:
+        self.record = FolderRecord(self.folder)
+        self.source = FolderSource(self.folder)
+        self.settings = Splunk(self.server.url, None, "the-token", None, "tokenservice", None)
+        self.forwarder = forwarder(self.settings, "test", record=self.record)
+
+    def keep(self, name: str, event: Mapping[str, Any]) -> None:
+        path = self.folder / "failed" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(lambda_record(event))
+
+    def redrive(self, **options: Any) -> Any:
+        return redrive(self.source, options.get("forwarder", self.forwarder), self.source.entries(Kind.FAILED))
+
+    def names(self, kind: Kind) -> list[str]:
+        return [entry.name for entry in self.source.entries(kind)]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Any:
+    with HecServer(MarkedCollector()) as server:
+        yield Place(tmp_path, server)
+
+
+def test_what_was_kept_arrives_and_goes(place: Place) -> None:
+    place.keep("a", subscription(["café \ud800", "{}"], first_id=0))
+    place.keep("b", subscription(["c"], first_id=10))
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.events, outcome.stopped) == (2, 3, None)
+    assert [event["event"] for event in place.server.collector.indexed] == ["café \ud800", "{}", "c"]
+    assert place.names(Kind.FAILED) == []
+
+
+def test_a_second_redrive_sends_nothing(place: Place) -> None:
+    place.keep("a", subscription(["a"]))
+    place.redrive()
+    assert place.redrive().replayed == 0
+    assert len(place.server.collector.indexed) == 1
+
+
+def test_an_entry_stays_until_splunk_has_accepted_it(place: Place) -> None:
+    for name in "abc":
+        place.keep(name, subscription([name]))
+    place.server.faults.extend([None, ForcedCode(7, 1)])
+    outcome = place.redrive()
+    assert outcome.replayed == 1
+    assert "incorrect index" in outcome.stopped
+    assert place.names(Kind.FAILED) == ["failed/b.json", "failed/c.json"]
+    assert place.redrive().replayed == 2
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("moment", ["before sending", "before removing"])
+def test_a_redrive_killed_half_way_loses_nothing(place: Place, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate("abc"):
+        place.keep(name, subscription([name], first_id=number))
+    calls = itertools.count()
+
+    def kill(*_: object) -> bool:
+        if next(calls) == 1:
+            raise Killed
+        return True
+
+    with monkeypatch.context() as patch:
+        if moment == "before removing":
+            remove = place.source.remove
+            patch.setattr(place.source, "remove", lambda entry: kill() and remove(entry))
+        else:
+            forward = place.forwarder.forward
+            patch.setattr(place.forwarder, "forward", lambda *a: kill() and forward(*a))
+        with pytest.raises(Killed):
+            place.redrive()
+    place.redrive()
+    ids = place.server.collector.ids()
+    assert set(ids) == {f"{number:056d}" for number in range(3)}
+    # Only the entry whose removal was cut off may come twice.
+    assert len(ids) == (4 if moment == "before removing" else 3)
+    assert place.names(Kind.FAILED) == []
+
+
+def test_poison_is_left_for_a_person(place: Place) -> None:
+    place.forwarder.forward(subscription(["good", "☠13"]), lambda: 60_000)
+    assert len(place.names(Kind.POISON)) == 1
+    assert place.redrive().replayed == 0
+    assert len(place.names(Kind.POISON)) == 1
+
+
+def test_poison_that_is_replayed_and_still_is_poison_stays(place: Place) -> None:
+    place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
+    outcome = redrive(place.source, place.forwarder, place.source.entries(Kind.POISON))
+    assert (outcome.replayed, outcome.set_aside) == (0, 1)
+    assert len(place.names(Kind.POISON)) == 1
+
+
+def test_poison_that_splunk_takes_by_now_goes(place: Place) -> None:
+    place.forwarder.forward(subscription(["☠13 x"]), lambda: 60_000)
+    place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
+    assert redrive(place.source, place.forwarder, place.source.entries(Kind.POISON)).replayed == 1
+    assert place.names(Kind.POISON) == []
+    assert place.server.collector.indexed[0]["event"] == "☠13 x"
+
+
+def test_poison_in_a_failed_entry_is_set_aside_and_the_entry_goes(place: Place) -> None:
+    place.keep("a", subscription(["good", "☠13"]))
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.events, outcome.set_aside) == (1, 1, 1)
+    assert (len(place.names(Kind.FAILED)), len(place.names(Kind.POISON))) == (0, 1)
+
+
+def test_an_entry_that_can_t_be_read_is_named_and_stays(place: Place) -> None:
+    path = place.folder / "failed" / "x.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    place.keep("y", subscription(["a"]))
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.unreadable) == (1, ["failed/x.json"])
+    assert place.names(Kind.FAILED) == ["failed/x.json"]
+
+
+def test_a_failed_eventbridge_event_is_replayed_as_one(place: Place) -> None:
+    place.keep("a", {"id": "1", "time": "2026-11-21T04:00:00Z", "source": "aws.codebuild", "detail": {}})
+    assert place.redrive().events == 1
+    assert place.server.collector.indexed[0]["sourcetype"] == "aws:cloudwatch:event"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"requestPayload": 1}', '{"requestPayload": null}'])
+def test_what_is_no_record_is_told_and_not_replayed(content: str) -> None:
+    assert parse("n", content, "h").payload is None
+
+
+def test_a_summary_counts_events_and_shows_no_message() -> None:
+    summary = parse("n", lambda_record(subscription(["private", "b"])), "h").summary()
+    assert summary == {
+        "name": "n",
+        "at": "2026-11-21T04:00:00.000Z",
+        "reason": "the collector did not take the events in time",
+        "events": 2,
+        "source": "/aws/lambda/service",
+    }
+
+
+class FakeBucket:
+    """The three calls of S3 that a redrive makes."""
+
+    def __init__(self, objects: dict[str, str]) -> None:
+        self.objects = objects
+
+    def get_paginator(self, _: str) -> Any:
+        def paginate(Bucket: str, Prefix: str) -> Any:  # noqa: N803
+            found = [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]
+            return [{"Contents": found[:1]}, {"Contents": found[1:]}, {}]
+
+        return SimpleNamespace(paginate=paginate)
+
+    def get_object(self, Bucket: str, Key: str) -> Any:  # noqa: N803
+        return {"Body": SimpleNamespace(read=self.objects[Key].encode)}
+
+    def delete_object(self, Bucket: str, Key: str) -> None:  # noqa: N803
+        self.objects.pop(Key, None)
+
+
+def test_a_bucket_holds_our_entries_and_those_of_lambda(place: Place) -> None:
+    key = "aws/lambda/async/service-dev-forward_logs/2026/11/21/2026-11-21T04.00.00-0000"
+    bucket = FakeBucket(
+        {
+            key: lambda_record(subscription(["a"], first_id=1)),
+            "failed/1.json": lambda_record(subscription(["b"], first_id=2)),
+            "failed/2.json": lambda_record(subscription(["c"], first_id=3)),
+            "poison/1.json": lambda_record(subscription(["d"], first_id=4)),
+        }
+    )
+    source = BucketSource(bucket, "kept")
+    assert redrive(source, place.forwarder, source.entries(Kind.FAILED)).replayed == 3
+    assert list(bucket.objects) == ["poison/1.json"]
+
+
+class FakeQueue:
+    """SQS as far as a redrive sees it: what is received is hidden until it is deleted or comes back."""
+
+    def __init__(self, bodies: list[str]) -> None:
+        self.visible = list(enumerate(bodies))
+        self.hidden: dict[str, tuple[int, str]] = {}
+
+    def receive_message(self, **_: Any) -> Any:
+        if not self.visible:
+            return {}
+        message = self.visible.pop(0)
+        self.hidden[str(message[0])] = message
+        return {"Messages": [{"MessageId": str(message[0]), "ReceiptHandle": str(message[0]), "Body": message[1]}]}
+
+    def delete_message(self, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
+        del self.hidden[ReceiptHandle]
+
+    def get_queue_attributes(self, **_: Any) -> Any:
+        return {"Attributes": {"ApproximateNumberOfMessages": str(len(self.visible))}}
+
+
+def test_a_queue_gives_up_a_message_only_after_splunk_has_accepted_it(place: Place) -> None:
+    queue = FakeQueue([lambda_record(subscription([text])) for text in "ab"])
+    place.server.faults.extend([None, ForcedCode(7, 1)])
+    source = QueueSource(queue, "https://queue")
+    outcome = redrive(source, place.forwarder, source.entries(Kind.FAILED))
+    assert outcome.replayed == 1
+    assert list(queue.hidden) == ["1"]
+    assert list(source.entries(Kind.POISON)) == []
+
+
+@pytest.fixture(autouse=True)
+def no_log_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service logs there, and tests that ran before may have made it so; the command does not."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+
+def terminal(place: Place, settings: Splunk | None = None, **clients: Any) -> Any:
+    class At(Terminal):
+        def deployment(self) -> Any:
+            splunk = SimpleNamespace(splunk=settings or place.settings)
+            return SimpleNamespace(settings=splunk, stage="test", aws=clients.get)
+
+    return At()
+
+
+def test_the_command_replays_and_tells_what_it_did(place: Place) -> None:
+    place.keep("a", subscription(["a", "☠13"]))
+    run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder)], obj=terminal(place))
+    assert run.exit_code == 0, run.output
+    assert "1 entries replayed, 1 events accepted" in run.output
+    assert "1 events are poison" in run.output
+
+
+def test_the_command_answers_in_json_and_fails_where_splunk_does_not_take_it(place: Place) -> None:
+    place.keep("a", subscription(["a"]))
+    place.server.faults.append(ForcedCode(7, 1))
+    run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
+    assert run.exit_code == 1
+    told = json.loads(run.stdout)[str(place.folder)]
+    assert (told["replayed"], "incorrect index" in told["stopped"]) == (0, True)
+
+
+def test_the_list_shows_both_kinds_and_takes_nothing_away(place: Place) -> None:
+    place.keep("a", subscription(["a"]))
+    place.forwarder.forward(subscription(["", "ok"]), lambda: 60_000)
+    for _ in range(2):
+        run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
+        assert [(row["kind"], row["events"]) for row in json.loads(run.stdout)] == [("failed", 1), ("poison", 1)]
+    run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder)], obj=terminal(place))
+    assert "blank" in run.output
+
+
+def test_named_poison_can_be_replayed(place: Place) -> None:
+    place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
+    (name,) = place.names(Kind.POISON)
+    place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
+    run = CliRunner().invoke(
+        splunk, ["redrive", "--folder", str(place.folder), "--poison", name, "--json"], obj=terminal(place)
+    )
+    assert json.loads(run.stdout)[str(place.folder)]["replayed"] == 1
+
+
+def test_the_stage_s_own_bucket_is_used_where_none_is_named(place: Place) -> None:
+    bucket = FakeBucket({"failed/1.json": lambda_record(subscription(["a"]))})
+    stage = terminal(place, replace(place.settings, failure_bucket="kept"), s3=bucket)
+    run = CliRunner().invoke(splunk, ["redrive", "--json"], obj=stage)
+    assert json.loads(run.stdout)["s3://kept"]["replayed"] == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--queue-url", "https://queue"]])
+def test_a_place_for_poison_must_be_named(place: Place, options: list[str]) -> None:
+    run = CliRunner().invoke(splunk, ["redrive", *options], obj=terminal(place))
+    assert run.exit_code == 2
+    assert "--bucket" in run.output
+
+
+def test_an_entry_s_payload_is_what_the_forwarder_had(place: Place) -> None:
+    event = subscription(["a"])
+    place.keep("a", event)
+    (entry,) = place.source.entries(Kind.FAILED)
+    assert isinstance(entry, Entry)
+    assert entry.payload == event
+    assert [log.message for log in decode(entry.payload).log_events()] == ["a"]

@@ -1,0 +1,191 @@
+"""`tokenctl splunk`: what Splunk did not take, and replaying it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.splunk.errors import Misconfigured
+from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
+from tokenctl.redrive import MAX_BYTES, BucketSource, Entry, FolderSource, Outcome, QueueSource, Source, redrive
+from tokenctl.terminal import Terminal, common
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tokenctl.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stage keeps what Splunk did not take: one of a bucket and a folder, and perhaps a queue."""
+
+    bucket: str | None
+    queue_url: str | None
+    folder: Path | None
+
+    def sources(self, aws: Callable[[str], Any]) -> Iterator[tuple[str, Source]]:
+        """Each place with its name."""
+        if self.bucket:
+            yield f"s3://{self.bucket}", BucketSource(aws("s3"), self.bucket)
+        if self.queue_url:
+            yield self.queue_url, QueueSource(aws("sqs"), self.queue_url)
+        if self.folder:
+            yield str(self.folder), FolderSource(self.folder)
+
+    def record(self, aws: Callable[[str], Any]) -> FailureRecord | None:
+        """Where a replay keeps what is poison."""
+        if self.bucket:
+            return S3Record(self.bucket, aws("s3"))
+        return FolderRecord(self.folder) if self.folder else None
+
+
+def _place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name the failure record."""
+    options = (
+        click.option("--bucket", metavar="NAME", help="S3 bucket of the record; else the stage's."),
+        click.option("--queue-url", envvar="SPLUNK_FAILURE_QUEUE_URL", metavar="URL", help="SQS queue beside it."),
+        click.option(
+            "--folder",
+            envvar="SPLUNK_FAILURE_FOLDER",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder of the record, for a local service.",
+        ),
+    )
+    for add in reversed(options):
+        function = add(function)
+    return function
+
+
+@click.group()
+def splunk() -> None:
+    """What Splunk did not take."""
+
+
+@splunk.command("failed")
+@_place
+@common
+@click.pass_obj
+def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None, folder: Path | None) -> None:
+    """List what waits for a redrive, and the poison that a person must look at. Nothing is taken away."""
+    deployment = terminal.deployment()
+    place = _place_of(deployment, bucket, queue_url, folder)
+    rows = list(listing(place, deployment.aws))
+    if terminal.as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None)
+    for heading in ("kind", "name", "events", "at", "reason"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        events = "?" if row["events"] is None else str(row["events"])
+        table.add_row(row["kind"], row["name"], events, row["at"], row["reason"])
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table if rows else "Nothing is kept: Splunk took everything.")
+
+
+@splunk.command("redrive")
+@_place
+@common
+@click.option("--poison", "names", multiple=True, metavar="NAME", help="Replay this poison entry; may be repeated.")
+@click.pass_obj
+def redrive_command(
+    terminal: Terminal,
+    bucket: str | None,
+    queue_url: str | None,
+    folder: Path | None,
+    names: tuple[str, ...],
+) -> None:
+    """Replay what was not accepted in time. Poison stays, unless it is named.
+
+    Run it again whenever you like: an entry goes only after Splunk has accepted it.
+    """
+    deployment = terminal.deployment()
+    place = _place_of(deployment, bucket, queue_url, folder)
+    try:
+        replay = build(deployment, place)
+    except Misconfigured as error:
+        raise click.ClickException(str(error)) from None
+    quiet = terminal.as_json
+    outcomes = [
+        (name, _replay_all(source, replay, names, name, quiet)) for name, source in place.sources(deployment.aws)
+    ]
+    if quiet:
+        click.echo(json.dumps({name: outcome.facts() for name, outcome in outcomes}, indent=2))
+    else:
+        for name, outcome in outcomes:
+            _tell(name, outcome)
+    if any(outcome.stopped for _, outcome in outcomes):
+        raise SystemExit(1)
+
+
+def listing(place: Place, aws: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
+    """Each entry's kind, name, time, reason and number of events; for a queue only how many wait."""
+    for name, source in place.sources(aws):
+        if isinstance(source, QueueSource):
+            # Looking at a message would hide it from a redrive for a while.
+            waiting = source.count()
+            if waiting:
+                told = f"{waiting} failed invocations wait"
+                yield {"kind": Kind.FAILED.value, "name": name, "at": "", "reason": told, "events": None}
+            continue
+        for kind in Kind:
+            for entry in source.entries(kind):
+                yield {"kind": kind.value, **entry.summary()}
+
+
+def build(deployment: Deployment, place: Place) -> Forwarder:
+    """The forwarder of a stage, as its Lambda functions have it.
+
+    Raises:
+        Misconfigured: the stage has no Splunk, or its settings can't be used.
+    """
+    settings = deployment.settings.splunk
+    if not settings.hec_url:
+        raise Misconfigured("SPLUNK_HEC_URL is not set for this stage: there is no Splunk to replay to")
+    return forwarder(settings, deployment.stage, record=place.record(deployment.aws), max_bytes=MAX_BYTES)
+
+
+def _replay_all(source: Source, replay: Forwarder, names: tuple[str, ...], place: str, quiet: bool) -> Outcome:
+    chosen: Iterator[Entry]
+    if names:
+        chosen = (entry for entry in source.entries(Kind.POISON) if entry.name in names)
+    else:
+        chosen = source.entries(Kind.FAILED)
+    if quiet:
+        return redrive(source, replay, chosen)
+    # How many entries there are is not known before all are read, and then each would be read twice.
+    with click.progressbar(chosen, label=place, show_pos=True, item_show_func=_name, file=sys.stderr) as bar:
+        return redrive(source, replay, bar)
+
+
+def _name(entry: Entry | None) -> str | None:
+    return entry.name if entry else None
+
+
+def _place_of(deployment: Deployment, bucket: str | None, queue_url: str | None, folder: Path | None) -> Place:
+    """Where the options say, or else where the stage does."""
+    if not (bucket or folder):
+        bucket = deployment.settings.splunk.failure_bucket
+    if not (bucket or folder):
+        # A queue alone will not do: it holds no poison, and a replay may meet some.
+        raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket or --folder")
+    return Place(bucket, queue_url, folder)
+
+
+def _tell(name: str, outcome: Outcome) -> None:
+    click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
+    if outcome.set_aside:
+        click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
+    for unreadable in outcome.unreadable or ():
+        click.echo(f"  not readable, left where it is: {unreadable}")
+    if outcome.stopped:
+        click.echo(f"  stopped; what is left waits for the next run: {outcome.stopped}", err=True)
