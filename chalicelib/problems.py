@@ -26,6 +26,8 @@ from typing import Any, Final
 MEDIA_TYPE: Final = "application/problem+json"
 CHALLENGE: Final = 'Basic realm="tokenservice", charset="UTF-8"'
 RETRY_AFTER_SECONDS: Final = 1
+MAX_ERRORS: Final = 50
+"""Fields named in one answer: a body of nothing but mistakes must not make an answer many times its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +105,15 @@ class InvalidRequest(Problem):
     """What came in can't be understood.
 
     Args:
-        errors: what is wrong with each field; at least one.
+        errors: what is wrong with each field; at least one. The first ones are told.
     """
 
     code = "invalid_request"
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
-        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
-        self.errors = tuple(errors)
+        told = tuple(errors[:MAX_ERRORS])
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in told))
+        self.errors = told
 
 
 class Unauthorized(Problem):

@@ -21,6 +21,7 @@ from chalicelib.problems import (
     PayloadTooLarge,
     Problem,
     StoreUnavailable,
+    TokenNotFound,
     Unauthorized,
     UnsupportedMediaType,
     UseRefused,
@@ -83,10 +84,12 @@ class Call:
         return schemas.parse_idempotency_key(self.request.headers.get("idempotency-key"))
 
     def has_time_left(self) -> bool:
-        return bool(self.request.lambda_context.get_remaining_time_in_millis() > _RESERVE_MS)
+        context: Any = self.request.lambda_context
+        return bool(context.get_remaining_time_in_millis() > _RESERVE_MS)
 
 
 View = Callable[..., Response]
+Headers = dict[str, str | list[str]]
 
 
 def issue(call: Call) -> Response:
@@ -131,6 +134,8 @@ def introspect(call: Call) -> Response:
 
 def status(call: Call, token_id: str) -> Response:
     caller = call.caller()
+    if not schemas.TOKEN_ID.fullmatch(token_id):
+        raise TokenNotFound
     token = call.service.status(caller, token_id)
     return _json(200, schemas.status_answer(token, call.service.counts_as_revoked(token)))
 
@@ -212,7 +217,8 @@ def _answer(
     view: View,
     parameters: dict[str, str],
 ) -> Response:
-    request_id = request.lambda_context.aws_request_id
+    context: Any = request.lambda_context
+    request_id: str = context.aws_request_id
     try:
         response = view(Call(request, service(), build, request_id), **parameters)
     except Problem as problem:
@@ -228,12 +234,12 @@ def _answer(
 
 
 def _json(status_code: int, answer: Any, **headers: str) -> Response:
-    headers |= {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    return Response(schemas.encode(answer), status_code=status_code, headers=headers)
+    told: Headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
+    return Response(schemas.encode(answer), status_code=status_code, headers=told)
 
 
 def _problem(problem: Problem, request_id: str) -> Response:
     # What is told of a broken request may repeat the name of a field, and that name may be a token.
     body = redact(schemas.encode(problems.body(problem, request_id)))
-    headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
+    headers: Headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
     return Response(body, status_code=problems.TABLE[problem.code].status, headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, TypeVar
@@ -24,8 +25,8 @@ MAX_BODY_BYTES: Final = 64 * 1024
 TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 
-# Python's `$` also matches before a final line break, which the look-ahead forbids.
-_NO_CONTROL: Final = r"^[^\x00-\x1f\x7f-\x9f]+$(?!\n)"
+_END: Final = r"$(?!\n)"  # Python's `$` also matches before a final line break, which the look-ahead forbids
+_NO_CONTROL: Final = rf"^[^\x00-\x1f\x7f-\x9f]+{_END}"
 
 NodeId = Annotated[
     str,
@@ -55,7 +56,9 @@ RangeText = Annotated[
     str,
     Meta(min_length=1, max_length=64, description="Address or CIDR range.", examples=["192.0.2.0/24"]),
 ]
-ClientIdText = Annotated[str, Meta(min_length=1, max_length=64, pattern=f"^{CLIENT_ID.pattern}$", examples=["records"])]
+ClientIdText = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=f"^{CLIENT_ID.pattern}{_END}", examples=["records"])
+]
 Instant = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
 
@@ -343,6 +346,9 @@ def to_use(request: UseRequest, client_id: str, idempotency_key: str | None = No
     Raises:
         InvalidRequest: names the field that is wrong.
     """
+    if request.token in (request.user or ""):
+        # It would be kept in the claim, and the status would show it.
+        raise InvalidRequest([FieldError("user", "holds the token")])
     address: Address | None = None
     if request.ip_address is not UNSET:
         try:
@@ -454,7 +460,11 @@ def _expiry(request: IssueRequest, now: datetime, wrong: Callable[[str, str], No
 
 def _instant(value: datetime) -> datetime:
     """In UTC and cut to the millisecond, like everything that the service stores and tells."""
-    utc = value.astimezone(UTC)
+    try:
+        utc = value.astimezone(UTC)
+    except OverflowError:
+        # In UTC it lies in the year 0 or 10000, which no datetime holds: near enough to be judged the same way.
+        utc = value.replace(tzinfo=UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 
@@ -473,22 +483,33 @@ def _field_errors(body: bytes, into: type[_Request]) -> list[FieldError]:
     return _errors_by_field(values, into)
 
 
-def _errors_by_field(values: Any, into: type[_Request]) -> list[FieldError]:
+def _errors_by_field(values: Any, into: type[_Request], prefix: str = "") -> list[FieldError]:
     """Everything that is wrong with an object: msgspec itself stops at the first."""
     if not isinstance(values, dict):
-        return [FieldError("body", "must be a JSON object")]
+        return [FieldError(prefix.rstrip(".") or "body", "must be a JSON object")]
     fields = {field.encode_name: field for field in msgspec.structs.fields(into)}
-    errors = [FieldError(name, "there is no such field") for name in values if name not in fields]
+    errors = [FieldError(prefix + name, "there is no such field") for name in values if name not in fields]
     for name, field in fields.items():
         if name not in values:
             if field.required:
-                errors.append(FieldError(name, "is missing"))
+                errors.append(FieldError(prefix + name, "is missing"))
             continue
         try:
             msgspec.convert(values[name], field.type)
         except msgspec.ValidationError as error:
-            errors.append(_field_error(error, name))
+            errors += _errors_of_entries(name, values[name], into) or [_field_error(error, prefix + name)]
     return errors
+
+
+def _errors_of_entries(name: str, values: Any, into: type[_Request]) -> list[FieldError]:
+    """What is wrong with the tokens of a batch, each field with its place."""
+    if into is not BatchRequest or not isinstance(values, list):
+        return []
+    return [
+        error
+        for place, each in enumerate(values)
+        for error in _errors_by_field(each, IssueRequest, f"{name}[{place}].")
+    ]
 
 
 def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError:
@@ -498,20 +519,16 @@ def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError
     path = found[1] if found else ""
     if found:
         message = message[: found.start()]
-    if path and parent and not path.startswith("["):
-        parent += "."
     field = parent + path or "body"
     if message.startswith("Invalid enum value"):
         message = f"must be one of {', '.join(Action)}"
     elif "matching regex" in message:
         message = "has characters that are not allowed"
-    elif "unknown field" in message:
-        message = "has an unknown field"
     return FieldError(field, message.replace("`", ""))
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+    times = Counter(name for name, _ in pairs)
+    if len(times) != len(pairs):
+        twice = sorted(name for name, count in times.items() if count > 1)
         raise InvalidRequest([FieldError(name, "given more than once") for name in twice])

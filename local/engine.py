@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from local import leash
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 HOST: Final = "127.0.0.1"
 PYTHON: Final = ROOT / ".venv-engine" / "bin" / "python"
@@ -128,13 +130,8 @@ class Engine:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        try:
-            process.wait(_STOPPED_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._close(process)
+        leash.stop(process, _STOPPED_WITHIN_SECONDS)
+        self._forget_log()
 
     def kill(self) -> None:
         """End it at once, as a crash would: nothing is saved."""
@@ -143,7 +140,8 @@ class Engine:
             return
         process.kill()
         process.wait()
-        self._close(process)
+        leash.release(process)
+        self._forget_log()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -201,9 +199,7 @@ class Engine:
             if process.poll() is not None:
                 if not is_free(port):
                     raise _PortTaken(f"port {port} is taken, the local AWS can't listen there")
-                raise EngineError(
-                    f"the local AWS ended at its start with code {process.returncode}; see {self._log}"
-                )
+                raise EngineError(f"the local AWS ended at its start with code {process.returncode}; see {self._log}")
             if _answers(port):
                 return
             time.sleep(_POLL_SECONDS)
@@ -228,9 +224,7 @@ class Engine:
             environ |= {"PERSIST_STATE": "1", "STATE_DIR": str(self._state_dir.resolve())}
         return environ | self._environ
 
-    def _close(self, process: subprocess.Popen[bytes]) -> None:
-        if process.stdin is not None:
-            process.stdin.close()
+    def _forget_log(self) -> None:
         if not self._keeps_log and self._log is not None:
             self._log.unlink(missing_ok=True)
             self._log = None

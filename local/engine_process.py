@@ -6,8 +6,10 @@ Runs in an environment of its own, where of this project only `local.leash` can 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from ministack import app as ministack
@@ -16,10 +18,7 @@ from ministack.services import dynamodb
 
 from local.leash import end_with_parent
 
-_READS = frozenset(
-    "BatchGetItem DescribeContinuousBackups DescribeEndpoints DescribeTable DescribeTimeToLive GetItem ListTables "
-    "ListTagsOfResource Query Scan TransactGetItems".split()
-)
+_READS = ("BatchGet", "Describe", "Get", "List", "Query", "Scan", "TransactGet")
 _SAVE_AFTER_SECONDS = 1.0
 # Saving copies all tables and blocks the engine: it may take a twentieth of its time at most.
 _PAUSE_PER_SAVING = 19.0
@@ -62,16 +61,21 @@ class SavesTables:
 def _changes_tables(scope: Scope) -> bool:
     for name, value in scope.get("headers", ()):
         if name == b"x-amz-target" and value.startswith(b"DynamoDB_"):
-            return value.decode("latin-1").rpartition(".")[2] not in _READS
+            return not value.decode("latin-1").rpartition(".")[2].startswith(_READS)
     return False
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     end_with_parent()
-    if persistence.PERSIST_STATE:
+    if not persistence.PERSIST_STATE:
+        ministack.main()
+        return
+    with Path(persistence.STATE_DIR, "lock").open("w") as lock:
+        # An engine whose parent was killed may still be saving what this one is about to read.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         ministack.app = SavesTables(ministack.app)
-    ministack.main()
+        ministack.main()
 
 
 if __name__ == "__main__":

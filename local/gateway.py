@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -21,6 +22,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 
@@ -47,13 +49,12 @@ from local.leash import end_with_parent
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 """API Gateway's own limit; the application has a lower one and must see what lies between to answer itself."""
 
-_IDLE_SECONDS: Final = 75
-_BODY_SECONDS: Final = 10
 _LINGER_SECONDS: Final = 2
 _STOP_SECONDS: Final = 10
 _MAX_LINE_BYTES: Final = 65_536
 _MAX_TRAILERS: Final = 100
 _MAX_LOGGED_PATH: Final = 1024
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?\r?\n", re.DOTALL)
 
@@ -97,7 +98,9 @@ class Handler(chalice.local.ChaliceRequestHandler):
     """One connection. Whatever comes in gets an answer, and every answer of ours is a problem or the application's."""
 
     server: Server
-    timeout = _IDLE_SECONDS
+    local_gateway: Gateway
+    timeout: float = 75  # seconds in which nothing comes
+    body_timeout: float = 10  # the same in the midst of a body
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body leave in one piece
     server_version = "tokenservice"
@@ -105,7 +108,6 @@ class Handler(chalice.local.ChaliceRequestHandler):
 
     def __init__(self, request: Any, client_address: Any, server: Any, app_object: Chalice, config: Config) -> None:
         self.local_gateway = Gateway(app_object, config)
-        self._begun = time.monotonic()
         # Not Chalice's own initializer: it would put its own gateway in place and serve right away.
         BaseHTTPRequestHandler.__init__(self, request, client_address, server)
 
@@ -114,11 +116,16 @@ class Handler(chalice.local.ChaliceRequestHandler):
         with suppress(ConnectionError, TimeoutError):
             super().handle()
 
+    def handle_one_request(self) -> None:
+        # http.server may refuse a request before it has set any of these.
+        self.command, self.path = "", ""
+        self.local_gateway.request_id = str(uuid.uuid4())
+        self._begun = time.monotonic()
+        super().handle_one_request()
+
     def parse_request(self) -> bool:
         """Read the request line and the headers, http.server's way, and say no to what it is too kind to."""
-        self._begun = time.monotonic()
-        self.local_gateway.request_id = str(uuid.uuid4())
-        self.path = ""
+        self._begun = time.monotonic()  # once more: the connection may have been idle
         if not super().parse_request():
             return False
         if self.request_version == "HTTP/0.9":
@@ -128,6 +135,10 @@ class Handler(chalice.local.ChaliceRequestHandler):
             # http.server takes the bytes for Latin-1, and a user's name would silently be another one.
             self._refuse(_invalid("request line", "must be ASCII; percent-encode other characters as UTF-8"))
             return False
+        # http.server would take the rest of the headers for the next request, or miss a "Content-Length :".
+        if self.headers.defects or not all(_TOKEN.fullmatch(name) for name in self.headers):
+            self._refuse(_invalid("headers", "malformed"))
+            return False
         return True
 
     def handle_expect_100(self) -> bool:
@@ -136,9 +147,9 @@ class Handler(chalice.local.ChaliceRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Called by http.server for what it can't understand."""
-        if code == 501:
-            self._refuse(MethodNotAllowed(audit.redact(self.command), METHODS))
-        elif code == 431:
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            self._refuse(MethodNotAllowed("The method", METHODS))
+        elif code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             self._refuse(_invalid("headers", "too many, or one is too long"))
         else:
             self._refuse(_invalid("request line", "malformed or too long"))
@@ -162,7 +173,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
                 log.exception("internal_error", extra={"requestId": self.local_gateway.request_id})
                 self._send_problem(InternalError())
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815
 
     def _read_body(self) -> bytes | None:
         """Read what the headers announce.
@@ -188,16 +199,16 @@ class Handler(chalice.local.ChaliceRequestHandler):
         if self.headers.get("Expect", "").lower() == "100-continue":
             super().handle_expect_100()
             self.wfile.flush()
-        self.connection.settimeout(_BODY_SECONDS)
+        self.connection.settimeout(self.body_timeout)
         try:
             return self._read_chunks() if encodings else self._read(int(length))
         except TimeoutError:
-            raise _invalid("body", f"nothing came for {_BODY_SECONDS} seconds") from None
+            raise _invalid("body", f"nothing came for {self.body_timeout:g} seconds") from None
         finally:
             self.connection.settimeout(self.timeout)
 
     def _read(self, length: int) -> bytes:
-        body = self.rfile.read(length)
+        body: bytes = self.rfile.read(length)
         if len(body) < length:
             raise _invalid("body", "shorter than announced")
         return body
@@ -233,7 +244,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
         """Take in what is still coming: closing at once would reset the connection and take our answer with it."""
         deadline = time.monotonic() + _LINGER_SECONDS
         with suppress(OSError):
-            self.connection.shutdown(1)  # SHUT_WR
+            self.connection.shutdown(socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:
                 self.connection.settimeout(left)
                 if not self.connection.recv(_MAX_LINE_BYTES):
@@ -252,15 +263,14 @@ class Handler(chalice.local.ChaliceRequestHandler):
         self.send_response(status)
         self.send_header("x-amzn-RequestId", self.local_gateway.request_id)
         for name, values in headers.items():
-            if status != 204 or name.lower() != "content-type":
-                for value in values if isinstance(values, list) else [values]:
-                    self.send_header(name, value)
-        if status != 204:
+            for value in values if isinstance(values, list) else [values]:
+                self.send_header(name, value)
+        if status != HTTPStatus.NO_CONTENT:
             self.send_header("Content-Length", str(len(raw)))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD" and status != 204:
+        if self.command != "HEAD" and status != HTTPStatus.NO_CONTENT:
             self.wfile.write(raw)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
@@ -314,14 +324,18 @@ class Server(chalice.local.ThreadedHTTPServer):
             self._changed.wait_for(lambda: not self._at_work, _STOP_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.exception("a connection failed")
+        log.error("a connection failed", exc_info=sys.exception())
 
 
 def create_local_server(app_obj: Chalice, config: Config, host: str, port: int) -> chalice.local.LocalDevServer:
     """What Chalice's function of this name does, with our handler and server."""
     chalice.local.CustomLocalChalice.__bases__ = (chalice.local.LocalChalice, app_obj.__class__)
     app_obj.__class__ = chalice.local.CustomLocalChalice
-    made = chalice.local.LocalDevServer(app_obj, config, host, port, Handler, Server)
+    return chalice.local.LocalDevServer(app_obj, config, host, port, Handler, Server)
+
+
+def _create_and_obey_signals(app_obj: Chalice, config: Config, host: str, port: int) -> chalice.local.LocalDevServer:
+    made = create_local_server(app_obj, config, host, port)
 
     def stop(*_: object) -> None:
         # shutdown() waits for the loop that this very thread runs.
@@ -335,7 +349,7 @@ def create_local_server(app_obj: Chalice, config: Config, host: str, port: int) 
 def main() -> int:
     """Run `chalice local` with the options given on the command line."""
     end_with_parent()
-    chalice.local.create_local_server = create_local_server
+    chalice.local.create_local_server = _create_and_obey_signals
     sys.argv = ["chalice", "local", *sys.argv[1:]]
     return int(chalice.cli.main() or 0)
 

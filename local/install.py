@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOG_DIRECTORY = ROOT / ".local"
 
-# What pip says when it never reached an index; a wrong hash or an unknown version reads differently.
+# What pip says where it never reached an index; a wrong hash or an unknown version reads differently.
 _UNREACHABLE = ("after connection broken by", "Max retries exceeded", "Connection to ", "Read timed out")
 
 
@@ -63,46 +63,57 @@ class Environment:
         return LOG_DIRECTORY / f"setup-{self.directory.lstrip('.')}.log"
 
     def fingerprint(self) -> str:
-        """Digest of all that decides what is installed.
-
-        The path belongs to it because scripts in an environment start with it: a moved checkout is set up anew.
-        """
-        parts = [str(self.path), (ROOT / self.requirements).read_text()]
+        """The path, because scripts in an environment begin with it, and a digest of all that is installed in it."""
+        parts = [(ROOT / self.requirements).read_text()]
         if self.editable:
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())
             parts.append(json.dumps([project["build-system"], project["project"]], sort_keys=True))
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return f"{self.path}\n{digest}\n"
 
     def is_installed(self) -> bool:
-        try:
-            return self.stamp.read_text() == self.fingerprint() and self.python.exists()
-        except FileNotFoundError:
-            return False
+        return self._stamped() == self.fingerprint() and self.python.exists()
 
-    def install(self) -> None:
-        """Make the environment from nothing.
+    def install(self, lock: int) -> None:
+        """Make the environment; a whole one in which only requirements changed is brought up to date where it is.
+
+        Args:
+            lock: descriptor of the lock on set-up. pip holds it, too: killed alone, we would leave it at work.
 
         Raises:
             InstallError: naming the log where pip's own words are.
         """
-        print(f"Setting up {self.directory} ({self.duration}, once) ...", flush=True)
-        venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(self.path)
+        is_whole = self._stamped().startswith(f"{self.path}\n") and self.python.exists()
+        self.stamp.unlink(missing_ok=True)
+        pip = ("pip", "install", "--disable-pip-version-check")
         with self.log.open("w") as log:
-            self._pip(log.fileno(), "--require-hashes", "-r", str(ROOT / self.requirements))
+            if is_whole:
+                print(f"Bringing {self.directory} up to date ...", flush=True)
+            else:
+                print(f"Setting up {self.directory} ({self.duration}, once) ...", flush=True)
+                venv.EnvBuilder(clear=True, symlinks=True).create(self.path)
+                self._run(log.fileno(), lock, "ensurepip", "--default-pip")
+            self._run(log.fileno(), lock, *pip, "--require-hashes", "-r", str(ROOT / self.requirements))
             if self.editable:
-                self._pip(log.fileno(), "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+                self._run(log.fileno(), lock, *pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
         self.stamp.write_text(self.fingerprint())
 
-    def _pip(self, log: int, *arguments: str) -> None:
-        command = [str(self.python), "-I", "-m", "pip", "install", "--disable-pip-version-check", *arguments]
-        if subprocess.run(command, stdout=log, stderr=log, check=False).returncode == 0:
+    def _stamped(self) -> str:
+        try:
+            return self.stamp.read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def _run(self, log: int, lock: int, module: str, *arguments: str) -> None:
+        command = [str(self.python), "-I", "-m", module, *arguments]
+        if subprocess.run(command, stdout=log, stderr=log, pass_fds=(lock,), check=False).returncode == 0:
             return
         said = self.log.read_text(errors="replace")
-        where = f"pip's own words are in {self.log.relative_to(ROOT)}"
+        where = f"all it said is in {self.log.relative_to(ROOT)}"
         if any(sign in said for sign in _UNREACHABLE):
             raise InstallError(f"{self.directory}: the package index can't be reached; {where}")
-        errors = [line for line in said.splitlines() if line.startswith("ERROR: ")]
-        raise InstallError(f"{self.directory}: {errors[0] if errors else 'pip failed'}; {where}")
+        errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
+        raise InstallError(f"{self.directory}: {errors[0] if errors else module + ' failed'}; {where}")
 
 
 ENVIRONMENTS = (
@@ -121,20 +132,28 @@ def main() -> int:
         LOG_DIRECTORY.mkdir(exist_ok=True)
         # Two `make` at once would clear each other's half-made environment.
         with (LOG_DIRECTORY / "setup.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _take(lock.fileno())
             for environment in ENVIRONMENTS:
                 if not environment.is_installed():
-                    environment.install()
+                    environment.install(lock.fileno())
     except KeyboardInterrupt:
         print("Set-up interrupted; the next run begins it anew.", file=sys.stderr)
         return 130
     except InstallError as error:
         print(f"Set-up failed: {error}", file=sys.stderr)
         return 1
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         print(f"Set-up failed: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
+
+
+def _take(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Waiting for another set-up to end ...", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _check_python() -> None:

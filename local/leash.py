@@ -1,9 +1,10 @@
-"""Ties a child process to its parent, so that nothing goes on running when the parent is killed outright."""
+"""Child processes that stop in order, and that don't outlive their parent even when it is killed outright."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -22,3 +23,20 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="leash", daemon=True).start()
+
+
+def stop(child: subprocess.Popen[bytes], patience_seconds: float) -> None:
+    """Let a child end in order; kill it once patience is over."""
+    child.terminate()
+    try:
+        child.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    release(child)
+
+
+def release(child: subprocess.Popen[bytes]) -> None:
+    """Close our end of an ended child's leash."""
+    if child.stdin is not None:
+        child.stdin.close()

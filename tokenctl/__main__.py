@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import PynamoDBException
 from rich.console import Console
 from rich.table import Table
 
@@ -24,49 +27,17 @@ from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService
 from tokenctl import doctor as doctor_
 from tokenctl import openapi as openapi_
+from tokenctl import splunk as splunk_
 from tokenctl import tables as tables_
-from tokenctl.deployment import LOCAL_STAGE, Deployment, DeploymentError, open_stage
+from tokenctl.deployment import LOCAL_STAGE, Deployment, DeploymentError
+from tokenctl.terminal import Terminal, common
 
 _DEFAULT_OVERLAP_HOURS = 24
 
 
-@dataclass(slots=True)
-class Terminal:
-    """What the options that every command has say."""
-
-    stage: str = LOCAL_STAGE
-    as_json: bool = False
-
-    def deployment(self) -> Deployment:
-        return open_stage(self.stage)
-
-    def show(self, facts: Any, human: Callable[[Console], object]) -> None:
-        """Print a result: as JSON for programs, or as a person likes to read it."""
-        if self.as_json:
-            click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-        else:
-            human(Console(soft_wrap=True, highlight=False))
-
-
-def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command or group `--stage` and `--json`; what stands nearest to the command counts."""
-
-    def set_stage(context: click.Context, _: click.Parameter, value: str | None) -> None:
-        terminal = context.ensure_object(Terminal)
-        terminal.stage = value or terminal.stage
-
-    def set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
-        terminal = context.ensure_object(Terminal)
-        terminal.as_json = value or terminal.as_json
-
-    stage = click.option("--stage", expose_value=False, callback=set_stage, metavar="NAME", help="Stage to work on.")
-    as_json = click.option("--json", is_flag=True, expose_value=False, callback=set_json, help="Print JSON.")
-    return stage(as_json(function))
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tokenctl")
-@_common
+@common
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Look after the token service: its clients, tokens and tables.
@@ -92,9 +63,14 @@ _NAME = click.argument("name", callback=_client_id)
 @client.command("add")
 @_NAME
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(list(Scope)), help="May be repeated."
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="May be repeated.",
 )
-@_common
+@common
 @click.pass_obj
 def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
     """Make a client. Its secret is printed once and kept nowhere."""
@@ -107,7 +83,7 @@ def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
 
 
 @client.command("list")
-@_common
+@common
 @click.pass_obj
 def client_list(terminal: Terminal) -> None:
     """List clients, their scopes and how many secrets are valid."""
@@ -131,17 +107,24 @@ def client_list(terminal: Terminal) -> None:
     terminal.show(facts, human)
 
 
+def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("not a number")
+    return value
+
+
 @client.command("rotate")
 @_NAME
 @click.option(
     "--overlap",
     "hours",
     type=click.FloatRange(0, 24 * 30),
+    callback=_a_number,
     default=_DEFAULT_OVERLAP_HOURS,
     show_default=True,
     help="Hours for which the old secret stays valid; 0: it ends now.",
 )
-@_common
+@common
 @click.pass_obj
 def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
     """Give a client a new secret. The old one stays valid for a while, so that nothing stops."""
@@ -157,7 +140,7 @@ def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
 
 @client.command("disable")
 @_NAME
-@_common
+@common
 @click.pass_obj
 def client_disable(terminal: Terminal, name: str) -> None:
     """Refuse a client from now on; the gateway forgets what it allowed within AUTHORIZER_TTL_SECONDS."""
@@ -187,7 +170,7 @@ _TOKEN_ID = click.argument("token_id", metavar="ID", callback=_token_id)
 
 @token.command("show")
 @_TOKEN_ID
-@_common
+@common
 @click.pass_obj
 def token_show(terminal: Terminal, token_id: str) -> None:
     """Show a token's limits and uses; never the token, never the node id."""
@@ -199,7 +182,7 @@ def token_show(terminal: Terminal, token_id: str) -> None:
 
 @token.command("revoke")
 @_TOKEN_ID
-@_common
+@common
 @click.pass_obj
 def token_revoke(terminal: Terminal, token_id: str) -> None:
     """Revoke a token; it does not matter whether it was revoked before."""
@@ -213,7 +196,7 @@ def tables() -> None:
 
 
 @tables.command("create")
-@_common
+@common
 @click.pass_obj
 def tables_create(terminal: Terminal) -> None:
     """Make the tables that are missing, with TTL, on-demand billing and point-in-time recovery."""
@@ -223,7 +206,7 @@ def tables_create(terminal: Terminal) -> None:
 
 @cli.command("doctor")
 @click.option("--url", metavar="URL", help="Where the service answers, up to and without /tokenservice.")
-@_common
+@common
 @click.pass_obj
 def doctor(terminal: Terminal, url: str | None) -> None:
     """Look a stage over: tables, TTL, recovery, service, credentials."""
@@ -249,6 +232,9 @@ def openapi(path: Path | None) -> None:
         click.echo(text, nl=False)
     else:
         path.write_text(text, "utf-8")
+
+
+cli.add_command(splunk_.splunk)
 
 
 _OPERATOR = Caller("tokenctl", frozenset(Scope), "tokenctl")
@@ -310,18 +296,22 @@ def main() -> None:
     except DeploymentError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, PynamoDBException, BotoCoreError, ClientError) as error:
         click.echo(f"Error: the store gave no answer ({_cause(error)}); 'tokenctl doctor' looks further", err=True)
         sys.exit(1)
     except Problem as error:
         click.echo(f"Error: {error.detail}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"Error: {error.filename or 'input or output'}: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    """What lies at the bottom: DynamoDB's own word for it, or the name of the error."""
+    while below := getattr(error, "cause", None) or error.__cause__:
+        error = below
+    code: str = getattr(error, "response", {}).get("Error", {}).get("Code", "")
     return code or type(error).__name__
 
 

@@ -54,6 +54,9 @@ def open_stage(stage: str) -> Deployment:
         DeploymentError: there is no such stage, or its settings are wrong.
     """
     environ = {**os.environ, **stage_environ(stage)}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise DeploymentError(f"AWS_ENDPOINT_URL: {endpoint!r} is not an http(s) URL")
     if stage == LOCAL_STAGE and "AWS_ENDPOINT_URL" not in os.environ:
         engine = read_env_file(LOCAL_ENV)
         if not engine:

@@ -171,6 +171,14 @@ class TestUse:
         assert answer.headers["allow"] == "GET, POST"
         assert api.use(client, token).status == 200
 
+    def test_a_token_that_is_given_as_the_user_is_not_kept(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client)
+        for user in (issued["token"], f"alice {issued['token']}"):
+            answer = api.use(client, issued["token"], user=user)
+            assert (answer.status, answer.json["errors"][0]["field"]) == (400, "user")
+            assert issued["token"] not in answer.text
+        assert api.use(client, issued["token"], user="alice").status == 200
+
     def test_an_ipv4_address_written_as_ipv6_matches_ipv4_ranges(self, api: Api, client: Credentials) -> None:
         token = api.issue(client, ipAddresses=["10.0.0.0/8"])["token"]
         assert api.use(client, token, ipAddress="::ffff:10.1.2.3").status == 200

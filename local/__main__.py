@@ -1,0 +1,11 @@
+"""`python -m local`: what `make run` executes."""
+
+import signal
+import sys
+
+# Ctrl-C while the modules load ends it at once; nothing is started yet that wants to be stopped in order.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from local.serve import main  # noqa: E402
+
+sys.exit(main())

@@ -1,0 +1,286 @@
+"""Starts the local store and the service in front of it, keeps an eye on both, and stops them in order."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import fcntl
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, NoReturn
+
+from chalicelib import clients
+from chalicelib.clients import Client, Doubt, Scope
+from chalicelib.problems import Problem
+from chalicelib.routes import BASE_PATH
+from chalicelib.runtime import now
+from chalicelib.settings import Settings, SettingsError
+from chalicelib.splunk.errors import SplunkError
+from local import leash
+from local.engine import HOST, ROOT, Engine, EngineError
+from local.shipping import ship
+from tokenctl import tables
+from tokenctl.deployment import (
+    DEMO_ENV,
+    LOCAL_ENV,
+    LOCAL_STAGE,
+    Deployment,
+    DeploymentError,
+    open_stage,
+    read_env_file,
+    stage_environ,
+)
+
+STATE: Final = ROOT / ".local"
+DEMO_CLIENT: Final = "demo"
+EXAMPLE_NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+
+_DEFAULT_PORT: Final = "8000"
+_MAX_PORT: Final = 65_535
+_READY_WITHIN_SECONDS: Final = 60
+_STOPPED_WITHIN_SECONDS: Final = 20
+_LOOK_EVERY_SECONDS: Final = 0.2
+# Someone may have rotated the demo client's secret by hand and use the new one.
+_DEMO_OVERLAP: Final = timedelta(days=1)
+
+
+class StartError(Exception):
+    """The service can't run; the message is one line for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(StartError):
+    """What was asked for makes no sense."""
+
+    exit_code = 2
+
+
+class Stopped(BaseException):
+    """Someone wants it to end; no Exception, so that nothing on the way takes it for a failure."""
+
+
+def main() -> int:
+    """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _stop)
+        with ExitStack() as started:
+            try:
+                _serve(started)
+            finally:
+                # What was started is stopped next, and a second Ctrl-C must not cut that short.
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)
+    except Stopped:
+        return 0
+    except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, Problem, OSError) as error:
+        print(f"tokenservice: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code if isinstance(error, StartError) else 1
+
+
+def prepare_store(deployment: Deployment) -> None:
+    """Make the tables and the demo client, as far as they are missing.
+
+    `.local/demo.env` and the store must agree. Where one of them lost the secret, the client gets a new one.
+    """
+    tables.create(deployment)
+    store = deployment.client_store()
+    known = store.find(DEMO_CLIENT)
+    if known is not None and clients.doubt(known, _demo_secret(), now()) in (None, Doubt.DISABLED):
+        DEMO_ENV.chmod(0o600)
+        return
+    secret, kept = clients.new_secret(now())
+    if known is None:
+        store.add(Client(DEMO_CLIENT, frozenset(Scope), (kept,), now()))
+    else:
+        store.change(DEMO_CLIENT, lambda client: clients.rotated(client, kept, now(), _DEMO_OVERLAP))
+    _write_private(DEMO_ENV, {"TOKENSERVICE_USER": DEMO_CLIENT, "TOKENSERVICE_PASSWORD": secret})
+
+
+def _serve(started: ExitStack) -> NoReturn:
+    port = _port()
+    STATE.mkdir(exist_ok=True)
+    started.enter_context(_alone(port))
+    _check_port(port)
+    _leave_aws()
+    settings = Settings.from_environ({**os.environ, **stage_environ(LOCAL_STAGE)})
+    os.environ.setdefault("COMMIT", _commit())
+
+    engine = started.enter_context(Engine(state_dir=STATE / "engine", log=STATE / "engine.log"))
+    os.environ.update(engine.client_environ)
+    _write_private(LOCAL_ENV, engine.client_environ)
+    started.callback(LOCAL_ENV.unlink, missing_ok=True)
+    prepare_store(open_stage(LOCAL_STAGE))
+
+    service = started.enter_context(_service(port, settings))
+    _wait_until_ready(service, port)
+    print(_welcome(port), flush=True)
+    _watch(service, engine)
+
+
+def _port() -> int:
+    given = os.environ.get("PORT", "").strip() or _DEFAULT_PORT
+    if not (given.isascii() and given.isdigit() and len(given) <= len(str(_MAX_PORT))) or not (
+        1 <= int(given) <= _MAX_PORT
+    ):
+        raise UsageError(f"PORT must be a whole number from 1 to {_MAX_PORT}, not {given[:20]!r}")
+    return int(given)
+
+
+@contextmanager
+def _alone(port: int) -> Iterator[None]:
+    """One run at a time in a checkout: two would write the same store."""
+    with (STATE / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StartError(f"runs already from this directory ({lock.read().strip() or 'just started'})") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, port {port}\n")
+        lock.flush()
+        yield
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise StartError(f"port {port} is taken; choose another: make run PORT={port % 60_000 + 1}") from None
+            raise StartError(f"port {port} can't be used: {error.strerror}") from None
+
+
+def _leave_aws() -> None:
+    """Forget any real AWS account, so that nothing that is started here can reach it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _commit() -> str:
+    """The short hash of what is checked out; `unknown` without git or outside a repository."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        return "unknown"
+    command = [git, "-C", str(ROOT), "rev-parse", "--short", "--verify", "--quiet", "HEAD"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
+
+
+def _demo_secret() -> str:
+    try:
+        kept = read_env_file(DEMO_ENV)
+    except UnicodeDecodeError:
+        return ""
+    return kept.get("TOKENSERVICE_PASSWORD", "") if kept.get("TOKENSERVICE_USER") == DEMO_CLIENT else ""
+
+
+def _write_private(path: Path, variables: dict[str, str]) -> None:
+    """Write `NAME=value` lines that nobody else can read, all or none of them."""
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in variables.items())
+    draft.replace(path)
+
+
+@contextmanager
+def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`chalice local`; where a Splunk is set, its log lines go there as well as to the terminal."""
+    command = [sys.executable, "-m", "local.gateway", "--stage", LOCAL_STAGE, "--no-autoreload"]
+    process = subprocess.Popen(
+        [*command, "--host", HOST, "--port", str(port)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE if settings.splunk.hec_url else None,
+        start_new_session=True,
+    )
+    shipping = None
+    try:
+        if process.stdout:
+            shipping = ship(process.stdout, settings, STATE / "splunk")
+        yield process
+    finally:
+        leash.stop(process, _STOPPED_WITHIN_SECONDS)
+        if shipping:
+            shipping.finish()
+
+
+def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        if service.poll() is not None:
+            raise StartError(f"the service ended at its start with code {service.returncode}")
+        status = _version_status(port)
+        if status is not None:
+            if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise StartError(f"the service answers {status}")
+            return
+        time.sleep(_LOOK_EVERY_SECONDS / 4)
+    raise StartError(f"the service was not ready within {_READY_WITHIN_SECONDS} s")
+
+
+def _version_status(port: int) -> int | None:
+    """Ask for the version as the demo client: that takes the whole way, down to the store."""
+    credentials = base64.b64encode(f"{DEMO_CLIENT}:{_demo_secret()}".encode()).decode()
+    connection = http.client.HTTPConnection(HOST, port, timeout=_READY_WITHIN_SECONDS)
+    try:
+        connection.request("GET", f"{BASE_PATH}/version", headers={"Authorization": f"Basic {credentials}"})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _welcome(port: int) -> str:
+    base = f"http://{HOST}:{port}{BASE_PATH}"
+    return f"""
+Ready: {base}
+
+Issue a token, from another terminal in this directory:
+  source {DEMO_ENV.relative_to(ROOT)}
+  curl -u "$TOKENSERVICE_USER:$TOKENSERVICE_PASSWORD" -H 'Content-Type: application/json' \\
+    -d '{{"nodeId": "{EXAMPLE_NODE}"}}' {base}/token
+
+Ctrl-C stops it; tokens and clients are kept.
+"""
+
+
+def _watch(service: subprocess.Popen[bytes], engine: Engine) -> NoReturn:
+    parent = os.getppid()
+    while True:
+        time.sleep(_LOOK_EVERY_SECONDS)
+        if service.poll() is not None:
+            raise StartError(f"the service ended by itself with code {service.returncode}")
+        if not engine.is_running:
+            raise StartError(f"the local store ended by itself; see {(STATE / 'engine.log').relative_to(ROOT)}")
+        # A make that is killed outright hands no signal on. Whoever starts us otherwise may well go before us.
+        if "MAKELEVEL" in os.environ and os.getppid() != parent:
+            raise Stopped
+
+
+def _stop(*_: object) -> NoReturn:
+    with suppress(OSError):
+        print("Stopping ...", flush=True)
+    raise Stopped

@@ -1,0 +1,147 @@
+"""Carries the local service's log lines to Splunk, through the very code that does it on AWS.
+
+On AWS, CloudWatch Logs collects lines and hands them to `app.forward_logs`. Here a thread plays CloudWatch Logs: it
+shows each line in the terminal, collects lines for a second, and calls the same `Forwarder` with the same kind of
+event. What Splunk does not take goes to a folder, where `tokenctl splunk redrive --folder` finds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import queue
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+from chalicelib.audit import redact
+from chalicelib.settings import Settings
+from chalicelib.splunk.errors import SplunkError
+from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.record import FolderRecord, Kind
+
+LOG_GROUP: Final = "/local/tokenservice"
+
+_COLLECT_SECONDS: Final = 1.0
+_MAX_LINES: Final = 1_000
+_DELIVER_MS: Final = 20_000
+_LAST_DELIVERY_MS: Final = 4_000
+_END: Final = b""
+
+
+class Shipping:
+    """Reads lines until their source ends, shows them, and forwards them.
+
+    Args:
+        lines: the service's output.
+        splunk: the forwarder, as the Lambda function has it.
+        record: where events are kept that Splunk does not take.
+    """
+
+    def __init__(self, lines: IO[bytes], splunk: Forwarder, record: FolderRecord) -> None:
+        self._lines = lines
+        self._splunk = splunk
+        self._record = record
+        self._waiting: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+        self._stream = f"make-run/{uuid.uuid4()}"
+        self._count = 0
+        self._ending = False
+        self._threads = [
+            threading.Thread(target=self._show, name="show", daemon=True),
+            threading.Thread(target=self._ship, name="ship", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Wait until the source has ended and its last lines are delivered or kept."""
+        self._ending = True
+        for thread in self._threads:
+            thread.join()
+
+    def _show(self) -> None:
+        for line in self._lines:
+            # A terminal that is gone is no reason to keep lines from Splunk.
+            with suppress(OSError, ValueError):
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+            self._waiting.put((time.time_ns() // 1_000_000, line))
+        self._waiting.put((0, _END))
+
+    def _ship(self) -> None:
+        ended = False
+        while not ended:
+            collected, ended = self._collect()
+            if collected:
+                self._forward(collected)
+
+    def _collect(self) -> tuple[list[tuple[int, bytes]], bool]:
+        """The lines of about a second, and whether they are the last."""
+        collected: list[tuple[int, bytes]] = []
+        deadline: float | None = None
+        while len(collected) < _MAX_LINES:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                at_ms, line = self._waiting.get(timeout=left)
+            except queue.Empty:
+                break
+            if line == _END:
+                return collected, True
+            collected.append((at_ms, line))
+            deadline = deadline or time.monotonic() + _COLLECT_SECONDS
+        return collected, False
+
+    def _forward(self, collected: list[tuple[int, bytes]]) -> None:
+        event = self._subscription_event(collected)
+        deadline = time.monotonic() * 1000 + (_LAST_DELIVERY_MS if self._ending else _DELIVER_MS)
+        try:
+            self._splunk.forward(event, lambda: int(deadline - time.monotonic() * 1000))
+        except SplunkError as error:
+            # What Lambda would do after its own retries: the whole event goes to the failure record.
+            kept = self._record.put(Kind.FAILED, json.dumps(event).encode(), str(error))
+            _say(f"Splunk did not take {len(collected)} log lines ({error}); kept as {kept}")
+
+    def _subscription_event(self, lines: Iterable[tuple[int, bytes]]) -> Mapping[str, Any]:
+        """What CloudWatch Logs hands to a subscribed function.
+
+        Source: AWS Lambda developer guide, "Using Lambda with CloudWatch Logs".
+        """
+        events = []
+        for at_ms, line in lines:
+            self._count += 1
+            message = line.decode("utf-8", "replace").rstrip("\r\n")
+            events.append({"id": f"{self._stream}/{self._count}", "timestamp": at_ms, "message": message})
+        content = {
+            "messageType": "DATA_MESSAGE",
+            "owner": "local",
+            "logGroup": LOG_GROUP,
+            "logStream": self._stream,
+            "subscriptionFilters": ["local"],
+            "logEvents": events,
+        }
+        return {"awslogs": {"data": base64.b64encode(gzip.compress(json.dumps(content).encode())).decode()}}
+
+
+def ship(lines: IO[bytes], settings: Settings, folder: Path) -> Shipping:
+    """Forward lines to the Splunk that the settings name.
+
+    Args:
+        lines: the service's output.
+        settings: `SPLUNK_HEC_URL` is among them.
+        folder: for what Splunk does not take.
+
+    Raises:
+        Misconfigured: the collector's address or the CA bundle can't be used.
+    """
+    record = FolderRecord(folder)
+    return Shipping(lines, forwarder(settings.splunk, settings.stage, record=record), record)
+
+
+def _say(text: str) -> None:
+    print(f"tokenservice: {redact(text)}", file=sys.stderr, flush=True)

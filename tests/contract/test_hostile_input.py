@@ -1,0 +1,777 @@
+"""Bad input gets the contract's answer, names what is wrong, and changes nothing in the store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chalicelib import runtime, schemas
+from chalicelib.problems import TABLE
+from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
+from tokenctl.deployment import Deployment
+
+WITNESS_NODE = "node-of-the-witness"
+POSTS = ("/token", "/tokens", "/use", "/introspect", "/revoke")
+USES = ("/use", "/introspect")
+KILO = 1024
+
+
+def at(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def assert_problem(answer: Answer, status: int, code: str, fields: list[str] | None = None) -> None:
+    """The answer is this problem, complete, and names exactly these fields."""
+    assert (answer.status, answer.code) == (status, code), answer.text[:500]
+    told = answer.json
+    errors = told.pop("errors", [])
+    row = TABLE[code]
+    assert set(told) == {"type", "title", "status", "detail", "code", "requestId"}
+    assert (told["type"], told["title"]) == (f"urn:tokenservice:problem:{code}", row.title)
+    assert told["status"] == status == row.status
+    assert told["detail"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", told["requestId"])
+    assert answer.headers["cache-control"] == "no-store"
+    assert [error["field"] for error in errors] == (fields or [])
+    assert all(set(error) == {"field", "message"} and error["message"] for error in errors)
+
+
+@dataclass
+class Witness:
+    """A live token with one use, and the table that it lies in: both must look the same after bad input."""
+
+    api: Api
+    client: Credentials
+    dynamodb: Any
+    table: str
+    token: str
+    token_id: str
+
+    def state(self) -> tuple[int, dict[str, Any]]:
+        """How many tokens are stored, and all that is stored of the witness."""
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=self.table, Select="COUNT")
+        count = sum(page["Count"] for page in pages)
+        found = self.dynamodb.get_item(TableName=self.table, Key={"id": {"S": self.token_id}}, ConsistentRead=True)
+        return count, found["Item"]
+
+    def good_body(self, path: str) -> dict[str, Any]:
+        """What the route would accept; it would then store, spend or revoke something."""
+        return {
+            "/token": {"nodeId": NODE},
+            "/tokens": {"tokens": [{"nodeId": NODE}] * 4},
+            "/use": {"token": self.token, "user": "alice"},
+            "/introspect": {"token": self.token, "user": "alice"},
+            "/revoke": {"nodeId": WITNESS_NODE},
+        }[path]
+
+    def refused(  # noqa: PLR0917 - a request and what is wanted of its answer
+        self, status: int, code: str, fields: list[str], method: str, path: str, body: Any = None, **sent: Any
+    ) -> Answer:
+        """Send a request; the answer is this problem and the store is as before."""
+        before = self.state()
+        answer = self.api.call(method, path, self.client, body, **sent)
+        assert_problem(answer, status, code, fields)
+        assert self.state() == before
+        return answer
+
+    def invalid(self, path: str, body: Any, *fields: str, **sent: Any) -> Answer:
+        return self.refused(400, "invalid_request", list(fields), "POST", path, body, **sent)
+
+
+@pytest.fixture(scope="module")
+def witness(api: Api, client: Credentials, dynamodb: Any, deployment: Deployment) -> Witness:
+    issued = api.issue(client, nodeId=WITNESS_NODE, user="alice", ipAddresses=["10.0.0.0/8"], expiresIn=86_400)
+    table = deployment.settings.token_table
+    return Witness(api, client, dynamodb, table, issued["token"], issued["tokenId"])
+
+
+@pytest.fixture
+def asked(api: Api, client: Credentials) -> Iterator[list[str]]:
+    """The DynamoDB operations that the REST handler sends for tokens."""
+    api.issue(client)  # makes the botocore client
+    connection: Any = runtime.token_service()._store._model._get_connection().connection  # type: ignore[attr-defined]
+    names: list[str] = []
+
+    def note(request: Any, **_: Any) -> None:
+        names.append(request.headers["X-Amz-Target"].decode().partition(".")[2])
+
+    connection.client.meta.events.register("before-send.dynamodb", note)
+    yield names
+    connection.client.meta.events.unregister("before-send.dynamodb", note)
+
+
+NOT_A_DOCUMENT = {
+    "nothing": b"",
+    "white space": b" \r\n\t ",
+    "open brackets": b"[" * (64 * KILO),
+    "nested arrays": b"[" * (32 * KILO) + b"]" * (32 * KILO),
+    "nested objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    "nested in a field that is there": b'{"nodeId":' + b"[" * 32_000 + b"]" * 32_000 + b"}",
+    "nested in a field that is not": b'{"x":' + b'[{"y":' * 8_000 + b"1" + b"}]" * 8_000 + b"}",
+    "nested in metadata": b'{"nodeId":"n","metadata":' + b'{"a":' * 9_000 + b'""' + b"}" * 9_000 + b"}",
+    "invalid UTF-8": b'{"nodeId":"\xff\xfe"}',
+    "overlong UTF-8": b'{"nodeId":"\xc0\x80"}',
+    "UTF-8 cut short": b'{"nodeId":"\xe2\x82"}',
+    "invalid UTF-8 in a field name": b'{"\xff":"n"}',
+    "raw lone surrogate": b'{"nodeId":"\xed\xa0\x80"}',
+    "escaped high surrogate": rb'{"nodeId":"\ud800"}',
+    "escaped low surrogate": rb'{"user":"\udfff"}',
+    "escaped surrogates the wrong way round": rb'{"token":"\udc00\ud800"}',
+    "escaped lone surrogate in a field name": rb'{"\ud800":1}',
+    "UTF-16": '{"nodeId":"n"}'.encode("utf-16"),
+    "byte order mark": b'\xef\xbb\xbf{"nodeId":"n"}',
+    "NaN": b'{"maxUses":NaN}',
+    "Infinity": b'{"maxUses":Infinity}',
+    "minus Infinity": b'{"maxUses":-Infinity}',
+    "NaN alone": b"NaN",
+    "5,000 digits": b'{"maxUses":' + b"9" * 5_000 + b"}",
+    "5,000 digits below zero": b'{"expiresIn":-' + b"9" * 5_000 + b"}",
+    "5,000 digits in metadata": b'{"nodeId":"n","metadata":{"a":' + b"9" * 5_000 + b"}}",
+    "a number out of all range": b'{"maxUses":1e999}',
+    "leading zero": b'{"maxUses":01}',
+    "control character in a text": b'{"nodeId":"a\nb"}',
+    "trailing comma": b'{"nodeId":"n",}',
+    "a second document": b'{"nodeId":"n"}{"nodeId":"n"}',
+    "comment": b'{"nodeId":"n"/* */}',
+    "single quotes": b"{'nodeId':'n'}",
+    "a form": b"nodeId=n&token=x",
+    "a NUL": b'{"nodeId":"n"}\x00',
+}
+
+NOT_AN_OBJECT = {
+    "array": b"[]",
+    "array of an object": b'[{"nodeId":"n"}]',
+    "text": b'"nodeId"',
+    "number": b"1",
+    "false": b"false",
+    "null": b"null",
+}
+
+
+class TestBody:
+    """The body as such, on every route that takes one."""
+
+    @pytest.mark.parametrize("path", POSTS)
+    @pytest.mark.parametrize("body", NOT_A_DOCUMENT.values(), ids=NOT_A_DOCUMENT)
+    def test_what_is_no_json_document_is_refused(self, witness: Witness, path: str, body: bytes) -> None:
+        witness.invalid(path, body, "body")
+
+    @pytest.mark.parametrize("path", POSTS)
+    @pytest.mark.parametrize("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT)
+    def test_what_is_no_json_object_is_refused(self, witness: Witness, path: str, body: bytes) -> None:
+        witness.invalid(path, body, "body")
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_a_request_without_a_body_is_refused(self, witness: Witness, path: str) -> None:
+        witness.invalid(path, None, "body")
+
+    @pytest.mark.parametrize("path", POSTS)
+    @pytest.mark.parametrize("body", [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000])
+    def test_a_hundred_thousand_brackets_are_too_many_bytes_before_they_are_too_deep(
+        self, witness: Witness, path: str, body: bytes
+    ) -> None:
+        witness.refused(413, "payload_too_large", [], "POST", path, body)
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_one_byte_more_than_64_kilobytes_is_too_large_and_64_kilobytes_are_not(
+        self, api: Api, client: Credentials, witness: Witness, path: str
+    ) -> None:
+        issued = api.issue(client, user="alice")
+        body = {**witness.good_body(path), **({"token": issued["token"]} if path in USES else {})}
+        if path == "/revoke":
+            body = {"user": "user-without-tokens"}
+        raw = json.dumps(body).encode().ljust(64 * KILO)
+        witness.refused(413, "payload_too_large", [], "POST", path, raw + b" ")
+        assert api.call("POST", path, client, raw).status in (200, 201)
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_a_field_that_is_not_there_is_named(self, witness: Witness, path: str) -> None:
+        good = witness.good_body(path)
+        witness.invalid(path, {**good, "surprise": 1}, "surprise")
+        witness.invalid(path, {**good, "": None}, "")
+        for name in good:
+            renamed = {**good, name.upper(): good[name]}
+            witness.invalid(path, renamed, name.upper())
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_a_field_that_is_given_twice_is_named(self, witness: Witness, path: str) -> None:
+        good = witness.good_body(path)
+        once = json.dumps(good)[1:-1]
+        for name, value in good.items():
+            witness.invalid(path, f'{{{once}, "{name}": {json.dumps(value)}}}'.encode(), name)
+            escaped = f"\\u{ord(name[0]):04x}{name[1:]}"
+            witness.invalid(path, f'{{"{escaped}": {json.dumps(value)}, {once}}}'.encode(), name)
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_null_does_not_stand_for_an_absent_field(self, witness: Witness, path: str) -> None:
+        of_path = {
+            "/token": schemas.IssueRequest,
+            "/tokens": schemas.BatchRequest,
+            "/use": schemas.UseRequest,
+            "/introspect": schemas.UseRequest,
+            "/revoke": schemas.RevokeRequest,
+        }
+        for name in of_path[path].__struct_encode_fields__:
+            witness.invalid(path, {**witness.good_body(path), name: None}, name)
+
+    @pytest.mark.parametrize("path", POSTS)
+    @pytest.mark.parametrize(
+        "media_type",
+        [
+            *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"),
+            *("application/jsonx", "application/problem+json", "application/xml", "json", "", "*/*", ";", "\xff"),
+            "text/plain; application/json",
+        ],
+    )
+    def test_another_media_type_is_unsupported(self, witness: Witness, path: str, media_type: str) -> None:
+        body, headers = witness.good_body(path), {"Content-Type": media_type}
+        witness.refused(415, "unsupported_media_type", [], "POST", path, body, headers=headers)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Content-Type": "application/json"},
+            {"Content-Type": "Application/JSON; Charset=UTF-8"},
+            {"content-type": "APPLICATION/JSON ;charset=utf-8"},
+            {"CONTENT-TYPE": " application/json"},
+        ],
+        ids=str,
+    )
+    def test_json_is_accepted_however_its_media_type_is_written_and_also_without(
+        self, api: Api, client: Credentials, headers: dict[str, str]
+    ) -> None:
+        raw = json.dumps({"nodeId": NODE}).encode()
+        target = BASE_PATH + "/token"
+        sent = {"Authorization": client.header, **headers}
+        response = api._gateway.handle_request("POST", target, sent, raw)
+        assert response["statusCode"] == 201, response["body"]
+
+
+BAD_RANGES = [
+    *("10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/8", "10.0.0.1/31"),
+    *("2001:db8::1/64", "::ffff:10.0.0.1/104", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/8/8"),
+    *("10.0.0.0/255.0.0.0", " 10.0.0.1", "10.0.0.1\n", "10.0.0.0/8\n", "fe80::1%eth0", "localhost", "10.0", "1"),
+    *("0x0a000001", "\u0661\u0660.0.0.1", "10.0.0.0/\u0668", "10.0.0.0/+8", "10.0.0.0/8 ", "x" * 65),
+]
+BOUNDS: dict[str, list[tuple[Any, str]]] = {
+    "nodeId": [
+        *(("", ""), (1, ""), (True, ""), ([], ""), ({}, ""), (["n"], ""), ("x" * 1025, ""), ("𝄞" * 1025, "")),
+        *((f"a{chr(code)}", "") for code in (0, 9, 10, 13, 27, 31, 127, 128, 133, 159)),
+        *(("\na", ""), ("a\nb", ""), ("\n", "")),
+    ],
+    "maxUses": [
+        *((0, ""), (-1, ""), (101, ""), (10**18, ""), (10**30, ""), (-(10**30), ""), (1.0, ""), (1.5, "")),
+        *((1e2, ""), (-0.0, ""), (True, ""), (False, ""), ("1", ""), ([], ""), ({}, "")),
+    ],
+    "expiresIn": [
+        *((0, ""), (-1, ""), (30 * 86_400 + 1, ""), (2**63, ""), (2**64, ""), (60.0, ""), (0.5, ""), (True, "")),
+        *(("60", ""), ("PT60S", ""), ([60], "")),
+    ],
+    "actions": [
+        *(([], ""), ("download", ""), ({}, ""), (["print"], "[0]"), (["Download"], "[0]"), ([""], "[0]")),
+        *((["download", 1], "[1]"), (["download", None], "[1]"), (["edit", ["edit"]], "[1]")),
+        *((["edit", "edit"], ""), (["edit", "download", "preview", "edit"], ""), (["download\n"], "[0]")),
+    ],
+    "user": [("", ""), ("u" * 257, ""), (1, ""), (True, ""), (["alice"], ""), ({"name": "alice"}, "")],
+    "ipAddresses": [
+        *(([], ""), ("10.0.0.1", ""), ({}, ""), ([1], "[0]"), ([None], "[0]"), ([""], "[0]"), ([167_772_161], "[0]")),
+        *(([text], "[0]") for text in BAD_RANGES),
+        *((["10.0.0.1", "10.0.0.2", "10.0.0.300"], "[2]"), (["10.0.0.1", "10.0.0.1"], "")),
+        *((["10.0.0.1", "10.0.0.1/32"], ""), (["10.0.0.1", "::ffff:10.0.0.1"], "")),
+        *((["2001:db8::1", "2001:DB8:0::1"], ""), ([f"10.0.0.{n}" for n in range(17)], "")),
+    ],
+    "audience": [
+        *(([], ""), ("records", ""), ([1], "[0]"), ([""], "[0]"), (["a b"], "[0]"), (["-a"], "[0]"), (["é"], "[0]")),
+        *((["a" * 65], "[0]"), (["a", "a\n"], "[1]"), (["a\x00"], "[0]"), (["a", "a"], "")),
+        ([f"c{n}" for n in range(17)], ""),
+    ],
+    "metadata": [
+        *(([], ""), ("x", ""), (1, ""), ({"a": 1}, "[...]"), ({"a": None}, "[...]"), ({"a": True}, "[...]")),
+        *(({"a": {"b": "c"}}, "[...]"), ({"a": ["b"]}, "[...]")),
+    ],
+    "expiresAt": [
+        *((0, ""), (1_900_000_000, ""), (1.5, ""), (True, ""), ("", ""), ("tomorrow", ""), ("1900000000", "")),
+        *(("2030-01-01", ""), ("2030-01-01T00:00:00", ""), ("2030-01-01T00:00Z", ""), ("20300101T000000Z", "")),
+        *(("2030-02-30T00:00:00Z", ""), ("2030-01-01T24:00:00Z", ""), ("2030-01-01T00:00:00+24:00", "")),
+        *(("2016-12-31T23:59:60Z", ""), ("2030-06-30T23:59:60Z", ""), ("2030-01-01T00:00:00 +00:00", "")),
+        *(("2020-01-01T00:00:00Z", ""), ("9999-12-31T23:59:59Z", ""), ("0001-01-01T00:00:00Z", "")),
+        *(("0001-01-01T00:00:00+14:00", ""), ("9999-12-31T23:59:59-14:00", ""), ("10000-01-01T00:00:00Z", "")),
+    ],
+    "notBefore": [
+        *((0, ""), (True, ""), ("", ""), ("2030-01-01T00:00:00", ""), ("2030-12-31T23:59:60Z", "")),
+        *(("9999-12-31T23:59:59Z", ""), ("9999-12-31T23:59:59-14:00", ""), ("0000-01-01T00:00:00Z", "")),
+    ],
+}
+FIELD_CASES = [
+    pytest.param(name, value, name + where, id=f"{name}-{ascii(value)[:40]}")
+    for name, cases in BOUNDS.items()
+    for value, where in cases
+]
+
+
+def metadata_of(size: int, filling: str = "x") -> dict[str, str]:
+    """Metadata that is so many bytes as JSON, written as tersely as can be."""
+    each = len(filling.encode())
+    free = size - len('{"key":""}')
+    return {"key": filling * (free // each) + "x" * (free % each)}
+
+
+class TestIssue:
+    @pytest.mark.parametrize(("name", "value", "field"), FIELD_CASES)
+    def test_a_value_that_is_out_of_bounds_or_of_another_type_is_named(
+        self, witness: Witness, name: str, value: Any, field: str
+    ) -> None:
+        witness.invalid("/token", {"nodeId": NODE, name: value}, field)
+        three = [{"nodeId": NODE}] * 3
+        witness.invalid("/tokens", {"tokens": [*three, {"nodeId": NODE, name: value}]}, f"tokens[3].{field}")
+
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [
+            ("nodeId", ["n", "x" * 1024, "𝄞" * 1024, " ", "a\u2028b", "../..", "'; --"]),
+            ("maxUses", [1, 100]),
+            ("expiresIn", [1, 30 * 86_400]),
+            ("notBefore", ["2020-02-29T12:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"]),
+            ("actions", [["edit"], ["edit", "download", "preview"]]),
+            ("user", ["u", "𝄞" * 256]),
+            ("audience", [["a"], ["A" * 64], [f"c{n}" for n in range(16)]]),
+            ("ipAddresses", [["0.0.0.0/0", "::/0"], ["::ffff:10.0.0.0/104"], [f"10.0.0.{n}" for n in range(16)]]),
+            ("metadata", [{}, {"": ""}, {"a\x00\n": "\x7f"}, metadata_of(2048), metadata_of(2048, "é")]),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_value_at_the_bound_is_accepted(
+        self, api: Api, client: Credentials, name: str, values: list[Any]
+    ) -> None:
+        for value in values:
+            assert api.issue(client, **{name: value})["token"]
+
+    @pytest.mark.parametrize("filling", ["x", "é", "𝄞"])
+    def test_metadata_may_be_2048_bytes_as_json_and_no_more(
+        self, api: Api, client: Credentials, witness: Witness, filling: str
+    ) -> None:
+        largest = metadata_of(2048, filling)
+        assert len(json.dumps(largest, ensure_ascii=False, separators=(",", ":")).encode()) == 2048
+        assert api.issue(client, metadata=largest)["token"]
+        witness.invalid("/token", {"nodeId": NODE, "metadata": metadata_of(2049, filling)}, "metadata")
+        witness.invalid("/token", {"nodeId": NODE, "metadata": {str(n): "" for n in range(400)}}, "metadata")
+
+    def test_what_escapes_make_of_metadata_counts_as_well(self, witness: Witness) -> None:
+        witness.invalid("/token", {"nodeId": NODE, "metadata": {"a": "\n" * 1024}}, "metadata")
+
+    def test_a_key_of_metadata_that_is_given_twice_is_named(self, witness: Witness) -> None:
+        witness.invalid("/token", b'{"nodeId":"n","metadata":{"a":"1","b":"","a":"1"}}', "a")
+
+    @pytest.mark.parametrize(
+        ("seconds", "well"), [(0.5, False), (2, True), (30 * 86_400 - 5, True), (30 * 86_400 + 5, False)]
+    )
+    def test_an_expiry_lies_a_second_to_thirty_days_ahead(
+        self, api: Api, client: Credentials, witness: Witness, seconds: float, well: bool
+    ) -> None:
+        if well:
+            assert api.issue(client, expiresAt=at(seconds))["token"]
+        else:
+            witness.invalid("/token", {"nodeId": NODE, "expiresAt": at(seconds)}, "expiresAt")
+
+    @pytest.mark.parametrize("seconds", [-1, -86_400, 31 * 86_400, 365 * 86_400])
+    def test_an_expiry_that_is_over_or_too_far_ahead_is_named(self, witness: Witness, seconds: float) -> None:
+        witness.invalid("/token", {"nodeId": NODE, "expiresAt": at(seconds)}, "expiresAt")
+
+    def test_an_expiry_in_another_zone_is_the_same_instant(self, api: Api, client: Credentials) -> None:
+        instant = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+        for text in (
+            (instant + timedelta(hours=14)).strftime("%Y-%m-%dT%H:%M:%S+14:00"),
+            (instant - timedelta(hours=11, minutes=30)).strftime("%Y-%m-%dt%H:%M:%S.000000000-11:30"),
+            instant.strftime("%Y-%m-%dT%H:%M:%Sz"),
+        ):
+            assert datetime.fromisoformat(api.issue(client, expiresAt=text)["expiresAt"]) == instant
+
+    def test_an_expiry_is_given_in_one_way_only(self, witness: Witness) -> None:
+        witness.invalid("/token", {"nodeId": NODE, "expiresIn": 60, "expiresAt": at(60)}, "expiresAt")
+
+    def test_not_before_lies_before_the_expiry(self, witness: Witness) -> None:
+        expiry = at(3600)
+        for terms in (
+            {"notBefore": at(301)},
+            {"notBefore": at(61), "expiresIn": 60},
+            {"notBefore": expiry, "expiresAt": expiry},
+            {"notBefore": at(31 * 86_400)},
+        ):
+            witness.invalid("/token", {"nodeId": NODE, **terms}, "notBefore")
+
+    def test_everything_that_is_wrong_is_named_at_once(self, witness: Witness) -> None:
+        body = {"maxUses": 0, "user": "", "expiresIn": True, "surprise": 1}
+        answer = witness.api.call("POST", "/token", witness.client, body)
+        named = {error["field"] for error in answer.json["errors"]}
+        assert named == {"nodeId", "maxUses", "user", "expiresIn", "surprise"}
+        rules = {"nodeId": NODE, "expiresAt": at(-1), "ipAddresses": ["10.0.0.1/8"], "audience": ["a", "a"]}
+        answer = witness.api.call("POST", "/token", witness.client, rules)
+        assert {error["field"] for error in answer.json["errors"]} == {"expiresAt", "ipAddresses[0]", "audience"}
+
+
+class TestBatch:
+    def test_a_batch_holds_1_to_100_tokens(self, witness: Witness) -> None:
+        witness.invalid("/tokens", {"tokens": []}, "tokens")
+        witness.invalid("/tokens", {"tokens": [{"nodeId": NODE}] * 101}, "tokens")
+        witness.invalid("/tokens", {}, "tokens")
+
+    @pytest.mark.parametrize("wrong", [None, 1, "n", [], True])
+    def test_an_entry_that_is_no_object_is_named(self, witness: Witness, wrong: Any) -> None:
+        good = {"nodeId": NODE}
+        witness.invalid("/tokens", {"tokens": [good, good, good, wrong]}, "tokens[3]")
+
+    def test_a_list_is_no_object_of_tokens(self, witness: Witness) -> None:
+        for wrong in ({"nodeId": NODE}, {"0": {"nodeId": NODE}}, "n", 1):
+            witness.invalid("/tokens", {"tokens": wrong}, "tokens")
+
+    def test_a_field_that_is_missing_in_one_entry_is_named(self, witness: Witness) -> None:
+        good = {"nodeId": NODE}
+        witness.invalid("/tokens", {"tokens": [good, good, good, {"maxUses": 1}]}, "tokens[3].nodeId")
+
+    def test_a_field_that_is_not_there_is_named_with_its_entry(self, witness: Witness) -> None:
+        good = {"nodeId": NODE}
+        witness.invalid("/tokens", {"tokens": [good, good, good, {**good, "surprise": 1}]}, "tokens[3].surprise")
+
+    def test_a_field_that_is_given_twice_in_one_entry_is_named(self, witness: Witness) -> None:
+        answer = witness.api.call("POST", "/tokens", witness.client, b'{"tokens":[{"nodeId":"a","nodeId":"b"}]}')
+        assert_problem(answer, 400, "invalid_request", ["nodeId"])
+
+    def test_wrong_rules_of_several_entries_are_all_named(self, witness: Witness) -> None:
+        bad = {"nodeId": NODE, "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1/8"]}
+        fields = [f"tokens[{place}].{name}" for place in (1, 3) for name in ("ipAddresses[0]", "actions")]
+        witness.invalid("/tokens", {"tokens": [{"nodeId": NODE}, bad, {"nodeId": NODE}, bad]}, *fields)
+
+
+BAD_ADDRESSES = [
+    *("", "10.0.0.1:80", "[::1]:80", "[::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/32", "10.0.0.0/8", " 10.0.0.1"),
+    *("10.0.0.1 ", "10.0.0.1\n", "10.0.0.1,10.0.0.2", "fe80::1%eth0", "localhost", "10", "10.0.0", "10.0.0.256"),
+    *("::ffff:10.0.0.256", "::ffff:010.0.0.1", "1::2::3", "0x0a000001", "\u0661\u0660.0.0.1", "unknown", "x" * 65),
+]
+BAD_USES: dict[str, list[Any]] = {
+    "token": [
+        *("", "x", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 63 + "\n", "a" * 64 + "\n", " " * 64, "\u0660" * 64),
+        *(1, True, [], {}, ["a" * 64], int("1" * 64)),
+    ],
+    "action": ["", "Download", "print", "download ", "download,edit", 1, True, [], ["download"], {}],
+    "user": ["", "u" * 257, 1, True, ["alice"], {}],
+    "ipAddress": [*BAD_ADDRESSES, 1, True, ["10.0.0.1"], {}, 167_772_161],
+}
+USE_CASES = [
+    pytest.param(name, value, id=f"{name}-{ascii(value)[:40]}") for name, values in BAD_USES.items() for value in values
+]
+QUERY_CASES = [
+    pytest.param(name, value, id=f"{name}-{ascii(value)[:40]}")
+    for name, values in BAD_USES.items()
+    for value in values
+    if isinstance(value, str)
+]
+
+
+class TestUse:
+    @pytest.mark.parametrize("path", USES)
+    @pytest.mark.parametrize(("name", "value"), USE_CASES)
+    def test_a_value_that_is_out_of_bounds_or_of_another_type_is_named(
+        self, witness: Witness, path: str, name: str, value: Any
+    ) -> None:
+        good = {**witness.good_body(path), "ipAddress": "10.0.0.1"}
+        witness.invalid(path, {**good, name: value}, name)
+
+    @pytest.mark.parametrize("path", USES)
+    def test_a_use_without_a_token_is_refused(self, witness: Witness, path: str) -> None:
+        witness.invalid(path, {"user": "alice"}, "token")
+        witness.invalid(path, {}, "token")
+
+    @pytest.mark.parametrize(("name", "value"), QUERY_CASES)
+    def test_a_bad_query_parameter_is_named(self, witness: Witness, name: str, value: str) -> None:
+        query = {"token": witness.token, "user": "alice", "ipAddress": "10.0.0.1", name: value}
+        witness.refused(400, "invalid_request", [name], "GET", "/use", query=query)
+
+    @pytest.mark.parametrize("name", ["token", "user", "ipAddress", "action", "surprise"])
+    @pytest.mark.parametrize("times", [2, 100])
+    def test_a_query_parameter_that_is_given_twice_is_named_though_both_say_the_same(
+        self, witness: Witness, name: str, times: int
+    ) -> None:
+        query: dict[str, Any] = {"token": witness.token, "user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
+        query[name] = [query.get(name, "x")] * times
+        witness.refused(400, "invalid_request", [name], "GET", "/use", query=query)
+
+    @pytest.mark.parametrize("name", ["surprise", "Token", "token[]", "token\x00", "", "ipaddress", "Idempotency-Key"])
+    def test_a_query_parameter_that_is_not_there_is_named(self, witness: Witness, name: str) -> None:
+        query = {"token": witness.token, "user": "alice", "ipAddress": "10.0.0.1", name: "x"}
+        witness.refused(400, "invalid_request", [name], "GET", "/use", query=query)
+
+    def test_a_query_without_a_token_is_refused(self, witness: Witness) -> None:
+        witness.refused(400, "invalid_request", ["token"], "GET", "/use")
+        witness.refused(400, "invalid_request", ["token"], "GET", "/use", query={"user": "alice"})
+
+    def test_bytes_that_are_no_utf_8_in_a_query_are_not_the_users_name(self, witness: Witness) -> None:
+        before = witness.state()
+        target = f"/use?token={witness.token}&ipAddress=10.0.0.1&user="
+        for text in ("%ED%A0%80", "%FF", "alice%80"):
+            answer = witness.api.call("GET", target + text, witness.client)
+            assert answer.status in (400, 403)
+        # Each of the three may count as one use for the wrong user, and none as a use.
+        assert witness.state()[1]["claims"] == before[1]["claims"]
+
+    @pytest.mark.parametrize(
+        "address",
+        ["::ffff:10.1.2.3", "::FFFF:10.1.2.3", "::ffff:0a01:0203", "0:0:0:0:0:ffff:10.1.2.3", "10.1.2.3"],
+    )
+    def test_a_mapped_address_is_the_ipv4_address_in_every_spelling(
+        self, api: Api, client: Credentials, address: str
+    ) -> None:
+        for ranges in (["10.0.0.0/8"], ["::ffff:10.0.0.0/104"], ["::ffff:10.1.2.3"]):
+            token = api.issue(client, ipAddresses=ranges)["token"]
+            assert api.use(client, token, ipAddress=address).status == 200
+
+    def test_a_mapped_address_outside_the_ranges_does_not_match(self, api: Api, client: Credentials) -> None:
+        token = api.issue(client, ipAddresses=["10.0.0.0/8", "2001:db8::/32"])["token"]
+        for address in ("::ffff:11.0.0.1", "::10.0.0.1", "64:ff9b::10.0.0.1"):
+            assert api.use(client, token, ipAddress=address).code == "ip_mismatch"
+        assert api.use(client, token, ipAddress="10.0.0.1").status == 200
+
+
+class TestIdempotencyKey:
+    BAD = (
+        *("", " ", "a b", " a", "a ", "a\tb", "a\x00", "a\x7f", "é", "\u2028", "x" * 256, "a\n"),
+        "x" * 10_000,
+    )
+
+    @pytest.mark.parametrize("key", BAD, ids=ascii)
+    def test_a_key_is_1_to_255_visible_ascii_characters(self, witness: Witness, key: str) -> None:
+        said = {"token": witness.token, "user": "alice", "ipAddress": "10.0.0.1"}
+        headers = {"Idempotency-Key": key}
+        witness.invalid("/use", said, "Idempotency-Key", headers=headers)
+        witness.refused(400, "invalid_request", ["Idempotency-Key"], "GET", "/use", query=said, headers=headers)
+
+    @pytest.mark.parametrize("key", ["x", "!", "~", "x" * 255, "'\"\\{}", "0"])
+    def test_a_key_at_the_bounds_is_accepted_and_works(self, api: Api, client: Credentials, key: str) -> None:
+        token = api.issue(client)["token"]
+        first, again = (api.use(client, token, key=key) for _ in range(2))
+        assert (first.status, again.status, again.text) == (200, 200, first.text)
+
+
+class TestRevoke:
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({}, "nodeId"),
+            ({"nodeId": WITNESS_NODE, "user": "alice"}, "nodeId"),
+            ({"nodeId": ""}, "nodeId"),
+            ({"nodeId": WITNESS_NODE + "\n"}, "nodeId"),
+            ({"nodeId": "x" * 1025}, "nodeId"),
+            ({"nodeId": [WITNESS_NODE]}, "nodeId"),
+            ({"nodeId": 1}, "nodeId"),
+            ({"user": ""}, "user"),
+            ({"user": "u" * 257}, "user"),
+            ({"user": ["alice"]}, "user"),
+            ({"user": "alice", "issuer": "x"}, "issuer"),
+            ({"token": "a" * 64}, "token"),
+        ],
+        ids=lambda value: ascii(value)[:40],
+    )
+    def test_it_takes_one_node_or_one_user(self, witness: Witness, body: dict[str, Any], field: str) -> None:
+        witness.invalid("/revoke", body, field)
+
+
+def not_token_ids(token: str, token_id: str) -> list[str]:
+    return [
+        token,
+        f"tok_{token}",
+        token_id.upper(),
+        token_id[:-1],
+        token_id + "0",
+        token_id.replace("_", "%5F"),
+        "%74" + token_id[1:],
+        token_id + "%0A",
+        token_id + "%00",
+        token_id + "%20",
+        "%2e%2e",
+        "..",
+        "*",
+        "tok_",
+        "tok_" + "g" * 32,
+        "%ED%A0%80",
+        "%FF",
+        "%",
+        "tok_" + "0" * 5_000,
+    ]
+
+
+class TestTokenId:
+    def test_what_is_no_token_id_has_no_status_and_is_not_revoked(self, witness: Witness) -> None:
+        for wrong in not_token_ids(witness.token, witness.token_id):
+            answer = witness.refused(404, "token_not_found", [], "GET", f"/token/{wrong}")
+            assert witness.token not in answer.text
+            answer = witness.refused(400, "invalid_request", ["tokenId"], "DELETE", f"/token/{wrong}")
+            assert witness.token not in answer.text
+
+    def test_what_is_no_token_id_is_not_sent_to_the_store(self, witness: Witness, asked: list[str]) -> None:
+        """A token that was given for its id must not become a key in somebody's data events, nor too long a one."""
+        asked.clear()
+        for wrong in not_token_ids(witness.token, witness.token_id):
+            assert witness.api.call("GET", f"/token/{wrong}", witness.client).status == 404
+            assert witness.api.call("DELETE", f"/token/{wrong}", witness.client).status == 400
+        assert asked == []
+
+    def test_bad_input_costs_no_request_to_the_store(self, witness: Witness, asked: list[str]) -> None:
+        asked.clear()
+        for path in POSTS:
+            for body in (b"[", b"{}", b"[" * 100_000, json.dumps({**witness.good_body(path), "x": 1}).encode()):
+                assert witness.api.call("POST", path, witness.client, body).status in (400, 413)
+        assert asked == []
+
+
+def basic(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
+
+
+BROKEN_AUTHORIZATION: dict[str, Callable[[Credentials], str]] = {
+    "empty": lambda _: "",
+    "space": lambda _: " ",
+    "scheme alone": lambda _: "Basic",
+    "scheme and space": lambda _: "Basic ",
+    "Bearer with good credentials": lambda c: c.header.replace("Basic", "Bearer"),
+    "Digest": lambda _: 'Digest username="a"',
+    "no scheme": lambda c: c.header.removeprefix("Basic "),
+    "no base64": lambda _: "Basic !!!!",
+    "cut": lambda c: c.header[:-3],
+    "two": lambda c: f"{c.header}, {c.header}",
+    "something behind": lambda c: c.header + " x",
+    "url-safe base64": lambda _: "Basic " + base64.urlsafe_b64encode(b"a:\xff\xff\xff").decode(),
+    "no colon": lambda c: basic(f"{c.user}{c.password}".encode()),
+    "no user": lambda c: basic(f":{c.password}".encode()),
+    "no password": lambda c: basic(f"{c.user}:".encode()),
+    "the wrong way round": lambda c: basic(f"{c.password}:{c.user}".encode()),
+    "a space behind the password": lambda c: basic(f"{c.user}:{c.password} ".encode()),
+    "a line break behind the password": lambda c: basic(f"{c.user}:{c.password}\n".encode()),
+    "a NUL in the user": lambda c: basic(f"{c.user}\0:{c.password}".encode()),
+    "another case": lambda c: basic(f"{c.user.upper()}:{c.password}".encode()),
+    "UTF-16": lambda c: basic(f"{c.user}:{c.password}".encode("utf-16")),
+    "invalid UTF-8": lambda _: basic(b"\xff:\xfe"),
+    "overlong": lambda _: "Basic " + "A" * 100_000,
+    "non-ASCII": lambda c: c.header + "ä",
+    "control character": lambda c: c.header.replace(" ", "\t"),
+}
+
+
+class TestAuthorization:
+    @pytest.mark.parametrize("broken", BROKEN_AUTHORIZATION.values(), ids=BROKEN_AUTHORIZATION)
+    def test_a_broken_authorization_header_opens_no_route(
+        self, witness: Witness, broken: Callable[[Credentials], str]
+    ) -> None:
+        header = broken(witness.client)
+        before = witness.state()
+        for method, path in [*(("POST", path) for path in POSTS), ("GET", "/use"), ("GET", "/version")]:
+            body = witness.good_body(path) if method == "POST" else None
+            query = {"token": witness.token, "user": "alice"} if (method, path) == ("GET", "/use") else None
+            answer = witness.api.call(method, path, None, body, query=query, headers={"Authorization": header})
+            assert answer.status in (401, 403)
+            assert not header.strip() or header not in answer.text
+        for method in ("GET", "DELETE"):
+            answer = witness.api.call(method, f"/token/{witness.token_id}", None, headers={"Authorization": header})
+            assert answer.status in (401, 403)
+        assert witness.state() == before
+
+    @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc ", "Basic   "])
+    def test_the_scheme_may_be_written_in_any_case_with_spaces_behind_it(
+        self, api: Api, client: Credentials, scheme: str
+    ) -> None:
+        header = client.header.replace("Basic", scheme)
+        assert api.call("GET", "/version", None, headers={"Authorization": header}).status == 200
+
+
+class TestAsTheGatewaySendsIt:
+    """API Gateway hands the body over as text, or in base64 where it takes it for binary."""
+
+    def send(self, api: Api, client: Credentials, body: object, *, binary: bool = False) -> Any:
+        event = {
+            "requestContext": {
+                "httpMethod": "POST",
+                "resourcePath": BASE_PATH + "/token",
+                "path": "/api" + BASE_PATH + "/token",
+                "authorizer": {"clientId": client.user, "scopes": "issue"},
+            },
+            "headers": {"content-type": "application/json"},
+            "pathParameters": {},
+            "stageVariables": {},
+            "multiValueQueryStringParameters": None,
+            "body": body,
+            "isBase64Encoded": binary,
+        }
+        return api.app(event, SimpleNamespace(aws_request_id="request-1"))
+
+    @pytest.mark.parametrize(
+        ("body", "binary", "status"),
+        [
+            ('{"nodeId":"n"}', False, 201),
+            (base64.b64encode(b'{"nodeId":"n"}').decode(), True, 201),
+            ('{"nodeId":"Größe"}', False, 201),
+            (None, False, 400),
+            ("", False, 400),
+            ("\ud800", False, 400),
+            ("!!!", True, 400),
+            ("YQ=", True, 400),
+            ("ä", True, 400),
+            (base64.b64encode(b"\xff").decode(), True, 400),
+            ("é" * 32 * KILO, False, 400),
+            ("é" * 32 * KILO + "x", False, 413),
+            (base64.b64encode(b" " * 64 * KILO).decode(), True, 400),
+            (base64.b64encode(b" " * (64 * KILO + 1)).decode(), True, 413),
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )
+    def test_text_and_base64_are_both_read_and_measured_in_bytes(  # noqa: PLR0917 - a table's columns
+        self, api: Api, client: Credentials, witness: Witness, body: object, binary: bool, status: int
+    ) -> None:
+        before = witness.state()
+        response = self.send(api, client, body, binary=binary)
+        assert response["statusCode"] == status, response["body"]
+        if status != 201:
+            told = json.loads(response["body"])
+            assert told["requestId"] == "request-1"
+            assert [error["field"] for error in told.get("errors", [])] == (["body"] if status == 400 else [])
+            assert witness.state() == before
+
+
+texts = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
+    ["a" * 64, "download", "10.0.0.1", "2030-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+names = st.sampled_from([*schemas.IssueRequest.__struct_encode_fields__, "token", "tokens", "action", "ipAddress"])
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | texts, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class TestAnything:
+    @pytest.mark.parametrize("path", POSTS)
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(body=anything)
+    @example(body={"nodeId": "n", "notBefore": "0001-01-01T00:00:00+14:00"})
+    @example(body={"tokens": [{"nodeId": "n", "expiresAt": "9999-12-31T23:59:59-14:00"}]})
+    def test_whatever_json_comes_in_the_answer_is_never_a_defect(
+        self, api: Api, client: Credentials, path: str, body: Any
+    ) -> None:
+        answer = api.call("POST", path, client, json.dumps(body).encode("utf-8", "surrogatepass"))
+        assert answer.status < 500, answer.text
+        assert answer.status in (200, 201, 400, 404)
+        if answer.status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json["status"] == answer.status
+            assert (answer.status != 400) or answer.json["errors"]
+        else:
+            assert answer.headers["content-type"] == "application/json"
+            assert isinstance(answer.json, dict)

@@ -1,0 +1,617 @@
+"""The operator's command line: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chalicelib.clients import SECRET_PREFIX, Scope
+from local.engine import HOST, free_port
+from tests.conftest import ROOT, Api, Credentials
+from tokenctl import __main__ as program
+from tokenctl import deployment as deployment_
+from tokenctl import openapi
+from tokenctl.deployment import Deployment, open_stage
+
+SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
+ABSENT_ID = "tok_" + "0" * 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def assert_refused(self, *words: str, code: int = 1) -> None:
+        """It failed with one line on standard error that says these words, and printed nothing else."""
+        assert self.code == code, self.out + self.err
+        assert self.out == ""
+        lines = [line for line in self.err.splitlines() if line]
+        if code == 2:  # click tells the usage before
+            lines = [line for line in lines if not line.startswith(("Usage:", "Try "))]
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("Error: ")
+        for word in words:
+            assert word in lines[0]
+
+
+Tokenctl = Callable[..., Run]
+
+
+@pytest.fixture
+def tokenctl(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tokenctl:
+    """Runs the program in this process."""
+
+    def run(*arguments: str) -> Run:
+        monkeypatch.setattr(sys, "argv", ["tokenctl", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        code = ended.value.code
+        return Run(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    monkeypatch.setenv("COLUMNS", "200")
+    return run
+
+
+def in_a_process(*arguments: str, **environ: str) -> Run:
+    """Runs the program as an operator does."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tokenctl", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Run(ended.returncode, ended.stdout, ended.stderr)
+
+
+_names = (f"application-{number}" for number in range(1_000))
+
+
+@pytest.fixture
+def name() -> str:
+    """A client's name that is still free."""
+    return next(_names)
+
+
+def opens(api: Api, name: str, secret: str) -> bool:
+    return api.call("GET", "/version", Credentials(name, secret)).status == 200
+
+
+class TestAsAProcess:
+    def test_a_client_is_made_listed_rotated_and_disabled(self, api: Api, name: str) -> None:
+        added = in_a_process("client", "add", name, "--scope", "issue", "--scope", "use")
+        assert added.code == 0, added.err
+        [secret] = SECRET.findall(added.out)
+        assert not SECRET.search(added.err)
+        assert opens(api, name, secret)
+        listed = in_a_process("client", "list", "--json")
+        [facts] = [each for each in listed.json if each["clientId"] == name]
+        assert (facts["scopes"], facts["state"], facts["validSecrets"]) == (["issue", "use"], "active", 1)
+        rotated = in_a_process("client", "rotate", name)
+        [newer] = SECRET.findall(rotated.out)
+        assert opens(api, name, secret)
+        assert opens(api, name, newer)
+        disabled = in_a_process("client", "disable", name)
+        assert disabled.code == 0
+        assert not opens(api, name, newer)
+        assert not SECRET.search(listed.out + disabled.out + rotated.err)
+
+    def test_a_token_is_shown_and_revoked(self, api: Api, client: Credentials) -> None:
+        issued = api.issue(client, user="alice")
+        shown = in_a_process("token", "show", issued["tokenId"], "--json")
+        assert shown.code == 0, shown.err
+        assert (shown.json["user"], shown.json["usesRemaining"], shown.json["revoked"]) == ("alice", 1, False)
+        revoked = in_a_process("token", "revoke", issued["tokenId"])
+        assert revoked.code == 0, revoked.err
+        event = json.loads(revoked.err)
+        assert (event["event"], event["clientId"]) == ("token.revoked", "tokenctl")
+        assert api.use(client, issued["token"], user="alice").code == "token_revoked"
+
+    def test_the_stage_comes_from_the_environment_unless_it_is_given(self) -> None:
+        in_a_process("client", "list", STAGE="nowhere").assert_refused("'nowhere'")
+        assert in_a_process("client", "list", "--stage", "local", STAGE="nowhere").code == 0
+
+    def test_a_store_that_is_away_is_told_in_one_line(self) -> None:
+        away = {"AWS_ENDPOINT_URL": f"http://{HOST}:{free_port()}"}
+        in_a_process("client", "list", **away).assert_refused("store gave no answer", "tokenctl doctor")
+
+    def test_without_anything_it_shows_what_there_is(self) -> None:
+        helped = in_a_process("--help")
+        assert helped.code == 0
+        for command in ("client", "token", "tables", "doctor", "openapi"):
+            assert command in helped.out
+        in_a_process("frobnicate").assert_refused("frobnicate", code=2)
+
+
+class TestClient:
+    @pytest.mark.parametrize("scope", Scope)
+    def test_each_scope_is_given_by_its_name(self, tokenctl: Tokenctl, name: str, scope: Scope) -> None:
+        added = tokenctl("client", "add", name, "--scope", str(scope), "--json")
+        assert added.code == 0, added.err
+        assert added.json["scopes"] == [str(scope)]
+
+    @pytest.mark.parametrize("extra", [(), ("--json",)])
+    def test_a_secret_is_printed_once_and_on_standard_output_alone(
+        self, api: Api, tokenctl: Tokenctl, name: str, extra: tuple[str, ...]
+    ) -> None:
+        for command in (("client", "add", name, "--scope", "use"), ("client", "rotate", name)):
+            run = tokenctl(*command, *extra)
+            assert run.code == 0, run.err
+            [secret] = SECRET.findall(run.out)
+            assert not SECRET.search(run.err)
+            assert opens(api, name, secret)
+            if extra:
+                assert run.json["secret"] == secret
+                assert run.json["clientId"] == name
+
+    def test_a_name_that_is_taken_is_refused_and_its_client_stays_as_it_is(
+        self, api: Api, tokenctl: Tokenctl, name: str
+    ) -> None:
+        first = tokenctl("client", "add", name, "--scope", "use", "--json").json
+        tokenctl("client", "add", name, "--scope", "admin").assert_refused(name, "rotate")
+        assert opens(api, name, first["secret"])
+        [facts] = [each for each in tokenctl("client", "list", "--json").json if each["clientId"] == name]
+        assert facts["scopes"] == ["use"]
+
+    @pytest.mark.parametrize("wrong", ["", " ", "a b", "-a", ".a", "a/b", "é", "a:b", "a\n", "a" * 65])
+    @pytest.mark.parametrize("command", ["add", "rotate", "disable"])
+    def test_a_malformed_name_is_refused(self, tokenctl: Tokenctl, command: str, wrong: str) -> None:
+        scope = ("--scope", "use") if command == "add" else ()
+        tokenctl("client", command, *scope, "--", wrong).assert_refused("letters, digits", code=2)
+
+    def test_scopes_must_be_named_and_known(self, tokenctl: Tokenctl, name: str) -> None:
+        assert tokenctl("client", "add", name).code == 2
+        tokenctl("client", "add", name, "--scope", "root").assert_refused("'root'", "manage", code=2)
+        assert name not in tokenctl("client", "list").out
+
+    @pytest.mark.parametrize("command", ["rotate", "disable"])
+    def test_an_unknown_client_is_told(self, tokenctl: Tokenctl, name: str, command: str) -> None:
+        tokenctl("client", command, name).assert_refused(name, "tokenctl client list")
+        assert name not in tokenctl("client", "list").out
+
+    def test_clients_are_listed_with_what_a_person_wants_to_know(self, tokenctl: Tokenctl, name: str) -> None:
+        tokenctl("client", "add", name, "--scope", "use", "--scope", "issue")
+        [line] = [line for line in tokenctl("client", "list").out.splitlines() if name in line]
+        assert re.fullmatch(rf"{name} +issue use +active +1 +\d{{4}}-\d\d-\d\dT[\d:.]+Z *", line)
+
+    def test_a_rotation_without_overlap_ends_the_old_secret_now(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
+        old = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        rotated = tokenctl("client", "rotate", name, "--overlap", "0", "--json").json
+        assert rotated["validSecrets"] == 1
+        assert opens(api, name, rotated["secret"])
+        assert not opens(api, name, old)
+
+    def test_a_rotation_keeps_two_secrets_for_a_day_and_never_three(
+        self, api: Api, tokenctl: Tokenctl, name: str
+    ) -> None:
+        first = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        second = tokenctl("client", "rotate", name, "--json").json
+        assert second["validSecrets"] == 2
+        third = tokenctl("client", "rotate", name, "--overlap", "0.5", "--json").json
+        assert third["validSecrets"] == 2
+        assert [opens(api, name, secret) for secret in (first, second["secret"], third["secret"])] == [
+            False,
+            True,
+            True,
+        ]
+
+    @pytest.mark.parametrize("hours", ["-1", "721", "soon", "nan", "inf", ""])
+    def test_an_overlap_that_makes_no_sense_is_refused(
+        self, api: Api, tokenctl: Tokenctl, name: str, hours: str
+    ) -> None:
+        secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        tokenctl("client", "rotate", name, "--overlap", hours).assert_refused("--overlap", code=2)
+        assert opens(api, name, secret)
+
+    def test_disabling_twice_changes_nothing_more(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
+        secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        first = tokenctl("client", "disable", name, "--json")
+        assert first.json["state"] == "disabled"
+        assert tokenctl("client", "disable", name, "--json").json == first.json
+        assert "60 seconds" in tokenctl("client", "disable", name).out
+        assert not opens(api, name, secret)
+
+
+class TestToken:
+    def test_a_token_is_shown_without_itself_and_without_its_node(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl
+    ) -> None:
+        issued = api.issue(client, nodeId="hidden-node", maxUses=3, ipAddresses=["10.0.0.0/8"])
+        for extra in ((), ("--json",)):
+            shown = tokenctl("token", "show", issued["tokenId"], *extra)
+            assert shown.code == 0, shown.err
+            assert "10.0.0.0/8" in shown.out
+            assert client.user in shown.out
+            assert issued["token"] not in shown.out + shown.err
+            assert "hidden-node" not in shown.out + shown.err
+        assert shown.json["maxUses"] == 3
+
+    def test_revoking_again_and_what_never_was_is_no_error(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl
+    ) -> None:
+        issued = api.issue(client)
+        for token_id in (issued["tokenId"], issued["tokenId"], ABSENT_ID):
+            run = tokenctl("token", "revoke", token_id, "--json")
+            assert (run.code, run.json) == (0, {"tokenId": token_id, "revoked": True})
+        assert api.use(client, issued["token"]).code == "token_revoked"
+        assert tokenctl("token", "show", issued["tokenId"], "--json").json["revoked"] is True
+
+    def test_an_unknown_token_can_not_be_shown(self, tokenctl: Tokenctl) -> None:
+        tokenctl("token", "show", ABSENT_ID).assert_refused("no such token")
+
+    @pytest.mark.parametrize("command", ["show", "revoke"])
+    def test_a_token_in_place_of_its_id_is_refused_and_not_echoed(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, command: str
+    ) -> None:
+        token = api.issue(client)["token"]
+        for wrong in (token, f"tok_{token}", token.upper(), f" {token}"):
+            run = tokenctl("token", command, wrong)
+            run.assert_refused("token id", code=2)
+            assert token not in (run.out + run.err).lower()
+        assert api.use(client, token).status == 200
+
+    @pytest.mark.parametrize("wrong", ["", "tok_", ABSENT_ID + "\n", ABSENT_ID.upper(), "tok_" + "g" * 32])
+    def test_a_malformed_id_is_refused(self, tokenctl: Tokenctl, wrong: str) -> None:
+        tokenctl("token", "show", wrong).assert_refused("token id", code=2)
+
+
+class TestTables:
+    def test_tables_are_made_once_with_all_they_are_to_have(
+        self, tokenctl: Tokenctl, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = ("fresh-tokens", "fresh-clients")
+        monkeypatch.setenv("TOKEN_TABLE", names[0])
+        monkeypatch.setenv("CLIENT_TABLE", names[1])
+        created = tokenctl("tables", "create", "--stage", "test", "--json")
+        assert created.json == dict.fromkeys(names, "created")
+        for name in names:
+            table = dynamodb.describe_table(TableName=name)["Table"]
+            assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+            assert not table["DeletionProtectionEnabled"]
+            backups = dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+            assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+        assert tokenctl("tables", "create", "--stage", "test", "--json").json == dict.fromkeys(names, "exists")
+        ttl = dynamodb.describe_time_to_live(TableName=names[0])["TimeToLiveDescription"]
+        assert (ttl["TimeToLiveStatus"], ttl["AttributeName"]) == ("ENABLED", "purge_at")
+
+    def test_making_them_again_keeps_what_is_in_them(self, api: Api, client: Credentials, tokenctl: Tokenctl) -> None:
+        token = api.issue(client)["token"]
+        again = tokenctl("tables", "create")
+        assert again.code == 0
+        assert [line.split()[-1] for line in again.out.splitlines()] == ["exists", "exists"]
+        assert api.use(client, token).status == 200
+
+    def test_what_was_switched_off_is_switched_on_again(self, tokenctl: Tokenctl, dynamodb: Any) -> None:
+        tokenctl("tables", "create", "--stage", "test")
+        name = "tokenservice-test-tokens"
+        switch_ttl(dynamodb, name, on=False)
+        assert tokenctl("tables", "create", "--stage", "test").code == 0
+        ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        assert ttl["TimeToLiveStatus"] == "ENABLED"
+
+    def test_the_tables_of_prod_are_protected_from_deletion(self, tokenctl: Tokenctl, dynamodb: Any) -> None:
+        assert tokenctl("tables", "create", "--stage", "prod").code == 0
+        for name in ("tokenservice-prod-tokens", "tokenservice-prod-clients"):
+            assert dynamodb.describe_table(TableName=name)["Table"]["DeletionProtectionEnabled"]
+
+
+def switch_ttl(dynamodb: Any, table: str, *, on: bool) -> None:
+    specification = {"Enabled": on, "AttributeName": "purge_at"}
+    dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
+
+
+@pytest.fixture(scope="module")
+def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service of stage `local`, really listening."""
+    port = free_port()
+    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
+    output = tmp_path_factory.mktemp("service") / "output"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    assert process.stdin is not None
+    try:
+        while True:
+            assert process.poll() is None, output.read_text()
+            try:
+                socket.create_connection((HOST, port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield f"http://{HOST}:{port}"
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+class TestDoctor:
+    @pytest.fixture(autouse=True)
+    def nobodys_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Neither the developer's own demo client nor what the environment names."""
+        from tokenctl import doctor
+
+        monkeypatch.setattr(doctor, "DEMO_ENV", tmp_path / "demo.env")
+        for variable in ("TOKENSERVICE_USER", "TOKENSERVICE_PASSWORD"):
+            monkeypatch.delenv(variable, raising=False)
+
+    def as_client(self, monkeypatch: pytest.MonkeyPatch, user: str, password: str) -> None:
+        monkeypatch.setenv("TOKENSERVICE_USER", user)
+        monkeypatch.setenv("TOKENSERVICE_PASSWORD", password)
+
+    def unwell(self, run: Run) -> dict[str, tuple[str, str]]:
+        """What is not well: what was seen and the advice."""
+        assert run.code == 1, run.err
+        found = {each["what"]: (each["seen"], each["advice"]) for each in run.json if not each["well"]}
+        assert found
+        assert all(advice for _, advice in found.values())
+        return found
+
+    def test_a_stage_that_is_well_is_told_so(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        for given in (url, url + "/"):
+            run = tokenctl("doctor", "--url", given, "--json")
+            assert (run.code, run.err) == (0, "")
+            assert len(run.json) == 6
+            assert all(each["well"] for each in run.json)
+            assert client.password not in run.out
+        human = tokenctl("doctor", "--url", url)
+        assert human.code == 0
+        assert human.out.count("well") == 6
+        assert "NOT WELL" not in human.out
+
+    def test_the_demo_clients_credentials_are_tried_locally(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, tmp_path: Path
+    ) -> None:
+        lines = f"# comment\nTOKENSERVICE_USER={client.user}\nTOKENSERVICE_PASSWORD={client.password}\n"
+        (tmp_path / "demo.env").write_text(lines)
+        assert tokenctl("doctor", "--url", url).code == 0
+
+    def test_the_port_of_make_run_is_where_the_local_stage_is_looked_for(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        monkeypatch.setenv("PORT", url.rpartition(":")[2])
+        assert tokenctl("doctor").code == 0
+
+    def test_missing_tables_are_told_with_the_command_that_makes_them(
+        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOKEN_TABLE", "missing-tokens")
+        monkeypatch.setenv("CLIENT_TABLE", "missing-clients")
+        found = self.unwell(tokenctl("doctor", "--stage", "dev", "--url", url, "--json"))
+        for what in ("table missing-tokens", "table missing-clients"):
+            assert found[what] == ("ResourceNotFoundException", "tokenctl tables create --stage dev")
+        human = tokenctl("doctor", "--stage", "dev", "--url", url)
+        assert human.code == 1
+        assert "NOT WELL" in human.out
+        assert "tokenctl tables create --stage dev" in human.out
+
+    def test_ttl_and_recovery_that_are_off_are_told(self, tokenctl: Tokenctl, url: str, dynamodb: Any) -> None:
+        tokenctl("tables", "create", "--stage", "test")
+        tokens, clients = "tokenservice-test-tokens", "tokenservice-test-clients"
+        switch_ttl(dynamodb, tokens, on=False)
+        off = {"PointInTimeRecoveryEnabled": False}
+        dynamodb.update_continuous_backups(TableName=clients, PointInTimeRecoverySpecification=off)
+        try:
+            found = self.unwell(tokenctl("doctor", "--stage", "test", "--url", url, "--json"))
+        finally:
+            tokenctl("tables", "create", "--stage", "test")
+        assert found["expired tokens are deleted (TTL)"][0] == "off"
+        assert found["point-in-time recovery"][0] == f"off for {clients}"
+
+    @pytest.mark.parametrize(("user", "password"), [("nobody", "x"), ("é", "ü"), ("a:b", "c")])
+    def test_wrong_credentials_are_told_without_the_password(
+        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch, user: str, password: str
+    ) -> None:
+        self.as_client(monkeypatch, user, password + "-hunter2")
+        run = tokenctl("doctor", "--url", url, "--json")
+        found = self.unwell(run)
+        assert list(found) == [f"credentials of {user}"]
+        assert re.fullmatch("refused with 40[13]", found[f"credentials of {user}"][0])
+        assert "hunter2" not in run.out + run.err
+
+    def test_no_credentials_to_try_are_told(self, tokenctl: Tokenctl, url: str) -> None:
+        assert list(self.unwell(tokenctl("doctor", "--url", url, "--json"))) == ["credentials"]
+
+    @pytest.mark.parametrize("wrong", ["http://127.0.0.1:{}", "nonsense", "http://", "ftp://127.0.0.1"])
+    def test_a_service_that_does_not_answer_is_told(
+        self, tokenctl: Tokenctl, client: Credentials, monkeypatch: pytest.MonkeyPatch, wrong: str
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        run = tokenctl("doctor", "--url", wrong.format(free_port()), "--json")
+        found = self.unwell(run)
+        assert found["service"][0].startswith("no answer")
+        assert set(found) == {"service", f"credentials of {client.user}"}
+        assert client.password not in run.out + run.err
+
+    def test_something_else_that_listens_there_is_not_the_service(self, tokenctl: Tokenctl) -> None:
+        found = self.unwell(tokenctl("doctor", "--url", os.environ["AWS_ENDPOINT_URL"], "--json"))
+        assert "without credentials" in found["service"][0]
+
+    def test_a_stage_elsewhere_needs_its_address(self, tokenctl: Tokenctl) -> None:
+        found = self.unwell(tokenctl("doctor", "--stage", "prod", "--json"))
+        assert found["service"] == ("its address is not known", "give it with --url")
+
+    def test_a_store_that_is_away_is_told_and_the_rest_is_looked_at(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
+        found = self.unwell(tokenctl("doctor", "--url", url, "--json"))
+        assert len(found) == 4
+        assert all("AWS_ENDPOINT_URL" in advice for _, advice in found.values())
+
+
+class TestOptions:
+    COMMANDS = (
+        ("client", "list"),
+        ("client", "add", "{name}", "--scope", "use"),
+        ("client", "rotate", "{client}"),
+        ("client", "disable", "{client}"),
+        ("token", "show", "{token_id}"),
+        ("token", "revoke", "{token_id}"),
+        ("tables", "create"),
+        ("doctor",),
+    )
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    def test_json_and_stage_stand_before_or_after_the_command(  # noqa: PLR0917 - fixtures
+        self,
+        api: Api,
+        client: Credentials,
+        tokenctl: Tokenctl,
+        command: tuple[str, ...],
+        name: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("PORT", str(free_port()))  # the doctor finds no service
+        facts = {"token_id": api.issue(client)["tokenId"], "client": api.client().user}
+        options = ("--json", "--stage", "local")
+        for place in (0, len(command)):
+            filled = [word.format(name=f"{name}-{place}", **facts) for word in command]
+            filled[place:place] = options
+            run = tokenctl(*filled)
+            assert run.code == (1 if "doctor" in command else 0), run.err
+            assert run.json is not None
+        for place in (0, len(command)):
+            filled = [word.format(name=f"{name}-x", **facts) for word in command]
+            filled[place:place] = ["--stage", "nowhere"]
+            tokenctl(*filled).assert_refused("'nowhere'", "local, dev, test, prod")
+
+    def test_the_stage_that_stands_nearest_to_the_command_counts(self, tokenctl: Tokenctl) -> None:
+        assert tokenctl("--stage", "nowhere", "client", "list", "--stage", "local").code == 0
+        tokenctl("--stage", "local", "client", "list", "--stage", "nowhere").assert_refused("'nowhere'")
+
+
+class TestBrokenSurroundings:
+    @pytest.fixture
+    def config(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        path = tmp_path / "config.json"
+        monkeypatch.setattr(deployment_, "CONFIG", path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [
+            (None, "No such file"),
+            ("", "not JSON"),
+            ("{", "not JSON"),
+            ("[" * 100, "not JSON"),
+            ("[]", "no stage"),
+            ("{}", "no stage"),
+            ('{"stages": []}', "no stage"),
+            ('{"stages": {"dev": {}}}', "it has: dev"),
+            ('{"stages": {"local": null}}', "no stage"),
+            ('{"stages": {"local": {}}, "environment_variables": {"LOG_LEVEL": "LOUD"}}', "LOG_LEVEL"),
+            ('{"stages": {"local": {"environment_variables": []}}}', "environment_variables"),
+            ('{"stages": {"local": {"environment_variables": {"STAGE": 1}}}}', "environment_variables"),
+            ('{"stages": {"local": {"environment_variables": {"STAGE": "Not A Stage"}}}}', "STAGE"),
+        ],
+    )
+    def test_a_broken_configuration_is_told_in_one_line(
+        self, tokenctl: Tokenctl, config: Path, text: str | None, word: str
+    ) -> None:
+        if text is not None:
+            config.write_text(text)
+        tokenctl("client", "list").assert_refused(word)
+
+    def test_a_configuration_that_is_no_text_is_told_in_one_line(self, tokenctl: Tokenctl, config: Path) -> None:
+        config.write_bytes(b"\xff\xfe")
+        tokenctl("client", "list").assert_refused("config.json")
+        config.unlink()
+        config.mkdir()
+        tokenctl("client", "list").assert_refused("config.json")
+
+    def test_a_stages_own_variables_win_over_those_of_all_stages(self, config: Path, deployment: Deployment) -> None:
+        stages = {"local": {"environment_variables": {"STAGE": "local", "TOKEN_TABLE": "mine"}}}
+        config.write_text(json.dumps({"environment_variables": {"TOKEN_TABLE": "all"}, "stages": stages}))
+        assert open_stage("local").settings.token_table == "mine"
+
+    def test_without_a_running_engine_the_local_stage_says_how_to_start_it(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        monkeypatch.setattr(deployment_, "LOCAL_ENV", tmp_path / "local.env")
+        tokenctl("client", "list").assert_refused("make run")
+
+    def test_the_engine_of_make_run_is_found(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(deployment_, "LOCAL_ENV", tmp_path / "local.env")
+        (tmp_path / "local.env").write_text(f"AWS_ENDPOINT_URL={os.environ['AWS_ENDPOINT_URL']}\n")
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        assert tokenctl("client", "list").code == 0
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("client", "list"),
+            ("client", "add", "somebody", "--scope", "use"),
+            ("client", "rotate", "somebody"),
+            ("client", "disable", "somebody"),
+            ("token", "show", ABSENT_ID),
+            ("token", "revoke", ABSENT_ID),
+            ("tables", "create"),
+        ],
+        ids=" ".join,
+    )
+    def test_a_store_that_is_away_is_told_in_one_line(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
+        tokenctl(*command).assert_refused("store gave no answer", "EndpointConnectionError", "tokenctl doctor")
+
+    def test_a_table_that_is_not_there_is_told_by_its_error(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLIENT_TABLE", "missing-clients")
+        tokenctl("client", "list").assert_refused("ResourceNotFoundException", "tokenctl doctor")
+
+    @pytest.mark.parametrize("command", [("client", "list"), ("tables", "create"), ("token", "show", ABSENT_ID)])
+    def test_an_endpoint_that_is_no_address_is_told_in_one_line(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+        tokenctl(*command).assert_refused("nonsense")
+
+
+class TestOpenApi:
+    def test_the_document_is_printed_or_written(self, tokenctl: Tokenctl, tmp_path: Path) -> None:
+        printed = tokenctl("openapi")
+        assert printed.code == 0
+        assert printed.out == openapi.document_text()
+        assert yaml.safe_load(printed.out)["openapi"].startswith("3.1")
+        written = tokenctl("openapi", str(tmp_path / "openapi.yaml"))
+        assert (written.code, written.out) == (0, "")
+        assert (tmp_path / "openapi.yaml").read_text("utf-8") == printed.out
+
+    def test_a_place_that_can_not_be_written_to_is_told(self, tokenctl: Tokenctl, tmp_path: Path) -> None:
+        tokenctl("openapi", str(tmp_path)).assert_refused("directory", code=2)
+        tokenctl("openapi", str(tmp_path / "nowhere" / "openapi.yaml")).assert_refused("nowhere")

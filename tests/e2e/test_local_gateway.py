@@ -1,0 +1,440 @@
+"""The HTTP side of `chalice local`: whatever comes in gets an answer, and the answer is a problem or the service's."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from chalice import Chalice, Response
+from chalice.config import Config
+from chalice.local import LocalDevServer
+
+from local import gateway
+from local.engine import HOST, ROOT, free_port
+
+BASE = "/tokenservice/services/api"
+NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer, header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    closed: bool
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Service:
+    """`python -m local.gateway` and what it wrote."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.port = port
+        self._log = log
+
+    def send(self, raw: bytes, *, end: bool = False, method: str = "GET") -> Reply:
+        """Send bytes as they are; `end`: nothing will follow."""
+        with socket.create_connection((HOST, self.port), timeout=30) as connection:
+            connection.sendall(raw)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
+            return receive(connection, method)
+
+    def output(self) -> str:
+        return self._log.read_text()
+
+
+def receive(connection: socket.socket, method: str = "GET") -> Reply:
+    with closing(HTTPResponse(connection, method=method)) as response:
+        response.begin()
+        body = response.read()
+        closed = response.getheader("Connection") == "close"
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, body, closed)
+
+
+@contextmanager
+def running(log: Path, environ: dict[str, str]) -> Iterator[Service]:
+    port = free_port()
+    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    try:
+        while True:
+            assert process.poll() is None, log.read_text()
+            try:
+                socket.create_connection((HOST, port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield Service(port, log)
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("gateway") / "output", {}) as service:
+        yield service
+
+
+def request(head: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([head, "Host: localhost", *headers, "", ""]).encode("latin-1") + body
+
+
+def post(path: str, client: Any, body: bytes, *headers: str) -> bytes:
+    return request(
+        f"POST {BASE}{path} HTTP/1.1",
+        f"Authorization: {client.header}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+        body=body,
+    )
+
+
+def assert_problem(reply: Reply, status: int, code: str) -> None:
+    assert (reply.status, reply.json["code"], reply.json["status"]) == (status, code, status), reply
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["content-length"] == str(len(reply.body))
+    assert reply.json["requestId"] == reply.headers["x-amzn-requestid"]
+    assert b"Traceback" not in reply.body
+    assert b"<html" not in reply.body.lower()
+
+
+VERSION = f"GET {BASE}/version HTTP/1.1"
+ISSUE = f"POST {BASE}/token HTTP/1.1"
+
+BROKEN: dict[str, tuple[bytes, int, str]] = {
+    "TLS where HTTP is spoken": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "invalid_request"),
+    "one word": (b"GET\r\n\r\n", 400, "invalid_request"),
+    "no version": (b"GET /\r\n\r\n", 400, "invalid_request"),
+    "four words": (b"GET / HTTP/1.1 now\r\n\r\n", 400, "invalid_request"),
+    "a version that is none": (b"GET / HTTP/one\r\n\r\n", 400, "invalid_request"),
+    "a version of the future": (b"GET / HTTP/9.9\r\n\r\n", 400, "invalid_request"),
+    "a path too long": (request(f"GET /{'a' * 70_000} HTTP/1.1"), 400, "invalid_request"),
+    "a path in Latin-1": (request("GET /t\xf6ken HTTP/1.1"), 400, "invalid_request"),
+    "a query in raw UTF-8": (f"GET {BASE}/use?user=é HTTP/1.1\r\n\r\n".encode(), 400, "invalid_request"),
+    "too many headers": (request(VERSION, *(f"X-{n}: 1" for n in range(200))), 400, "invalid_request"),
+    "a header too long": (request(VERSION, f"X: {'a' * 70_000}"), 400, "invalid_request"),
+    "a header without a colon": (request(VERSION, "Authorization Basic", "X: y"), 400, "invalid_request"),
+    "a space before the colon": (request(ISSUE, "Content-Length : 5"), 400, "invalid_request"),
+    "a length that is a word": (request(ISSUE, "Content-Length: abc"), 400, "invalid_request"),
+    "a negative length": (request(ISSUE, "Content-Length: -5"), 400, "invalid_request"),
+    "a signed length": (request(ISSUE, "Content-Length: +5"), 400, "invalid_request"),
+    "a length with an underscore": (request(ISSUE, "Content-Length: 1_0"), 400, "invalid_request"),
+    "a length of a thousand digits": (request(ISSUE, f"Content-Length: {'9' * 1000}"), 400, "invalid_request"),
+    "an empty length": (request(ISSUE, "Content-Length:"), 400, "invalid_request"),
+    "two lengths": (request(ISSUE, "Content-Length: 1", "Content-Length: 2", body=b"12"), 400, "invalid_request"),
+    "a length and chunks": (
+        request(ISSUE, "Content-Length: 5", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        400,
+        "invalid_request",
+    ),
+    "an unknown transfer encoding": (request(ISSUE, "Transfer-Encoding: gzip"), 400, "invalid_request"),
+    "a chunk size that is none": (
+        request(ISSUE, "Transfer-Encoding: chunked", body=b"xyz\r\n"),
+        400,
+        "invalid_request",
+    ),
+    "a chunk longer than said": (
+        request(ISSUE, "Transfer-Encoding: chunked", body=b"1\r\nabc\r\n0\r\n\r\n"),
+        400,
+        "invalid_request",
+    ),
+    "chunks over the limit": (
+        request(ISSUE, "Transfer-Encoding: chunked", body=b"A00001\r\n"),
+        413,
+        "payload_too_large",
+    ),
+    "a trailer without end": (
+        request(ISSUE, "Transfer-Encoding: chunked", body=b"0\r\n" + b"X: y\r\n" * 200),
+        400,
+        "invalid_request",
+    ),
+    "a body over the limit": (request(ISSUE, f"Content-Length: {10 * 1024 * 1024 + 1}"), 413, "payload_too_large"),
+    "a method nobody has": (request(f"BREW {BASE}/token HTTP/1.1"), 405, "method_not_allowed"),
+    "TRACE": (request(f"TRACE {BASE}/token HTTP/1.1"), 405, "method_not_allowed"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_http_is_answered_with_a_problem_and_the_connection_ends(service: Service, name: str) -> None:
+    raw, status, code = BROKEN[name]
+    reply = service.send(raw)
+    assert_problem(reply, status, code)
+    assert reply.closed
+
+
+@pytest.mark.parametrize("headers", [(), ("Transfer-Encoding: chunked",)], ids=["length", "chunks"])
+def test_a_body_shorter_than_announced_is_refused(service: Service, headers: tuple[str, ...]) -> None:
+    announced = headers or ("Content-Length: 100",)
+    reply = service.send(request(ISSUE, *announced, body=b'{"nodeId"'), end=True)
+    assert_problem(reply, 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("Authorization:",),
+        ("Authorization: Basic",),
+        ("Authorization: Basic \xe9\xe8",),
+        ("Authorization: Basic bm9ib2R5Om5vdGhpbmc=",),
+        ("Authorization: Bearer bm9ib2R5Om5vdGhpbmc=",),
+        (f"Authorization: Basic {'YWFh' * 2000}",),
+    ],
+    ids=["missing", "empty", "no credentials", "not ASCII", "unknown client", "other scheme", "long"],
+)
+def test_bad_credentials_get_401_and_a_challenge(service: Service, headers: tuple[str, ...]) -> None:
+    reply = service.send(request(VERSION, *headers))
+    assert_problem(reply, 401, "unauthorized")
+    assert reply.headers["www-authenticate"] == 'Basic realm="tokenservice", charset="UTF-8"'
+    assert not reply.closed
+
+
+@pytest.mark.parametrize("path", ["/", "/tokenservice", f"{BASE}/nothing", "*", "//[", f"{BASE}/token/a/b"])
+def test_an_unknown_route_is_404_and_echoes_no_header(service: Service, client: Any, path: str) -> None:
+    reply = service.send(request(f"GET {path} HTTP/1.1", f"Authorization: {client.header}"))
+    assert_problem(reply, 404, "route_not_found")
+    assert client.header.encode() not in reply.body
+
+
+def test_the_service_answers_as_it_does_behind_the_gateway(service: Service, client: Any) -> None:
+    issued = service.send(post("/token", client, json.dumps({"nodeId": NODE}).encode()))
+    assert (issued.status, issued.headers["cache-control"]) == (201, "no-store"), issued
+    body = json.dumps({"token": issued.json["token"]}).encode()
+    used = service.send(post("/use", client, body))
+    assert (used.status, used.json["nodeId"]) == (200, NODE)
+    assert_problem(service.send(post("/use", client, body)), 410, "token_exhausted")
+
+
+def test_chunks_are_put_together(service: Service, client: Any) -> None:
+    body = json.dumps({"nodeId": NODE}).encode()
+    chunks = b"".join(b"%x;name=value\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:]))
+    reply = service.send(
+        request(
+            ISSUE,
+            f"Authorization: {client.header}",
+            "Content-Type: application/json",
+            "Transfer-Encoding: Chunked",
+            body=chunks + b"0\r\nX-Trailer: 1\r\n\r\n",
+        )
+    )
+    assert reply.status == 201, reply
+
+
+def test_a_body_is_asked_for_before_it_is_read(service: Service, client: Any) -> None:
+    body = json.dumps({"nodeId": NODE}).encode()
+    raw = post("/token", client, body, "Expect: 100-continue")
+    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+        connection.sendall(raw.removesuffix(body))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert receive(connection).status == 201
+
+
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 10 * 1024 * 1024])
+def test_a_body_between_the_limits_is_refused_by_the_service_itself(service: Service, client: Any, size: int) -> None:
+    reply = service.send(post("/token", client, b'"' + b"a" * (size - 2) + b'"'))
+    assert_problem(reply, 413, "payload_too_large")
+    assert str(64 * 1024) in reply.json["detail"]
+
+
+def test_a_body_over_the_gateways_limit_is_answered_although_it_is_still_coming(service: Service, client: Any) -> None:
+    reply = service.send(post("/token", client, b"a" * (11 * 1024 * 1024)))
+    assert_problem(reply, 413, "payload_too_large")
+    assert str(10 * 1024 * 1024) in reply.json["detail"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/version", 405), ("/nothing", 404), ("/use?token=x", 405)])
+def test_head_is_answered_without_a_body(service: Service, client: Any, path: str, status: int) -> None:
+    raw = request(f"HEAD {BASE}{path} HTTP/1.1", f"Authorization: {client.header}", "Connection: close")
+    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+        connection.sendall(raw)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.partition(b"\r\n\r\n")[2] == b""
+
+
+def test_a_connection_serves_many_requests(service: Service, client: Any) -> None:
+    connection = HTTPConnection(HOST, service.port, timeout=30)
+    for method, path, status in (
+        ("GET", "/version", 200),
+        ("DELETE", "/token/tok_" + "0" * 32, 204),
+        ("GET", "/nothing", 404),
+        ("OPTIONS", "/token", 204),
+        ("GET", "/version", 200),
+    ):
+        connection.request(method, BASE + path, headers={"Authorization": client.header})
+        first = connection.sock
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status
+        assert connection.sock is first
+    connection.close()
+
+
+def test_sixty_four_connections_are_served_at_once(service: Service, client: Any) -> None:
+    count = 64
+    together = threading.Barrier(count)
+
+    def ask(_: int) -> int:
+        with socket.create_connection((HOST, service.port), timeout=60) as connection:
+            together.wait(60)
+            connection.sendall(request(VERSION, f"Authorization: {client.header}"))
+            return receive(connection).status
+
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(ask, range(count))) == [200] * count
+
+
+def test_a_query_and_a_token_in_a_path_reach_no_log(service: Service, client: Any) -> None:
+    token = os.urandom(32).hex()
+    for target in (f"{BASE}/use?token={token}", f"{BASE}/token/{token}", f"/{token}?user=somebody-secret"):
+        service.send(request(f"GET {target} HTTP/1.1", f"Authorization: {client.header}"))
+    service.send(request(f"{token} {BASE}/use HTTP/1.1"))
+    written = service.output()
+    assert token not in written
+    assert "somebody-secret" not in written
+    assert client.password not in written
+    assert client.header not in written
+
+
+def test_every_request_is_told_in_one_json_line(service: Service, client: Any) -> None:
+    reply = service.send(request(f"GET {BASE}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
+    lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
+    told = next(line for line in lines if line.get("requestId") == reply.headers["x-amzn-requestid"])
+    assert told.items() >= {"event": "local.request", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
+    assert told["milliseconds"] >= 0
+
+
+def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: Any, client: Any) -> None:
+    gone = {"AWS_ENDPOINT_URL": f"http://{HOST}:{free_port()}"}
+    with running(tmp_path / "output", gone) as service:
+        reply = service.send(request(VERSION, f"Authorization: {client.header}"))
+        assert_problem(reply, 503, "store_unavailable")
+        assert reply.headers["retry-after"] == "1"
+        assert client.password not in service.output()
+
+
+class Throwing:
+    """A small application with everything that goes wrong, behind our handler in this process."""
+
+    def __init__(self) -> None:
+        app = Chalice(app_name="throwing", configure_logs=False)
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+
+        @app.authorizer()
+        def broken(_: Any) -> Any:
+            raise RuntimeError("authorizer's secret")
+
+        @app.authorizer()
+        def silent(_: Any) -> Any:
+            return None
+
+        @app.route("/broken", authorizer=broken)
+        def behind_broken() -> str:
+            return "never"
+
+        @app.route("/silent", authorizer=silent)
+        def behind_silent() -> str:
+            return "never"
+
+        @app.route("/unwritable")
+        def unwritable() -> Response:
+            return Response(object(), headers={"Content-Type": "text/plain"})
+
+        @app.route("/slow")
+        def slow() -> str:
+            self.entered.set()
+            self.go_on.wait(60)
+            return "done"
+
+        self.app = app
+
+
+class Impatient(gateway.Handler):
+    body_timeout = 0.2
+
+
+class Stage(NamedTuple):
+    """`Throwing`, served by our handler in a thread of this process."""
+
+    app: Throwing
+    service: Service
+    server: LocalDevServer
+    thread: threading.Thread
+
+
+@pytest.fixture
+def throwing() -> Iterator[Stage]:
+    small = Throwing()
+    config = Config.create(chalice_app=small.app, project_dir=str(ROOT))
+    gateway.create_local_server(small.app, config, HOST, 0).server.server_close()
+    server = LocalDevServer(small.app, config, HOST, 0, Impatient, gateway.Server)
+    thread = threading.Thread(target=server.server.serve_forever)
+    thread.start()
+    yield Stage(small, Service(server.server.server_port, Path(os.devnull)), server, thread)
+    small.go_on.set()
+    server.shutdown()
+    thread.join()
+
+
+@pytest.mark.parametrize("path", ["/broken", "/silent"])
+def test_an_authorizer_that_fails_gets_503(throwing: Stage, path: str) -> None:
+    reply = throwing.service.send(request(f"GET {path} HTTP/1.1", "Authorization: x"))
+    assert_problem(reply, 503, "store_unavailable")
+    assert b"secret" not in reply.body
+
+
+def test_whatever_else_fails_gets_500_without_its_words(throwing: Stage) -> None:
+    reply = throwing.service.send(request("GET /unwritable HTTP/1.1"))
+    assert_problem(reply, 500, "internal_error")
+    assert b"object" not in reply.body
+
+
+def test_a_body_that_never_comes_is_not_waited_for(throwing: Stage) -> None:
+    assert_problem(throwing.service.send(request("POST /slow HTTP/1.1", "Content-Length: 5")), 400, "invalid_request")
+
+
+def test_requests_at_work_are_answered_before_the_server_ends(throwing: Stage) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(throwing.service.send, request("GET /slow HTTP/1.1"))
+        assert throwing.app.entered.wait(60)
+        throwing.server.shutdown()
+        throwing.thread.join(0.5)
+        assert throwing.thread.is_alive()
+        throwing.app.go_on.set()
+        assert answer.result(60).body == b"done"
+        throwing.thread.join(60)
+        assert not throwing.thread.is_alive()

@@ -1,0 +1,414 @@
+"""`make run` from its start to its stop, in a copy of the checkout, so that nobody's own store is touched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from local.engine import HOST, ROOT, Engine, EngineError, free_port
+
+NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+BASE = "/tokenservice/services/api"
+CONFIG = ".chalice/config.json"
+
+
+def wait_until(happened: Callable[[], Any]) -> None:
+    """Return once it has; far later than anything takes, give up, so that a defect does not hang the suite."""
+    give_up = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+class Run:
+    """One `python -m local` and all that it wrote."""
+
+    def __init__(self, checkout: Path, environ: dict[str, str]) -> None:
+        self.checkout = checkout
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local"],
+            cwd=checkout,
+            env=inherited | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.output: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=lambda: self.output.extend(iter(self.process.stdout.readline, ""))),
+            threading.Thread(target=lambda: self.errors.extend(iter(self.process.stderr.readline, ""))),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_until(self, happened: Callable[[], Any]) -> None:
+        wait_until(lambda: happened() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.output + self.errors
+
+    def wait_until_ready(self) -> str:
+        """The address in the ready line."""
+        self.wait_until(lambda: any("Ctrl-C" in line for line in self.output))
+        return re.search(r"^Ready: (\S+)$", "".join(self.output), re.MULTILINE)[1]
+
+    def wait(self) -> int:
+        """Its exit code, once it and everything that holds its output has ended."""
+        code = self.process.wait(120)
+        for reader in self._readers:
+            reader.join(120)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def demo(self) -> dict[str, str]:
+        lines = (self.checkout / ".local/demo.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def post(self, url: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        demo = self.demo()
+        credentials = f"{demo['TOKENSERVICE_USER']}:{demo['TOKENSERVICE_PASSWORD']}"
+        headers = {
+            "Authorization": "Basic " + base64.b64encode(credentials.encode()).decode(),
+            "Content-Type": "application/json",
+        }
+        try:
+            with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:
+                return answer.status, json.load(answer)
+        except HTTPError as refused:
+            with refused:
+                return refused.status, json.load(refused)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("chalicelib", "local", "tokenctl"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("app.py", CONFIG):
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    for name in (".venv", ".venv-engine"):
+        (copy / name).symlink_to(ROOT / name)
+    return copy
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def start(checkout: Path, port: int) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def start(**environ: str) -> Run:
+        runs.append(Run(checkout, {"PORT": str(port), **environ}))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.stop()
+        else:
+            run.wait()
+
+
+def processes_of(checkout: Path) -> list[str]:
+    """The command lines of all processes that work in the copy."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if (directory / "cwd").readlink() == checkout and (directory / "cmdline").read_bytes():
+                found.append((directory / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def refusal(run: Run) -> tuple[int, str]:
+    """Exit code and the one line that it said."""
+    code = run.wait()
+    assert len(run.errors) == 1, run.errors
+    assert not any("Ready" in line for line in run.output)
+    # Found before anything slow was begun, and certainly nothing is left of it.
+    assert not (run.checkout / ".local/engine.log").exists()
+    assert processes_of(run.checkout) == []
+    return code, run.errors[0].strip()
+
+
+def test_the_ready_line_tells_where_and_the_command_below_it_works(start: Any, checkout: Path, port: int) -> None:
+    run = start()
+    assert run.wait_until_ready() == f"http://{HOST}:{port}{BASE}"
+    command = "".join(run.output).split("directory:\n")[1].split("\n\n")[0]
+    pasted = subprocess.run(["bash", "-euc", command], cwd=checkout, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"[0-9a-f]{64}", json.loads(pasted.stdout)["token"])
+
+
+def test_secrets_are_kept_for_the_owner_alone(start: Any, checkout: Path) -> None:
+    run = start()
+    run.wait_until_ready()
+    for name in ("demo.env", "local.env"):
+        assert stat.S_IMODE((checkout / ".local" / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
+    assert run.demo()["TOKENSERVICE_PASSWORD"] not in "".join(run.output + run.errors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_in_order_is_no_failure_and_leaves_nothing_running(start: Any, checkout: Path, number: int) -> None:
+    run = start()
+    run.wait_until_ready()
+    assert len(processes_of(checkout)) == 3
+    assert run.stop(number) == 0
+    assert run.errors == []
+    assert processes_of(checkout) == []
+    assert not (checkout / ".local/local.env").exists()
+
+
+def test_a_second_signal_does_not_cut_a_stop_short(start: Any, checkout: Path) -> None:
+    run = start()
+    run.wait_until_ready()
+    run.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "Stopping ...\n" in run.output)
+    run.process.send_signal(signal.SIGINT)
+    assert run.stop() == 0
+    assert processes_of(checkout) == []
+
+
+def test_tokens_and_clients_outlive_a_stop(start: Any) -> None:
+    first = start()
+    url = first.wait_until_ready()
+    demo = first.demo()
+    tokens = [first.post(f"{url}/token", {"nodeId": NODE})[1]["token"] for _ in range(2)]
+    assert first.post(f"{url}/use", {"token": tokens[0]})[0] == 200
+    assert first.stop() == 0
+
+    second = start()
+    url = second.wait_until_ready()
+    assert second.demo() == demo
+    assert second.post(f"{url}/use", {"token": tokens[0]})[1]["code"] == "token_exhausted"
+    assert second.post(f"{url}/use", {"token": tokens[1]})[1]["nodeId"] == NODE
+
+
+def test_nothing_is_left_running_and_nothing_lost_when_it_is_killed(start: Any, checkout: Path) -> None:
+    first = start()
+    url = first.wait_until_ready()
+    token = first.post(f"{url}/token", {"nodeId": NODE})[1]["token"]
+    first.stop(signal.SIGKILL)
+    wait_until(lambda: not processes_of(checkout))
+
+    second = start()
+    assert second.post(f"{second.wait_until_ready()}/use", {"token": token})[1]["nodeId"] == NODE
+
+
+@pytest.mark.parametrize("begun", [".local/lock", ".local/engine.log", ".local/local.env", ".local/demo.env"])
+def test_a_stop_during_the_start_leaves_nothing_running(start: Any, checkout: Path, begun: str) -> None:
+    run = start()
+    run.wait_until((checkout / begun).exists)
+    assert run.stop() == 0
+    assert run.errors == []
+    assert processes_of(checkout) == []
+
+
+@pytest.mark.parametrize(("victim", "named"), [("local.gateway", "the service"), ("engine_process", "local store")])
+def test_a_child_that_dies_ends_everything_and_is_named(start: Any, checkout: Path, victim: str, named: str) -> None:
+    run = start()
+    run.wait_until_ready()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if (directory / "cwd").readlink() == checkout and victim in (directory / "cmdline").read_text():
+                os.kill(int(directory.name), signal.SIGKILL)
+        except OSError:
+            continue
+    assert run.wait() == 1
+    assert len(run.errors) == 1
+    assert named in run.errors[0]
+    assert processes_of(checkout) == []
+
+
+def test_it_ends_with_the_make_that_started_it(checkout: Path, port: int) -> None:
+    script = f"{sys.executable} -m local & echo started; wait"
+    environ = {**os.environ, "MAKELEVEL": "1", "PORT": str(port)}
+    parent = subprocess.Popen(["bash", "-c", script], cwd=checkout, env=environ, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    while "Ready" not in parent.stdout.readline():
+        assert parent.poll() is None
+    parent.kill()
+    parent.wait()
+    parent.stdout.read()  # ends when the last of them does
+    parent.stdout.close()
+    assert processes_of(checkout) == []
+
+
+def test_a_taken_port_is_named_in_one_line(start: Any, port: int) -> None:
+    with socket.create_server((HOST, port)):
+        code, line = refusal(start())
+    assert code == 1
+    assert f"port {port} is taken" in line
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "eight", "80 80", "٨٠", "9" * 5000])
+def test_a_port_that_is_none_is_a_usage_error(start: Any, port: str) -> None:
+    code, line = refusal(start(PORT=port))
+    assert code == 2
+    assert "PORT must be a whole number from 1 to 65535" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"stages": {"local": {},}}', "line 1 column 25"),
+        ('{"stages": {"dev": {}}}', "'local'"),
+        ("[]", "'local'"),
+        ('{"stages": {"local": {"environment_variables": ["STAGE"]}}}', "environment_variables"),
+        ("\xff", "config.json"),
+        (None, "config.json"),
+    ],
+)
+def test_a_broken_config_file_is_named_in_one_line(start: Any, checkout: Path, text: str | None, said: str) -> None:
+    if text is None:
+        (checkout / CONFIG).unlink()
+    else:
+        (checkout / CONFIG).write_text(text, encoding="latin-1")
+    code, line = refusal(start())
+    assert code == 1
+    assert ".chalice/config.json" in line
+    assert said in line
+
+
+def test_a_wrong_setting_is_named_in_one_line(start: Any) -> None:
+    code, line = refusal(start(LOG_LEVEL="CHATTY", AUTHORIZER_TTL_SECONDS="soon"))
+    assert code == 1
+    assert "LOG_LEVEL" in line
+    assert "AUTHORIZER_TTL_SECONDS" in line
+
+
+def test_a_store_that_cannot_be_read_is_named_and_not_written_over(start: Any, checkout: Path) -> None:
+    kept = checkout / ".local/engine/dynamodb.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"half of it')
+    code, line = refusal(start())
+    assert code == 1
+    assert "dynamodb.json can't be read" in line
+    assert kept.read_text() == '{"half of it'
+
+
+def test_a_missing_engine_is_named_in_one_line(start: Any, checkout: Path) -> None:
+    (checkout / ".venv-engine").unlink()
+    code, line = refusal(start())
+    assert code == 1
+    assert "make setup" in line
+
+
+def test_a_second_run_is_told_of_the_first(start: Any, port: int) -> None:
+    first = start()
+    first.wait_until_ready()
+    second = start(PORT=str(free_port()))
+    assert second.wait() == 1
+    assert second.errors == [
+        f"tokenservice: runs already from this directory (process {first.process.pid}, port {port})\n"
+    ]
+    assert first.process.poll() is None
+
+
+@pytest.mark.parametrize("left", [None, "", "\xff\xfe", "TOKENSERVICE_USER=demo\nTOKENSERVICE_PASSWORD=wrong\n"])
+def test_a_lost_or_broken_demo_secret_is_mended(start: Any, checkout: Path, left: str | None) -> None:
+    first = start()
+    first.wait_until_ready()
+    old = first.demo()
+    first.stop()
+    (checkout / ".local/demo.env").unlink()
+    if left is not None:
+        (checkout / ".local/demo.env").write_text(left, encoding="latin-1")
+
+    second = start()
+    url = second.wait_until_ready()
+    assert second.demo() != old
+    assert second.post(f"{url}/token", {"nodeId": NODE})[0] == 201
+
+
+def test_a_demo_secret_that_the_store_lost_is_mended(start: Any, checkout: Path) -> None:
+    first = start()
+    first.wait_until_ready()
+    old = first.demo()
+    first.stop()
+    shutil.rmtree(checkout / ".local/engine")
+
+    second = start()
+    url = second.wait_until_ready()
+    assert second.demo() != old
+    assert second.post(f"{url}/token", {"nodeId": NODE})[0] == 201
+
+
+def test_an_aws_account_in_the_environment_is_left_alone(start: Any) -> None:
+    run = start(AWS_PROFILE="nonesuch", AWS_ACCESS_KEY_ID="real", AWS_ENDPOINT_URL=f"http://{HOST}:1", AWS_REGION="x")
+    url = run.wait_until_ready()
+    assert run.post(f"{url}/token", {"nodeId": NODE})[0] == 201
+
+
+def test_the_engine_names_a_taken_port_and_stops_twice_without_complaint(port: int) -> None:
+    with socket.create_server((HOST, port)), pytest.raises(EngineError, match=f"port {port} is taken"):
+        Engine(port=port).start()
+    engine = Engine(port=port).start()
+    with pytest.raises(EngineError, match="running already"):
+        engine.start()
+    engine.stop()
+    engine.stop()
+    assert not engine.is_running
+
+
+def test_the_engine_tells_where_its_log_is_when_it_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=f"see {tmp_path}/engine.log"):
+        Engine(log=tmp_path / "engine.log", environ={"MINISTACK_WORKER_THREADS": "none"}).start()
+
+
+def test_the_engine_keeps_a_write_that_is_older_than_a_second_even_when_it_is_killed(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    engine = Engine(state_dir=state, log=tmp_path / "engine.log").start()
+    call = ["CreateTable", {"TableName": "kept", "BillingMode": "PAY_PER_REQUEST"}]
+    call[1] |= {
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    }
+    assert _dynamodb(engine, *call)["TableDescription"]["TableName"] == "kept"
+    wait_until((state / "dynamodb.json").exists)
+    engine.kill()
+    engine.start()
+    assert _dynamodb(engine, "ListTables", {})["TableNames"] == ["kept"]
+    engine.stop()
+
+
+def _dynamodb(engine: Engine, action: str, body: dict[str, Any]) -> dict[str, Any]:
+    headers = {
+        "X-Amz-Target": f"DynamoDB_20120810.{action}",
+        "Content-Type": "application/x-amz-json-1.0",
+        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request",
+    }
+    with urlopen(Request(engine.endpoint_url, json.dumps(body).encode(), headers)) as answer:
+        return json.load(answer)

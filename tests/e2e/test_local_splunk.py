@@ -1,0 +1,83 @@
+"""`make run` with a Splunk: the service's log lines go there through the forwarder's own code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chalicelib.settings import Settings
+from chalicelib.splunk.errors import Misconfigured
+from local.shipping import LOG_GROUP, ship
+from tests.hec_faults import ForcedCode
+from tests.hec_server import HecServer
+
+
+@pytest.fixture
+def hec() -> Iterator[HecServer]:
+    with HecServer() as server:
+        yield server
+
+
+def settings(url: str, token: str = "the-token") -> Settings:
+    return Settings.from_environ({"STAGE": "local", "SPLUNK_HEC_URL": url, "SPLUNK_HEC_TOKEN": token})
+
+
+def test_lines_are_shown_and_delivered_in_their_order(
+    hec: HecServer, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    lines = [json.dumps({"event": "token.used", "number": n}).encode() + b"\n" for n in range(2500)]
+    lines += ["plain text, Größe\n".encode(), b"not UTF-8: \xff\n", b"no line break at the end"]
+    ship(io.BytesIO(b"".join(lines)), settings(hec.url), tmp_path).finish()
+    assert capfdbinary.readouterr().out == b"".join(lines)
+    indexed = hec.collector.indexed
+    assert [event["event"]["number"] for event in indexed[:2500]] == list(range(2500))
+    assert [event["event"] for event in indexed[2500:]] == [
+        "plain text, Größe",
+        "not UTF-8: \ufffd",
+        "no line break at the end",
+    ]
+    assert len(set(hec.collector.ids())) == len(lines)
+    assert {(event["source"], event["sourcetype"]) for event in indexed} == {(LOG_GROUP, "tokenservice")}
+    assert all(abs(float(event["time"]) - time.time()) < 3600 for event in indexed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_is_delivered_while_the_service_goes_on(hec: HecServer, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as lines, os.fdopen(write, "wb", buffering=0) as service:
+        shipping = ship(lines, settings(hec.url), tmp_path)
+        service.write(b'{"event":"token.issued"}\n')
+        delivered = threading.Event()
+        while not delivered.is_set():
+            if hec.collector.indexed:
+                delivered.set()
+            time.sleep(0.02)
+        service.close()
+        shipping.finish()
+    assert hec.collector.indexed[0]["event"] == {"event": "token.issued"}
+
+
+def test_what_splunk_does_not_take_is_kept_and_said_without_the_lines(
+    hec: HecServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hec.faults.extend([ForcedCode(4, 1)] * 10)
+    ship(io.BytesIO(b"a line about alice\n"), settings(hec.url), tmp_path).finish()
+    told = capfd.readouterr().err
+    assert "Splunk did not take 1 log lines" in told
+    assert "alice" not in told
+    assert "the-token" not in told
+    assert hec.collector.indexed == []
+    [kept] = (tmp_path / "failed").iterdir()
+    assert json.loads(kept.read_text())["requestPayload"]["awslogs"]["data"]
+
+
+def test_an_address_that_would_give_the_token_away_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="SPLUNK_HEC_URL"):
+        ship(io.BytesIO(b""), settings("http://splunk.example:8088"), tmp_path)

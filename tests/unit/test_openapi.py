@@ -1,0 +1,316 @@
+"""The OpenAPI document says what the service does, no more and no less."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator, FormatChecker
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from chalicelib.clients import Scope
+from chalicelib.problems import TABLE
+from chalicelib.routes import METHODS, ROUTES
+from tests.conftest import BASE_PATH, NODE, ROOT, Answer, Api, Credentials
+from tokenctl import openapi
+
+ONLY_THE_GATEWAY_SAYS = {"route_not_found"}
+TOKEN_ID = "tok_" + "0" * 32
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The document as its readers have it."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
+    return loaded
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document()["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def references(of: Any) -> Iterator[str]:
+    if isinstance(of, dict):
+        for name, value in of.items():
+            if name == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(of, list):
+        for value in of:
+            yield from references(value)
+
+
+def conforms(value: Any, schema: dict[str, Any]) -> None:
+    """Raises where a value is not what a schema of the document says."""
+    whole = {**schema, "components": document()["components"]}
+    Draft202012Validator(whole, format_checker=FormatChecker()).validate(value)
+
+
+def is_accepted(value: Any, name: str) -> bool:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document()["components"]}
+    return bool(Draft202012Validator(schema, format_checker=FormatChecker()).is_valid(value))
+
+
+def codes_of(operation: dict[str, Any]) -> dict[str, str]:
+    """Problem code to the status under which an operation's description names it."""
+    return {
+        code: status
+        for status, response in operation["responses"].items()
+        if "application/problem+json" in response.get("content", {})
+        for code in re.findall(r"`(\w+)`: ", response["description"])
+    }
+
+
+class TestDocument:
+    def test_the_file_is_what_the_types_say_now(self) -> None:
+        """`tokenctl openapi docs/openapi.yaml` makes it anew."""
+        assert (ROOT / "docs" / "openapi.yaml").read_text("utf-8") == openapi.document_text()
+
+    def test_it_is_a_valid_openapi_3_1_document(self) -> None:
+        OpenAPIV31SpecValidator(document()).validate()
+
+    def test_every_route_and_method_is_in_it_and_nothing_else(self) -> None:
+        told = {(method.upper(), path.removeprefix(BASE_PATH)) for method, path, _ in operations()}
+        served = {
+            (method, path.replace("{token_id}", "{tokenId}")) for path, views in ROUTES.items() for method in views
+        }
+        assert told == served
+        assert all(path.startswith(BASE_PATH + "/") for _, path, _ in operations())
+
+    def test_every_operation_has_an_id_of_its_own_and_tells_its_scope(self) -> None:
+        ids = [operation["operationId"] for _, _, operation in operations()]
+        assert len(set(ids)) == len(ids)
+        for _, path, operation in operations():
+            scope = re.search(r"Needs the scope `(\w+)`", operation["description"])
+            assert (scope is None) == path.endswith("/version")
+            assert scope is None or scope[1] in set(Scope)
+            assert ("insufficient_scope" in codes_of(operation)) == (scope is not None)
+
+    def test_every_problem_stands_in_it_under_its_status(self) -> None:
+        told: dict[str, set[str]] = {}
+        for _, _, operation in operations():
+            for code, status in codes_of(operation).items():
+                told.setdefault(code, set()).add(status)
+        unsaid = {"method_not_allowed", *ONLY_THE_GATEWAY_SAYS}
+        assert told == {code: {str(row.status)} for code, row in TABLE.items() if code not in unsaid}
+        assert set(document()["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(TABLE)
+
+    def test_every_schema_is_used_and_every_reference_leads_somewhere(self) -> None:
+        known = {f"#/components/schemas/{name}" for name in document()["components"]["schemas"]}
+        assert set(references(document())) == known
+
+    def test_parameters_in_a_path_are_described(self) -> None:
+        for _, path, operation in operations():
+            named = set(re.findall(r"\{(\w+)\}", path))
+            described = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
+            assert described == named
+
+    def test_a_body_is_described_where_one_is_read(self) -> None:
+        assert {method for method, _, operation in operations() if "requestBody" in operation} == {"post"}
+        assert all("requestBody" in operation for method, _, operation in operations() if method == "post")
+
+    @pytest.mark.parametrize("name", ["IssueRequest", "BatchRequest", "UseRequest", "RevokeRequest"])
+    def test_a_request_allows_no_fields_that_are_not_described(self, name: str) -> None:
+        assert document()["components"]["schemas"][name]["additionalProperties"] is False
+
+
+class TestRequestsAgainstTheApi:
+    """What the document allows and forbids is what the service takes and refuses."""
+
+    @pytest.mark.parametrize(
+        ("body", "well"),
+        [
+            ({"nodeId": NODE}, True),
+            ({"nodeId": "x" * 1024, "actions": ["edit", "preview"], "maxUses": 100, "expiresIn": 2_592_000}, True),
+            ({"nodeId": "n", "user": "u", "audience": ["a"], "ipAddresses": ["::/0"], "metadata": {"a": ""}}, True),
+            ({"nodeId": "n", "notBefore": "2020-01-01T00:00:00Z"}, True),
+            ({}, False),
+            ({"nodeId": ""}, False),
+            ({"nodeId": "x" * 1025}, False),
+            ({"nodeId": "a\x00"}, False),
+            ({"nodeId": "a\n"}, False),
+            ({"nodeId": "n", "actions": []}, False),
+            ({"nodeId": "n", "actions": ["print"]}, False),
+            ({"nodeId": "n", "actions": ["edit", "edit"]}, False),
+            ({"nodeId": "n", "maxUses": 0}, False),
+            ({"nodeId": "n", "maxUses": 101}, False),
+            ({"nodeId": "n", "maxUses": "1"}, False),
+            ({"nodeId": "n", "maxUses": True}, False),
+            ({"nodeId": "n", "expiresIn": 2_592_001}, False),
+            ({"nodeId": "n", "expiresAt": "tomorrow"}, False),
+            ({"nodeId": "n", "user": None}, False),
+            ({"nodeId": "n", "user": "u" * 257}, False),
+            ({"nodeId": "n", "ipAddresses": []}, False),
+            ({"nodeId": "n", "audience": ["a b"]}, False),
+            ({"nodeId": "n", "audience": ["a\n"]}, False),
+            ({"nodeId": "n", "metadata": {"a": 1}}, False),
+            ({"nodeId": "n", "surprise": 1}, False),
+        ],
+        ids=lambda value: ascii(value)[:50],
+    )
+    def test_an_issue_body(self, api: Api, client: Credentials, body: dict[str, Any], well: bool) -> None:
+        assert is_accepted(body, "IssueRequest") == well
+        assert is_accepted({"tokens": [body]}, "BatchRequest") == well
+        assert api.call("POST", "/token", client, body).status == (201 if well else 400)
+        assert api.call("POST", "/tokens", client, {"tokens": [body]}).status == (201 if well else 400)
+
+    @pytest.mark.parametrize(
+        ("body", "well"),
+        [
+            ({"token": "0" * 64}, True),
+            ({"token": "0" * 64, "action": "edit", "user": "u", "ipAddress": "10.0.0.1"}, True),
+            ({}, False),
+            ({"token": "0" * 63}, False),
+            ({"token": "A" * 64}, False),
+            ({"token": "0" * 63 + "\n"}, False),
+            ({"token": "0" * 64, "action": "print"}, False),
+            ({"token": "0" * 64, "user": ""}, False),
+            ({"token": "0" * 64, "ipAddress": ""}, False),
+            ({"token": "0" * 64, "surprise": 1}, False),
+        ],
+        ids=lambda value: ascii(value)[-50:],
+    )
+    def test_a_use_body(self, api: Api, client: Credentials, body: dict[str, Any], well: bool) -> None:
+        assert is_accepted(body, "UseRequest") == well
+        assert api.call("POST", "/use", client, body).status == (404 if well else 400)
+        assert api.call("POST", "/introspect", client, body).status == (200 if well else 400)
+
+    def test_the_query_takes_the_same_as_the_body(self) -> None:
+        body = document()["components"]["schemas"]["UseRequest"]
+        parameters = document()["paths"][f"{BASE_PATH}/use"]["get"]["parameters"]
+        query = {each["name"]: each for each in parameters if each["in"] == "query"}
+        assert {name: each["schema"] for name, each in query.items()} == body["properties"]
+        assert [name for name, each in query.items() if each["required"]] == body["required"]
+
+
+@pytest.fixture(scope="module")
+def answers(api: Api) -> list[tuple[str, str, Answer]]:
+    """Every operation, granted and refused in each way that is at hand."""
+    client, weak = api.client(), api.client(Scope.ISSUE)
+    full = {
+        "nodeId": NODE,
+        "actions": ["edit", "download"],
+        "maxUses": 3,
+        "expiresIn": 600,
+        "notBefore": "2020-01-01T00:00:00Z",
+        "user": "alice",
+        "ipAddresses": ["10.0.0.0/8", "2001:db8::/32"],
+        "audience": [client.user],
+        "metadata": {"title": "Größe"},
+    }
+    issued, plain = api.issue(client, **full), api.issue(client)
+    revoked, locked = api.issue(client), api.issue(client, user="alice")
+    api.call("DELETE", f"/token/{revoked['tokenId']}", client)
+    for _ in range(5):
+        api.use(client, locked["token"], user="bob")
+    good = {"token": issued["token"], "user": "alice", "ipAddress": "10.0.0.1", "action": "edit"}
+    spent = {"token": plain["token"]}
+    key = {"Idempotency-Key": "k"}
+    asked: list[tuple[str, str, Any, Credentials, dict[str, str]]] = [
+        ("POST", "/token", {"nodeId": NODE}, client, {}),
+        ("POST", "/token", {}, client, {}),
+        ("POST", "/token", b"[" * 65_537, client, {}),
+        ("POST", "/token", b"x", client, {"Content-Type": "text/plain"}),
+        ("POST", "/tokens", {"tokens": [full, {"nodeId": NODE}]}, client, {}),
+        ("POST", "/tokens", {"tokens": []}, client, {}),
+        ("POST", "/introspect", good, client, {}),
+        ("POST", "/introspect", {"token": "0" * 64}, client, {}),
+        ("POST", "/introspect", good, weak, {}),
+        ("POST", "/use", good, client, key),
+        ("POST", "/use", good, client, key),
+        ("POST", "/use", {**good, "action": "download"}, client, key),
+        ("POST", "/use", {**good, "user": "bob"}, client, {}),
+        ("POST", "/use", {**good, "ipAddress": "11.0.0.1"}, client, {}),
+        ("POST", "/use", {**good, "action": "preview"}, client, {}),
+        ("POST", "/use", good, api.client(Scope.USE), {}),
+        ("POST", "/use", {"token": "0" * 64}, client, {}),
+        ("POST", "/use", {"token": revoked["token"]}, client, {}),
+        ("POST", "/use", {"token": locked["token"]}, client, {}),
+        ("GET", "/use", spent, client, {}),
+        ("GET", "/use", spent, client, {}),
+        ("GET", "/use", {}, client, {}),
+        ("GET", f"/token/{issued['tokenId']}", None, client, {}),
+        ("GET", f"/token/{plain['tokenId']}", None, client, {}),
+        ("GET", f"/token/{revoked['tokenId']}", None, client, {}),
+        ("GET", f"/token/{TOKEN_ID}", None, client, {}),
+        ("GET", f"/token/{issued['tokenId']}", None, weak, {}),
+        ("POST", "/revoke", {"user": "nobody-at-all"}, client, {}),
+        ("POST", "/revoke", {}, client, {}),
+        ("DELETE", f"/token/{issued['tokenId']}", None, client, {}),
+        ("DELETE", "/token/nonsense", None, client, {}),
+        ("GET", "/version", None, weak, {}),
+    ]
+    given = []
+    for method, path, said, who, headers in asked:
+        sent = {"query": said} if method == "GET" else {"body": said}
+        answer = api.call(method, path, who, headers=headers, **sent)
+        given.append((method, re.sub(r"/token/.+", "/token/{tokenId}", path), answer))
+    return given
+
+
+class TestAnswersOfTheApi:
+    """Answers that were really given, held against the document."""
+
+    def test_each_has_a_status_media_type_and_shape_of_the_document(
+        self, answers: list[tuple[str, str, Answer]]
+    ) -> None:
+        for method, path, answer in answers:
+            responses = document()["paths"][BASE_PATH + path][method.lower()]["responses"]
+            assert str(answer.status) in responses, (method, path, answer.text)
+            described = responses[str(answer.status)]
+            if "content" not in described:
+                assert answer.text == ""
+                continue
+            [(media_type, content)] = described["content"].items()
+            assert answer.headers["content-type"] == media_type
+            conforms(answer.json, content["schema"])
+            if answer.code:
+                assert f"`{answer.code}`" in described["description"], (method, path, answer.code)
+            for name in set(answer.headers) - {"content-type", "cache-control"}:
+                assert name in {each.lower() for each in described.get("headers", {})}
+
+    def test_together_they_are_every_operation_and_every_answer_that_is_no_problem(
+        self, answers: list[tuple[str, str, Answer]]
+    ) -> None:
+        seen = {(method, BASE_PATH + path, str(answer.status)) for method, path, answer in answers}
+        described = {
+            (method.upper(), path, status)
+            for method, path, operation in operations()
+            for status in operation["responses"]
+            if status.startswith("2")
+        }
+        assert described <= seen
+
+    def test_a_successful_answer_holds_no_member_that_is_not_described(
+        self, answers: list[tuple[str, str, Answer]]
+    ) -> None:
+        schemas = document()["components"]["schemas"]
+        for method, path, answer in answers:
+            if answer.status in (200, 201):
+                described = document()["paths"][BASE_PATH + path][method.lower()]["responses"][str(answer.status)]
+                name = described["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                assert set(answer.json) <= set(schemas[name]["properties"])
+
+    def test_every_optional_member_of_an_answer_was_seen(self, answers: list[tuple[str, str, Answer]]) -> None:
+        """So that none of them went unchecked above."""
+        text = json.dumps([answer.json for _, _, answer in answers if answer.text])
+        for name, schema in document()["components"]["schemas"].items():
+            if name.endswith("Answer") or name == "Problem":
+                for member in schema["properties"]:
+                    assert f'"{member}": ' in text, (name, member)
+
+    def test_methods_that_are_not_described_are_refused_as_the_problem_schema_says(
+        self, api: Api, client: Credentials
+    ) -> None:
+        for path, views in ROUTES.items():
+            for method in set(METHODS) - set(views) - {"HEAD", "OPTIONS"}:
+                answer = api.call(method, path.replace("{token_id}", TOKEN_ID), client)
+                conforms(answer.json, {"$ref": "#/components/schemas/Problem"})

@@ -1,0 +1,440 @@
+"""Requests and answers as types: text in, domain objects out, and back again."""
+
+from __future__ import annotations
+
+import json
+import string
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib import schemas, tokens
+from chalicelib.audit import timestamp
+from chalicelib.clients import CLIENT_ID
+from chalicelib.problems import InvalidRequest
+from chalicelib.schemas import BatchRequest, IssueRequest, RevokeRequest, UseRequest
+from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+TOKEN = "0123456789abcdef" * 4
+REQUESTS = (IssueRequest, BatchRequest, UseRequest, RevokeRequest)
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def issue(**fields: Any) -> Terms:
+    return schemas.to_terms(schemas.parse_body(body(nodeId="n", **fields), IssueRequest), NOW)
+
+
+def named(call: Any, *arguments: Any) -> list[str]:
+    """The fields that an invalid request names."""
+    with pytest.raises(InvalidRequest) as caught:
+        call(*arguments)
+    assert all(error.message for error in caught.value.errors)
+    return [error.field for error in caught.value.errors]
+
+
+def messages(call: Any, *arguments: Any) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        call(*arguments)
+    return {error.field: error.message for error in caught.value.errors}
+
+
+def named_if_refused(call: Any, *arguments: Any) -> list[str] | None:
+    """The fields that an invalid request names, at least one; None: it is a valid one."""
+    try:
+        call(*arguments)
+    except InvalidRequest as invalid:
+        return [error.field for error in invalid.errors]
+    return None
+
+
+characters = st.characters(exclude_categories=("Cs",))
+texts = st.text(characters, max_size=20)
+node_ids = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
+client_ids = st.from_regex(CLIENT_ID, fullmatch=True)
+networks = st.one_of(
+    st.ip_addresses(), st.sampled_from(["10.0.0.0/8", "2001:db8::/32", "::ffff:192.0.2.0/120", "0.0.0.0/0", "::/0"])
+).map(str)
+issue_bodies = st.fixed_dictionaries(
+    {"nodeId": node_ids},
+    optional={
+        "actions": st.lists(st.sampled_from(list(Action)), min_size=1, unique=True).map(
+            lambda of: [str(a) for a in of]
+        ),
+        "maxUses": st.integers(1, 100),
+        "expiresIn": st.integers(1, 30 * 86_400),
+        "user": st.text(characters, min_size=1, max_size=30),
+        "ipAddresses": st.lists(networks, min_size=1, max_size=5, unique_by=tokens.parse_network),
+        "audience": st.lists(client_ids, min_size=1, max_size=5, unique=True),
+        "metadata": st.dictionaries(texts, texts, max_size=3),
+    },
+)
+
+
+class TestIssue:
+    def test_what_is_not_said_is_the_contracts_default(self) -> None:
+        assert issue() == Terms(node_id="n", expires_at=NOW + timedelta(seconds=300))
+
+    @given(issue_bodies)
+    def test_every_good_body_becomes_the_terms_that_it_says(self, said: dict[str, Any]) -> None:
+        terms = schemas.to_terms(schemas.parse_body(body(**said), IssueRequest), NOW)
+        assert terms.node_id == said["nodeId"]
+        assert terms.max_uses == said.get("maxUses", 1)
+        assert terms.actions == frozenset(said.get("actions", ["download"]))
+        assert terms.expires_at - NOW == timedelta(seconds=said.get("expiresIn", 300))
+        assert terms.user == said.get("user")
+        assert terms.networks == {tokens.parse_network(text) for text in said.get("ipAddresses", ())}
+        assert terms.audience == frozenset(said.get("audience", ()))
+        assert terms.metadata == said.get("metadata", {})
+
+    @given(
+        issue_bodies,
+        st.sampled_from(["nodeId", "maxUses", "expiresIn", "user", "ipAddresses", "audience", "metadata", "actions"]),
+        st.sampled_from([None, "", 0, 1.5, True, False, [], [None], [[]], {"a": 1}, {"": None}, 10**30, "\x00"]),
+    )
+    def test_one_wrong_value_is_named_whatever_else_is_said(self, said: dict[str, Any], field: str, wrong: Any) -> None:
+        if (field, wrong) == ("user", "\x00"):
+            return  # a user's name is the issuer's own affair
+        fields = named(lambda: schemas.to_terms(schemas.parse_body(body(**{**said, field: wrong}), IssueRequest), NOW))
+        assert [name.partition("[")[0] for name in fields] == [field]
+
+    @given(st.dictionaries(st.text(string.ascii_letters, min_size=1), st.integers(), min_size=1, max_size=4))
+    def test_unknown_fields_are_all_named(self, said: dict[str, Any]) -> None:
+        unknown = {name: value for name, value in said.items() if name not in IssueRequest.__struct_encode_fields__}
+        if unknown:
+            assert set(named(schemas.parse_body, body(nodeId="n", **unknown), IssueRequest)) == set(unknown)
+
+    @pytest.mark.parametrize("milliseconds", [1000, 1001, 30 * 86_400_000])
+    def test_an_expiry_within_its_bounds_is_taken_to_the_millisecond(self, milliseconds: int) -> None:
+        expiry = NOW + timedelta(milliseconds=milliseconds)
+        assert issue(expiresAt=expiry.isoformat()).expires_at == expiry
+
+    @pytest.mark.parametrize("milliseconds", [-1, 0, 999, 30 * 86_400_000 + 1])
+    def test_an_expiry_outside_its_bounds_is_named(self, milliseconds: int) -> None:
+        expiry = NOW + timedelta(milliseconds=milliseconds)
+        assert named(lambda: issue(expiresAt=expiry.isoformat())) == ["expiresAt"]
+
+    @given(st.integers(-14 * 60, 14 * 60))
+    def test_the_zone_of_an_instant_does_not_matter(self, minutes: int) -> None:
+        there = timezone(timedelta(minutes=minutes))
+        expiry = NOW + timedelta(hours=1)
+        terms = issue(expiresAt=expiry.astimezone(there).isoformat(), notBefore=NOW.astimezone(there).isoformat())
+        assert (terms.expires_at, terms.not_before) == (expiry, NOW)
+        assert terms.expires_at.tzinfo is UTC
+
+    @given(st.datetimes(timezones=st.timezones() | st.just(timezone(timedelta(hours=14)))))
+    def test_every_instant_that_can_be_written_is_taken_or_named(self, instant: datetime) -> None:
+        text = instant.isoformat()
+        for field in ("expiresAt", "notBefore"):
+            assert named_if_refused(lambda field=field: issue(**{field: text})) in (None, [field])
+
+    @pytest.mark.parametrize(
+        ("text", "fields"),
+        [
+            ("0001-01-01T00:00:00+23:59", ["expiresAt"]),
+            ("9999-12-31T23:59:59-23:59", ["expiresAt", "notBefore"]),
+        ],
+    )
+    def test_an_instant_that_utc_can_not_tell_is_judged_like_one_at_the_end_of_time(
+        self, text: str, fields: list[str]
+    ) -> None:
+        assert named(lambda: issue(expiresAt=text)) == ["expiresAt"]
+        told = named(lambda: issue(expiresAt=text, notBefore=text, expiresIn=60))
+        assert set(fields) <= set(told)
+        if "notBefore" not in fields:
+            not_before = issue(notBefore=text).not_before
+            assert not_before is not None
+            assert not_before.year == 1
+
+    def test_microseconds_are_cut_off(self) -> None:
+        terms = issue(expiresAt="2026-11-21T13:00:00.123999Z", notBefore="2026-11-21T12:30:00.999999Z")
+        assert (terms.expires_at.microsecond, terms.not_before) == (
+            123_000,
+            datetime(2026, 11, 21, 12, 30, 0, 999_000, tzinfo=UTC),
+        )
+
+    def test_not_before_lies_before_the_expiry_to_the_millisecond(self) -> None:
+        expiry = NOW + MINUTE
+        at = {"expiresAt": expiry.isoformat()}
+        assert issue(**at, notBefore=(expiry - timedelta(milliseconds=1)).isoformat()).not_before
+        assert named(lambda: issue(**at, notBefore=expiry.isoformat())) == ["notBefore"]
+
+    def test_both_ways_to_give_an_expiry_are_one_too_many_though_they_agree(self) -> None:
+        expiry = (NOW + MINUTE).isoformat()
+        assert messages(lambda: issue(expiresIn=60, expiresAt=expiry)) == {
+            "expiresAt": "give either expiresAt or expiresIn"
+        }
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [{"k": "x" * 2040}, {"k": "é" * 1020}, {"k": '"' * 1020}, {"k": "\n" * 1020}, {"k": "\x01" * 340}, {}],
+    )
+    def test_metadata_of_2048_bytes_is_taken_and_one_more_character_is_not(self, metadata: dict[str, str]) -> None:
+        assert issue(metadata=metadata).metadata == metadata
+        if metadata:
+            longer = {"k": metadata["k"] + "x"}
+            assert named(lambda: issue(metadata=longer)) == ["metadata"]
+
+    def test_a_batch_names_everything_that_is_wrong_with_any_entry(self) -> None:
+        wrong = {"nodeId": "n", "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1", "x", "y"]}
+        request = schemas.parse_body(body(tokens=[{"nodeId": "n"}, wrong, wrong]), BatchRequest)
+        assert named(schemas.to_terms_of_all, request, NOW) == [
+            f"tokens[{place}].{name}" for place in (1, 2) for name in ("ipAddresses[1]", "ipAddresses[2]", "actions")
+        ]
+
+    def test_a_good_batch_keeps_its_order(self) -> None:
+        request = schemas.parse_body(body(tokens=[{"nodeId": f"n{place}"} for place in range(100)]), BatchRequest)
+        assert [terms.node_id for terms in schemas.to_terms_of_all(request, NOW)] == [f"n{n}" for n in range(100)]
+
+
+class TestBody:
+    @settings(max_examples=300)
+    @given(st.binary(max_size=200), st.sampled_from(REQUESTS))
+    def test_any_bytes_are_a_request_or_an_invalid_request(self, raw: bytes, into: type[Any]) -> None:
+        assert named_if_refused(schemas.parse_body, raw, into) != []
+
+    @settings(max_examples=300)
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | texts | st.sampled_from(["nodeId", TOKEN]),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["nodeId", "user", "token", "tokens", "actions", "metadata"]), inner)
+            ),
+            max_leaves=10,
+        ),
+        st.sampled_from(REQUESTS),
+    )
+    def test_any_json_is_a_request_or_an_invalid_request(self, said: Any, into: type[Any]) -> None:
+        assert named_if_refused(schemas.parse_body, json.dumps(said).encode(), into) != []
+
+    @pytest.mark.parametrize(
+        ("raw", "field", "message"),
+        [
+            (b"{", "body", "not a JSON document in UTF-8"),
+            (b"[]", "body", "must be a JSON object"),
+            (b"{}", "nodeId", "is missing"),
+            (b'{"nodeId":"n","x":1}', "x", "there is no such field"),
+            (b'{"nodeId":"n","nodeId":"n"}', "nodeId", "given more than once"),
+            (b'{"nodeId":"n","metadata":{"a":"","a":""}}', "a", "given more than once"),
+            (b'{"nodeId":1}', "nodeId", "Expected str, got int"),
+            (b'{"nodeId":"a\\n"}', "nodeId", "has characters that are not allowed"),
+            (b'{"nodeId":"n","actions":["print"]}', "actions[0]", "must be one of download, preview, edit"),
+            (b'{"nodeId":"n","metadata":{"a":1}}', "metadata[...]", "Expected str, got int"),
+            (b'{"nodeId":1,"x":NaN}', "body", "not a JSON document in UTF-8"),
+            (b'{"nodeId":1}{', "body", "not a JSON document in UTF-8"),
+        ],
+    )
+    def test_each_kind_of_error_is_told_in_words_of_its_own(self, raw: bytes, field: str, message: str) -> None:
+        assert messages(schemas.parse_body, raw, IssueRequest) == {field: message}
+
+    @pytest.mark.parametrize(
+        ("entry", "field", "message"),
+        [
+            ({}, "tokens[1].nodeId", "is missing"),
+            ({"nodeId": "n", "x": 1}, "tokens[1].x", "there is no such field"),
+            ({"nodeId": "n", "": 1}, "tokens[1].", "there is no such field"),
+            ({"nodeId": ""}, "tokens[1].nodeId", "Expected str of length >= 1"),
+            ({"nodeId": "n", "ipAddresses": ["", 1]}, "tokens[1].ipAddresses[0]", "Expected str of length >= 1"),
+            (1, "tokens[1]", "must be a JSON object"),
+        ],
+    )
+    def test_an_entry_of_a_batch_is_named_by_its_place(self, entry: Any, field: str, message: str) -> None:
+        raw = body(tokens=[{"nodeId": "n"}, entry])
+        assert messages(schemas.parse_body, raw, BatchRequest) == {field: message}
+
+    @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=9, max_size=40), st.sampled_from(REQUESTS))
+    def test_values_that_were_sent_are_not_repeated(self, value: str, into: type[Any]) -> None:
+        """A value may be a secret; names of fields are told, values never."""
+        names = into.__struct_encode_fields__
+        told = messages(schemas.parse_body, body(**{name: [[value]] for name in names}), into)
+        assert all(value not in message for message in told.values())
+
+    def test_names_that_were_given_twice_are_each_told_once(self) -> None:
+        raw = b"{" + b",".join(b'"%d":""' % (place % 40) for place in range(5_000)) + b"}"
+        metadata = b'{"nodeId":"n","metadata":' + raw + b"}"
+        fields = named(schemas.parse_body, metadata, IssueRequest)
+        assert sorted(fields) == sorted(map(str, range(40)))
+
+
+class TestQuery:
+    def test_a_query_says_the_same_as_a_body(self) -> None:
+        said = {"token": TOKEN, "user": "alice", "ipAddress": "10.0.0.1", "action": "edit"}
+        from_query = schemas.parse_query({name: [value] for name, value in said.items()}, UseRequest)
+        assert from_query == schemas.parse_body(body(**said), UseRequest)
+
+    @given(
+        st.dictionaries(texts | st.sampled_from(["token", "user", "action"]), st.lists(texts, max_size=3), max_size=4)
+    )
+    def test_any_query_is_a_request_or_an_invalid_request(self, query: dict[str, list[str]]) -> None:
+        fields = named_if_refused(schemas.parse_query, query, UseRequest)
+        assert fields != []
+        assert set(fields or ()) <= {*query, "token"}
+
+    def test_everything_that_was_repeated_is_named(self) -> None:
+        query = {"token": [TOKEN, TOKEN], "user": ["a"], "x": []}
+        assert named(schemas.parse_query, query, UseRequest) == ["token", "x"]
+
+    def test_everything_that_is_wrong_is_named(self) -> None:
+        query = {"token": ["x"], "action": ["print"], "x": ["1"]}
+        assert sorted(named(schemas.parse_query, query, UseRequest)) == ["action", "token", "x"]
+
+
+class TestIdempotencyKey:
+    @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255))
+    def test_visible_ascii_is_taken_as_it_is(self, key: str) -> None:
+        assert schemas.parse_idempotency_key(key) == key
+
+    @given(st.text(min_size=1, max_size=20).filter(lambda text: not all("!" <= each <= "~" for each in text)))
+    def test_everything_else_is_refused(self, key: str) -> None:
+        assert named(schemas.parse_idempotency_key, key) == ["Idempotency-Key"]
+
+    def test_none_was_not_sent_and_nothing_is_too_short(self) -> None:
+        assert schemas.parse_idempotency_key(None) is None
+        assert named(schemas.parse_idempotency_key, "") == ["Idempotency-Key"]
+        assert named(schemas.parse_idempotency_key, "x" * 256) == ["Idempotency-Key"]
+
+
+class TestUse:
+    def use(self, **said: Any) -> tokens.Use:
+        return schemas.to_use(schemas.parse_body(body(token=TOKEN, **said), UseRequest), "records", "key")
+
+    def test_it_holds_the_tokens_digest_and_never_the_token(self) -> None:
+        use = self.use(user="alice", ipAddress="10.0.0.1", action="edit")
+        assert use.digest == tokens.digest(TOKEN)
+        assert TOKEN not in repr(use)
+        assert (use.client_id, use.user, str(use.address), use.action) == ("records", "alice", "10.0.0.1", Action.EDIT)
+
+    def test_what_is_not_said_is_none(self) -> None:
+        use = self.use()
+        assert (use.user, use.address, use.action) == (None, None, None)
+
+    @given(st.ip_addresses(v=4))
+    def test_an_ipv4_address_is_the_same_in_each_of_its_spellings(self, address: Any) -> None:
+        for text in (str(address), f"::ffff:{address}", f"::FFFF:{int(address) >> 16:x}:{int(address) & 0xFFFF:x}"):
+            assert self.use(ipAddress=text).address == address
+
+    @given(st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
+    def test_an_ipv6_address_is_the_same_in_each_of_its_spellings(self, address: Any) -> None:
+        for text in (str(address), address.exploded, address.exploded.upper()):
+            assert self.use(ipAddress=text).address == address
+
+    @given(texts.filter(lambda text: text and not set(text) <= set(string.hexdigits + ".:")))
+    def test_other_texts_are_no_address(self, text: str) -> None:
+        assert named(lambda: self.use(ipAddress=text)) == ["ipAddress"]
+
+
+class TestRevocation:
+    @pytest.mark.parametrize(
+        ("said", "means"), [({"nodeId": "n"}, {"node_id": "n"}), ({"user": "alice"}, {"user": "alice"})]
+    )
+    def test_it_is_for_a_node_or_for_a_user(self, said: dict[str, str], means: dict[str, str]) -> None:
+        assert schemas.to_revocation(schemas.parse_body(body(**said), RevokeRequest)) == means
+
+    @pytest.mark.parametrize("said", [{}, {"nodeId": "n", "user": "alice"}])
+    def test_it_is_for_exactly_one_of_them(self, said: dict[str, str]) -> None:
+        assert named(schemas.to_revocation, schemas.parse_body(body(**said), RevokeRequest)) == ["nodeId"]
+
+
+class TestAnswers:
+    def token(self, **terms: Any) -> Token:
+        said = Terms(**{"node_id": "hidden", "expires_at": NOW + MINUTE, **terms})
+        hashed = tokens.digest(TOKEN)
+        return Token(tokens.token_id(hashed), hashed, "issuer", NOW, said)
+
+    def full_token(self) -> Token:
+        token = self.token(
+            max_uses=3,
+            actions=frozenset({Action.PREVIEW, Action.EDIT}),
+            not_before=NOW,
+            user="alice",
+            networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
+            audience=frozenset({"b", "a"}),
+            metadata={"title": "Größe"},
+        )
+        address = tokens.parse_address("10.0.0.1")
+        said = tokens.new_use(TOKEN, "a", user="alice", address=address, action=Action.EDIT).claim(NOW)
+        return replace(token, claims=(said, tokens.new_use(TOKEN, "b").claim(NOW + MINUTE)), mismatches=2)
+
+    def test_a_use_is_answered_with_what_the_contract_lists(self) -> None:
+        token = self.full_token()
+        told = json.loads(schemas.encode(schemas.use_answer(Grant(token, token.claims[0]))))
+        assert told == {
+            "tokenId": token.id,
+            "nodeId": "hidden",
+            "actions": ["edit", "preview"],
+            "user": "alice",
+            "usesRemaining": 2,
+            "expiresAt": timestamp(token.terms.expires_at),
+            "metadata": {"title": "Größe"},
+            "useId": token.claims[0].id,
+        }
+
+    def test_what_a_token_does_not_have_is_left_out(self) -> None:
+        token = self.token()
+        granted = schemas.introspect_answer(Grant(token))
+        assert set(json.loads(schemas.encode(granted))) == {
+            *("active", "tokenId", "nodeId", "actions", "usesRemaining", "expiresAt"),
+        }
+        told = json.loads(schemas.encode(schemas.status_answer(token, revoked=False)))
+        assert not {"revokedAt", "notBefore", "user", "ipAddresses", "audience"} & set(told)
+        assert told["claims"] == []
+
+    def test_a_grant_without_a_claim_is_no_use(self) -> None:
+        with pytest.raises(ValueError, match="no use"):
+            schemas.use_answer(Grant(self.token()))
+
+    @pytest.mark.parametrize("reason", Reason)
+    def test_an_inactive_token_is_told_with_its_reason_alone(self, reason: Reason) -> None:
+        told = schemas.introspect_answer(Refusal(reason, self.full_token()))
+        assert json.loads(schemas.encode(told)) == {"active": False, "reason": str(reason)}
+
+    def test_the_status_tells_everything_but_the_token_its_digest_and_its_node(self) -> None:
+        token = replace(self.full_token(), revoked_at=NOW + MINUTE)
+        text = schemas.encode(schemas.status_answer(token, revoked=True))
+        told = json.loads(text)
+        assert (told["revoked"], told["revokedAt"]) == (True, timestamp(NOW + MINUTE))
+        assert (told["ipAddresses"], told["audience"]) == (["10.0.0.0/8", "2001:db8::/32"], ["a", "b"])
+        assert (told["notBefore"], told["user"], told["mismatches"], told["locked"]) == (
+            timestamp(NOW),
+            "alice",
+            2,
+            False,
+        )
+        first, second = told["claims"]
+        assert (first["user"], first["ipAddress"], first["action"]) == ("alice", "10.0.0.1", "edit")
+        assert set(second) == {"useId", "at", "clientId"}
+        for hidden in (TOKEN, token.digest, "hidden", "Größe"):
+            assert hidden not in text
+
+    def test_an_issued_token_is_told_with_its_limits(self) -> None:
+        secret, token = tokens.new_token("issuer", self.full_token().terms, NOW)
+        told = json.loads(schemas.encode(schemas.issue_answer(secret, token)))
+        assert told == {
+            "token": secret,
+            "tokenId": token.id,
+            "expiresAt": timestamp(token.terms.expires_at),
+            "maxUses": 3,
+            "actions": ["edit", "preview"],
+        }
+
+    @given(issue_bodies)
+    def test_what_was_said_comes_back_in_the_answers(self, said: dict[str, Any]) -> None:
+        terms = schemas.to_terms(schemas.parse_body(body(**said), IssueRequest), NOW)
+        _, token = tokens.new_token("issuer", terms, NOW)
+        told = json.loads(schemas.encode(schemas.introspect_answer(Grant(token))))
+        for name in ("nodeId", "user"):
+            assert told.get(name) == said.get(name)
+        assert told.get("metadata", {}) == said.get("metadata", {})
+        status = msgspec.to_builtins(schemas.status_answer(token, revoked=False))
+        assert status.get("audience", []) == sorted(said.get("audience", []))
+        assert set(map(tokens.parse_network, status.get("ipAddresses", []))) == terms.networks
