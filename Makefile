@@ -3,12 +3,14 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 PORT ?= 8000
 export PORT
+RUNS ?= 10000
+SEED ?= 1
 
 UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test check inspect soak bench lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,7 +26,7 @@ run: setup ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
 	@.venv/bin/python -m local
 
 test: setup ## Run all tests and state the coverage of chalicelib
-	@.venv/bin/python -m pytest --cov --cov-report=term
+	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 # bandit from medium severity on: below it, ruff's S rules say the same and are answered line by line.
 check: setup ## Formatting, lint, types, security scan, pins; then the tests
@@ -32,15 +34,31 @@ check: setup ## Formatting, lint, types, security scan, pins; then the tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive app.py chalicelib tokenctl local
+	@$(MAKE) --no-print-directory inspect
 	@$(MAKE) --no-print-directory test
+
+inspect: ## Let Splunk's AppInspect look at the app in splunk/
+	@$(PYTHON) -I local/install.py appinspect
+	@mkdir -p out
+	tar --exclude-vcs -czf out/tokenservice.tgz --transform 's,^splunk,tokenservice,' splunk
+	@.venv-appinspect/bin/splunk-appinspect inspect out/tokenservice.tgz --mode precert --ci > out/appinspect.log 2>&1 \
+		|| { cat out/appinspect.log; exit 1; }
+	@sed -n '/Report Summary/,$$p' out/appinspect.log
+
+soak: setup ## The forwarder under 10,000 seeded faults; SEED=1 RUNS=10000
+	@.venv/bin/python -m tests.faults.forwarder_soak --runs $(RUNS) --seed $(SEED)
+
+bench: setup ## Events a second and peak memory of the forwarder
+	@.venv/bin/python -m bench.forwarder
 
 # Keeps the versions that are pinned where they still fit; 'make lock UPGRADE=--upgrade' takes the newest.
 lock: setup ## Pin what requirements/*.in ask for
 	$(UV_LOCK) $(UPGRADE) requirements/lambda.in -o requirements.txt
 	$(UV_LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	$(UV_LOCK) $(UPGRADE) requirements/engine.in -o requirements/engine.txt
+	$(UV_LOCK) $(UPGRADE) requirements/appinspect.in -o requirements/appinspect.txt
 
 clean: ## Remove the environments, the local store and all that was made from the sources
-	rm -rf .venv .venv-engine .local .chalice/deployments out build *.egg-info
+	rm -rf .venv .venv-engine .venv-appinspect .local .chalice/deployments out build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl local tests -name __pycache__ -prune -exec rm -rf {} +

@@ -292,8 +292,6 @@ class _Store:
         started = time.perf_counter()
         try:
             yield
-        except DoesNotExist:
-            raise
         except (PynamoDBException, BotoCoreError, ClientError) as error:
             response = _response(error)
             code = response.get("Error", {}).get("Code")

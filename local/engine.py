@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 HOST: Final = "127.0.0.1"
 PYTHON: Final = ROOT / ".venv-engine" / "bin" / "python"
 
-_READY_WITHIN_SECONDS: Final = 60.0
+_READY_WITHIN_SECONDS: Final = 30.0
 # Saving the state of a large store takes its time; only a hanging engine is killed.
 _STOPPED_WITHIN_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
@@ -171,18 +171,18 @@ class Engine:
         if self._state_dir is not None:
             # Secrets are not in it, but node ids are: it is for its owner alone.
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(PYTHON), "-m", "local.engine_process"],
-                cwd=ROOT,
-                env=self._process_environ(port),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
         try:
-            self._wait_until_ready(self._process, port)
+            with self._log.open("wb") as log, leash.uninterrupted():
+                self._process = process = subprocess.Popen(
+                    [str(PYTHON), "-m", "local.engine_process"],
+                    cwd=ROOT,
+                    env=self._process_environ(port),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            self._wait_until_ready(process, port)
         except BaseException:
             # Also on KeyboardInterrupt: a half-started engine must not stay behind.
             self._kill_keeping_log()

@@ -121,10 +121,15 @@ ENVIRONMENTS = (
     # Apart, because the emulator needs one exact botocore that is older than the one we deploy.
     Environment(".venv-engine", "requirements/engine.txt", editable=False, duration="half a minute"),
 )
+EXTRA = {
+    # Apart, because nothing else needs its XML and image libraries.
+    "appinspect": Environment(".venv-appinspect", "requirements/appinspect.txt", False, "half a minute"),
+}
+"""Environments that only some targets need, by the name that is given as an argument."""
 
 
-def main() -> int:
-    """Install what is missing; returns the exit code."""
+def main(*extra: str) -> int:
+    """Install what is missing of the environments, and of those of `EXTRA` that are named; returns the exit code."""
     # Without a handler SIGTERM would end this process and leave pip working on.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -133,7 +138,7 @@ def main() -> int:
         # Two `make` at once would clear each other's half-made environment.
         with (LOG_DIRECTORY / "setup.lock").open("w") as lock:
             _take(lock.fileno())
-            for environment in ENVIRONMENTS:
+            for environment in (*ENVIRONMENTS, *(EXTRA[name] for name in extra)):
                 if not environment.is_installed():
                     environment.install(lock.fileno())
     except KeyboardInterrupt:
@@ -167,4 +172,4 @@ def _check_python() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

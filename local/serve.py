@@ -73,14 +73,14 @@ class Stopped(BaseException):
 def main() -> int:
     """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in leash.STOPPING:
             signal.signal(number, _stop)
         with ExitStack() as started:
             try:
                 _serve(started)
             finally:
                 # What was started is stopped next, and a second Ctrl-C must not cut that short.
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                for number in leash.STOPPING:
                     signal.signal(number, signal.SIG_IGN)
     except Stopped:
         return 0
@@ -207,21 +207,23 @@ def _write_private(path: Path, variables: dict[str, str]) -> None:
 def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """`chalice local`; where a Splunk is set, its log lines go there as well as to the terminal."""
     command = [sys.executable, "-m", "local.gateway", "--stage", LOCAL_STAGE, "--no-autoreload"]
-    process = subprocess.Popen(
-        [*command, "--host", HOST, "--port", str(port)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE if settings.splunk.hec_url else None,
-        start_new_session=True,
-    )
-    shipping = None
+    process, shipping = None, None
     try:
+        with leash.uninterrupted():
+            process = subprocess.Popen(
+                [*command, "--host", HOST, "--port", str(port)],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if settings.splunk.hec_url else None,
+                start_new_session=True,
+            )
         if process.stdout:
             shipping = ship(process.stdout, settings, STATE / "splunk")
         yield process
     finally:
-        leash.stop(process, _STOPPED_WITHIN_SECONDS)
+        if process is not None:
+            leash.stop(process, _STOPPED_WITHIN_SECONDS)
         if shipping:
             shipping.finish()
 

@@ -214,6 +214,14 @@ class TestTokenStore:
         assert found(node_id="nobody") == set()
         assert gone.id not in found(node_id=node)
 
+    def test_tokens_on_every_page_of_the_index_are_found(
+        self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        query = store._model.query
+        monkeypatch.setattr(store._model, "query", lambda *arguments, **named: query(*arguments, **named, page_size=2))
+        made = {add(node_id="node-of-pages")[1].id for _ in range(5)}
+        assert set(store.find_unrevoked(node_id="node-of-pages", issuer=None, now=NOW)) == made
+
     @pytest.mark.parametrize("max_uses", [1, 2, 5])
     def test_racers_win_exactly_as_often_as_the_token_allows(self, max_uses: int, add: Add, store: TokenStore) -> None:
         racers = 16

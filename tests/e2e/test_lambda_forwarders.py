@@ -1,0 +1,62 @@
+"""`app.forward_logs` and `app.forward_events`, invoked as Lambda does, in front of the strict receiver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from chalice.test import Client
+
+from chalicelib import runtime
+from chalicelib.settings import Settings
+from chalicelib.splunk.errors import Undelivered
+from tests.conftest import Api
+from tests.hec_faults import ForcedCode
+from tests.hec_server import HecServer
+from tests.splunk_world import subscription
+
+
+@pytest.fixture
+def hec(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[HecServer]:
+    """A receiver, and the application with settings that name it."""
+    with HecServer() as server:
+        environ = {"STAGE": "local", "SPLUNK_HEC_URL": server.url, "SPLUNK_HEC_TOKEN": "the-token"}
+        settings = Settings.from_environ({**environ, "SPLUNK_FAILURE_BUCKET": "failures"})
+        monkeypatch.setattr(runtime, "settings", lambda: settings)
+        runtime.forwarder.cache_clear()
+        yield server
+        runtime.forwarder.cache_clear()
+
+
+@pytest.fixture
+def functions(api: Api) -> Iterator[Client]:
+    with Client(api.app) as client:
+        yield client
+
+
+def test_log_events_reach_splunk(hec: HecServer, functions: Client) -> None:
+    functions.lambda_.invoke("forward_logs", subscription(['{"event":"token.used"}', "plain"]))
+    assert [event["event"] for event in hec.collector.indexed] == [{"event": "token.used"}, "plain"]
+    assert {event["fields"]["stage"] for event in hec.collector.indexed} == {"local"}
+
+
+def test_a_change_of_an_alarms_state_reaches_splunk(hec: HecServer, functions: Client) -> None:
+    event: dict[str, Any] = functions.events.generate_cw_event(
+        source="aws.cloudwatch",
+        detail_type="CloudWatch Alarm State Change",
+        detail={"alarmName": "a"},
+        resources=["arn:aws:cloudwatch:eu-central-1:123456789012:alarm:a"],
+        region="eu-central-1",
+    )
+    event["time"] = "2026-11-21T04:00:00Z"
+    functions.lambda_.invoke("forward_events", event)
+    [indexed] = hec.collector.indexed
+    assert (indexed["sourcetype"], indexed["event"]["detail"]) == ("aws:cloudwatch:event", {"alarmName": "a"})
+
+
+def test_what_splunk_refuses_fails_the_invocation_so_that_lambda_keeps_it(hec: HecServer, functions: Client) -> None:
+    hec.faults.extend([ForcedCode(7, 1)] * 5)
+    with pytest.raises(Undelivered):
+        functions.lambda_.invoke("forward_logs", subscription(["a"]))
+    assert hec.collector.indexed == []
