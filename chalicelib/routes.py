@@ -10,7 +10,7 @@ from typing import Any, Final
 from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
 
-from chalicelib import problems, schemas
+from chalicelib import parsing, problems, schemas
 from chalicelib.audit import redact
 from chalicelib.clients import Scope
 from chalicelib.problems import (
@@ -81,7 +81,7 @@ class Call:
         return {name: given.getlist(name) for name in given} if given else {}
 
     def idempotency_key(self) -> str | None:
-        return schemas.parse_idempotency_key(self.request.headers.get("idempotency-key"))
+        return parsing.parse_idempotency_key(self.request.headers.get("idempotency-key"))
 
     def has_time_left(self) -> bool:
         context: Any = self.request.lambda_context
@@ -94,7 +94,7 @@ Headers = dict[str, str | list[str]]
 
 def issue(call: Call) -> Response:
     caller = call.caller()
-    request = schemas.parse_body(call.body(), schemas.IssueRequest)
+    request = parsing.parse_body(call.body(), schemas.IssueRequest)
     [(secret, token)] = call.service.issue(caller, [schemas.to_terms(request, call.service.now())])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
     return _json(201, schemas.issue_answer(secret, token), Location=location)
@@ -102,18 +102,18 @@ def issue(call: Call) -> Response:
 
 def issue_batch(call: Call) -> Response:
     caller = call.caller()
-    request = schemas.parse_body(call.body(), schemas.BatchRequest)
+    request = parsing.parse_body(call.body(), schemas.BatchRequest)
     issued = call.service.issue(caller, schemas.to_terms_of_all(request, call.service.now()))
     answers = [schemas.issue_answer(secret, token) for secret, token in issued]
     return _json(201, schemas.BatchAnswer(answers))
 
 
 def use_by_query(call: Call) -> Response:
-    return _use(call, schemas.parse_query(call.query(), schemas.UseRequest))
+    return _use(call, parsing.parse_query(call.query(), schemas.UseRequest))
 
 
 def use(call: Call) -> Response:
-    return _use(call, schemas.parse_body(call.body(), schemas.UseRequest))
+    return _use(call, parsing.parse_body(call.body(), schemas.UseRequest))
 
 
 def _use(call: Call, request: schemas.UseRequest) -> Response:
@@ -127,7 +127,7 @@ def _use(call: Call, request: schemas.UseRequest) -> Response:
 
 def introspect(call: Call) -> Response:
     caller = call.caller()
-    request = schemas.parse_body(call.body(), schemas.UseRequest)
+    request = parsing.parse_body(call.body(), schemas.UseRequest)
     decision = call.service.introspect(caller, schemas.to_use(request, caller.client_id))
     return _json(200, schemas.introspect_answer(decision))
 
@@ -151,7 +151,7 @@ def revoke(call: Call, token_id: str) -> Response:
 
 def revoke_all(call: Call) -> Response:
     caller = call.caller()
-    whose = schemas.to_revocation(schemas.parse_body(call.body(), schemas.RevokeRequest))
+    whose = schemas.to_revocation(parsing.parse_body(call.body(), schemas.RevokeRequest))
     done = call.service.revoke_all(caller, **whose, time_left=call.has_time_left)
     return _json(200, schemas.RevokeAnswer(done.revoked, done.more))
 

@@ -1,13 +1,11 @@
-"""Requests and answers as types with their limits. HTTP text in, domain objects out, and back again."""
+"""Requests and answers as types with their limits, and what they mean in the domain."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -23,7 +21,6 @@ MAX_LIFETIME: Final = timedelta(days=30)
 MAX_METADATA_BYTES: Final = 2048
 MAX_BODY_BYTES: Final = 64 * 1024
 TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
-_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 
 _END: Final = r"$(?!\n)"  # Python's `$` also matches before a final line break, which the look-ahead forbids
 _NO_CONTROL: Final = rf"^[^\x00-\x1f\x7f-\x9f]+{_END}"
@@ -63,15 +60,15 @@ Instant = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
 
 
-class _Request(Struct, forbid_unknown_fields=True, rename="camel"):
-    pass
+class Request(Struct, forbid_unknown_fields=True, rename="camel"):
+    """Base of what callers send: every field is known, and its type is exact."""
 
 
 class _Answer(Struct, omit_defaults=True, rename="camel"):
     pass
 
 
-class IssueRequest(_Request):
+class IssueRequest(Request):
     """What the issuer says of a token."""
 
     node_id: NodeId
@@ -122,13 +119,13 @@ class IssueRequest(_Request):
     metadata: Annotated[dict[str, str], Meta(description="Returned on use; 2 KB as JSON at most.")] | UnsetType = UNSET
 
 
-class BatchRequest(_Request):
+class BatchRequest(Request):
     """Up to 100 tokens, issued together or not at all."""
 
     tokens: Annotated[list[IssueRequest], Meta(min_length=1, max_length=100)]
 
 
-class UseRequest(_Request):
+class UseRequest(Request):
     """A token, and what the calling application says of its end user."""
 
     token: TokenText
@@ -137,7 +134,7 @@ class UseRequest(_Request):
     ip_address: AddressText | UnsetType = UNSET
 
 
-class RevokeRequest(_Request):
+class RevokeRequest(Request):
     """Exactly one of the two."""
 
     node_id: NodeId | UnsetType = UNSET
@@ -233,46 +230,6 @@ class VersionAnswer(_Answer):
     version: str
     commit: str
     stage: str
-
-
-_R = TypeVar("_R", bound=_Request)
-_FIELD_PATH = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
-
-
-def parse_body(body: bytes, into: type[_R]) -> _R:
-    """Read a request's JSON body.
-
-    Raises:
-        InvalidRequest: not JSON, or not of that type; names every field that is wrong.
-    """
-    try:
-        request = msgspec.json.decode(body, type=into)
-        # msgspec lets the last of two equal keys win, and two readers of one body must not differ.
-        json.loads(body, object_pairs_hook=_refuse_duplicates)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(_field_errors(body, into) or [_field_error(error)]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest([FieldError("body", "not a JSON document in UTF-8")]) from None
-    return request
-
-
-def parse_query(query: Mapping[str, Sequence[str]], into: type[_R]) -> _R:
-    """Read a request from query parameters, each of which may be given once.
-
-    Raises:
-        InvalidRequest: names every parameter that is wrong.
-    """
-    repeated = [FieldError(name, "given more than once") for name, values in query.items() if len(values) != 1]
-    if repeated:
-        raise InvalidRequest(repeated)
-    return _convert({name: values[0] for name, values in query.items()}, into)
-
-
-def parse_idempotency_key(value: str | None) -> str | None:
-    """Read the header `Idempotency-Key`: 1 to 255 visible ASCII characters; None: it was not sent."""
-    if value is not None and not _IDEMPOTENCY_KEY.fullmatch(value):
-        raise InvalidRequest([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
-    return value
 
 
 def to_terms(request: IssueRequest, now: datetime, prefix: str = "") -> Terms:
@@ -466,69 +423,3 @@ def _instant(value: datetime) -> datetime:
         # In UTC it lies in the year 0 or 10000, which no datetime holds: near enough to be judged the same way.
         utc = value.replace(tzinfo=UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
-
-
-def _convert(values: Any, into: type[_R]) -> _R:
-    try:
-        return msgspec.convert(values, into)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(_errors_by_field(values, into) or [_field_error(error)]) from None
-
-
-def _field_errors(body: bytes, into: type[_Request]) -> list[FieldError]:
-    try:
-        values = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [FieldError("body", "not a JSON document in UTF-8")]
-    return _errors_by_field(values, into)
-
-
-def _errors_by_field(values: Any, into: type[_Request], prefix: str = "") -> list[FieldError]:
-    """Everything that is wrong with an object: msgspec itself stops at the first."""
-    if not isinstance(values, dict):
-        return [FieldError(prefix.rstrip(".") or "body", "must be a JSON object")]
-    fields = {field.encode_name: field for field in msgspec.structs.fields(into)}
-    errors = [FieldError(prefix + name, "there is no such field") for name in values if name not in fields]
-    for name, field in fields.items():
-        if name not in values:
-            if field.required:
-                errors.append(FieldError(prefix + name, "is missing"))
-            continue
-        try:
-            msgspec.convert(values[name], field.type)
-        except msgspec.ValidationError as error:
-            errors += _errors_of_entries(name, values[name], into) or [_field_error(error, prefix + name)]
-    return errors
-
-
-def _errors_of_entries(name: str, values: Any, into: type[_Request]) -> list[FieldError]:
-    """What is wrong with the tokens of a batch, each field with its place."""
-    if into is not BatchRequest or not isinstance(values, list):
-        return []
-    return [
-        error
-        for place, each in enumerate(values)
-        for error in _errors_by_field(each, IssueRequest, f"{name}[{place}].")
-    ]
-
-
-def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError:
-    """One of msgspec's messages, in words that do not repeat what was sent."""
-    message = str(error)
-    found = _FIELD_PATH.search(message)
-    path = found[1] if found else ""
-    if found:
-        message = message[: found.start()]
-    field = parent + path or "body"
-    if message.startswith("Invalid enum value"):
-        message = f"must be one of {', '.join(Action)}"
-    elif "matching regex" in message:
-        message = "has characters that are not allowed"
-    return FieldError(field, message.replace("`", ""))
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    times = Counter(name for name, _ in pairs)
-    if len(times) != len(pairs):
-        twice = sorted(name for name, count in times.items() if count > 1)
-        raise InvalidRequest([FieldError(name, "given more than once") for name in twice])

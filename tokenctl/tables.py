@@ -7,7 +7,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 from pynamodb.models import Model
 
-from chalicelib.storage import ClientItem, TokenItem, bind
+from chalicelib.items import ClientItem, TokenItem, bind
 from tokenctl.deployment import Deployment
 
 TTL_ATTRIBUTE: Final = "purge_at"

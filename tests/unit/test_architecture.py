@@ -21,10 +21,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.audit": (set(), set()),
     "chalicelib.settings": (set(), set()),
     "chalicelib.service": ({"tokens", "clients", "problems"}, set()),
-    "chalicelib.storage": ({"tokens", "clients", "problems"}, {"pynamodb", "botocore"}),
+    "chalicelib.items": ({"tokens", "clients"}, {"pynamodb"}),
+    "chalicelib.storage": ({"items", "tokens", "clients", "problems"}, {"pynamodb", "botocore"}),
     "chalicelib.schemas": ({"tokens", "clients", "problems", "audit"}, {"msgspec"}),
+    "chalicelib.parsing": ({"schemas", "problems", "tokens"}, {"msgspec"}),
     "chalicelib.authorizer": ({"clients"}, {"chalice"}),
-    "chalicelib.routes": ({"service", "schemas", "problems", "audit", "tokens", "clients"}, {"chalice"}),
+    "chalicelib.routes": (
+        {"service", "parsing", "schemas", "problems", "audit", "tokens", "clients"},
+        {"chalice"},
+    ),
     "chalicelib.runtime": ({"settings", "audit", "storage", "service", "authorizer", "splunk"}, set()),
     "app": ({"routes", "runtime", "schemas"}, {"chalice"}),
 }

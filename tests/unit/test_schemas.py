@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import schemas, tokens
+from chalicelib import parsing, schemas, tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import CLIENT_ID
 from chalicelib.problems import InvalidRequest
@@ -31,7 +31,7 @@ def body(**fields: Any) -> bytes:
 
 
 def issue(**fields: Any) -> Terms:
-    return schemas.to_terms(schemas.parse_body(body(nodeId="n", **fields), IssueRequest), NOW)
+    return schemas.to_terms(parsing.parse_body(body(nodeId="n", **fields), IssueRequest), NOW)
 
 
 def named(call: Any, *arguments: Any) -> list[str]:
@@ -86,7 +86,7 @@ class TestIssue:
 
     @given(issue_bodies)
     def test_every_good_body_becomes_the_terms_that_it_says(self, said: dict[str, Any]) -> None:
-        terms = schemas.to_terms(schemas.parse_body(body(**said), IssueRequest), NOW)
+        terms = schemas.to_terms(parsing.parse_body(body(**said), IssueRequest), NOW)
         assert terms.node_id == said["nodeId"]
         assert terms.max_uses == said.get("maxUses", 1)
         assert terms.actions == frozenset(said.get("actions", ["download"]))
@@ -104,14 +104,14 @@ class TestIssue:
     def test_one_wrong_value_is_named_whatever_else_is_said(self, said: dict[str, Any], field: str, wrong: Any) -> None:
         if (field, wrong) == ("user", "\x00"):
             return  # a user's name is the issuer's own affair
-        fields = named(lambda: schemas.to_terms(schemas.parse_body(body(**{**said, field: wrong}), IssueRequest), NOW))
+        fields = named(lambda: schemas.to_terms(parsing.parse_body(body(**{**said, field: wrong}), IssueRequest), NOW))
         assert [name.partition("[")[0] for name in fields] == [field]
 
     @given(st.dictionaries(st.text(string.ascii_letters, min_size=1), st.integers(), min_size=1, max_size=4))
     def test_unknown_fields_are_all_named(self, said: dict[str, Any]) -> None:
         unknown = {name: value for name, value in said.items() if name not in IssueRequest.__struct_encode_fields__}
         if unknown:
-            assert set(named(schemas.parse_body, body(nodeId="n", **unknown), IssueRequest)) == set(unknown)
+            assert set(named(parsing.parse_body, body(nodeId="n", **unknown), IssueRequest)) == set(unknown)
 
     @pytest.mark.parametrize("milliseconds", [1000, 1001, 30 * 86_400_000])
     def test_an_expiry_within_its_bounds_is_taken_to_the_millisecond(self, milliseconds: int) -> None:
@@ -186,13 +186,13 @@ class TestIssue:
 
     def test_a_batch_names_everything_that_is_wrong_with_any_entry(self) -> None:
         wrong = {"nodeId": "n", "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1", "x", "y"]}
-        request = schemas.parse_body(body(tokens=[{"nodeId": "n"}, wrong, wrong]), BatchRequest)
+        request = parsing.parse_body(body(tokens=[{"nodeId": "n"}, wrong, wrong]), BatchRequest)
         assert named(schemas.to_terms_of_all, request, NOW) == [
             f"tokens[{place}].{name}" for place in (1, 2) for name in ("ipAddresses[1]", "ipAddresses[2]", "actions")
         ]
 
     def test_a_good_batch_keeps_its_order(self) -> None:
-        request = schemas.parse_body(body(tokens=[{"nodeId": f"n{place}"} for place in range(100)]), BatchRequest)
+        request = parsing.parse_body(body(tokens=[{"nodeId": f"n{place}"} for place in range(100)]), BatchRequest)
         assert [terms.node_id for terms in schemas.to_terms_of_all(request, NOW)] == [f"n{n}" for n in range(100)]
 
 
@@ -200,7 +200,7 @@ class TestBody:
     @settings(max_examples=300)
     @given(st.binary(max_size=200), st.sampled_from(REQUESTS))
     def test_any_bytes_are_a_request_or_an_invalid_request(self, raw: bytes, into: type[Any]) -> None:
-        assert named_if_refused(schemas.parse_body, raw, into) != []
+        assert named_if_refused(parsing.parse_body, raw, into) != []
 
     @settings(max_examples=300)
     @given(
@@ -215,7 +215,7 @@ class TestBody:
         st.sampled_from(REQUESTS),
     )
     def test_any_json_is_a_request_or_an_invalid_request(self, said: Any, into: type[Any]) -> None:
-        assert named_if_refused(schemas.parse_body, json.dumps(said).encode(), into) != []
+        assert named_if_refused(parsing.parse_body, json.dumps(said).encode(), into) != []
 
     @pytest.mark.parametrize(
         ("raw", "field", "message"),
@@ -235,7 +235,7 @@ class TestBody:
         ],
     )
     def test_each_kind_of_error_is_told_in_words_of_its_own(self, raw: bytes, field: str, message: str) -> None:
-        assert messages(schemas.parse_body, raw, IssueRequest) == {field: message}
+        assert messages(parsing.parse_body, raw, IssueRequest) == {field: message}
 
     @pytest.mark.parametrize(
         ("entry", "field", "message"),
@@ -250,63 +250,63 @@ class TestBody:
     )
     def test_an_entry_of_a_batch_is_named_by_its_place(self, entry: Any, field: str, message: str) -> None:
         raw = body(tokens=[{"nodeId": "n"}, entry])
-        assert messages(schemas.parse_body, raw, BatchRequest) == {field: message}
+        assert messages(parsing.parse_body, raw, BatchRequest) == {field: message}
 
     @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=9, max_size=40), st.sampled_from(REQUESTS))
     def test_values_that_were_sent_are_not_repeated(self, value: str, into: type[Any]) -> None:
         """A value may be a secret; names of fields are told, values never."""
         names = into.__struct_encode_fields__
-        told = messages(schemas.parse_body, body(**{name: [[value]] for name in names}), into)
+        told = messages(parsing.parse_body, body(**{name: [[value]] for name in names}), into)
         assert all(value not in message for message in told.values())
 
     def test_names_that_were_given_twice_are_each_told_once(self) -> None:
         raw = b"{" + b",".join(b'"%d":""' % (place % 40) for place in range(5_000)) + b"}"
         metadata = b'{"nodeId":"n","metadata":' + raw + b"}"
-        fields = named(schemas.parse_body, metadata, IssueRequest)
+        fields = named(parsing.parse_body, metadata, IssueRequest)
         assert sorted(fields) == sorted(map(str, range(40)))
 
 
 class TestQuery:
     def test_a_query_says_the_same_as_a_body(self) -> None:
         said = {"token": TOKEN, "user": "alice", "ipAddress": "10.0.0.1", "action": "edit"}
-        from_query = schemas.parse_query({name: [value] for name, value in said.items()}, UseRequest)
-        assert from_query == schemas.parse_body(body(**said), UseRequest)
+        from_query = parsing.parse_query({name: [value] for name, value in said.items()}, UseRequest)
+        assert from_query == parsing.parse_body(body(**said), UseRequest)
 
     @given(
         st.dictionaries(texts | st.sampled_from(["token", "user", "action"]), st.lists(texts, max_size=3), max_size=4)
     )
     def test_any_query_is_a_request_or_an_invalid_request(self, query: dict[str, list[str]]) -> None:
-        fields = named_if_refused(schemas.parse_query, query, UseRequest)
+        fields = named_if_refused(parsing.parse_query, query, UseRequest)
         assert fields != []
         assert set(fields or ()) <= {*query, "token"}
 
     def test_everything_that_was_repeated_is_named(self) -> None:
         query = {"token": [TOKEN, TOKEN], "user": ["a"], "x": []}
-        assert named(schemas.parse_query, query, UseRequest) == ["token", "x"]
+        assert named(parsing.parse_query, query, UseRequest) == ["token", "x"]
 
     def test_everything_that_is_wrong_is_named(self) -> None:
         query = {"token": ["x"], "action": ["print"], "x": ["1"]}
-        assert sorted(named(schemas.parse_query, query, UseRequest)) == ["action", "token", "x"]
+        assert sorted(named(parsing.parse_query, query, UseRequest)) == ["action", "token", "x"]
 
 
 class TestIdempotencyKey:
     @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255))
     def test_visible_ascii_is_taken_as_it_is(self, key: str) -> None:
-        assert schemas.parse_idempotency_key(key) == key
+        assert parsing.parse_idempotency_key(key) == key
 
     @given(st.text(min_size=1, max_size=20).filter(lambda text: not all("!" <= each <= "~" for each in text)))
     def test_everything_else_is_refused(self, key: str) -> None:
-        assert named(schemas.parse_idempotency_key, key) == ["Idempotency-Key"]
+        assert named(parsing.parse_idempotency_key, key) == ["Idempotency-Key"]
 
     def test_none_was_not_sent_and_nothing_is_too_short(self) -> None:
-        assert schemas.parse_idempotency_key(None) is None
-        assert named(schemas.parse_idempotency_key, "") == ["Idempotency-Key"]
-        assert named(schemas.parse_idempotency_key, "x" * 256) == ["Idempotency-Key"]
+        assert parsing.parse_idempotency_key(None) is None
+        assert named(parsing.parse_idempotency_key, "") == ["Idempotency-Key"]
+        assert named(parsing.parse_idempotency_key, "x" * 256) == ["Idempotency-Key"]
 
 
 class TestUse:
     def use(self, **said: Any) -> tokens.Use:
-        return schemas.to_use(schemas.parse_body(body(token=TOKEN, **said), UseRequest), "records", "key")
+        return schemas.to_use(parsing.parse_body(body(token=TOKEN, **said), UseRequest), "records", "key")
 
     def test_it_holds_the_tokens_digest_and_never_the_token(self) -> None:
         use = self.use(user="alice", ipAddress="10.0.0.1", action="edit")
@@ -338,11 +338,11 @@ class TestRevocation:
         ("said", "means"), [({"nodeId": "n"}, {"node_id": "n"}), ({"user": "alice"}, {"user": "alice"})]
     )
     def test_it_is_for_a_node_or_for_a_user(self, said: dict[str, str], means: dict[str, str]) -> None:
-        assert schemas.to_revocation(schemas.parse_body(body(**said), RevokeRequest)) == means
+        assert schemas.to_revocation(parsing.parse_body(body(**said), RevokeRequest)) == means
 
     @pytest.mark.parametrize("said", [{}, {"nodeId": "n", "user": "alice"}])
     def test_it_is_for_exactly_one_of_them(self, said: dict[str, str]) -> None:
-        assert named(schemas.to_revocation, schemas.parse_body(body(**said), RevokeRequest)) == ["nodeId"]
+        assert named(schemas.to_revocation, parsing.parse_body(body(**said), RevokeRequest)) == ["nodeId"]
 
 
 class TestAnswers:
@@ -429,7 +429,7 @@ class TestAnswers:
 
     @given(issue_bodies)
     def test_what_was_said_comes_back_in_the_answers(self, said: dict[str, Any]) -> None:
-        terms = schemas.to_terms(schemas.parse_body(body(**said), IssueRequest), NOW)
+        terms = schemas.to_terms(parsing.parse_body(body(**said), IssueRequest), NOW)
         _, token = tokens.new_token("issuer", terms, NOW)
         told = json.loads(schemas.encode(schemas.introspect_answer(Grant(token))))
         for name in ("nodeId", "user"):
