@@ -119,7 +119,7 @@ def _serve(started: ExitStack) -> NoReturn:
 
     engine = started.enter_context(Engine(state_dir=STATE / "engine", log=STATE / "engine.log"))
     os.environ.update(engine.client_environ)
-    _write_private(LOCAL_ENV, engine.client_environ)
+    _write_private(LOCAL_ENV, {**engine.client_environ, "TOKENSERVICE_URL": f"http://{HOST}:{port}"})
     started.callback(LOCAL_ENV.unlink, missing_ok=True)
     prepare_store(open_stage(LOCAL_STAGE))
 

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.routes import BASE_PATH
 from tokenctl import tables
-from tokenctl.deployment import DEMO_ENV, LOCAL_STAGE, Deployment, read_env_file
+from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, read_env_file
 
 _TIMEOUT_SECONDS = 10
 
@@ -34,7 +34,7 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
     """Look at the tables, the service and the credentials of a stage.
 
     Args:
-        url: where the service answers, up to the stage's path and without `BASE_PATH`; None: as the stage says.
+        url: where the service answers, up to and without `BASE_PATH`; None: where `make run` serves.
     """
     settings = deployment.settings
     create = f"tokenctl tables create --stage {deployment.stage}"
@@ -43,7 +43,7 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
     yield _look("expired tokens are deleted (TTL)", lambda: _ttl(deployment), create)
     yield _look("point-in-time recovery", lambda: _recovery(deployment), create)
     user, password = _credentials(deployment)
-    base = url or (f"http://127.0.0.1:{os.environ.get('PORT', '8000')}" if deployment.stage == LOCAL_STAGE else None)
+    base = url or (read_env_file(LOCAL_ENV).get("TOKENSERVICE_URL") if deployment.stage == LOCAL_STAGE else None)
     if base is None:
         yield Finding("service", False, "its address is not known", "give it with --url")
         return

@@ -22,7 +22,7 @@ from local.engine import HOST, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tokenctl import __main__ as program
 from tokenctl import deployment as deployment_
-from tokenctl import openapi
+from tokenctl import doctor, openapi
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -353,7 +353,6 @@ class TestDoctor:
     @pytest.fixture(autouse=True)
     def nobodys_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """Neither the developer's own demo client nor what the environment names."""
-        from tokenctl import doctor
 
         monkeypatch.setattr(doctor, "DEMO_ENV", tmp_path / "demo.env")
         for variable in ("TOKENSERVICE_USER", "TOKENSERVICE_PASSWORD"):
@@ -393,11 +392,15 @@ class TestDoctor:
         (tmp_path / "demo.env").write_text(lines)
         assert tokenctl("doctor", "--url", url).code == 0
 
-    def test_the_port_of_make_run_is_where_the_local_stage_is_looked_for(
-        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    def test_the_local_stage_is_looked_for_where_make_run_serves(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         self.as_client(monkeypatch, client.user, client.password)
-        monkeypatch.setenv("PORT", url.rpartition(":")[2])
+        monkeypatch.setattr(doctor, "LOCAL_ENV", tmp_path / "local.env")
+        nowhere = tokenctl("doctor")
+        assert nowhere.code == 1
+        assert "--url" in nowhere.out
+        (tmp_path / "local.env").write_text(f"TOKENSERVICE_URL={url}\n")
         assert tokenctl("doctor").code == 0
 
     def test_missing_tables_are_told_with_the_command_that_makes_them(
@@ -490,8 +493,9 @@ class TestOptions:
         command: tuple[str, ...],
         name: str,
         monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
     ) -> None:
-        monkeypatch.setenv("PORT", str(free_port()))  # the doctor finds no service
+        monkeypatch.setattr(doctor, "LOCAL_ENV", tmp_path / "local.env")  # the doctor finds no service
         facts = {"token_id": api.issue(client)["tokenId"], "client": api.client().user}
         options = ("--json", "--stage", "local")
         for place in (0, len(command)):
