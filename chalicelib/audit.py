@@ -38,6 +38,25 @@ def redact(text: str) -> str:
     return _OTHER_SCHEME.sub(r"\1[credentials]", text)
 
 
+def redact_all(value: Any) -> Any:
+    """The same for every text in a JSON value, names included.
+
+    It must come before the value is written as JSON: the letter of an escape would else become part of what follows.
+    """
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact(name): redact_all(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_all(member) for member in value]
+    return value
+
+
+def to_line(members: Mapping[str, Any]) -> str:
+    """One JSON object in one line, without secrets."""
+    return json.dumps(redact_all(members), ensure_ascii=False, separators=(",", ":"))
+
+
 def _token_id(found: re.Match[str]) -> str:
     # The rule of `tokens.token_id`, stated here again because audit is loaded where tokens are not.
     return f"[tok_{hashlib.sha256(found[0].encode()).hexdigest()[:32]}]"
@@ -129,7 +148,7 @@ class Audit:
         self._line(line)
 
     def _line(self, line: Mapping[str, object]) -> None:
-        self._write(redact(json.dumps(line, ensure_ascii=False, separators=(",", ":"))))
+        self._write(to_line(line))
 
 
 class JsonFormatter(logging.Formatter):
@@ -155,7 +174,7 @@ class JsonFormatter(logging.Formatter):
             line["requestId"] = request_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+        return to_line(line)
 
 
 class _LineHandler(logging.Handler):

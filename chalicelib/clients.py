@@ -82,7 +82,12 @@ def digest(secret: str) -> str:
 
 
 def rotated(client: Client, secret: Secret, now: datetime, overlap: timedelta) -> Client:
-    """The client with a new secret; its newest old one stays valid for `overlap` at most, older ones end."""
+    """The client with a new secret; its newest old one stays valid for `overlap` at most, older ones end.
+
+    Asked again for a client that has the new secret already (an answer was lost), it changes nothing.
+    """
+    if client.secrets and client.secrets[0].digest == secret.digest:
+        return client
     ends = now + overlap
     old = [replace(each, expires_at=min(ends, each.expires_at or ends)) for each in client.secrets[:1] if overlap]
     return replace(client, secrets=(secret, *old))

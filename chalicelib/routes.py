@@ -11,7 +11,7 @@ from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
 
 from chalicelib import parsing, problems, schemas
-from chalicelib.audit import redact
+from chalicelib.audit import redact_all
 from chalicelib.clients import Scope
 from chalicelib.problems import (
     FieldError,
@@ -240,6 +240,6 @@ def _json(status_code: int, answer: Any, **headers: str) -> Response:
 
 def _problem(problem: Problem, request_id: str) -> Response:
     # What is told of a broken request may repeat the name of a field, and that name may be a token.
-    body = redact(schemas.encode(problems.body(problem, request_id)))
+    body = schemas.encode(redact_all(problems.body(problem, request_id)))
     headers: Headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
     return Response(body, status_code=problems.TABLE[problem.code].status, headers=headers)

@@ -303,7 +303,7 @@ def to_use(request: UseRequest, client_id: str, idempotency_key: str | None = No
     Raises:
         InvalidRequest: names the field that is wrong.
     """
-    if request.token in (request.user or ""):
+    if request.token in (request.user or "").lower():
         # It would be kept in the claim, and the status would show it.
         raise InvalidRequest([FieldError("user", "holds the token")])
     address: Address | None = None

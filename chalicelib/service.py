@@ -137,8 +137,12 @@ class TokenService:
         """Whether a token was revoked, by itself or with all that were issued before an instant."""
         return tokens.revoked(token, self._issued_after)
 
-    def revoke(self, caller: Caller, token_id: str) -> None:
-        """Revoke one token; nothing happens where it was revoked before or never was."""
+    def revoke(self, caller: Caller, token_id: str) -> bool:
+        """Revoke one token; nothing happens where it was revoked before or never was.
+
+        Returns:
+            Whether there is such a token.
+        """
         self._require(caller, Scope.MANAGE)
         now = self._clock()
         token = self._store.revoke(token_id, self._issuer_bound(caller), now)
@@ -146,6 +150,7 @@ class TokenService:
             self._require_ownership(caller, token)
             if token.revoked_at == now:
                 self._tell("token.revoked", now, caller, token)
+        return token is not None
 
     def revoke_all(
         self,

@@ -154,14 +154,14 @@ class _Reader:
             return None
         try:
             instant = datetime.fromisoformat(value)
-        except ValueError:
-            instant = None
-        if instant is None or instant.tzinfo is None or "T" not in value.upper():
+            in_utc = instant.astimezone(UTC) if instant.tzinfo and "T" in value.upper() else None
+        except (ValueError, OverflowError):
+            in_utc = None
+        if in_utc is None:
             self.problems.append(
                 f"{name}: {value!r} is not an RFC 3339 time with offset, for example 2026-01-31T12:00:00Z"
             )
-            return None
-        return instant.astimezone(UTC)
+        return in_utc
 
     def url(self, name: str) -> str | None:
         value = self.text(name)

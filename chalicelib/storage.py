@@ -174,18 +174,20 @@ class TokenStore(_Store):
     def count_mismatch(self, token_id: str, now: datetime) -> int | None:
         """Count one use for the wrong user, address, action or audience.
 
-        A repetition after a lost answer counts twice: the token then locks earlier, never later.
+        A repetition after a lost answer counts twice: the token then locks earlier, never later. Where the answer to
+        the locking count itself was lost, the repetition knows it by its instant.
 
         Returns:
-            How many were counted so far; None: the token is locked already, or gone.
+            How many were counted so far; None: the token was locked already, or is gone.
         """
         token = self._model
         condition = token.id.exists() & (token.mismatches < LOCKED_AFTER_MISMATCHES)
         actions = [token.mismatches.add(1), token.last_mismatch_at.set(now)]
         try:
             answer = self._conditional_update("count_mismatch", token_id, actions, condition)
-        except _ConditionFailed:
-            return None
+        except _ConditionFailed as failed:
+            known = self._to_token(failed.item)
+            return known.mismatches if known is not None and known.last_mismatch_at == now else None
         return int(answer["mismatches"][NUMBER])
 
     def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None:
@@ -334,7 +336,8 @@ class ClientStore(_Store):
             with self._request("add_client"):
                 item.save(condition=self._model.client_id.does_not_exist())
         except _ConditionFailed:
-            return False
+            # Its secret is new, so what equals it is what this very call stored before an answer was lost.
+            return self.find(client.id) == client
         return True
 
     def change(self, client_id: str, to: Callable[[Client], Client]) -> Client | None:

@@ -9,7 +9,6 @@ What differs from API Gateway is said where it differs. Transfer-Encoding: chunk
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import signal
@@ -252,7 +251,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
 
     def _send_problem(self, problem: Problem) -> None:
         told = problems.body(problem, self.local_gateway.request_id)
-        body = audit.redact(json.dumps(told, ensure_ascii=False, separators=(",", ":")))
+        body = audit.to_line(told)
         headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
         self._send(problems.TABLE[problem.code].status, headers, body)
 
@@ -285,7 +284,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
             "status": int(code),
             "milliseconds": round((time.monotonic() - self._begun) * 1000, 1),
         }
-        audit.write_line(audit.redact(json.dumps(line, separators=(",", ":"))))
+        audit.write_line(audit.to_line(line))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         """Nothing besides the access log: http.server would write request lines."""

@@ -30,7 +30,7 @@ from tokenctl import openapi as openapi_
 from tokenctl import splunk as splunk_
 from tokenctl import tables as tables_
 from tokenctl.deployment import LOCAL_STAGE, Deployment, DeploymentError
-from tokenctl.terminal import Terminal, common
+from tokenctl.terminal import Terminal, common, plain
 
 _DEFAULT_OVERLAP_HOURS = 24
 
@@ -186,7 +186,8 @@ def token_show(terminal: Terminal, token_id: str) -> None:
 @click.pass_obj
 def token_revoke(terminal: Terminal, token_id: str) -> None:
     """Revoke a token; it does not matter whether it was revoked before."""
-    _service(terminal.deployment()).revoke(_OPERATOR, token_id)
+    if not _service(terminal.deployment()).revoke(_OPERATOR, token_id):
+        _fail(f"there is no token {token_id}; it may have been deleted, days after it expired")
     terminal.show({"tokenId": token_id, "revoked": True}, lambda console: console.print(f"{token_id} is revoked."))
 
 
@@ -216,7 +217,7 @@ def doctor(terminal: Terminal, url: str | None) -> None:
         for found in findings:
             mark = "[green]well[/]" if found.well else "[red]NOT WELL[/]"
             advice = "" if found.well else f"\n          {found.advice}"
-            console.print(f"{mark:>20}  {found.what}: {found.seen}{advice}")
+            console.print(f"{mark:>20}  ", plain(f"{found.what}: {found.seen}{advice}"), sep="")
 
     terminal.show([msgspec.to_builtins(found) for found in findings], human)
     if not all(found.well for found in findings):
@@ -285,7 +286,7 @@ def _facts_table(facts: Mapping[str, Any]) -> Table:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(*head, show_header=bool(head), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(plain(cell) for cell in row))
     return table
 
 

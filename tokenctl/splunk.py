@@ -16,7 +16,7 @@ from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
 from tokenctl.redrive import MAX_BYTES, BucketSource, Entry, FolderSource, Outcome, QueueSource, Source, redrive
-from tokenctl.terminal import Terminal, common
+from tokenctl.terminal import Terminal, common, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,7 +87,7 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
         table.add_column(heading, overflow="fold")
     for row in rows:
         events = "?" if row["events"] is None else str(row["events"])
-        table.add_row(row["kind"], row["name"], events, row["at"], row["reason"])
+        table.add_row(*map(plain, (row["kind"], row["name"], events, row["at"], row["reason"])))
     console = Console(soft_wrap=True, highlight=False)
     console.print(table if rows else "Nothing is kept: Splunk took everything.")
 

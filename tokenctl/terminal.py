@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from tokenctl.deployment import LOCAL_STAGE, Deployment, open_stage
 
@@ -29,6 +30,11 @@ class Terminal:
             click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         else:
             human(Console(soft_wrap=True, highlight=False))
+
+
+def plain(text: str) -> Text:
+    """A text as it is: no markup in it counts, and no control character reaches the terminal."""
+    return Text("".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text))
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:

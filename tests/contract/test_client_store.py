@@ -38,6 +38,7 @@ def test_a_second_client_with_the_same_name_is_not_added(client_store: ClientSto
     assert client_store.add(known)
     assert not client_store.add(a_client("store-2"))
     assert client_store.find("store-2") == known
+    assert client_store.add(known), "the SDK repeats a request whose answer was lost"
 
 
 def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: ClientStore) -> None:

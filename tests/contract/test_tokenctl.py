@@ -250,18 +250,26 @@ class TestToken:
             assert "hidden-node" not in shown.out + shown.err
         assert shown.json["maxUses"] == 3
 
-    def test_revoking_again_and_what_never_was_is_no_error(
-        self, api: Api, client: Credentials, tokenctl: Tokenctl
-    ) -> None:
+    def test_revoking_again_is_no_error(self, api: Api, client: Credentials, tokenctl: Tokenctl) -> None:
         issued = api.issue(client)
-        for token_id in (issued["tokenId"], issued["tokenId"], ABSENT_ID):
-            run = tokenctl("token", "revoke", token_id, "--json")
-            assert (run.code, run.json) == (0, {"tokenId": token_id, "revoked": True})
+        for _ in range(2):
+            run = tokenctl("token", "revoke", issued["tokenId"], "--json")
+            assert (run.code, run.json) == (0, {"tokenId": issued["tokenId"], "revoked": True})
         assert api.use(client, issued["token"]).code == "token_revoked"
         assert tokenctl("token", "show", issued["tokenId"], "--json").json["revoked"] is True
 
-    def test_an_unknown_token_can_not_be_shown(self, tokenctl: Tokenctl) -> None:
+    def test_an_unknown_token_can_not_be_shown_and_is_not_said_to_be_revoked(self, tokenctl: Tokenctl) -> None:
         tokenctl("token", "show", ABSENT_ID).assert_refused("no such token")
+        tokenctl("token", "revoke", ABSENT_ID).assert_refused("no token", ABSENT_ID)
+
+    def test_what_a_caller_said_of_its_user_is_shown_as_it_is_and_harmless(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl
+    ) -> None:
+        issued = api.issue(client, user="[/b][link=http://evil]alice\x1b]0;owned\x07")
+        shown = tokenctl("token", "show", issued["tokenId"])
+        assert shown.code == 0
+        assert "[/b][link=http://evil]alice\\x1b]0;owned\\x07" in shown.out
+        assert "\x1b" not in shown.out
 
     @pytest.mark.parametrize("command", ["show", "revoke"])
     def test_a_token_in_place_of_its_id_is_refused_and_not_echoed(

@@ -122,3 +122,16 @@ def test_diagnostics_of_libraries_are_kept_out_below_warning(capsys: pytest.Capt
         root.setLevel(level)
     told = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
     assert told == ["ours"]
+
+
+@pytest.mark.parametrize("before", ["\b", "\f", "\n", "\t", "\r", "\x01", "\\", '"', "\u2028"])
+def test_what_stands_before_a_secret_neither_hides_it_nor_breaks_the_line(
+    log: Audit, lines: list[str], before: str
+) -> None:
+    token, (secret, _) = secrets.token_hex(32), clients.new_secret(NOW)
+    for planted in (token, secret, "Basic ZGVtbzpodW50ZXIy"):
+        log.event("token.used", NOW, user=before + planted, **{before + planted: "x"})
+        line = json.loads(lines.pop())
+        assert planted not in str(line)
+        assert line["user"].startswith(before)
+    assert f"[{tokens.token_id(tokens.digest(token))}]" in redact(before + token)

@@ -193,6 +193,16 @@ def test_a_rotation_without_overlap_ends_the_old_secret_and_a_second_one_the_old
     assert Gateway(twice).allows(basic("records", third))
 
 
+def test_a_rotation_whose_answer_was_lost_may_be_repeated(secret_and_client: tuple[str, Client]) -> None:
+    old, client = secret_and_client
+    new, kept = clients.new_secret(NOW)
+    once = clients.rotated(client, kept, NOW, timedelta(hours=1))
+    twice = clients.rotated(once, kept, NOW, timedelta(hours=1))
+    assert twice == once
+    assert Gateway(twice).allows(basic("records", old))
+    assert Gateway(twice).allows(basic("records", new))
+
+
 def test_rotating_again_does_not_prolong_a_secret_that_is_ending(
     secret_and_client: tuple[str, Client],
 ) -> None:

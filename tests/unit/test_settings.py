@@ -67,6 +67,7 @@ def test_every_setting_is_read() -> None:
         ("AUTHORIZER_TTL_SECONDS", "9" * 5000),
         ("TOKENS_ISSUED_AFTER", "yesterday"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31"),
+        ("TOKENS_ISSUED_AFTER", "0001-01-01T00:00:00+14:00"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31T12:00:00"),
         ("SPLUNK_HEC_URL", "splunk.example"),
         ("SPLUNK_HEC_URL", "ftp://splunk.example"),
