@@ -102,10 +102,18 @@ class Shipping:
         deadline = time.monotonic() * 1000 + (_LAST_DELIVERY_MS if self._ending else _DELIVER_MS)
         try:
             self._splunk.forward(event, lambda: int(deadline - time.monotonic() * 1000))
-        except SplunkError as error:
-            # What Lambda would do after its own retries: the whole event goes to the failure record.
-            kept = self._record.put(Kind.FAILED, json.dumps(event).encode(), str(error))
-            _say(f"Splunk did not take {len(collected)} log lines ({error}); kept as {kept}")
+        except Exception as error:  # noqa: BLE001 - one failure must not end the shipping of what comes later
+            self._keep(event, len(collected), error)
+
+    def _keep(self, event: Mapping[str, Any], lines: int, error: Exception) -> None:
+        """Do what Lambda would do after its own retries: the whole event goes to the failure record."""
+        why = str(error) if isinstance(error, SplunkError) else type(error).__name__
+        try:
+            kept = self._record.put(Kind.FAILED, json.dumps(event).encode(), why)
+        except SplunkError as unavailable:
+            _say(f"{lines} log lines are lost to Splunk: {why}; {unavailable}")
+        else:
+            _say(f"Splunk did not take {lines} log lines ({why}); kept as {kept}")
 
     def _subscription_event(self, lines: Iterable[tuple[int, bytes]]) -> Mapping[str, Any]:
         """What CloudWatch Logs hands to a subscribed function.

@@ -130,6 +130,7 @@ def redrive(
             _replay(source, forwarder, entry, outcome, monotonic)
         except SplunkError as error:
             outcome.stopped = str(error)
+        if outcome.stopped:
             break
     return outcome
 
@@ -145,6 +146,9 @@ def _replay(source: Source, forwarder: Replay, entry: Entry, outcome: Outcome, m
         outcome.replayed += 1
     outcome.events += report.delivered
     outcome.set_aside += report.set_aside
+    if report.kept:
+        # The forwarder has kept what is left under a new name; the next entry would fare no better.
+        outcome.stopped = f"Splunk took only a part: {report.kept} events are kept for the next run"
 
 
 def parse(name: str, content: bytes | str, handle: str) -> Entry:

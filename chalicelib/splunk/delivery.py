@@ -156,7 +156,7 @@ class Deliverer:
                     # Alone the first event was welcome, so it was the size that displeased.
                     self._limit_bytes = suspected_bytes // 2
                     pending.may_suspect_size = True
-            case Poisoned(0) if pending.may_suspect_size and self._is_suspicious(events):
+            case Poisoned(0, may_be_size=True) if pending.may_suspect_size and self._is_suspicious(events):
                 # Splunk Cloud says this of a request that is too large for it as well: ask once, with that
                 # event alone.
                 pending.may_suspect_size = False
@@ -165,6 +165,9 @@ class Deliverer:
             case Poisoned(number, reason):
                 delivery.accepted += events[:number]
                 delivery.set_aside.append(SetAside(events[number].log, reason))
+                if suspected_bytes:
+                    # It was that event. The rest may be too large all the same, and must not pay for it.
+                    pending.may_suspect_size = True
                 if number + 1 < len(events):
                     pending.parts.append(events[number + 1 :])
             case TooLarge(reason) if len(events) == 1:

@@ -99,7 +99,7 @@ def decode(event: Mapping[str, Any], max_bytes: int = MAX_BYTES) -> Envelope:
     held: list[LogEvent] | None = []
     for key in reader.each_key():
         if key in head:
-            raise MalformedEnvelope(f"{key} stands there twice")
+            raise MalformedEnvelope("a name stands there twice")
         if key == "logEvents":
             head[key] = True
             for item in reader.each_item():
@@ -157,8 +157,8 @@ def encode(envelope: Envelope, events: Iterable[LogEvent]) -> bytes:
     return b'{"awslogs": {"data": "' + base64.b64encode(b"".join(pieces)) + b'"}}'
 
 
-def _compressed(event: Mapping[str, Any]) -> bytes:
-    awslogs = event.get("awslogs")
+def _compressed(event: object) -> bytes:
+    awslogs = event.get("awslogs") if isinstance(event, Mapping) else None
     data = awslogs.get("data") if isinstance(awslogs, Mapping) else None
     if not isinstance(data, str):
         raise MalformedEnvelope("there is no awslogs.data")

@@ -138,9 +138,9 @@ class Forwarder:
                 report.received = 1
                 self._set_aside_whole(event, f"malformed: {error.reason}", report)
                 return report
-            report.received = envelope.count
             if envelope.is_control:
                 return report
+            report.received = envelope.count
             if self._own_log_group and envelope.log_group == self._own_log_group:
                 # Failing would be worse than useless: each failure writes new lines to this very log group.
                 self._set_aside_whole(event, "the forwarder's own log group must not be subscribed", report)

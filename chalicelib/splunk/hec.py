@@ -227,10 +227,14 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Poisoned:
-    """The events before `index` are indexed; that one can't be; those after it were not looked at."""
+    """The events before `index` are indexed; that one can't be; those after it were not looked at.
+
+    `may_be_size`: Splunk Cloud says the same, of event 0, where a request is too large.
+    """
 
     index: int
     reason: str
+    may_be_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,7 @@ MEANING: Final = {
     26: "queue is full", 27: "acknowledgement queue is full",
 }  # fmt: skip
 _SUCCESS: Final = frozenset({0, 17, 24, 25})
+_INVALID_DATA_FORMAT: Final = 6
 _POISON: Final = frozenset({6, 12, 13, 15})
 _BUSY: Final = frozenset({HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
@@ -302,7 +307,7 @@ def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line fo
         return Busy(reason, answer.retry_after_seconds)
     if status == HTTPStatus.BAD_REQUEST and code in _POISON:
         if index is not None and 0 <= index < count:
-            return Poisoned(index, reason)
+            return Poisoned(index, reason, may_be_size=code == _INVALID_DATA_FORMAT)
         return TooLarge(reason + ", no event named")  # halves lead to the event in question
     return Wrong(reason)
 

@@ -29,6 +29,13 @@ _ANSWER_BYTES: Final = 64 * 1024  # an answer of the collector has some 60 bytes
 T = TypeVar("T")
 
 
+class _Session(requests.Session):
+    """A session that does not even look where a redirect leads: reading its target may fail, and costs its body."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 class NoAnswer(SplunkError):
     """The request may or may not have reached the collector."""
 
@@ -110,7 +117,7 @@ class Transport:
         self._session = self._new_session()
 
     def _new_session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         # A .netrc would replace our Authorization header, and a variable could name other authorities.
         session.trust_env = False
         session.verify = self._verify
@@ -134,6 +141,8 @@ class Transport:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if _is_certificate_error(error):
                 raise Misconfigured("the collector's certificate can't be verified") from None
+            raise NoAnswer(f"no answer: {type(error).__name__}") from None
+        except Exception as error:  # noqa: BLE001 - whatever the other side provokes must not end the invocation
             raise NoAnswer(f"no answer: {type(error).__name__}") from None
 
     def _exchange(self, session: requests.Session, body: bytes, token: str, timeout_seconds: float) -> Answer:

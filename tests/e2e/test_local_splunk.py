@@ -81,3 +81,22 @@ def test_what_splunk_does_not_take_is_kept_and_said_without_the_lines(
 def test_an_address_that_would_give_the_token_away_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="SPLUNK_HEC_URL"):
         ship(io.BytesIO(b""), settings("http://splunk.example:8088"), tmp_path)
+
+
+def test_a_failure_record_that_can_not_be_written_does_not_end_the_shipping(
+    hec: HecServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "no-folder").write_text("")
+    hec.faults.extend([ForcedCode(4, 1)] * 2)
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as lines, os.fdopen(write, "wb", buffering=0) as service:
+        shipping = ship(lines, settings(hec.url), tmp_path / "no-folder")
+        service.write(b"first\n")
+        told = ""
+        while "lost to Splunk" not in told:
+            told += capfd.readouterr().err
+            time.sleep(0.02)
+        service.write(b"second\n")
+        service.close()
+        shipping.finish()
+    assert [event["event"] for event in hec.collector.indexed] == ["second"]

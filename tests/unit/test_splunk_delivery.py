@@ -192,6 +192,18 @@ def test_the_same_holds_for_batches_near_the_limit(good: list[bool]) -> None:
     assert delivery.requests <= 1 + good.count(False) + 1
 
 
+@pytest.mark.parametrize("first", ["☠13", "☠15", "good"])
+def test_a_collector_with_a_lower_limit_has_no_good_event_set_aside(first: str) -> None:
+    """It answers as if the first event were bad, and sometimes that one is."""
+    bench = Bench()
+    bench.collector.max_bytes = 400_000
+    messages = [first + "x" * 900] + [f"good {n}" + "x" * 900 for n in range(900)]
+    delivery = bench.deliver(events(*messages))
+    assert [each.log.message for each in delivery.set_aside] == [m for m in messages if m.startswith("☠")]
+    assert len(delivery.accepted) == len(messages) - len(delivery.set_aside)
+    assert delivery.requests < 20
+
+
 def test_a_poisoned_event_is_set_aside_with_the_reason() -> None:
     delivery = Bench().deliver(events("a", "☠13", "b"))
     assert [(each.log.message, each.reason) for each in delivery.set_aside] == [

@@ -105,7 +105,7 @@ def one_event(**changes: Any) -> Any:
         (one_event(timestamp=True), "log event 0 has no timestamp"),
         (one_event(timestamp=-1), "log event 0 has no timestamp"),
         (one_event(timestamp=10**30), "log event 0 has no timestamp"),
-        (pack(b'{"logEvents": [], "logEvents": []}'), "logEvents stands there twice"),
+        (pack(b'{"logEvents": [], "logEvents": []}'), "a name stands there twice"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_with_its_reason(event: dict[str, Any], reason: str) -> None:
@@ -225,3 +225,9 @@ def test_the_same_events_are_encoded_to_the_same_bytes() -> None:
     envelope = decode(subscription(["a", "b", "c"]))
     events = list(envelope.log_events())
     assert encode(envelope, events[1:]) == encode(envelope, events[1:]) != encode(envelope, events)
+
+
+@pytest.mark.parametrize("event", [[], None, "x", 1])
+def test_an_input_that_is_no_object_is_refused_like_any_other(event: Any) -> None:
+    with pytest.raises(MalformedEnvelope, match="awslogs"):
+        decode(event)

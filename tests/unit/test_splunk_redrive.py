@@ -331,3 +331,15 @@ def test_an_entry_s_payload_is_what_the_forwarder_had(place: Place) -> None:
     assert isinstance(entry, Entry)
     assert entry.payload == event
     assert [log.message for log in decode(entry.payload).log_events()] == ["a"]
+
+
+def test_a_part_that_is_taken_stops_the_redrive_and_is_no_success(place: Place) -> None:
+    place.keep("a", subscription(["a", "☠13", "b"]))
+    place.keep("b", subscription(["c"]))
+    place.server.faults.extend([None, ForcedCode(7, 1)])
+    run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
+    assert run.exit_code == 1
+    told = json.loads(run.stdout)[str(place.folder)]
+    assert "only a part" in told["stopped"]
+    assert [event["event"] for event in place.server.collector.indexed] == ["a"]
+    assert len(place.names(Kind.FAILED)) == 2
