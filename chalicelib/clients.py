@@ -48,6 +48,10 @@ class Secret:
     created_at: datetime
     expires_at: datetime | None = None
 
+    def valid(self, now: datetime) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or now < self.expires_at
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -104,7 +108,7 @@ def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:
     for place in range(MAX_SECRETS):
         candidate = kept[place] if place < len(kept) else None
         same = hmac.compare_digest(candidate.digest if candidate else _NO_DIGEST, presented)
-        alive = candidate is not None and (candidate.expires_at is None or now < candidate.expires_at)
+        alive = candidate is not None and candidate.valid(now)
         good |= same and alive
     if client is None:
         return Doubt.UNKNOWN_CLIENT

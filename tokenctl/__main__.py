@@ -258,7 +258,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _client_facts(known: Client, instant: datetime) -> dict[str, Any]:
-    valid = [kept for kept in known.secrets if kept.expires_at is None or instant < kept.expires_at]
+    valid = [kept for kept in known.secrets if kept.valid(instant)]
     return {
         "clientId": known.id,
         "scopes": sorted(known.scopes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import requests
 from botocore.exceptions import BotoCoreError, ClientError
@@ -39,7 +40,7 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
     settings = deployment.settings
     create = f"tokenctl tables create --stage {deployment.stage}"
     for name in (settings.token_table, settings.client_table):
-        yield _look(f"table {name}", lambda name=name: _table(deployment, name), create)  # type: ignore[misc]
+        yield _look(f"table {name}", partial(_table, deployment, name), create)
     yield _look("expired tokens are deleted (TTL)", lambda: _ttl(deployment), create)
     yield _look("point-in-time recovery", lambda: _recovery(deployment), create)
     user, password = _credentials(deployment)
