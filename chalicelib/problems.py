@@ -6,10 +6,12 @@ Problem                          carries its code and what is to be said of this
 ├── Unauthorized                 no client stands behind the request
 ├── InsufficientScope            the client may not do this
 ├── TokenNotFound                there is no such token
+├── RouteNotFound                there is nothing at this path; only a gateway says this
 ├── UseRefused                   a token was refused; its code is the reason
 ├── MethodNotAllowed
 ├── PayloadTooLarge
 ├── UnsupportedMediaType
+├── TooManyRequests              the caller should slow down; only a gateway says this
 ├── StoreUnavailable             DynamoDB gave no answer that can be trusted
 └── InternalError                a defect of ours
 ```
@@ -138,6 +140,12 @@ class TokenNotFound(Problem):
     code = "token_not_found"
 
 
+class RouteNotFound(Problem):
+    """There is nothing at this path. Only a gateway says this: the application is not asked."""
+
+    code = "route_not_found"
+
+
 class UseRefused(Problem):
     """A token was refused; `code` is the reason."""
 
@@ -169,6 +177,16 @@ class UnsupportedMediaType(Problem):
     """The body is said not to be JSON."""
 
     code = "unsupported_media_type"
+
+
+class TooManyRequests(Problem):
+    """The caller should slow down. Only a gateway says this: the application is not asked."""
+
+    code = "too_many_requests"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class StoreUnavailable(Problem):

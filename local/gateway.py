@@ -39,6 +39,7 @@ from chalicelib.problems import (
     MethodNotAllowed,
     PayloadTooLarge,
     Problem,
+    RouteNotFound,
     StoreUnavailable,
     Unauthorized,
 )
@@ -58,12 +59,6 @@ _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?\r?\n", re.DOTALL)
 
 log = logging.getLogger("tokenservice.local")
-
-
-class RouteNotFound(Problem):
-    """Only a gateway can say this: the application is not asked."""
-
-    code = "route_not_found"
 
 
 class Authorizer(chalice.local.LocalGatewayAuthorizer):

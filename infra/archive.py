@@ -1,0 +1,63 @@
+"""The deployment archive: what Chalice packed, without what Lambda never reads, and compiled.
+
+Twice the same input gives twice the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+# botocore describes some 400 services; a function calls these, and its clients read the files at the top as well.
+SERVICES: Final = ("dynamodb", "s3", "ssm")
+_DROPPED: Final = re.compile(
+    rf"""
+    .*\.pyc | .*/__pycache__/.*                              # of this machine's Python; compiled anew below
+    | [^/]+\.data/.*                                         # scripts
+    | [^/]+\.dist-info/(?!METADATA$|.*(?i:licen[cs]e|notice|copying)).*
+    | botocore/data/(?!(?:{"|".join(SERVICES)})/)[^/]+/.*
+    | botocore/data/.*/examples-1\.json(\.gz)?
+    """,
+    re.VERBOSE,
+)
+_LAMBDA_ROOT: Final = "/var/task"
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
+_MODE: Final = 0o100644 << 16
+
+
+def rebuild(packed: Path, archive: Path) -> None:
+    """Write the archive that is deployed.
+
+    Args:
+        packed: the archive that `chalice package` made.
+        archive: where ours goes.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        with zipfile.ZipFile(packed) as zipped:
+            zipped.extractall(root, [name for name in zipped.namelist() if not _DROPPED.fullmatch(name)])
+        _compile(root)
+        _zip(root, archive)
+
+
+def _compile(root: Path) -> None:
+    """Spare each cold start the compiling. "Unchecked": Lambda need not even look at the source's date."""
+    mode = ("--invalidation-mode", "unchecked-hash")
+    command = (sys.executable, "-I", "-m", "compileall", "-q", *mode, "-s", str(root), "-p", _LAMBDA_ROOT, str(root))
+    # Sets among the constants are written in the order of their hashes.
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+
+
+def _zip(root: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+        for path in sorted(each for each in root.rglob("*") if each.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = _MODE
+            zipped.writestr(entry, path.read_bytes())
