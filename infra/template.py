@@ -68,9 +68,7 @@ def finish(made: Template, stage: str, commit: str) -> Template:
     resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
     dashboard = json.loads((HERE / "dashboard.json").read_text("utf-8"))
     resources["Dashboard"]["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(dashboard)}
-    if "AutoPublishAlias" in resources["APIHandler"]["Properties"]:
-        template = aliased(template)
-    return template
+    return through_alias(template)
 
 
 def gateway_responses() -> dict[str, Any]:
@@ -112,10 +110,11 @@ def _narrowed_resource(resource: Any, stage: str) -> Any:
     return {"Fn::Sub": re.sub(r"^arn:aws:", "arn:${AWS::Partition}:", arn)}
 
 
-def aliased(template: Template) -> Template:
-    """Let the gateway call the alias of the REST function instead of its newest state."""
+def through_alias(template: Template) -> Template:
+    """Let the gateway call the REST function by its alias; Chalice writes calls of its newest state."""
+    alias = template["Resources"]["APIHandler"]["Properties"]["AutoPublishAlias"]
     text = json.dumps(template)
-    return dict(json.loads(text.replace("${APIHandler.Arn}/invocations", "${APIHandler.Alias}/invocations")))
+    return dict(json.loads(text.replace("${APIHandler.Arn}/invocations", f"${{APIHandler.Arn}}:{alias}/invocations")))
 
 
 def to_yaml(template: Template) -> str:

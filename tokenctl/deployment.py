@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,31 @@ class Deployment:
         from botocore.config import Config  # noqa: PLC0415
 
         return boto3.client(service, config=Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 1}))
+
+    def with_deployed_splunk(self) -> Deployment:
+        """This stage with the Splunk that its log forwarder delivers to.
+
+        What this process's own settings say of a Splunk comes first. A stage without that function stays as it is.
+
+        Raises:
+            DeploymentError: the function's settings can't be read, or not used.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415
+
+        if self.stage == LOCAL_STAGE or self.settings.splunk.hec_url:
+            return self
+        function = f"tokenservice-{self.stage}-forward_logs"
+        try:
+            found = self.aws("lambda").get_function_configuration(FunctionName=function)
+            settings = Settings.from_environ(found.get("Environment", {}).get("Variables", {}))
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "unknown error")
+            if code == "ResourceNotFoundException":
+                return self
+            raise DeploymentError(f"the settings of function {function} can't be read: {code}") from None
+        except SettingsError as error:
+            raise DeploymentError(f"function {function}: {error}") from None
+        return replace(self, settings=replace(self.settings, splunk=settings.splunk))
 
 
 def open_stage(stage: str) -> Deployment:

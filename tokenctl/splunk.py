@@ -51,7 +51,7 @@ class Place:
 def _place(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that name the failure record."""
     options = (
-        click.option("--bucket", metavar="NAME", help="S3 bucket of the record; else the stage's."),
+        click.option("--bucket", metavar="NAME", help="S3 bucket of the record; else that of the stage's forwarder."),
         click.option("--queue-url", envvar="SPLUNK_FAILURE_QUEUE_URL", metavar="URL", help="SQS queue beside it."),
         click.option(
             "--folder",
@@ -76,7 +76,7 @@ def splunk() -> None:
 @click.pass_obj
 def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None, folder: Path | None) -> None:
     """List what waits for a redrive, and the poison that a person must look at. Nothing is taken away."""
-    deployment = terminal.deployment()
+    deployment = terminal.deployment().with_deployed_splunk()
     place = _place_of(deployment, bucket, queue_url, folder)
     rows = list(listing(place, deployment.aws))
     if terminal.as_json:
@@ -108,7 +108,7 @@ def redrive_command(
 
     Run it again whenever you like: an entry goes only after Splunk has accepted it.
     """
-    deployment = terminal.deployment()
+    deployment = terminal.deployment().with_deployed_splunk()
     place = _place_of(deployment, bucket, queue_url, folder)
     try:
         replay = build(deployment, place)

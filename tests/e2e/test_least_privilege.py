@@ -1,0 +1,226 @@
+"""Each function may do what it needs and nothing else: on the local AWS with IAM enforced."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trustme
+from botocore.exceptions import ClientError
+
+from local.engine import ROOT
+from tests.conftest import NODE
+from tests.e2e.local_aws import Package, Stack, local_aws, state_change
+from tests.hec_rules import Collector
+from tests.hec_server import HecServer
+from tests.splunk_world import subscription
+
+HEC_TOKEN = "0c7ad0c4-6f5b-4d4e-8f0a-51f7a3a0c0de"
+HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
+POLICIES = ROOT / ".chalice" / "policies"
+ROLES = {
+    "api_handler": "ApiHandlerRole",
+    "basic_auth": "BasicAuthRole",
+    "forward_logs": "ForwardLogsRole",
+    "forward_events": "ForwardEventsRole",
+}
+# MiniStack grants these without asking, so taking them away shows nothing. On AWS each is needed:
+UNASKED = {
+    "logs:CreateLogStream",  # or a function's lines are lost
+    "logs:PutLogEvents",
+    "xray:PutTraceSegments",  # or there are no traces; neither takes a resource
+    "xray:PutTelemetryRecords",
+    "s3:ListBucket",  # by Lambda itself, which puts failed inputs into the bucket in the role's name
+}
+
+
+class Grant(NamedTuple):
+    """One action on one resource."""
+
+    function: str
+    action: str
+    resource: str
+
+
+def grants(policy: dict[str, Any], function: str) -> Iterator[Grant]:
+    for statement in policy["Statement"]:
+        resources = statement["Resource"]
+        for resource in resources if isinstance(resources, list) else [resources]:
+            yield from (Grant(function, action, resource) for action in statement["Action"])
+
+
+def policy_file(stage: str, function: str) -> dict[str, Any]:
+    return dict(json.loads((POLICIES / stage / f"{function}.json").read_text()))
+
+
+ALL = [grant for function in ROLES for grant in grants(policy_file("dev", function), function)]
+ASKED = [grant for grant in ALL if grant.action not in UNASKED]
+
+
+@pytest.fixture(scope="module")
+def stack(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("least")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    made = Package.of("dev", packages)
+    with HecServer(Collector(tokens={HEC_TOKEN}), authority) as hec, local_aws(folder / "engine.log") as aws:
+        aws.client("ssm").put_parameter(Name=HEC_TOKEN_PARAMETER, Type="SecureString", Value=HEC_TOKEN)
+        # Nothing is forwarded on its own: the tests invoke the forwarders.
+        yield Stack(aws, made, {"SplunkHecUrl": hec.url}, SPLUNK_CA_BUNDLE=str(folder / "ca.pem"))
+
+
+names = (f"client-{number}" for number in itertools.count())
+
+
+class Probes:
+    """What a user would notice of each grant: does the call that needs it succeed?"""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._client = stack.add_client("prober")
+        self._issued = self._issue()
+
+    def _issue(self, **body: Any) -> dict[str, Any]:
+        answer = self._stack.call("POST", "/token", self._client, {"nodeId": NODE, "maxUses": 100, **body})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def _succeeds(self, method: str, path: str, body: Any = None) -> bool:
+        answer = self._stack.call(method, path, self._client, body)
+        assert answer.ok or (answer.status_code, answer.json()["code"]) == (503, "store_unavailable"), answer.text
+        return answer.ok
+
+    def of(self, grant: Grant) -> Callable[[], bool]:
+        function, action, resource = grant
+        if function == "api_handler":
+            return {
+                "dynamodb:GetItem": lambda: self._succeeds("GET", f"/token/{self._issued['tokenId']}"),
+                "dynamodb:PutItem": lambda: self._succeeds("POST", "/token", {"nodeId": NODE}),
+                "dynamodb:UpdateItem": lambda: self._succeeds("POST", "/use", {"token": self._issued["token"]}),
+                "dynamodb:Query": lambda: self._succeeds(
+                    "POST", "/revoke", {"nodeId": "n"} if resource.endswith("by-node") else {"user": "u"}
+                ),
+            }[action]
+        if function == "basic_auth":
+            return {"dynamodb:GetItem": self._newcomer_is_let_in}[action]
+        poison, good = {
+            "forward_logs": (subscription([" "]), subscription(["good"])),
+            "forward_events": (
+                # Larger than any collector takes.
+                state_change("tokenservice-dev-slow", reason="x" * 2_000_000),
+                state_change("tokenservice-dev-slow"),
+            ),
+        }[function]
+        return {
+            "ssm:GetParameter": lambda: self._forwards(function, good),
+            "s3:PutObject": lambda: self._forwards(function, poison),
+        }[action]
+
+    def _newcomer_is_let_in(self) -> bool:
+        """The gateway keeps the authorizer's answers; that of a client who was never seen it must ask for."""
+        answer = self._stack.call("GET", "/version", self._stack.add_client(next(names)))
+        assert answer.status_code in (200, 503), answer.text
+        return answer.ok
+
+    def _forwards(self, function: str, event: dict[str, Any]) -> bool:
+        # A new process: a running one keeps the HEC token for some minutes.
+        self._stack.restart(f"tokenservice-dev-{function}")
+        return self._stack.invoke(f"tokenservice-dev-{function}", event)["error"] is None
+
+
+@pytest.fixture(scope="module")
+def probes(stack: Stack) -> Probes:
+    return Probes(stack)
+
+
+@contextmanager
+def without(stack: Stack, grant: Grant) -> Iterator[None]:
+    """Take a grant from the deployed role, and give it back."""
+    iam = stack.aws.client("iam")
+    role = stack.resources()[ROLES[grant.function]]
+    [name] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    whole = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    part = copy.deepcopy(whole)
+    place = list(grants(policy_file("dev", grant.function), grant.function)).index(grant)
+    taken = list(grants(whole, grant.function))[place]
+    part["Statement"] = [
+        {"Effect": "Allow", "Action": [kept.action], "Resource": [kept.resource]}
+        for kept in grants(whole, grant.function)
+        if kept != taken
+    ]
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(part))
+    try:
+        yield
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(whole))
+
+
+@pytest.mark.parametrize("grant", ASKED, ids=lambda grant: f"{grant.function}-{grant.action}-{grant.resource[-12:]}")
+def test_nothing_is_granted_without_a_need(stack: Stack, probes: Probes, grant: Grant) -> None:
+    succeeds = probes.of(grant)
+    assert succeeds()
+    with without(stack, grant):
+        assert not succeeds()
+    assert succeeds()
+
+
+def test_what_is_not_asked_for_here_is_the_least_that_aws_documents() -> None:
+    assert {grant.action for grant in ALL} - {grant.action for grant in ASKED} == UNASKED
+    everything = {grant.action for grant in ALL if grant.resource == "*"}
+    assert everything == {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+
+
+FORBIDDEN: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
+    "api_handler": [
+        ("ssm", "get_parameter", {"Name": HEC_TOKEN_PARAMETER, "WithDecryption": True}),
+        ("dynamodb", "get_item", {"TableName": "tokenservice-dev-clients", "Key": {"client_id": {"S": "prober"}}}),
+        ("dynamodb", "scan", {"TableName": "tokenservice-dev-tokens"}),
+        ("dynamodb", "delete_item", {"TableName": "tokenservice-dev-tokens", "Key": {"id": {"S": "x"}}}),
+        ("dynamodb", "delete_table", {"TableName": "tokenservice-dev-tokens"}),
+        ("s3", "list_objects_v2", {"Bucket": "tokenservice-dev-failures-000000000000-us-east-1"}),
+    ],
+    "basic_auth": [
+        ("dynamodb", "get_item", {"TableName": "tokenservice-dev-tokens", "Key": {"id": {"S": "x"}}}),
+        ("dynamodb", "scan", {"TableName": "tokenservice-dev-clients"}),
+        ("dynamodb", "put_item", {"TableName": "tokenservice-dev-clients", "Item": {"client_id": {"S": "x"}}}),
+        ("ssm", "get_parameter", {"Name": HEC_TOKEN_PARAMETER, "WithDecryption": True}),
+    ],
+    "forward_logs": [
+        ("dynamodb", "get_item", {"TableName": "tokenservice-dev-tokens", "Key": {"id": {"S": "x"}}}),
+        ("dynamodb", "get_item", {"TableName": "tokenservice-dev-clients", "Key": {"client_id": {"S": "x"}}}),
+        ("ssm", "get_parameter", {"Name": "/tokenservice/prod/splunk-hec-token", "WithDecryption": True}),
+        ("ssm", "put_parameter", {"Name": HEC_TOKEN_PARAMETER, "Value": "x", "Overwrite": True}),
+        ("s3", "get_object", {"Bucket": "tokenservice-dev-failures-000000000000-us-east-1", "Key": "x"}),
+        ("s3", "delete_object", {"Bucket": "tokenservice-dev-failures-000000000000-us-east-1", "Key": "x"}),
+    ],
+}
+FORBIDDEN["forward_events"] = FORBIDDEN["forward_logs"]
+
+
+@pytest.mark.parametrize(
+    ("function", "service", "action", "named"),
+    [(function, *call) for function, calls in FORBIDDEN.items() for call in calls],
+    ids=lambda value: value if isinstance(value, str) else value.get("TableName", ""),
+)
+def test_a_function_may_not_touch_what_is_not_its_own(
+    stack: Stack, function: str, service: str, action: str, named: dict[str, Any]
+) -> None:
+    role = stack.aws.as_role(stack.resources()[ROLES[function]])
+    with pytest.raises(ClientError) as refused:
+        getattr(role(service), action)(**named)
+    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException")
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_the_stages_have_the_same_rights_on_things_of_their_own(function: str) -> None:
+    dev = json.dumps(policy_file("dev", function))
+    for stage in ("test", "prod"):
+        assert json.dumps(policy_file(stage, function)) == dev.replace("-dev", f"-{stage}").replace(
+            "/dev/", f"/{stage}/"
+        )

@@ -1,0 +1,134 @@
+"""Stages side by side in one account: made, updated while calls are running, and deleted without a trace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import NODE
+from tests.e2e.local_aws import LocalAws, Package, Stack, local_aws
+
+DONE_BEFORE_AND_AFTER = 20
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with local_aws(tmp_path_factory.mktemp("stages") / "engine.log") as aws:
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def dev(aws: LocalAws, packages: Path) -> Stack:
+    return Stack(aws, Package.of("dev", packages))
+
+
+@pytest.fixture(scope="module")
+def prod(aws: LocalAws, packages: Path) -> Stack:
+    return Stack(aws, Package.of("prod", packages))
+
+
+def test_a_stage_without_a_splunk_serves_and_forwards_nothing(dev: Stack) -> None:
+    client = dev.add_client("appian")
+    assert dev.call("POST", "/token", client, {"nodeId": NODE}).status_code == 201
+    logs = dev.aws.client("logs")
+    for group in dev.log_groups():
+        assert logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] == []
+    [rule] = [each for each in dev.aws.client("events").list_rules()["Rules"] if "dev" in each["Name"]]
+    assert rule["State"] == "DISABLED"
+
+
+def test_stages_know_nothing_of_each_other(dev: Stack, prod: Stack) -> None:
+    in_dev, in_prod = dev.add_client("one-stage"), prod.add_client("one-stage")
+    assert prod.call("GET", "/version", in_prod).json()["stage"] == "prod"
+    assert prod.call("GET", "/version", in_dev).status_code == 401
+    token = dev.call("POST", "/token", in_dev, {"nodeId": NODE}).json()["token"]
+    assert prod.call("POST", "/use", in_prod, {"token": token}).json()["code"] == "token_not_found"
+    assert dev.call("POST", "/use", in_dev, {"token": token}).status_code == 200
+    # MiniStack names a stage of the gateway, and what is of the log group, without the API and the group.
+    shared = set(dev.resources().values()) & set(prod.resources().values())
+    assert shared <= {"api", "splunk"}
+
+
+def test_each_stage_has_one_door(dev: Stack, prod: Stack) -> None:
+    for stack in (dev, prod):
+        stages = stack.aws.client("apigateway").get_stages(restApiId=stack.outputs["RestAPIId"])["item"]
+        assert [stage["stageName"] for stage in stages] == ["api"]
+
+
+def test_calls_go_on_while_a_new_version_is_deployed(dev: Stack, packages: Path) -> None:
+    """None fails, none is answered twice, and in the end the new version answers."""
+    client = dev.add_client("busy")
+    made = Package.of("dev", packages)
+    template = made.template()
+    template["Resources"]["APIHandler"]["Properties"]["Environment"]["Variables"]["COMMIT"] = "the-next-one"
+    ended = threading.Event()
+    answers: list[requests.Response] = []
+
+    def call() -> None:
+        while not ended.is_set():
+            token = dev.call("POST", "/token", client, {"nodeId": NODE})
+            use = {"token": token.json()["token"]}
+            answers.extend((token, dev.call("POST", "/use", client, use), dev.call("POST", "/use", client, use)))
+
+    def wait_for(calls: int) -> None:
+        wanted = len(answers) + calls
+        while len(answers) < wanted and thread.is_alive():
+            ended.wait(0.05)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        wait_for(DONE_BEFORE_AND_AFTER)
+        dev.update(made, template)
+        wait_for(DONE_BEFORE_AND_AFTER)
+    finally:
+        ended.set()
+        thread.join()
+    told = [answer.status_code for answer in answers]
+    assert told == [201, 200, 410] * (len(told) // 3)
+    assert len(told) >= 2 * DONE_BEFORE_AND_AFTER
+    assert dev.call("GET", "/version", client).json()["commit"] == "the-next-one"
+
+
+def everything(aws: LocalAws) -> dict[str, Any]:
+    """All that an account holds of what a stage makes."""
+    client = aws.client
+    alarms = client("cloudwatch").describe_alarms()["MetricAlarms"]
+    roles = [each["RoleName"] for each in client("iam").list_roles()["Roles"]]
+    return {
+        "tables": client("dynamodb").list_tables()["TableNames"],
+        "functions": [each["FunctionName"] for each in client("lambda").list_functions()["Functions"]],
+        "log groups": [each["logGroupName"] for each in client("logs").describe_log_groups()["logGroups"]],
+        "alarms": [each["AlarmName"] for each in alarms],
+        "dashboards": [each["DashboardName"] for each in client("cloudwatch").list_dashboards()["DashboardEntries"]],
+        "rules": [each["Name"] for each in client("events").list_rules()["Rules"]],
+        "roles": [role for role in roles if role.startswith("tokenservice")],
+        "buckets": [each["Name"] for each in client("s3").list_buckets()["Buckets"]],
+        "apis": [each["name"] for each in client("apigateway").get_rest_apis()["items"]],
+    }
+
+
+def test_deleting_the_dev_stage_leaves_nothing_of_it_and_all_of_the_others(
+    aws: LocalAws, dev: Stack, prod: Stack
+) -> None:
+    before = everything(aws)
+    dev.delete()
+    after = everything(aws)
+    for kind, found in after.items():
+        assert found == [name for name in before[kind] if "dev" not in name], kind
+        assert len(found) < len(before[kind]), kind
+    assert prod.call("GET", "/version").status_code == 401
+
+
+def test_deleting_prod_keeps_its_data(aws: LocalAws, prod: Stack) -> None:
+    prod.delete()
+    left = everything(aws)
+    assert left["tables"] == ["tokenservice-prod-clients", "tokenservice-prod-tokens"]
+    assert any(name.startswith("tokenservice-prod-failures-") for name in left["buckets"])
+    assert len(left["log groups"]) == 5
+    assert left["functions"] == left["apis"] == left["alarms"] == []
