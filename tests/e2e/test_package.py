@@ -1,0 +1,301 @@
+"""The package itself: what a reviewer of the template would look for, and whether the archive holds what it must."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib import problems
+from local.engine import ROOT
+from tests.e2e.local_aws import FUNCTIONS, Package, Template
+
+MAX_ARCHIVE_BYTES = 6_000_000
+SOURCES = ("app.py", "requirements.txt", ".chalice", "chalicelib", "infra", "local", "tokenctl")
+
+
+@pytest.fixture(scope="module")
+def made(packages: Path) -> Package:
+    return Package.of("dev", packages)
+
+
+@pytest.fixture(scope="module")
+def template(made: Package) -> Template:
+    return made.template()
+
+
+@pytest.fixture(scope="module")
+def prod(packages: Path) -> Template:
+    return Package.of("prod", packages).template()
+
+
+def make(stage: str, out: Path, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What `make package` runs; nothing of AWS in its environment but what is given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    command = [sys.executable, "-m", "infra.package", "--stage", stage, "--out", str(out)]
+    environ = {**kept, "HOME": str(out), **environ}
+    return subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
+
+
+# --- The archive
+
+
+def test_the_archive_is_small(made: Package) -> None:
+    assert made.archive.stat().st_size <= MAX_ARCHIVE_BYTES
+
+
+def test_the_archive_is_the_same_wherever_it_is_made_and_no_account_is_needed(made: Package, tmp_path: Path) -> None:
+    root = tmp_path / "elsewhere"
+    root.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(
+                source, root / name, ignore=shutil.ignore_patterns("__pycache__", "deployments", "deployed")
+            )
+        else:
+            shutil.copy(source, root / name)
+    done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="us-west-2", HOME=os.environ["HOME"])
+    assert done.returncode == 0, done.stderr
+    again = Package("dev", tmp_path / "out")
+    assert hashlib.sha256(again.archive.read_bytes()).digest() == hashlib.sha256(made.archive.read_bytes()).digest()
+
+
+@pytest.fixture(scope="module")
+def task(made: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive as Lambda lays it out."""
+    root = tmp_path_factory.mktemp("task")
+    with zipfile.ZipFile(made.archive) as archive:
+        archive.extractall(root)
+    return root
+
+
+ALONE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import botocore.session
+for service in ("dynamodb", "s3", "ssm"):
+    botocore.session.get_session().create_client(service)
+import app
+getattr(app, sys.argv[2])
+from chalicelib import runtime
+getattr(runtime, sys.argv[3])()
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "builds"),
+    [
+        ("app", "token_service"),
+        ("basic_auth", "authorizer"),
+        ("forward_logs", "forwarder"),
+        ("forward_events", "forwarder"),
+    ],
+)
+def test_each_function_starts_with_nothing_but_the_archive(task: Path, handler: str, builds: str) -> None:
+    environ = {
+        "STAGE": "dev",
+        "_HANDLER": f"app.{handler}",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "SPLUNK_HEC_URL": "https://splunk.example.com:8088",
+        "SPLUNK_HEC_TOKEN_PARAMETER": "/tokenservice/dev/splunk-hec-token",
+        "SPLUNK_FAILURE_BUCKET": "failures",
+    }
+    command = [sys.executable, "-I", "-S", "-c", ALONE, str(task), handler, builds]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_compiled_at_a_cold_start(task: Path) -> None:
+    sources = list(task.rglob("*.py"))
+    assert len(sources) > 200
+    for source in sources:
+        compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-311.pyc"
+        # Bits 0 and 1 of the flags: valid by hash, and the hash is not even looked at.
+        assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", source
+
+
+def test_nothing_of_the_repository_but_the_application_is_deployed(task: Path) -> None:
+    names = {path.name for path in task.iterdir()}
+    assert {"app.py", "chalicelib", "chalice"} <= names
+    assert names.isdisjoint({"tests", "tokenctl", "local", "infra", "boto3", "s3transfer", "pytest", "bin"})
+
+
+# --- What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("stage", "environ", "told"),
+    [
+        ("dev", {}, "Error: AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1"),
+        ("nope", {}, "Error: .chalice/config.json has no stage 'nope'; it has: local, dev, test, prod"),
+        ("local", {}, "Error: stage 'local' is what 'make run' serves; it is not deployed"),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(tmp_path: Path, stage: str, environ: Mapping[str, str], told: str) -> None:
+    done = make(stage, tmp_path, **environ)
+    assert (done.returncode, done.stderr) == (1, told + "\n")
+
+
+# --- The template
+
+
+def resources(template: Template, kind: str) -> dict[str, Any]:
+    return {name: each for name, each in template["Resources"].items() if each["Type"] == kind}
+
+
+def test_a_package_is_for_its_own_stage_only(template: Template, prod: Template) -> None:
+    assert template["Parameters"]["Stage"]["AllowedValues"] == ["dev"]
+    assert prod["Parameters"]["Stage"]["AllowedValues"] == ["prod"]
+
+
+def test_each_function_has_a_role_and_a_log_group_of_its_own(template: Template) -> None:
+    functions = resources(template, "AWS::Serverless::Function")
+    assert set(functions) == set(FUNCTIONS)
+    roles = [each["Properties"]["Role"]["Fn::GetAtt"][0] for each in functions.values()]
+    assert set(roles) == set(resources(template, "AWS::IAM::Role"))
+    assert len(set(roles)) == len(FUNCTIONS)
+    groups = resources(template, "AWS::Logs::LogGroup")
+    for name, function in functions.items():
+        group = groups[function["DependsOn"]]
+        named = {"Fn::Sub": "/aws/lambda/" + function["Properties"]["FunctionName"]["Fn::Sub"]}
+        assert group["Properties"]["LogGroupName"] == named, name
+    assert all("RetentionInDays" in group["Properties"] for group in groups.values())
+
+
+def test_every_function_log_but_the_forwarders_own_is_subscribed(template: Template) -> None:
+    subscribed = {
+        each["Properties"]["LogGroupName"]["Ref"]
+        for each in resources(template, "AWS::Logs::SubscriptionFilter").values()
+    }
+    assert subscribed == {"APIHandlerLogGroup", "BasicAuthLogGroup", "ForwardEventsLogGroup"}
+
+
+def test_whoever_may_invoke_a_function_is_named_with_source_and_account(template: Template) -> None:
+    for name, permission in resources(template, "AWS::Lambda::Permission").items():
+        assert permission["Properties"]["SourceAccount"] == {"Ref": "AWS::AccountId"}, name
+        assert permission["Properties"]["SourceArn"], name
+
+
+def test_no_right_is_for_another_account_or_region(template: Template) -> None:
+    for role in resources(template, "AWS::IAM::Role").values():
+        for policy in role["Properties"]["Policies"]:
+            text = json.dumps(policy)
+            assert ":*:*:" not in text
+            assert "failures-*" not in text
+
+
+def test_the_tables_are_kept_safe_and_those_of_prod_outlive_the_stack(template: Template, prod: Template) -> None:
+    for each, policy in ((template, "Delete"), (prod, "Retain")):
+        tables = resources(each, "AWS::DynamoDB::Table")
+        assert set(tables) == {"TokenTable", "ClientTable"}
+        for table in tables.values():
+            properties = table["Properties"]
+            assert properties["BillingMode"] == "PAY_PER_REQUEST"
+            assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+            assert properties["SSESpecification"] == {"SSEEnabled": True}
+            assert properties.get("DeletionProtectionEnabled", False) is (policy == "Retain")
+            assert table["DeletionPolicy"] == policy
+    purge = {"AttributeName": "purge_at", "Enabled": True}
+    assert template["Resources"]["TokenTable"]["Properties"]["TimeToLiveSpecification"] == purge
+
+
+def test_the_gateway_keeps_tokens_and_credentials_out_of_its_logs(template: Template) -> None:
+    api = template["Resources"]["RestAPI"]["Properties"]
+    [settings] = api["MethodSettings"]
+    assert (settings["DataTraceEnabled"], settings["LoggingLevel"]) == (False, "OFF")
+    told = set(re.findall(r"\$context\.[A-Za-z.]+", api["AccessLogSetting"]["Format"]))
+    # The path of a call may be anything that a caller writes; its query may hold a token.
+    assert not {name for name in told if re.search(r"(?i)query|header|\.path$|requestOverride|body", name)}
+    assert json.loads(api["AccessLogSetting"]["Format"])["route"] == "$context.resourcePath"
+
+
+def test_calls_are_throttled_traced_and_regional(template: Template) -> None:
+    api = template["Resources"]["RestAPI"]["Properties"]
+    [settings] = api["MethodSettings"]
+    assert settings["ThrottlingRateLimit"] > 0 < settings["ThrottlingBurstLimit"]
+    assert api["TracingEnabled"] is True
+    assert api["EndpointConfiguration"] == {"Type": "REGIONAL"}
+    functions = resources(template, "AWS::Serverless::Function").values()
+    assert {each["Properties"]["Tracing"] for each in functions} == {"Active"}
+
+
+def responses(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    body = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+    for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
+        yield kind, response, json.loads(response["responseTemplates"]["application/json"])
+
+
+def test_what_the_gateway_refuses_by_itself_is_a_problem_like_any_other(template: Template) -> None:
+    kinds = set()
+    for kind, response, told in responses(template):
+        kinds.add(kind)
+        row = problems.TABLE[told["code"]]
+        assert (told["status"], told["title"]) == (row.status, row.title) == (response["statusCode"], row.title)
+        assert told["requestId"] == "$context.requestId"
+        headers = response["responseParameters"]
+        assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
+        challenge = headers.get("gatewayresponse.header.WWW-Authenticate")
+        assert challenge == (f"'{problems.CHALLENGE}'" if told["code"] == "unauthorized" else None), kind
+        # Anything else of the request could be an echo of credentials.
+        assert set(re.findall(r"\$[A-Za-z.]+", json.dumps(response))) == {"$context.requestId"}
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "ACCESS_DENIED", "UNAUTHORIZED", "THROTTLED"} <= kinds
+
+
+def test_the_gateway_calls_the_alias(template: Template) -> None:
+    text = json.dumps(template["Resources"]["RestAPI"])
+    assert text.count("${APIHandler.Arn}:live/invocations") > 9
+    assert "${APIHandler.Arn}/invocations" not in text
+    permission = template["Resources"]["APIHandlerInvokePermission"]["Properties"]
+    assert permission["FunctionName"] == {"Ref": "APIHandler.Alias"}
+
+
+def test_only_prod_takes_a_new_version_by_degrees(template: Template, prod: Template) -> None:
+    assert "DeploymentPreference" not in template["Resources"]["APIHandler"]["Properties"]
+    preference = prod["Resources"]["APIHandler"]["Properties"]["DeploymentPreference"]
+    assert preference["Type"].startswith("Canary")
+    assert all(alarm["Ref"] in prod["Resources"] for alarm in preference["Alarms"])
+
+
+def test_every_metric_that_is_watched_is_one_that_is_written(template: Template) -> None:
+    alarms = [each["Properties"] for each in resources(template, "AWS::CloudWatch::Alarm").values()]
+    body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    widgets = [widget["properties"]["metrics"] for widget in json.loads(body)["widgets"]]
+    watched = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "TokenService"}
+    watched |= {metric[1] for metrics in widgets for metric in metrics if metric[0] == "TokenService"}
+    watched |= set(re.findall(r'MetricName=\\+"(\w+)', body))
+    code = "".join(path.read_text() for path in (ROOT / "chalicelib").rglob("*.py"))
+    assert {name for name in watched if f'"{name}"' not in code} == set()
+    assert {"TokensIssued", "TokensUsed", "TokensRefused", "StoreLatency", "DeliveryDelayMax"} <= watched
+
+
+def test_every_alarm_can_be_heard(template: Template) -> None:
+    for name, alarm in resources(template, "AWS::CloudWatch::Alarm").items():
+        assert alarm["Properties"]["AlarmActions"]["Fn::If"][0] == "Notifies", name
+        assert alarm["Properties"]["TreatMissingData"] == "notBreaching", name
+
+
+def test_failed_inputs_go_to_the_failure_bucket(template: Template) -> None:
+    kept = resources(template, "AWS::Lambda::EventInvokeConfig").values()
+    assert {each["Properties"]["FunctionName"]["Ref"] for each in kept} == {"ForwardLogs", "ForwardEvents"}
+    for each in kept:
+        destination = each["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
+        assert destination == {"Fn::GetAtt": ["FailureBucket", "Arn"]}
+
+
+def test_the_settings_of_a_function_are_those_it_needs(template: Template) -> None:
+    for name, function in resources(template, "AWS::Serverless::Function").items():
+        variables = set(function["Properties"]["Environment"]["Variables"])
+        is_forwarder = name.startswith("Forward")
+        assert {variable.startswith("SPLUNK_") for variable in variables - {"STAGE"}} <= {is_forwarder}, name
+        assert "SPLUNK_HEC_TOKEN" not in variables
