@@ -111,10 +111,16 @@ def _narrowed_resource(resource: Any, stage: str) -> Any:
 
 
 def through_alias(template: Template) -> Template:
-    """Let the gateway call the REST function by its alias; Chalice writes calls of its newest state."""
-    alias = template["Resources"]["APIHandler"]["Properties"]["AutoPublishAlias"]
+    """Let the gateway call functions by the alias they have; Chalice writes calls of their newest state."""
     text = json.dumps(template)
-    return dict(json.loads(text.replace("${APIHandler.Arn}/invocations", f"${{APIHandler.Arn}}:{alias}/invocations")))
+    for name, resource in template["Resources"].items():
+        if alias := resource.get("Properties", {}).get("AutoPublishAlias"):
+            text = text.replace(f"${{{name}.Arn}}/invocations", f"${{{name}.Arn}}:{alias}/invocations")
+    changed: Template = json.loads(text)
+    for name in ("APIHandler", "BasicAuth"):
+        # Also lets CloudFormation make the alias first: there can be no permission for one that is not there.
+        changed["Resources"][f"{name}InvokePermission"]["Properties"]["FunctionName"] = {"Ref": f"{name}.Alias"}
+    return changed
 
 
 def to_yaml(template: Template) -> str:

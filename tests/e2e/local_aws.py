@@ -82,10 +82,10 @@ def adapted(template: Template, environ: Mapping[str, str] | None = None) -> Tem
     resources = template["Resources"]
     for name in FUNCTIONS:
         properties = resources[name]["Properties"]
+        # MiniStack has no CodeDeploy; the alias changes at once.
+        properties.pop("DeploymentPreference", None)
         # Lambda tells a function its handler; MiniStack does not. (AWS refuses the name in a template.)
         properties["Environment"]["Variables"] |= {"_HANDLER": properties["Handler"], **(environ or {})}
-    # MiniStack has no CodeDeploy; it updates the alias at once.
-    resources["APIHandler"]["Properties"].pop("DeploymentPreference", None)
     # MiniStack is called without TLS, and keeps to the policy that demands it.
     del resources["FailureBucketPolicy"]
     # MiniStack passes over gateway responses inside the definition of the API.
