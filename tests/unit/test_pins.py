@@ -10,7 +10,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = {"lambda.in": "requirements.txt", "dev.in": "requirements/dev.txt", "engine.in": "requirements/engine.txt"}
+INPUTS = {
+    "lambda.in": "requirements.txt",
+    "dev.in": "requirements/dev.txt",
+    "engine.in": "requirements/engine.txt",
+    "appinspect.in": "requirements/appinspect.txt",
+    "checks.in": "requirements/checks.txt",
+    "checkov.in": "requirements/checkov.txt",
+}
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -39,3 +46,9 @@ def test_every_pin_has_hashes_and_no_index_is_named(pinned: str) -> None:
 
 def test_what_is_tested_is_what_is_deployed() -> None:
     assert pins("requirements.txt").items() <= pins("requirements/dev.txt").items()
+
+
+def test_the_translator_that_checks_is_the_one_that_deploys_in_tests() -> None:
+    assert (
+        pins("requirements/checks.txt")["aws-sam-translator"] == pins("requirements/engine.txt")["aws-sam-translator"]
+    )

@@ -1,0 +1,135 @@
+"""The test that the pipeline runs against dev, run here: against a stage in the local AWS, and against `make run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chalice.package import YAMLTemplateSerializer
+
+from local.engine import ROOT, free_port
+from tests.e2e import smoke
+from tests.e2e.local_aws import LocalAws, Package, Stack, local_aws
+from tests.e2e.test_local_run import CONFIG, Run
+
+STEPS = ["version", "issue", "use", "use again", "issue another", "revoke", "use of the revoked", "wrong secret"]
+ACCOUNT, REGION = "000000000000", "us-east-1"
+
+
+def run(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-m", "tests.e2e.smoke", *arguments]
+    return subprocess.run(command, cwd=directory, env={**kept, **environ}, capture_output=True, text=True, check=False)
+
+
+def steps(said: subprocess.CompletedProcess[str]) -> list[str]:
+    assert said.returncode == 0, said.stdout + said.stderr
+    return re.findall(r"^ok  ([a-z ]+):", said.stdout, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with local_aws(tmp_path_factory.mktemp("smoke") / "engine.log") as aws:
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def dev(aws: LocalAws, packages: Path) -> Stack:
+    return Stack(aws, Package.of("dev", packages))
+
+
+def granted_to_smoke() -> list[dict[str, Any]]:
+    """What pipeline.yaml grants the role of the smoke test, but for its log and its sources."""
+    text = (ROOT / "infra" / "pipeline.yaml").read_text("utf-8")
+    role = YAMLTemplateSerializer().load_template(text)["Resources"]["SmokeRole"]["Properties"]
+    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
+    filled = json.dumps([each for each in statements if not str(each["Action"]).startswith(("['logs:", "['s3:"))])
+    for name, value in {"Partition": "aws", "Region": REGION, "AccountId": ACCOUNT}.items():
+        filled = filled.replace(f"${{AWS::{name}}}", value)
+    return [{**each, "Resource": each["Resource"]["Fn::Sub"]} for each in json.loads(filled)]
+
+
+@pytest.fixture(scope="module")
+def role(aws: LocalAws) -> dict[str, str]:
+    """Credentials with which CodeBuild runs it."""
+    iam = aws.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
+    document = {"Version": "2012-10-17", "Statement": [trust]}
+    arn = iam.create_role(RoleName="smoke", AssumeRolePolicyDocument=json.dumps(document))["Role"]["Arn"]
+    policy = {"Version": "2012-10-17", "Statement": granted_to_smoke()}
+    iam.put_role_policy(RoleName="smoke", PolicyName="smoke", PolicyDocument=json.dumps(policy))
+    credentials = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="smoke")["Credentials"]
+    return {
+        **aws.environ,
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
+    }
+
+
+def test_it_passes_on_a_deployed_stage_with_what_its_role_may_do(dev: Stack, role: dict[str, str]) -> None:
+    said = run(ROOT, role, "--stage", "dev", "--url", dev.url)
+    assert steps(said) == STEPS
+    name = re.search(r"client (\S+) disabled", said.stdout)[1]
+    states = {each["clientId"]: each["state"] for each in dev.aws.tokenctl("dev", "client", "list")}
+    assert states[name] == "disabled"
+    assert not re.search(r"tss_|[0-9a-f]{64}", said.stdout + said.stderr)
+
+
+def test_it_finds_the_stage_by_its_stack(dev: Stack, aws: LocalAws) -> None:
+    found = smoke.endpoint("dev", aws.client("cloudformation"))
+    assert found == dev.outputs["EndpointURL"]
+    assert found.startswith(f"https://{dev.outputs['RestAPIId']}.execute-api.")
+
+
+def test_a_stage_that_is_not_deployed_is_named_in_one_line(role: dict[str, str], dev: Stack) -> None:
+    said = run(ROOT, role, "--stage", "prod")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("FAILED  stack tokenservice-prod: ")
+    assert len(said.stderr.splitlines()) == 1
+
+
+def test_a_wrong_answer_fails_it_and_its_client_is_disabled(dev: Stack, role: dict[str, str]) -> None:
+    said = run(ROOT, role, "--stage", "dev", "--url", dev.url.removesuffix("/api") + "/other")
+    assert said.returncode == 1
+    assert said.stderr.startswith("FAILED  version: ")
+    states = {each["state"] for each in dev.aws.tokenctl("dev", "client", "list")}
+    assert states == {"disabled"}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """`make run` in a copy of the checkout, so that nobody's own store is touched."""
+    for name in ("chalicelib", "local", "tokenctl"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("app.py", CONFIG, "tests/e2e/smoke.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in (".venv", ".venv-engine"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    service = Run(tmp_path, {"PORT": str(free_port())})
+    try:
+        yield tmp_path, service.wait_until_ready().removesuffix(smoke.BASE_PATH)
+    finally:
+        service.stop()
+
+
+def test_it_passes_on_what_make_run_serves(served: tuple[Path, str]) -> None:
+    directory, url = served
+    assert steps(run(directory, {}, "--stage", "local", "--url", url)) == STEPS
+
+
+def test_the_pipeline_runs_this_very_command() -> None:
+    text = (ROOT / "infra" / "pipeline.yaml").read_text("utf-8")
+    project = YAMLTemplateSerializer().load_template(text)["Resources"]["Smoke"]["Properties"]
+    commands = yaml.safe_load(project["Source"]["BuildSpec"])["phases"]["build"]["commands"]
+    assert commands[-1] == f".venv/bin/python -m {smoke.__name__} --stage dev"

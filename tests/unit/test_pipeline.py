@@ -1,0 +1,263 @@
+"""What a reviewer looks for in the pipeline, the deployer and the account template, and in how they are checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chalice.package import YAMLTemplateSerializer
+
+from infra.checks import vulnerabilities
+
+ROOT = Path(__file__).resolve().parents[2]
+INFRA = ROOT / "infra"
+TEMPLATES = ("account.yaml", "deployer.yaml", "pipeline.yaml")
+
+WIDE = {
+    # API Gateway makes up the ids of APIs, so nobody can name them beforehand.
+    "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/*",
+    "arn:${AWS::Partition}:apigateway:${AWS::Region}::/tags/*",
+    # A listing: AWS takes no narrower resource for it.
+    "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
+    # AWS's own ways of shifting traffic; they are named, and can only be read.
+    "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentconfig:CodeDeployDefault.*",
+}
+"""Granted resources that end in `*` and hold nothing of ours before it."""
+
+
+@cache
+def template(name: str) -> dict[str, Any]:
+    return dict(YAMLTemplateSerializer().load_template((INFRA / name).read_text("utf-8"), name))
+
+
+def resources(name: str, kind: str) -> dict[str, dict[str, Any]]:
+    return {key: each for key, each in template(name)["Resources"].items() if each["Type"] == kind}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def text(resource: Any) -> str:
+    """An ARN as it is written; a reference to a resource of the template is `!Name`."""
+    if isinstance(resource, str):
+        return resource
+    [(kind, value)] = resource.items()
+    return str(value) if kind == "Fn::Sub" else "!" + ".".join(as_list(value))
+
+
+def grants() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in TEMPLATES:
+        for key, role in resources(name, "AWS::IAM::Role").items():
+            for policy in role["Properties"].get("Policies", []):
+                for statement in policy["PolicyDocument"]["Statement"]:
+                    yield f"{name}:{key}", statement
+
+
+def stages() -> dict[str, list[dict[str, Any]]]:
+    pipeline = template("pipeline.yaml")["Resources"]["Pipeline"]["Properties"]
+    return {stage["Name"]: stage["Actions"] for stage in pipeline["Stages"]}
+
+
+def test_the_way_to_production_leads_over_dev_its_test_and_a_person() -> None:
+    providers = [
+        (name, action["ActionTypeId"]["Category"], action["ActionTypeId"]["Provider"])
+        for name, actions in stages().items()
+        for action in sorted(actions, key=lambda action: action.get("RunOrder", 1))
+    ]
+    assert providers == [
+        ("Source", "Source", "CodeStarSourceConnection"),
+        ("Build", "Build", "CodeBuild"),
+        ("Dev", "Deploy", "CloudFormation"),
+        ("Dev", "Deploy", "CloudFormation"),
+        ("TestDev", "Test", "CodeBuild"),
+        ("Approve", "Approval", "Manual"),
+        ("Prod", "Deploy", "CloudFormation"),
+        ("Prod", "Deploy", "CloudFormation"),
+    ]
+
+
+@pytest.mark.parametrize(("stage", "actions"), [(name, stages()[name]) for name in ("Dev", "Prod")])
+def test_a_deployment_is_a_change_set_made_and_executed_by_the_stages_own_role(
+    stage: str, actions: list[dict[str, Any]]
+) -> None:
+    prepare, deploy = (action["Configuration"] for action in actions)
+    assert [action["RunOrder"] for action in actions] == [1, 2]
+    assert (prepare["ActionMode"], deploy["ActionMode"]) == ("CHANGE_SET_REPLACE", "CHANGE_SET_EXECUTE")
+    assert prepare["ChangeSetName"] == deploy["ChangeSetName"]
+    assert prepare["StackName"] == deploy["StackName"] == f"tokenservice-{stage.lower()}"
+    assert prepare["TemplatePath"] == f"Packages::{stage.lower()}/packaged.yaml"
+    assert set(prepare["Capabilities"].split(",")) == {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"}
+    assert text(prepare["RoleArn"]).endswith(f":role/tokenservice-deployer-{stage.lower()}")
+
+
+@pytest.mark.parametrize("stage", ["Dev", "Prod"])
+def test_a_stage_is_given_its_own_parameters_and_only_such_as_its_template_has(stage: str) -> None:
+    given = text(stages()[stage][0]["Configuration"]["ParameterOverrides"])
+    overrides = json.loads(given)
+    wanted = set(template("resources.yaml")["Parameters"])
+    assert overrides == {name: f"${{{stage}{name}}}" for name in overrides}
+    assert overrides.keys() == wanted & {"SplunkHecUrl", "SplunkHecTokenParameter", "SplunkIndex", "AlarmTopicArn"}
+    # A value with a quotation mark would be JSON of its own.
+    parameters = template("pipeline.yaml")["Parameters"]
+    for name in overrides:
+        assert not re.fullmatch(parameters[stage + name]["AllowedPattern"], 'https://a", "b": "c'), name
+
+
+def test_source_branch_and_connection_are_parameters() -> None:
+    [source] = stages()["Source"]
+    configuration = source["Configuration"]
+    assert {key: configuration[key]["Ref"] for key in ("ConnectionArn", "FullRepositoryId", "BranchName")} == {
+        "ConnectionArn": "ConnectionArn",
+        "FullRepositoryId": "Repository",
+        "BranchName": "Branch",
+    }
+
+
+def test_no_action_is_granted_by_a_star() -> None:
+    starred = [
+        (role, action) for role, each in grants() for action in as_list(each["Action"]) if "*" in action or not action
+    ]
+    assert starred == []
+
+
+def test_every_resource_is_named_or_its_width_is_explained() -> None:
+    # Ours: what begins with the service's name, and what this template made or was given.
+    ours = re.compile(
+        r".*[:/]{1,3}tokenservice[-/].*|arn:[^*]*[^*]|!.*|\$\{Artifacts\.Arn\}/(tokenservice|packages)/\*"
+    )
+    granted = {text(each) for _, statement in grants() for each in as_list(statement["Resource"])}
+    assert {each for each in granted if not ours.fullmatch(each)} == WIDE
+
+
+def test_a_deployer_reaches_no_other_stage_and_no_deployer() -> None:
+    for role, statement in grants():
+        if not role.startswith("deployer.yaml"):
+            continue
+        for each in map(text, as_list(statement["Resource"])):
+            named = each.partition("tokenservice-")[2]
+            assert not named or named.startswith(("${Stage}", "pipeline-${AWS::AccountId}")), each
+    name = template("deployer.yaml")["Resources"]["Deployer"]["Properties"]["RoleName"]
+    assert not re.match(r"tokenservice-(dev|test|prod)-", text(name))
+
+
+def test_a_role_is_handed_over_to_named_services_alone() -> None:
+    passing = [each for _, each in grants() if "iam:PassRole" in as_list(each["Action"])]
+    assert len(passing) == 2
+    for statement in passing:
+        assert statement["Condition"]["StringEquals"]["iam:PassedToService"]
+
+
+def test_one_service_takes_on_a_role_and_the_build_services_for_this_account_alone() -> None:
+    for name in TEMPLATES:
+        for key, role in resources(name, "AWS::IAM::Role").items():
+            [statement] = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+            assert re.fullmatch(r"[a-z]+\.amazonaws\.com", statement["Principal"]["Service"]), key
+            # CloudFormation and API Gateway are not documented to say for whom they act; a role that asked would be
+            # one that they can't take on. Nobody can hand a role to them across accounts.
+            if name == "pipeline.yaml":
+                assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}, key
+
+
+def test_the_artifact_bucket_is_private_encrypted_versioned_and_reached_by_tls() -> None:
+    bucket = template("pipeline.yaml")["Resources"]["Artifacts"]
+    properties = bucket["Properties"]
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["DeletionPolicy"] == "Retain"
+    [statement] = template("pipeline.yaml")["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    # A rollback needs the archive of the version before, so nothing below packages/ may expire.
+    expiring = [rule for rule in properties["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
+    assert [rule["Prefix"] for rule in expiring] == ["tokenservice/"]
+
+
+def test_builds_run_unprivileged_and_their_logs_end() -> None:
+    projects = resources("pipeline.yaml", "AWS::CodeBuild::Project")
+    assert len(projects) == 2
+    for project in projects.values():
+        assert project["Properties"]["Environment"]["PrivilegedMode"] is False
+        # The prefix to which forward_events listens.
+        assert project["Properties"]["Name"].startswith("tokenservice-")
+    groups = resources("pipeline.yaml", "AWS::Logs::LogGroup").values()
+    assert {group["Properties"]["LogGroupName"] for group in groups} == {
+        f"/aws/codebuild/{project['Properties']['Name']}" for project in projects.values()
+    }
+    assert all(group["Properties"]["RetentionInDays"] for group in groups)
+
+
+def test_the_build_checks_and_packages_what_is_deployed() -> None:
+    build = yaml.safe_load((INFRA / "buildspec.yml").read_text("utf-8"))
+    commands = build["phases"]["build"]["commands"]
+    assert commands[0] == "make check"
+    packaged = [re.fullmatch(r"make package STAGE=(\w+)", each)[1] for each in commands[1:]]
+    assert [f"{stage}/packaged.yaml" for stage in packaged] == build["artifacts"]["files"]
+    assert str(build["phases"]["install"]["runtime-versions"]["python"]) == "3.11"
+
+
+def test_every_make_target_of_the_builds_exists() -> None:
+    smoke = template("pipeline.yaml")["Resources"]["Smoke"]["Properties"]["Source"]["BuildSpec"]
+    wanted = set(re.findall(r"\bmake (\w+)", (INFRA / "buildspec.yml").read_text("utf-8") + smoke))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert wanted == {"check", "package", "setup"}
+    assert wanted <= targets
+
+
+def test_every_check_that_is_left_out_has_its_reason() -> None:
+    lines = (INFRA / "checks" / "checkov.yaml").read_text("utf-8").partition("skip-check:\n")[2].splitlines()
+    for place, line in enumerate(lines):
+        if line.startswith("  - "):
+            above = lines[place - 1].strip()
+            assert " # " in line or above.startswith("#"), line
+    for name in TEMPLATES:
+        for resource in template(name)["Resources"].values():
+            for skipped in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
+                assert len(skipped["comment"]) > 20
+
+
+def test_what_looks_like_a_secret_was_looked_at() -> None:
+    kept = json.loads((ROOT / ".secrets.baseline").read_text("utf-8"))
+    assert [each for found in kept["results"].values() for each in found if each.get("is_secret") is not False] == []
+
+
+FOUND = {
+    "name": "leftpad",
+    "version": "1.0",
+    "vulns": [{"id": "PYSEC-2026-1", "aliases": ["CVE-2026-1"], "fix_versions": ["1.1"]}],
+}
+UNKNOWN = {"name": "private", "skip_reason": "not found"}
+CLEAN = {"name": "six", "version": "1.17.0", "vulns": []}
+
+
+def test_a_vulnerability_is_named_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vulnerabilities.report("lock.txt", [FOUND, CLEAN]) == 1
+    said = capsys.readouterr().out
+    assert "VULNERABLE: lock.txt: leftpad 1.0: PYSEC-2026-1; fixed in 1.1\n" in said
+    assert "NOT AUDITED" not in said
+
+
+def test_a_vulnerability_with_a_reason_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vulnerabilities, "IGNORED", {"CVE-2026-1": "we pad on the right"})
+    assert vulnerabilities.report("lock.txt", [FOUND]) == 0
+
+
+@pytest.mark.parametrize(
+    ("libraries", "told"),
+    [(None, "can't be reached"), ([UNKNOWN], "1 of 1"), ([UNKNOWN, CLEAN], "1 of 2")],
+)
+def test_what_could_not_be_looked_up_is_said_aloud(
+    libraries: list[dict[str, Any]] | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vulnerabilities.report("lock.txt", libraries) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("!!!")]
+    assert line.startswith("!!! NOT AUDITED: lock.txt: ")
+    assert told in line
