@@ -38,7 +38,7 @@ class Splunk:
         index: Splunk index; None: the HEC token's default.
         sourcetype: sourcetype of the service's own log events.
         ca_bundle: path of a PEM file with the authorities to trust; None: the usual ones.
-        failure_bucket: S3 bucket for what Splunk does not take; None: such events fail the invocation.
+        failure_bucket: S3 bucket for what Splunk does not take; None only where nothing is forwarded, or locally.
     """
 
     hec_url: str | None
@@ -106,13 +106,23 @@ class Settings:
                 failure_bucket=read.text("SPLUNK_FAILURE_BUCKET"),
             ),
         )
-        if settings.splunk.hec_url and not (settings.splunk.hec_token or settings.splunk.hec_token_parameter):
-            read.problems.append(
-                "SPLUNK_HEC_TOKEN_PARAMETER: missing, and SPLUNK_HEC_URL is set (SPLUNK_HEC_TOKEN serves for local use)"
-            )
+        read.problems += _missing(settings.splunk)
         if read.problems:
             raise SettingsError(read.problems)
         return settings
+
+
+def _missing(splunk: Splunk) -> list[str]:
+    """What a Splunk needs beside its address. With a token that is given directly nothing more: that is local use."""
+    if not splunk.hec_url or splunk.hec_token:
+        return []
+    if not splunk.hec_token_parameter:
+        return [
+            "SPLUNK_HEC_TOKEN_PARAMETER: missing, and SPLUNK_HEC_URL is set (SPLUNK_HEC_TOKEN serves for local use)"
+        ]
+    if not splunk.failure_bucket:
+        return ["SPLUNK_FAILURE_BUCKET: missing, and SPLUNK_HEC_URL is set: what Splunk does not take needs a place"]
+    return []
 
 
 class _Reader:

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import RecordUnavailable, SplunkError
-from chalicelib.splunk.forward import RESERVE_SECONDS, Forwarder
+from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer
-from chalicelib.splunk.record import Kind, entry, name_of
+from chalicelib.splunk.keeping import LARGEST_RESERVE, RESERVE_SECONDS
+from chalicelib.splunk.record import PUT_SECONDS, Kind, entry, name_of
 from chalicelib.splunk.secret import Secret
 from chalicelib.splunk.transport import NoAnswer
 from tests.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
 from tests.hec_rules import Collector, Request, _Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 START_MS = 1_700_000_000_123
 
@@ -53,21 +54,39 @@ def pack(content: Any) -> dict[str, Any]:
 
 
 class MemoryRecord:
-    """A failure record in memory that can be told to refuse."""
+    """A failure record in memory that can be told to refuse, and to take its time."""
 
     def __init__(self) -> None:
         self.entries: dict[str, bytes] = {}
         self.refusals = 0
         self.refused = 0
+        # Seconds that an entry takes: the caller lets them pass.
+        self.take_seconds: Callable[[], float] = lambda: 0.0
+        self.pass_seconds: Callable[[float], None] = lambda seconds: None
 
-    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+    def put(
+        self,
+        kind: Kind,
+        body: bytes,
+        reason: str,
+        reasons: Mapping[str, Sequence[int]] | None = None,
+        within_seconds: float = PUT_SECONDS,
+    ) -> str:
         if self.refusals:
             self.refusals -= 1
-            self.refused += 1
-            raise RecordUnavailable("the failure record did not take an entry")
+            self._refuse()
+        seconds = self.take_seconds()
+        self.pass_seconds(min(seconds, within_seconds))
         name = name_of(kind, body)
-        self.entries[name] = entry(kind, body, reason, datetime(2026, 11, 21, tzinfo=UTC))
+        # What is given up may be kept all the same: only the answer is missing.
+        self.entries[name] = entry(kind, body, reason, datetime(2026, 11, 21, tzinfo=UTC), reasons)
+        if seconds > within_seconds:
+            self._refuse()
         return name
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        raise RecordUnavailable("the failure record did not take an entry")
 
     def of(self, kind: Kind) -> list[dict[str, Any]]:
         return [json.loads(v) for k, v in sorted(self.entries.items()) if k.startswith(kind.value + "/")]
@@ -86,14 +105,22 @@ class Clock:
 
     def start_invocation(self, timeout_ms: int) -> None:
         self.deadline_ms = self.ms + timeout_ms
-        self.reserve_ms = min(RESERVE_SECONDS * 1000, timeout_ms / 4)
+        self.reserve_ms = min(RESERVE_SECONDS * 1000, timeout_ms * LARGEST_RESERVE)
 
     def remaining_ms(self) -> int:
         return int(self.deadline_ms - self.ms)
 
     def pass_seconds(self, seconds: float) -> None:
+        """Let time pass that a delivery takes: the reserve is not its own."""
+        self._pass(seconds, self.deadline_ms - self.reserve_ms)
+
+    def pass_seconds_of_record(self, seconds: float) -> None:
+        """Let time pass that the failure record takes: all but what is needed to return."""
+        self._pass(seconds, self.deadline_ms - self.reserve_ms / 20)
+
+    def _pass(self, seconds: float, until_ms: float) -> None:
         self.ms += seconds * 1000
-        if self.ms > self.deadline_ms - self.reserve_ms + 1:  # remaining_ms() is cut to whole milliseconds
+        if self.ms > until_ms + 2:  # remaining_ms() is cut to whole milliseconds
             self.overruns += 1
 
 
@@ -135,6 +162,9 @@ class World:
         self.random = random.Random(self.seed)
         random.seed(self.seed)  # the jitter's source
         self.valid_token = "the-token"
+        self.slow_record_rate = 0.0
+        self.record.take_seconds = self._seconds_of_an_entry
+        self.record.pass_seconds = self.clock.pass_seconds_of_record
         self.forwarder = Forwarder(
             Deliverer(self.post, Secret(lambda: self.valid_token, clock=self._seconds), self.clock.pass_seconds),
             stage="test",
@@ -144,6 +174,12 @@ class World:
 
     def _seconds(self) -> float:
         return self.clock.ms / 1000
+
+    def _seconds_of_an_entry(self) -> float:
+        """Mostly a moment; sometimes long, and sometimes longer than anybody waits."""
+        if self.random.random() < self.slow_record_rate:
+            return self.random.choice([2.0, 8.0, 60.0])
+        return min(self.random.expovariate(1 / 0.05), 0.3)
 
     def post(self, body: bytes, token: str, timeout_seconds: float) -> Answer:
         """One request to Splunk, through whatever fault comes up."""
@@ -187,7 +223,7 @@ class World:
 
     def redrive(self) -> None:
         """Replay what was kept until nothing of it is left; Splunk is healthy again."""
-        self.fault_rate = 0.0
+        self.fault_rate = self.slow_record_rate = 0.0
         self.record.refusals = 0
         for _ in range(5):
             waiting = self.destination + [kept["requestPayload"] for kept in self.record.of(Kind.FAILED)]

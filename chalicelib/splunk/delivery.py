@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 REQUEST_SECONDS: Final = 30.0
 # Less than this is no fair chance for a request over TLS at a small function's share of a processor.
 LEAST_SECONDS: Final = 1.0
+# No collector is known to take less. A stray answer must not make each event a request of its own.
+LEAST_LIMIT_BYTES: Final = 16_384
 # Full jitter: between 0 and 0.5 s, then 1 s, 2 s … 20 s.
 # Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
 _JITTER = wait_random_exponential(multiplier=0.5, max=20)
@@ -65,12 +67,17 @@ class Delivery:
 
 
 class _Pending:
-    """The parts of one batch that are still to be sent, the next one last."""
+    """The parts of one batch that are still to be sent, the next one last.
+
+    Attributes:
+        suspected_bytes: the size of a request that may have been too large; its first event is sent alone next.
+        welcome_bytes: a request of this size was not too large.
+    """
 
     def __init__(self, batch: Sequence[HecEvent]) -> None:
         self.parts: list[Sequence[HecEvent]] = [batch] if batch else []
-        self.may_suspect_size = True
         self.suspected_bytes = 0
+        self.welcome_bytes = 0
 
     def next(self, limit_bytes: int) -> Sequence[HecEvent]:
         """Take the next part, cut until it is no larger than that or a single event."""
@@ -152,31 +159,27 @@ class Deliverer:
         match verdict:
             case Accepted():
                 delivery.accepted += events
+                pending.welcome_bytes = max(pending.welcome_bytes, size(events))
                 if suspected_bytes:
                     # Alone the first event was welcome, so it was the size that displeased.
-                    self._limit_bytes = suspected_bytes // 2
-                    pending.may_suspect_size = True
-            case Poisoned(0, may_be_size=True) if pending.may_suspect_size and self._is_suspicious(events):
+                    self._limit_bytes = max(suspected_bytes // 2, LEAST_LIMIT_BYTES)
+            case Poisoned(0, may_be_size=True) if len(events) > 1 and size(events) > pending.welcome_bytes:
                 # Splunk Cloud says this of a request that is too large for it as well: ask once, with that
                 # event alone.
-                pending.may_suspect_size = False
                 pending.suspected_bytes = size(events)
                 pending.parts += [events[1:], events[:1]]
             case Poisoned(number, reason):
                 delivery.accepted += events[:number]
                 delivery.set_aside.append(SetAside(events[number].log, reason))
-                if suspected_bytes:
-                    # It was that event. The rest may be too large all the same, and must not pay for it.
-                    pending.may_suspect_size = True
+                if number:
+                    # Events before it were taken. Doubt costs a request, trust in vain would cost good events.
+                    pending.welcome_bytes = max(pending.welcome_bytes, size(events))
                 if number + 1 < len(events):
                     pending.parts.append(events[number + 1 :])
             case TooLarge(reason) if len(events) == 1:
                 delivery.set_aside.append(SetAside(events[0].log, reason))
-            case TooLarge():
+            case _:  # too large, and more than one
                 pending.parts.append(pending.halve(events))
-
-    def _is_suspicious(self, events: Sequence[HecEvent]) -> bool:
-        return len(events) > 1 and size(events) > self._limit_bytes // 2
 
     def _send(self, events: Sequence[HecEvent], budget: Budget, delivery: Delivery) -> Verdict:
         """Send events as one request, and again while the collector is busy and the time allows it."""

@@ -22,6 +22,7 @@ from chalicelib.splunk.errors import MalformedEnvelope
 MAX_BYTES: Final = 32 * 1024 * 1024
 # Up to here holding the events is worth its memory: it spares a quarter of the work.
 _HELD_BYTES: Final = 8 * 1024 * 1024
+_HELD_EVENTS: Final = 25_000
 # CloudWatch Logs takes 1 MiB an event, and JSON may write each byte as a six-character escape.
 _MAX_VALUE_CHARACTERS: Final = 8 * 1024 * 1024
 _INPUT_BYTES: Final = 16 * 1024
@@ -107,7 +108,7 @@ def decode(event: Mapping[str, Any], max_bytes: int = MAX_BYTES) -> Envelope:
                 count += 1
                 if held is not None:
                     held.append(log)
-                    if reader.bytes_read > _HELD_BYTES:
+                    if reader.bytes_read > _HELD_BYTES or count > _HELD_EVENTS:
                         held = None
         else:
             head[key] = reader.value()
@@ -141,7 +142,7 @@ def encode(envelope: Envelope, events: Iterable[LogEvent]) -> bytes:
     Returns:
         JSON that `decode` takes after `json.loads`; messages are what they were to the last character.
     """
-    deflater = zlib.compressobj(wbits=_GZIP)
+    deflater = zlib.compressobj(level=1, wbits=_GZIP)  # half the processor time of the default
     head = {
         "messageType": "DATA_MESSAGE",
         "owner": envelope.owner,

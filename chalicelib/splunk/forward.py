@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Final, Protocol
@@ -15,24 +13,18 @@ from typing import Any, Final, Protocol
 from chalicelib.splunk import envelope as envelopes
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import Envelope, LogEvent
-from chalicelib.splunk.errors import MalformedEnvelope, RecordUnavailable, SplunkError, Undelivered
-from chalicelib.splunk.hec import Composer, SetAside, batches
-from chalicelib.splunk.record import FailureRecord, Kind
+from chalicelib.splunk.errors import MalformedEnvelope
+from chalicelib.splunk.hec import Composer, batches
+from chalicelib.splunk.keeping import Encode, Keeper, TimeLeft
+from chalicelib.splunk.record import FailureRecord
+from chalicelib.splunk.report import Metric, Metrics, Report
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
 
 EVENT_SOURCETYPE: Final = "aws:cloudwatch:event"
 
-# What the failure record may take at the end: three tries, and loading its client with the small share of a
-# processor that a 128 MB function has.
-RESERVE_SECONDS: Final = 10.0
-_LARGEST_RESERVE: Final = 0.25  # of the time there is, where a function has a short time-out
-
 _LOG = logging.getLogger("tokenservice.splunk")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-Metric = Callable[[Mapping[str, str], Mapping[str, tuple[float, str]]], object]
-Encode = Callable[[Iterable[LogEvent]], bytes]
 
 
 class SplunkSettings(Protocol):
@@ -50,32 +42,6 @@ class SplunkSettings(Protocol):
     def sourcetype(self) -> str: ...
     @property
     def ca_bundle(self) -> str | None: ...
-
-
-@dataclass(slots=True)
-class Report:
-    """What became of one invocation's events.
-
-    Attributes:
-        received: events in the input; an input that can't be read counts as one.
-        delivered: accepted by Splunk.
-        set_aside: kept in the failure record as poison.
-        kept: kept in the failure record to be replayed, because others of the input were accepted already.
-        requests: requests made to the collector.
-        retries: how many of them repeated one that had failed.
-        longest_delay_ms, total_delay_ms: from a log event's own time to its acceptance.
-        records: names of the entries in the failure record.
-    """
-
-    received: int = 0
-    delivered: int = 0
-    set_aside: int = 0
-    kept: int = 0
-    requests: int = 0
-    retries: int = 0
-    longest_delay_ms: int = 0
-    total_delay_ms: int = 0
-    records: list[str] = field(default_factory=list)
 
 
 class Forwarder:
@@ -128,22 +94,23 @@ class Forwarder:
             RecordUnavailable: something had to be kept and was not.
         """
         report = Report()
+        keeper = Keeper(self._record, TimeLeft(remaining_ms), report)
         if self._is_idle():
             return report
-        with _Metrics(self._metric, "logs", report):
+        with Metrics(self._metric, "logs", report):
             try:
                 envelope = envelopes.decode(event, self._max_bytes)
             except MalformedEnvelope as error:
                 # Another try would end the same way, and would delay what comes after it.
                 report.received = 1
-                self._set_aside_whole(event, f"malformed: {error.reason}", report)
+                keeper.keep_input(_json(event), f"malformed: {error.reason}")
                 return report
             if envelope.is_control:
                 return report
             report.received = envelope.count
             if self._own_log_group and envelope.log_group == self._own_log_group:
                 # Failing would be worse than useless: each failure writes new lines to this very log group.
-                self._set_aside_whole(event, "the forwarder's own log group must not be subscribed", report)
+                keeper.keep_input(_json(event), "the forwarder's own log group must not be subscribed")
                 return report
             composer = Composer(
                 host=envelope.log_stream,
@@ -152,7 +119,7 @@ class Forwarder:
                 index=self._index,
                 fields={"log_group": envelope.log_group, "stage": self._stage},
             )
-            self._deliver(composer, envelope.log_events, _log_encoder(envelope), remaining_ms, report)
+            self._deliver(composer, envelope.log_events, _log_encoder(envelope), keeper, report)
         return report
 
     def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
@@ -168,14 +135,15 @@ class Forwarder:
         Source: Amazon EventBridge user guide, "Structure of an event".
         """
         report = Report()
+        keeper = Keeper(self._record, TimeLeft(remaining_ms), report)
         if self._is_idle():
             return report
-        with _Metrics(self._metric, "events", report):
+        with Metrics(self._metric, "events", report):
             report.received = 1
             try:
                 log = LogEvent(_text(event, "id"), _epoch_ms(_text(event, "time")), _json(event).decode())
             except ValueError as error:
-                self._set_aside_whole(event, f"malformed: {error}", report)
+                keeper.keep_input(_json(event), f"malformed: {error}")
                 return report
             composer = Composer(
                 host=str(event.get("account") or "unknown"),
@@ -188,7 +156,7 @@ class Forwarder:
                     "stage": self._stage,
                 },
             )
-            self._deliver(composer, lambda: iter([log]), lambda events: _json(event), remaining_ms, report)
+            self._deliver(composer, lambda: iter([log]), lambda events: _json(event), keeper, report)
         return report
 
     def _is_idle(self) -> bool:
@@ -202,64 +170,23 @@ class Forwarder:
         composer: Composer,
         events: Callable[[], Iterator[LogEvent]],
         encode: Encode,
-        remaining_ms: Callable[[], int],
+        keeper: Keeper,
         report: Report,
     ) -> None:
         assert self._deliverer is not None  # noqa: S101 - `_is_idle` came first
-        budget = _budget(remaining_ms)
-        aside: list[SetAside] = []
         for batch in batches(composer, events()):
-            aside += batch.set_aside
-            delivery = self._deliverer.deliver(batch.events, budget)
-            aside += delivery.set_aside
-            report.requests += delivery.requests
-            report.retries += delivery.retries
-            report.delivered += len(delivery.accepted)
-            self._note_delays([event.log for event in delivery.accepted], report)
-            if delivery.failure is not None:
+            delivery = self._deliverer.deliver(batch.events, keeper.time_left.budget)
+            report.add(delivery, self._clock_ms())
+            keeper.hold(chain(batch.set_aside, delivery.set_aside))
+            failure = delivery.failure or keeper.make_room(encode)
+            if failure is not None and keeper.left:
                 if not report.delivered:
                     # Lambda still has all of it and will try again: nothing needs to be kept here.
-                    raise delivery.failure
-                left = [event.log for event in delivery.undelivered]
-                rest = islice(events(), batch.consumed, None)
-                self._keep_rest(encode(chain(left, rest)), delivery.failure, aside, report)
+                    raise failure
+                left = (event.log for event in delivery.undelivered)
+                keeper.keep_rest(chain(left, islice(events(), batch.consumed, None)), encode, failure)
                 break
-        self._set_aside(encode, aside, report)
-
-    def _keep_rest(self, body: bytes, failure: Undelivered, aside: list[SetAside], report: Report) -> None:
-        """Keep what is left of an input that was accepted in part.
-
-        If Lambda tried the whole of it again, Splunk would get the accepted part twice.
-        """
-        kept = report.received - report.delivered - len(aside)
-        self._put(Kind.FAILED, body, failure.reason, report)
-        report.kept = kept
-        _LOG.error("Splunk took only a part: %d events are kept for a redrive: %s", kept, failure.reason)
-
-    def _set_aside(self, encode: Encode, aside: list[SetAside], report: Report) -> None:
-        by_reason: defaultdict[str, list[LogEvent]] = defaultdict(list)
-        for log, reason in aside:
-            by_reason[reason].append(log)
-        for reason, logs in by_reason.items():
-            self._put(Kind.POISON, encode(logs), reason, report)
-            report.set_aside += len(logs)
-            _LOG.warning("%d events are set aside in the failure record: %s", len(logs), reason)
-
-    def _set_aside_whole(self, event: Mapping[str, Any], reason: str, report: Report) -> None:
-        self._put(Kind.POISON, _json(event), reason, report)
-        report.set_aside = report.received
-        _LOG.error("an input is set aside in the failure record: %s", reason)
-
-    def _put(self, kind: Kind, body: bytes, reason: str, report: Report) -> None:
-        if self._record is None:
-            raise RecordUnavailable(f"there is no failure record to keep events in: {reason}")
-        report.records.append(self._record.put(kind, body, reason))
-
-    def _note_delays(self, accepted: list[LogEvent], report: Report) -> None:
-        now_ms = self._clock_ms()
-        delays_ms = [max(0, now_ms - log.timestamp_ms) for log in accepted]
-        report.longest_delay_ms = max(report.longest_delay_ms, *delays_ms, 0)
-        report.total_delay_ms += sum(delays_ms)
+        keeper.keep_held(encode)
 
 
 def forwarder(
@@ -291,39 +218,6 @@ def forwarder(
         own_log_group=own_log_group,
         max_bytes=max_bytes,
     )
-
-
-class _Metrics:
-    """Writes an invocation's metrics when it ends, however it ends."""
-
-    def __init__(self, metric: Metric, forwarder_name: str, report: Report) -> None:
-        self._metric = metric
-        self._dimensions = {"Forwarder": forwarder_name}
-        self._report = report
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *failure: object) -> None:
-        report = self._report
-        values: dict[str, tuple[float, str]] = {
-            "EventsReceived": (report.received, "Count"),
-            "EventsDelivered": (report.delivered, "Count"),
-            "EventsSetAside": (report.set_aside, "Count"),
-            "EventsFailed": (report.received - report.delivered - report.set_aside, "Count"),
-            "RequestsRetried": (report.retries, "Count"),
-        }
-        if report.delivered:
-            values["DeliveryDelayMax"] = (report.longest_delay_ms, "Milliseconds")
-            values["DeliveryDelayMean"] = (round(report.total_delay_ms / report.delivered, 3), "Milliseconds")
-        self._metric(self._dimensions, values)
-        if isinstance(failure[1], SplunkError):
-            _LOG.error("the events stay with Lambda: %s", failure[1])
-
-
-def _budget(remaining_ms: Callable[[], int]) -> Callable[[], float]:
-    reserve = min(RESERVE_SECONDS, remaining_ms() / 1000 * _LARGEST_RESERVE)
-    return lambda: max(0.0, remaining_ms() / 1000 - reserve)
 
 
 def _log_encoder(envelope: Envelope) -> Encode:

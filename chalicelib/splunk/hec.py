@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Splunk Cloud documents "1 MB" a request and answers a larger one as if its first event were malformed.
 BATCH_BYTES: Final = 1_000_000
+# A batch ends at so many events that can't be sent as well: they take memory until they are set aside.
+_BATCH_SET_ASIDE: Final = 2_500
 
 _MAX_DEPTH: Final = 64
 _MAX_REQUEST_ID: Final = 256
@@ -112,18 +114,22 @@ def batches(composer: Composer, events: Iterable[LogEvent], limit_bytes: int = B
     """Group log events, in their order, into requests of at most `limit_bytes` before compression."""
     ready: list[HecEvent] = []
     aside: list[SetAside] = []
-    size = consumed = 0
+    size = aside_size = consumed = 0
     for log in events:
         composed = composer.compose(log)
         if isinstance(composed, SetAside):
             aside.append(composed)
+            aside_size += len(log.message)
         else:
             if ready and size + len(composed.body) > limit_bytes:
                 yield Batch(ready, aside, consumed)
-                ready, aside, size = [], [], 0
+                ready, aside, size, aside_size = [], [], 0, 0
             ready.append(composed)
             size += len(composed.body)
         consumed += 1
+        if len(aside) >= _BATCH_SET_ASIDE or aside_size >= limit_bytes:
+            yield Batch(ready, aside, consumed)
+            ready, aside, size, aside_size = [], [], 0, 0
     if ready or aside:
         yield Batch(ready, aside, consumed)
 

@@ -3,7 +3,10 @@
 Each entry has the shape of Lambda's own record of a failed asynchronous invocation: one reader serves both.
 
     {"version": "1.0", "timestamp": …, "requestContext": {"condition": "SetAside" | "Undelivered"},
-     "reason": …, "requestPayload": <what the forwarder takes, byte for byte>}
+     "reason": …, "reasons": {<reason>: [<number of an event>, …], …},
+     "requestPayload": <what the forwarder takes, byte for byte>}
+
+`reasons` stands in an entry of poison: the reason of each of its events, which count from 0 in their order.
 
 Source: AWS Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 """
@@ -17,12 +20,17 @@ import tempfile
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from chalicelib.splunk.errors import RecordUnavailable
+from chalicelib.splunk.transport import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+# Three tries of the S3 client below. Loading it comes on top: 0.3 s of a whole processor, 4 s of the share that a
+# function of 128 MB has.
+PUT_SECONDS: Final = 9.0
 
 
 class Kind(StrEnum):
@@ -38,19 +46,28 @@ _CONDITION = {Kind.FAILED: "Undelivered", Kind.POISON: "SetAside"}
 class FailureRecord(Protocol):
     """Where entries are kept."""
 
-    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+    def put(
+        self,
+        kind: Kind,
+        body: bytes,
+        reason: str,
+        reasons: Mapping[str, Sequence[int]] | None = None,
+        within_seconds: float = PUT_SECONDS,
+    ) -> str:
         """Keep a body; the same body under the same kind is kept once.
 
         Args:
             kind: what is to be done with it.
             body: JSON that the forwarder takes.
             reason: why Splunk did not take it.
+            reasons: by reason, the numbers of the body's events that it holds for.
+            within_seconds: how long that may take.
 
         Returns:
             The entry's name.
 
         Raises:
-            RecordUnavailable: it was not kept.
+            RecordUnavailable: it was not kept, or is not known to be.
         """
 
 
@@ -59,7 +76,9 @@ def name_of(kind: Kind, body: bytes) -> str:
     return f"{kind.value}/{hashlib.sha256(body).hexdigest()[:40]}.json"
 
 
-def entry(kind: Kind, body: bytes, reason: str, at: datetime) -> bytes:
+def entry(
+    kind: Kind, body: bytes, reason: str, at: datetime, reasons: Mapping[str, Sequence[int]] | None = None
+) -> bytes:
     """Write an entry around a body, which stands in it unchanged.
 
     Args:
@@ -67,13 +86,16 @@ def entry(kind: Kind, body: bytes, reason: str, at: datetime) -> bytes:
         body: JSON that the forwarder takes.
         reason: why Splunk did not take it.
         at: aware, when the entry is made.
+        reasons: by reason, the numbers of the body's events that it holds for.
     """
-    head = {
+    head: dict[str, Any] = {
         "version": "1.0",
         "timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "requestContext": {"condition": _CONDITION[kind]},
         "reason": reason,
     }
+    if reasons:
+        head["reasons"] = reasons
     return json.dumps(head)[:-1].encode() + b', "requestPayload": ' + body + b"}"
 
 
@@ -93,48 +115,67 @@ class S3Record:
         self._client = client
         self._now = now
 
-    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+    def put(
+        self,
+        kind: Kind,
+        body: bytes,
+        reason: str,
+        reasons: Mapping[str, Sequence[int]] | None = None,
+        within_seconds: float = PUT_SECONDS,
+    ) -> str:
+        name = name_of(kind, body)
+        content = entry(kind, body, reason, self._now(), reasons)
+        try:
+            # The client's own time-outs count from byte to byte, and loading the client takes time as well.
+            within(within_seconds, lambda: self._put_object(name, content))
+        except TimeoutError:
+            raise self._unavailable("no answer in time") from None
+        return name
+
+    def _put_object(self, name: str, content: bytes) -> None:
         import botocore.session  # noqa: PLC0415 - costs a quarter of a second; most processes never come here
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-        name = name_of(kind, body)
         try:
             if self._client is None:
-                # Three tries of at most 3 s stay inside the reserve that deliveries leave.
                 config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3})
                 self._client = botocore.session.get_session().create_client("s3", config=config)
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=name,
-                Body=entry(kind, body, reason, self._now()),
-                ContentType="application/json",
-            )
+            self._client.put_object(Bucket=self._bucket, Key=name, Body=content, ContentType="application/json")
         except ClientError as error:
             raise self._unavailable(error.response.get("Error", {}).get("Code", "unknown error")) from None
         except BotoCoreError as error:
             raise self._unavailable(type(error).__name__) from None
-        return name
 
     def _unavailable(self, why: str) -> RecordUnavailable:
         return RecordUnavailable(f"the failure record s3://{self._bucket} did not take an entry: {why}")
 
 
 class FolderRecord:
-    """Keeps entries in a folder, for a service that runs on one's own machine."""
+    """Keeps entries in a folder, for a service that runs on one's own machine.
+
+    A disk has no deadline, and nothing cuts such a service off: how long an entry may take does not matter here.
+    """
 
     def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now) -> None:
         self._folder = folder
         self._now = now
 
-    def put(self, kind: Kind, body: bytes, reason: str) -> str:
+    def put(
+        self,
+        kind: Kind,
+        body: bytes,
+        reason: str,
+        reasons: Mapping[str, Sequence[int]] | None = None,
+        within_seconds: float = PUT_SECONDS,
+    ) -> str:
         name = name_of(kind, body)
         path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Written aside and renamed: a crash leaves the whole entry or none.
             with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-                file.write(entry(kind, body, reason, self._now()))
+                file.write(entry(kind, body, reason, self._now(), reasons))
                 file.flush()
                 os.fsync(file.fileno())
             Path(file.name).replace(path)

@@ -42,6 +42,7 @@ def command(deployment: Deployment, server: HecServer, *arguments: str) -> Any:
     """What `tokenctl splunk … --json` prints."""
     settings = Splunk(server.url, None, "the-token", None, "tokenservice", None, BUCKET)
     stage = SimpleNamespace(settings=SimpleNamespace(splunk=settings), stage="test", aws=deployment.aws)
+    stage.with_deployed_splunk = lambda: stage
 
     class At(Terminal):
         def deployment(self) -> Any:

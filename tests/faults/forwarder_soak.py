@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from chalicelib.splunk.record import Kind
+from tests.hec_rules import MAX_CONTENT_BYTES
 from tests.splunk_world import World, subscription
 
 TEXTS = ["started", "café ☃ 😀", '{"event":"token.used","requestId":"r-1","n":1}', '{"n":NaN}', '{"a":1,"a":2}', "[1]"]
@@ -28,6 +29,7 @@ class Findings:
     runs: int = 0
     events: int = 0
     set_aside: int = 0
+    entries_refused_or_too_slow: int = 0
     explained_duplicates: int = 0
     invocations: int = 0
     requests: int = 0
@@ -39,10 +41,17 @@ class Findings:
         return not (self.lost or self.unexplained_duplicates or self.overruns or self.wrongly_set_aside)
 
 
-def messages(source: random.Random) -> tuple[list[str], set[int]]:
-    """Messages of all sorts, and the numbers of those that Splunk can never take."""
+LIMITS = [MAX_CONTENT_BYTES, MAX_CONTENT_BYTES, 600_000, 200_000, 50_000, 20_000]
+OVERHEAD_BYTES = 500  # of a HEC event around its message, at most
+
+
+def messages(source: random.Random, max_bytes: int) -> tuple[list[str], set[int]]:
+    """Messages of all sorts, and the numbers of those that a collector with this limit can never take."""
     found: list[str] = []
     poison: set[int] = set()
+    if source.random() < 0.002:  # more poison than one entry of the record holds
+        found = [source.choice(["", " ", "\n", "\n", "x"]) for _ in range(source.choice([12_000, 25_000]))]
+        return found, {number for number, text in enumerate(found) if not text.strip()}
     large = source.random() < 0.05
     for number in range(source.choice([1, 2, 5, 20, 60])):
         luck = source.random()
@@ -54,6 +63,8 @@ def messages(source: random.Random) -> tuple[list[str], set[int]]:
             poison.add(number)
         elif large and luck < 0.3:
             found.append("x" * source.choice([100_000, 400_000, 999_000]))
+            if len(found[-1]) > max_bytes - OVERHEAD_BYTES:
+                poison.add(number)
         elif large and luck < 0.32:
             found.append("y" * 1_000_000)
             poison.add(number)
@@ -65,10 +76,12 @@ def messages(source: random.Random) -> tuple[list[str], set[int]]:
 def run(seed: int, findings: Findings) -> None:
     """One course of events: faults and Lambda's retries, then a redrive, then the count."""
     source = random.Random(f"input {seed}")
-    texts, poison = messages(source)
     world = World(seed)
+    world.collector.max_bytes = source.choice(LIMITS)
+    texts, poison = messages(source, world.collector.max_bytes)
     world.fault_rate = source.choice([0.0, 0.1, 0.3, 0.6, 0.95, 1.0])
     world.record.refusals = source.choice([0, 0, 0, 0, 0, 1, 3])
+    world.slow_record_rate = source.choice([0.0, 0.0, 0.3, 1.0])
     if source.random() < 0.1:  # a token that was replaced in Splunk and, a moment later, in the parameter
         world.forwarder._deliverer._secret.renew(1)  # type: ignore[union-attr]
         world.valid_token = "the-next-token"
@@ -92,6 +105,7 @@ def run(seed: int, findings: Findings) -> None:
     findings.overruns += world.clock.overruns
     findings.wrongly_set_aside += len(wrong)
     findings.set_aside += len(aside)
+    findings.entries_refused_or_too_slow += world.record.refused
     findings.invocations += world.invocations
     findings.requests += sum(world.faults_met.values())
     findings.faults.update(world.faults_met)

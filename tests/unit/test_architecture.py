@@ -102,6 +102,7 @@ def test_a_function_loads_only_its_own_rooms(handler: str, unwanted: set[str]) -
     code = f"import sys, app; from chalicelib import runtime; {build}; print(*sys.modules)"
     environ = {"_HANDLER": handler, "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
     environ |= {"SPLUNK_HEC_URL": "https://splunk.example:8088", "SPLUNK_HEC_TOKEN_PARAMETER": "/hec"}
+    environ["SPLUNK_FAILURE_BUCKET"] = "kept"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
     )

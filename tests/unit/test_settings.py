@@ -40,6 +40,7 @@ def test_every_setting_is_read() -> None:
             "SPLUNK_INDEX": "records",
             "SPLUNK_SOURCETYPE": "tokens",
             "SPLUNK_CA_BUNDLE": "ca.pem",
+            "SPLUNK_FAILURE_BUCKET": "kept",
         }
     )
     assert (settings.token_table, settings.client_table) == ("t-okens", "c-lients")
@@ -49,6 +50,7 @@ def test_every_setting_is_read() -> None:
     assert settings.commit == "abc1234"
     assert settings.splunk.hec_url == "https://splunk.example:8088"
     assert settings.splunk.sourcetype == "tokens"
+    assert settings.splunk.failure_bucket == "kept"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,27 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "LOG_LEVEL",
         "SPLUNK_HEC_TOKEN_PARAMETER",
     ]
+
+
+ON_AWS = {"STAGE": "prod", "SPLUNK_HEC_URL": "https://splunk.example", "SPLUNK_HEC_TOKEN_PARAMETER": "/hec"}
+
+
+def test_on_aws_what_splunk_does_not_take_needs_a_place() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ(ON_AWS)
+    assert str(caught.value) == (
+        "SPLUNK_FAILURE_BUCKET: missing, and SPLUNK_HEC_URL is set: what Splunk does not take needs a place"
+    )
+    Settings.from_environ(ON_AWS | {"SPLUNK_FAILURE_BUCKET": "kept"})
+
+
+def test_with_a_token_that_is_given_no_place_need_be_named() -> None:
+    """`make run` keeps what Splunk does not take in a folder."""
+    assert Settings.from_environ(ON_AWS | {"SPLUNK_HEC_TOKEN": "x"}).splunk.failure_bucket is None
+
+
+def test_without_a_splunk_nothing_of_it_is_demanded() -> None:
+    assert Settings.from_environ(ON_AWS | {"SPLUNK_HEC_URL": ""}).splunk.failure_bucket is None
 
 
 def test_no_secret_is_shown_by_an_error_or_a_printed_setting() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.splunk.delivery import LEAST_SECONDS, REQUEST_SECONDS, Deliverer
+from chalicelib.splunk.delivery import LEAST_LIMIT_BYTES, LEAST_SECONDS, REQUEST_SECONDS, Deliverer
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import Misconfigured, OutOfTime
 from chalicelib.splunk.hec import Answer, Composer, HecEvent
@@ -176,10 +176,13 @@ def test_k_bad_of_n_are_set_aside_and_the_rest_delivered_with_k_plus_1_more_requ
     assert [each.log.message for each in delivery.set_aside] == bad
     assert [event.log.message for event in delivery.accepted] == [m for m in messages if m not in bad]
     assert bench.collector.indexed == [json.loads(event.body) for event in delivery.accepted]
-    assert delivery.requests <= 1 + len(bad) + 1
+    # While it is not known that requests of this size are welcome, code 6 may mean the size: it is asked twice.
+    asked_twice = kinds[: kinds.index("good") if "good" in kinds else None].count("☠06")
+    assert delivery.requests <= 1 + len(bad) + max(1, asked_twice)
     assert delivery.retries == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=12))
 def test_the_same_holds_for_batches_near_the_limit(good: list[bool]) -> None:
     bench = Bench()
@@ -202,6 +205,35 @@ def test_a_collector_with_a_lower_limit_has_no_good_event_set_aside(first: str) 
     assert [each.log.message for each in delivery.set_aside] == [m for m in messages if m.startswith("☠")]
     assert len(delivery.accepted) == len(messages) - len(delivery.set_aside)
     assert delivery.requests < 20
+
+
+@pytest.mark.parametrize("first", ["☠06", "☠13", "good"])
+@pytest.mark.parametrize("max_bytes", [20_000, 60_000, 150_000])
+def test_a_collector_with_a_far_lower_limit_has_no_good_event_set_aside(first: str, max_bytes: int) -> None:
+    """The request need not be near our own limit for that."""
+    bench = Bench(Marked(max_bytes=max_bytes))
+    messages = [first + "x" * 900, first + "x" * 901] + [f"good {n}" + "x" * 900 for n in range(200)]
+    delivery = bench.deliver(events(*messages))
+    assert [each.log.message for each in delivery.set_aside] == [m for m in messages if m.startswith("☠")]
+    assert len(delivery.accepted) == len(messages) - len(delivery.set_aside)
+
+
+def test_an_event_that_is_refused_for_itself_says_nothing_about_the_size() -> None:
+    bench = Bench(Marked(max_bytes=20_000))
+    bench.script = [coded(15, 0)]
+    delivery = bench.deliver(events(*[f"{n}" + "x" * 900 for n in range(30)]))
+    assert [each.log.id for each in delivery.set_aside] == ["0"]
+    assert len(delivery.accepted) == 29
+
+
+def test_a_stray_answer_about_the_size_does_not_make_each_event_a_request_of_its_own() -> None:
+    bench = Bench()
+    bench.script = [coded(6, 0)]
+    assert len(bench.deliver(events("a", "b", "c")).accepted) == 3
+    bench.sizes.clear()
+    few = events(*["x" * 100] * 50)
+    assert sum(len(event.body) for event in few) < LEAST_LIMIT_BYTES
+    assert bench.deliver(few).requests == 1
 
 
 def test_a_poisoned_event_is_set_aside_with_the_reason() -> None:

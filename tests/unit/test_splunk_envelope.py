@@ -85,6 +85,7 @@ def one_event(**changes: Any) -> Any:
         (trailing(subscription(["a"]), b"more"), "after the gzip data"),
         (pack(b""), "not JSON"),
         (pack(b"{"), "not JSON"),
+        (pack(b"{}"), "messageType is missing"),
         (pack(b"not json"), "not JSON"),
         (pack(b"[]"), "not JSON"),
         (pack(b'{"a" 1}'), "not JSON"),

@@ -112,6 +112,7 @@ def test_a_blank_message_is_set_aside(message: str) -> None:
         "0",
         "true",
         "plain text",
+        " indented text",
         "café ☃ 😀",
         "a\x00b\x1f\x7f\u2028",
         '{"half a pair":"\ud800"}',
@@ -130,6 +131,7 @@ def test_what_would_not_survive_as_json_is_sent_as_the_text_it_is(message: str) 
         '{"n":9007199254740992,"m":-9007199254740992}',
         '{"n":0.30000000000000004}',
         '{"n":1e22}',
+        '{"n":0.0,"m":-0.000e5}',
         '{"escaped":"\\ud83d\\ude00 \\u0000"}',
         '{"half":"\\ud800"}',
         '{"deep":' * 60 + "1" + "}" * 60,
@@ -230,6 +232,15 @@ def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int],
         assert batch.consumed == done
 
 
+@pytest.mark.parametrize(("message", "most"), [("", 2_500), (" " * 1_000, 100)])
+def test_a_batch_ends_where_what_can_t_be_sent_would_fill_the_memory(message: str, most: int) -> None:
+    logs = [LogEvent(str(n), n, message) for n in range(12_000)]
+    made = list(batches(composer(), iter(logs), 100_000))
+    assert max(len(batch.set_aside) for batch in made) == most
+    assert [each.log for batch in made for each in batch.set_aside] == logs
+    assert [batch.consumed for batch in made] == [min(most * (n + 1), 12_000) for n in range(len(made))]
+
+
 @pytest.mark.parametrize("code", range(29))
 def test_every_code_is_judged_as_the_facts_say(code: int) -> None:
     answer = Answer(STATUS[code], reply(code, 1).body)
@@ -248,6 +259,7 @@ def test_every_code_is_judged_as_the_facts_say(code: int) -> None:
         (200, b"<html>", Busy),
         (200, b"", Busy),
         (200, b"{}", Busy),
+        (200, b"[0]", Busy),
         (200, b'{"code": 6}', Busy),
         (200, b'{"code": false}', Busy),
         (200, b'{"code": "0"}', Busy),

@@ -145,6 +145,15 @@ def test_poison_that_is_replayed_and_still_is_poison_stays(place: Place) -> None
     assert len(place.names(Kind.POISON)) == 1
 
 
+def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: Place) -> None:
+    """However its events met their end the first time."""
+    place.forwarder.forward(subscription(["☠13", "x" * 600_000, "", "y" * 600_000, "☠15", " "]), lambda: 60_000)
+    (name,) = place.names(Kind.POISON)
+    outcome = redrive(place.source, place.forwarder, place.source.entries(Kind.POISON))
+    assert (outcome.replayed, outcome.set_aside) == (0, 4)
+    assert place.names(Kind.POISON) == [name]
+
+
 def test_poison_that_splunk_takes_by_now_goes(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13 x"]), lambda: 60_000)
     place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
@@ -268,7 +277,9 @@ def terminal(place: Place, settings: Splunk | None = None, **clients: Any) -> An
     class At(Terminal):
         def deployment(self) -> Any:
             splunk = SimpleNamespace(splunk=settings or place.settings)
-            return SimpleNamespace(settings=splunk, stage="test", aws=clients.get)
+            stage = SimpleNamespace(settings=splunk, stage="test", aws=clients.get)
+            stage.with_deployed_splunk = lambda: stage
+            return stage
 
     return At()
 
@@ -292,12 +303,13 @@ def test_the_command_answers_in_json_and_fails_where_splunk_does_not_take_it(pla
 
 def test_the_list_shows_both_kinds_and_takes_nothing_away(place: Place) -> None:
     place.keep("a", subscription(["a"]))
-    place.forwarder.forward(subscription(["", "ok"]), lambda: 60_000)
+    place.forwarder.forward(subscription(["", "ok", "☠15"]), lambda: 60_000)
     for _ in range(2):
         run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
-        assert [(row["kind"], row["events"]) for row in json.loads(run.stdout)] == [("failed", 1), ("poison", 1)]
+        assert [(row["kind"], row["events"]) for row in json.loads(run.stdout)] == [("failed", 1), ("poison", 2)]
     run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder)], obj=terminal(place))
-    assert "blank" in run.output
+    assert "1 events: blank" in run.output
+    assert "code 15" in run.output
 
 
 def test_named_poison_can_be_replayed(place: Place) -> None:

@@ -116,6 +116,15 @@ def test_a_parameter_is_read_decrypted(ssm: Stubber) -> None:
     ssm.assert_no_pending_responses()
 
 
+def test_a_second_reading_uses_the_same_client(ssm: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("old", "new"):
+        ssm.add_response("get_parameter", {"Parameter": {"Value": value}})
+    read = from_parameter("/splunk/token")
+    assert read() == "old"
+    monkeypatch.setattr("botocore.session.Session.create_client", None)
+    assert read() == "new"
+
+
 def test_a_refusal_is_told_with_the_parameter_s_name_and_aws_s_code(ssm: Stubber) -> None:
     ssm.add_client_error("get_parameter", "AccessDeniedException", "User arn:… is not authorized")
     with pytest.raises(Misconfigured) as caught:

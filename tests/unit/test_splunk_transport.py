@@ -147,6 +147,17 @@ def test_retry_after_arrives_with_the_answer() -> None:
         assert Transport(server.url).post(BODY, "the-token", 5).retry_after_seconds == 12.0
 
 
+def test_an_answer_that_trips_our_own_code_is_no_answer_and_never_the_end() -> None:
+    def fail() -> float:
+        raise LookupError("the clock")
+
+    with HecServer() as server:
+        server.faults.append(ForcedCode(9, retry_after="Fri, 21 Nov 2025 00:00:30 GMT"))
+        with pytest.raises(NoAnswer, match="LookupError") as caught:
+            Transport(server.url, now=fail).post(BODY, "the-token", 5)
+        assert "the clock" not in str(caught.value)
+
+
 def test_tls_is_verified_with_the_authority_that_is_named(tmp_path: Path) -> None:
     authority = trustme.CA()
     with HecServer(authority=authority) as server:

@@ -1,0 +1,226 @@
+"""Keeping what Splunk did not take: how long it may take and how much of it is held in memory."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from chalicelib.splunk import hec, keeping
+from chalicelib.splunk.delivery import Deliverer
+from chalicelib.splunk.envelope import LogEvent
+from chalicelib.splunk.errors import OutOfTime, RecordUnavailable
+from chalicelib.splunk.forward import Forwarder
+from chalicelib.splunk.hec import Answer, SetAside
+from chalicelib.splunk.keeping import MOST_CHARACTERS, RESERVE_SECONDS, Keeper, TimeLeft
+from chalicelib.splunk.record import PUT_SECONDS, Kind, S3Record
+from chalicelib.splunk.report import Report
+from chalicelib.splunk.secret import Secret, fixed
+from tests.splunk_world import MemoryRecord, subscription
+
+
+class Watch:
+    """Time left that passes when it is told to."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    def remaining_ms(self) -> int:
+        return int(self.left * 1000)
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.left -= seconds
+
+
+def success(body: bytes, token: str, timeout_seconds: float) -> Answer:
+    return Answer(200, b'{"text":"Success","code":0}')
+
+
+def forwarder(record: Any, post: Callable[[bytes, str, float], Answer] = success) -> Forwarder:
+    return Forwarder(Deliverer(post, Secret(fixed("the-token"))), stage="test", record=record)
+
+
+MOST = 100
+
+
+@pytest.fixture
+def small_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rules with fewer events."""
+    monkeypatch.setattr(keeping, "MOST_EVENTS", MOST)
+    monkeypatch.setattr(hec, "_BATCH_SET_ASIDE", MOST // 2)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 29.0, 90.0, 900.0])
+def test_the_reserve_holds_two_entries_and_a_moment_to_return(seconds: float) -> None:
+    watch = Watch(seconds)
+    time_left = TimeLeft(watch.remaining_ms)
+    watch.left -= time_left.budget()
+    for _ in range(2):
+        watch.left -= time_left.entry_seconds()
+    assert watch.left >= min(RESERVE_SECONDS, seconds / 4) * 0.09
+
+
+@pytest.mark.parametrize("left", [-1.0, 0.0, 0.5, 2.0, 5.0, 20.0, 25.0, 60.0, 89.0])
+def test_no_entry_may_take_longer_than_there_is_time(left: float) -> None:
+    watch = Watch(90.0)
+    time_left = TimeLeft(watch.remaining_ms)
+    watch.left = left
+    assert 0 <= time_left.entry_seconds() <= min(PUT_SECONDS, max(0.0, left))
+
+
+@pytest.mark.parametrize("seconds", [3.0, 29.0, 90.0])
+def test_a_record_that_takes_its_time_is_given_up_before_the_end(seconds: float) -> None:
+    watch, record = Watch(seconds), MemoryRecord()
+    record.take_seconds, record.pass_seconds = lambda: 1_000.0, watch.pass_seconds
+    with pytest.raises(RecordUnavailable):
+        forwarder(record).forward(subscription(["a", "", " "]), watch.remaining_ms)
+    assert watch.left > 0
+
+
+def test_no_entry_is_begun_when_the_time_is_up() -> None:
+    watch, record = Watch(90.0), MemoryRecord()
+
+    def slow(body: bytes, token: str, timeout_seconds: float) -> Answer:
+        watch.left = 1.0  # a processor that stood still
+        return success(body, token, timeout_seconds)
+
+    with pytest.raises(RecordUnavailable, match="no time left"):
+        forwarder(record, slow).forward(subscription(["a", ""]), watch.remaining_ms)
+    assert record.entries == {}
+
+
+def test_encoding_that_takes_too_long_is_given_up() -> None:
+    watch, record, report = Watch(90.0), MemoryRecord(), Report(received=5_000, delivered=1)
+    keeper = Keeper(record, TimeLeft(watch.remaining_ms), report)
+
+    def encode(events: Any) -> bytes:
+        for _ in events:
+            watch.left -= 0.01
+        return b"{}"
+
+    log = LogEvent("1", 1, "a")
+    with pytest.raises(RecordUnavailable, match="no time left"):
+        keeper.keep_rest(itertools.repeat(log, 5_000), encode, OutOfTime("busy"))
+    assert watch.left > 90 - PUT_SECONDS - 6
+    assert (record.entries, report.kept) == ({}, 0)
+
+
+@pytest.mark.usefixtures("small_entries")
+def test_poison_is_written_before_it_fills_the_memory_and_each_time_the_same() -> None:
+    record = MemoryRecord()
+    event = subscription([""] * (2 * MOST + 5) + ["a"])
+    reports = [forwarder(record).forward(event, lambda: 60_000) for _ in range(2)]
+    assert reports[0].records == reports[1].records
+    assert (reports[0].set_aside, reports[0].delivered, len(record.entries)) == (2 * MOST + 5, 1, 3)
+    assert len(record.ids(Kind.POISON)) == len(set(record.ids(Kind.POISON))) == 2 * MOST + 5
+
+
+def test_few_but_large_events_are_written_before_they_fill_the_memory() -> None:
+    record = MemoryRecord()
+    size = MOST_CHARACTERS // 2
+    report = forwarder(record).forward(subscription(["x" * size] * 5), lambda: 60_000)
+    assert (report.set_aside, len(report.records)) == (5, 3)
+    reasons = [numbers for kept in record.of(Kind.POISON) for numbers in kept["reasons"].values()]
+    assert sorted(reasons) == [[0], [0, 1], [0, 1]]
+
+
+def keeper_of(watch: Watch, record: MemoryRecord, events: int) -> Keeper:
+    keeper = Keeper(record, TimeLeft(watch.remaining_ms), Report(received=events))
+    keeper.hold(SetAside(LogEvent(str(n), n, ""), "blank") for n in range(events))
+    return keeper
+
+
+@pytest.mark.usefixtures("small_entries")
+def test_no_entry_between_batches_eats_into_the_reserve() -> None:
+    watch, record = Watch(100.0), MemoryRecord()
+    keeper = keeper_of(watch, record, MOST + 1)
+    watch.left = RESERVE_SECONDS + PUT_SECONDS - 0.1
+    assert isinstance(keeper.make_room(lambda events: b"{}"), OutOfTime)
+    assert record.entries == {}
+    watch.left = RESERVE_SECONDS + PUT_SECONDS
+    assert keeper.make_room(lambda events: b"{}") is None
+    assert len(record.entries) == 1
+
+
+@pytest.mark.usefixtures("small_entries")
+def test_time_that_ends_amid_the_poison_keeps_the_rest_where_a_part_was_taken() -> None:
+    watch, record = Watch(60.0), MemoryRecord()
+    record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
+    texts = ["a"] + [""] * (9 * MOST)
+    report = forwarder(record).forward(subscription(texts), watch.remaining_ms)
+    assert watch.left > 0
+    assert (report.delivered, report.delivered + report.set_aside + report.kept) == (1, len(texts))
+    kept = record.ids(Kind.POISON) + record.ids(Kind.FAILED)
+    assert len(kept) == len(set(kept)) == len(texts) - 1
+    assert report.kept == len(record.ids(Kind.FAILED)) > 0
+
+
+@pytest.mark.usefixtures("small_entries")
+def test_time_that_ends_amid_the_poison_fails_where_nothing_was_taken() -> None:
+    watch, record = Watch(60.0), MemoryRecord()
+    record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
+    with pytest.raises(OutOfTime, match="set more events aside"):
+        forwarder(record).forward(subscription([""] * (9 * MOST)), watch.remaining_ms)
+    assert record.ids(Kind.FAILED) == []
+
+
+@pytest.mark.usefixtures("small_entries")
+def test_time_that_ends_with_the_last_event_needs_no_entry_of_a_rest() -> None:
+    watch, record = Watch(30.0), MemoryRecord()
+    record.take_seconds, record.pass_seconds = lambda: 3.0, watch.pass_seconds
+    events = 8 * MOST + MOST // 2
+    report = forwarder(record).forward(subscription([""] * events), watch.remaining_ms)
+    assert (report.set_aside, report.kept) == (events, 0)
+    assert record.ids(Kind.FAILED) == []
+
+
+@contextmanager
+def dripping_bucket() -> Iterator[tuple[str, list[bytes]]]:
+    """Takes what it is sent and answers byte by byte, without an end, each in good time for a client's time-out."""
+    ended, puts = threading.Event(), []
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1)
+            puts.append(head.split(b" ")[1])
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            try:
+                while not ended.wait(0.05):
+                    connection.sendall(b".")
+            except OSError:
+                pass
+
+    def accept(listener: socket.socket) -> None:
+        while not ended.is_set():
+            try:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", puts
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_bucket_that_drips_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bound on the whole this does not end."""
+    with dripping_bucket() as (url, puts):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        with pytest.raises(RecordUnavailable, match="s3://kept did not take an entry: no answer in time"):
+            forwarder(S3Record("kept")).forward(subscription(["", "a", "x" * 1_000_000]), lambda: 4_000)
+        assert len(puts) == 1
+        assert puts[0].startswith(b"/kept/poison/")
