@@ -26,6 +26,7 @@ from chalicelib.problems import Problem, StoreUnavailable
 from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService
 from tokenctl import doctor as doctor_
+from tokenctl import logs as logs_
 from tokenctl import openapi as openapi_
 from tokenctl import splunk as splunk_
 from tokenctl import tables as tables_
@@ -205,6 +206,33 @@ def tables_create(terminal: Terminal) -> None:
     terminal.show(done, lambda console: console.print(_facts_table(done)))
 
 
+@cli.group("logs")
+def logs() -> None:
+    """The logs of a stage that `chalice deploy` makes; CloudFormation's stages have it all."""
+
+
+@logs.command("create")
+@click.option(
+    "--days",
+    type=click.Choice([str(days) for days in logs_.RETENTIONS]),
+    metavar="DAYS",
+    help="How long log events are kept; else 90 days in prod and 14 elsewhere.",
+)
+@common
+@click.pass_obj
+def logs_create(terminal: Terminal, days: str | None) -> None:
+    """Make the log groups and the failure bucket that are missing, before `chalice deploy`."""
+    _show_done(terminal, logs_.create(terminal.deployment(), int(days) if days else None))
+
+
+@logs.command("subscribe")
+@common
+@click.pass_obj
+def logs_subscribe(terminal: Terminal) -> None:
+    """Let the log forwarder have the logs, and keep what it fails at, after `chalice deploy`."""
+    _show_done(terminal, logs_.subscribe(terminal.deployment()))
+
+
 @cli.command("doctor")
 @click.option("--url", metavar="URL", help="Where the service answers, up to and without /tokenservice.")
 @common
@@ -274,6 +302,12 @@ def _show_secret(terminal: Terminal, known: Client, secret: str) -> None:
         click.echo("The secret is shown this once and kept nowhere.", err=True)
 
     terminal.show({**_client_facts(known, now()), "secret": secret}, human)
+
+
+def _show_done(terminal: Terminal, done: Mapping[str, str]) -> None:
+    """A line each and no table: that would cut long names off."""
+    lines = [f"{name}: {what}" for name, what in done.items()]
+    terminal.show(done, lambda console: console.print(plain("\n".join(lines))))
 
 
 def _facts_table(facts: Mapping[str, Any]) -> Table:

@@ -1,0 +1,233 @@
+"""A stage made by `chalice deploy` on the local AWS, as far as that goes.
+
+MiniStack's ImportRestApi drops the definition of the API, so no route is called through the gateway here: the
+functions are invoked with the events that it would send. The API of the packaged way is called in test_deployed.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from botocore.exceptions import ClientError
+from chalice.local import LambdaEventConverter, RouteMatcher
+
+from chalicelib.routes import BASE_PATH, ROUTES
+from local.engine import ROOT
+from tests.conftest import NODE, Credentials
+from tests.e2e.local_aws import LocalAws, eventually, local_aws, state_change
+from tests.hec_rules import Collector
+from tests.hec_server import HecServer
+from tests.splunk_world import subscription
+
+HEC_TOKEN = "3f6b2c0e-1d1f-4a57-93a5-0b8c6a0a7e55"
+HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
+BUCKET = "tokenservice-dev-failures-000000000000-us-east-1"
+HANDLERS = {
+    "api_handler": ("tokenservice-dev", "app.app"),
+    "basic_auth": ("tokenservice-dev-basic_auth", "app.basic_auth"),
+    "forward_logs": ("tokenservice-dev-forward_logs", "app.forward_logs"),
+    "forward_events": ("tokenservice-dev-forward_events", "app.forward_events"),
+}
+PROJECT = ("app.py", "chalicelib", "tokenctl", "requirements.txt", ".chalice/config.json", ".chalice/policies")
+
+
+class Project:
+    """A copy of the sources: Chalice writes what it deployed among them, and the settings are changed.
+
+    Args:
+        folder: where the copy goes.
+        variables: environment variables of all functions of the stage dev.
+    """
+
+    def __init__(self, folder: Path, aws: LocalAws, variables: dict[str, str]) -> None:
+        self.folder = folder
+        self.aws = aws
+        for name in PROJECT:
+            source, copy = ROOT / name, folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+        path = folder / ".chalice" / "config.json"
+        config = json.loads(path.read_text())
+        dev = config["stages"]["dev"]
+        dev["environment_variables"] |= variables
+        for function, (_, handler) in HANDLERS.items():
+            # Lambda tells a function its handler; MiniStack does not. (AWS refuses the name among the settings.)
+            dev["lambda_functions"][function]["environment_variables"] = {"_HANDLER": handler}
+        path.write_text(json.dumps(config))
+
+    def run(self, *command: str) -> str:
+        """Run a program in the copy, as a person would in a checkout."""
+        environ = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **self.aws.environ}
+        said = subprocess.run(command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stdout + said.stderr
+        return said.stdout
+
+    def chalice(self, *arguments: str) -> str:
+        return self.run(str(Path(sys.executable).with_name("chalice")), *arguments, "--stage", "dev")
+
+    def tokenctl(self, *arguments: str) -> Any:
+        return json.loads(self.run(sys.executable, "-m", "tokenctl", *arguments, "--stage", "dev", "--json"))
+
+    def invoke(self, function: str, event: dict[str, Any]) -> Any:
+        """Invoke a function and give what it answers."""
+        said = self.aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+        answer = json.loads(said["Payload"].read() or b"null")
+        assert "FunctionError" not in said, answer
+        return answer
+
+    def authorize(self, client: Credentials) -> dict[str, Any]:
+        """Ask the authorizer as the gateway does."""
+        arn = f"arn:aws:execute-api:us-east-1:000000000000:api-id/api/GET{BASE_PATH}/version"
+        event = {"type": "TOKEN", "methodArn": arn, "authorizationToken": client.header}
+        return dict(self.invoke("tokenservice-dev-basic_auth", event))
+
+    def call(self, client: Credentials, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
+        """Call a route as the gateway does: the authorizer first, then the REST function with what it said."""
+        said = self.authorize(client)
+        event = LambdaEventConverter(RouteMatcher([BASE_PATH + route for route in ROUTES])).create_lambda_event(
+            method, BASE_PATH + path, {"Content-Type": "application/json"}, json.dumps(body) if body else None
+        )
+        event["requestContext"] |= {
+            "requestId": "8a1a4b6e-3c1c-4a57-8f3e-3f2b8f0e6d11",
+            "authorizer": {**said.get("context", {}), "principalId": said["principalId"]},
+        }
+        answer = self.invoke("tokenservice-dev", event)
+        return answer["statusCode"], json.loads(answer["body"])
+
+
+@pytest.fixture(scope="module")
+def hec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HecServer]:
+    authority = trustme.CA()
+    with HecServer(Collector(tokens={HEC_TOKEN}), authority) as server:
+        authority.cert_pem.write_to_path(str(tmp_path_factory.getbasetemp() / "chalice-deploy-ca.pem"))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer) -> Iterator[Project]:
+    """The steps of docs/deploy.md, in their order."""
+    folder = tmp_path_factory.mktemp("chalice")
+    splunk = {
+        "SPLUNK_HEC_URL": hec.url,
+        "SPLUNK_HEC_TOKEN_PARAMETER": HEC_TOKEN_PARAMETER,
+        "SPLUNK_FAILURE_BUCKET": BUCKET,
+        "SPLUNK_CA_BUNDLE": str(tmp_path_factory.getbasetemp() / "chalice-deploy-ca.pem"),
+    }
+    with local_aws(folder / "engine.log") as aws:
+        project = Project(folder / "project", aws, splunk)
+        aws.client("ssm").put_parameter(Name=HEC_TOKEN_PARAMETER, Type="SecureString", Value=HEC_TOKEN)
+        project.tokenctl("tables", "create")
+        project.tokenctl("logs", "create")
+        # MiniStack is called without TLS, and keeps to the policy that demands it.
+        aws.s3.delete_bucket_policy(Bucket=BUCKET)
+        project.chalice("deploy")
+        project.tokenctl("logs", "subscribe")
+        yield project
+
+
+@pytest.fixture(scope="module")
+def client(project: Project) -> Credentials:
+    scopes = [option for scope in ("issue", "use", "manage") for option in ("--scope", scope)]
+    return Credentials("appian", project.tokenctl("client", "add", "appian", *scopes)["secret"])
+
+
+def test_a_token_is_issued_and_used_and_found_in_splunk(project: Project, client: Credentials, hec: HecServer) -> None:
+    status, issued = project.call(client, "POST", "/token", {"nodeId": NODE})
+    assert status == 201, issued
+    status, used = project.call(client, "POST", "/use", {"token": issued["token"]})
+    assert (status, used["nodeId"]) == (200, NODE)
+    status, again = project.call(client, "POST", "/use", {"token": issued["token"]})
+    assert (status, again["code"]) == (410, "token_exhausted")
+
+    def told() -> set[str]:
+        indexed = [each["event"] for each in list(hec.collector.indexed)]
+        events = [each for each in indexed if isinstance(each, dict) and each.get("tokenId") == issued["tokenId"]]
+        return {each["event"] for each in events}
+
+    assert eventually(told, lambda seen: len(seen) == 3) == {"token.issued", "token.used", "token.refused"}
+    assert issued["token"] not in json.dumps(hec.collector.indexed)
+
+
+def test_wrong_credentials_are_refused_and_found_in_splunk(
+    project: Project, client: Credentials, hec: HecServer
+) -> None:
+    refused = project.authorize(Credentials("appian", "wrong"))
+    assert "Deny" in json.dumps(refused)
+
+    def told() -> list[Any]:
+        indexed = [each["event"] for each in list(hec.collector.indexed)]
+        return [each for each in indexed if isinstance(each, dict) and each.get("event") == "auth.refused"]
+
+    assert [each["reason"] for each in eventually(told)] == ["wrong_secret"]
+
+
+def test_a_state_change_is_told_to_splunk(project: Project, hec: HecServer) -> None:
+    project.invoke("tokenservice-dev-forward_events", state_change("tokenservice-dev-slow"))
+    [told] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]
+    assert told["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
+
+
+def test_what_splunk_can_never_take_is_kept_in_the_failure_bucket(project: Project) -> None:
+    project.invoke("tokenservice-dev-forward_logs", subscription(["good", " "]))
+    [kept] = project.tokenctl("splunk", "failed")
+    assert (kept["kind"], kept["events"]) == ("poison", 1)
+
+
+@pytest.mark.parametrize("function", HANDLERS)
+def test_each_function_has_a_role_with_its_policy_file_as_it_is(project: Project, function: str) -> None:
+    functions, iam = project.aws.client("lambda"), project.aws.client("iam")
+    name, _ = HANDLERS[function]
+    role = functions.get_function_configuration(FunctionName=name)["Role"].rpartition("/")[2]
+    [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    written = json.loads((ROOT / ".chalice" / "policies" / "dev" / f"{function}.json").read_text())
+    assert iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"] == written
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+
+
+def test_a_function_may_not_touch_what_is_not_its_own(project: Project) -> None:
+    """The tables were used above, through the same roles: `arn:aws:dynamodb:*:*:` names them well."""
+    rest = project.aws.as_role("tokenservice-dev-api_handler")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        rest("dynamodb").get_item(TableName="tokenservice-dev-clients", Key={"client_id": {"S": "appian"}})
+    with pytest.raises(ClientError, match="AccessDenied"):
+        rest("ssm").get_parameter(Name=HEC_TOKEN_PARAMETER)
+
+
+def test_settings_of_the_stage_and_of_the_function_both_arrive(project: Project, hec: HecServer) -> None:
+    functions = project.aws.client("lambda")
+    for name, handler in HANDLERS.values():
+        found = functions.get_function_configuration(FunctionName=name)
+        variables = found["Environment"]["Variables"]
+        assert (variables["STAGE"], variables["SPLUNK_HEC_URL"]) == ("dev", hec.url)
+        assert variables["_HANDLER"] == handler
+        assert found["Timeout"] == (90 if "forward" in name else 29)
+
+
+def test_subscribing_once_more_says_the_same(project: Project) -> None:
+    before = project.aws.client("lambda").get_policy(FunctionName="tokenservice-dev-forward_logs")["Policy"]
+    first = project.tokenctl("logs", "subscribe")
+    assert project.tokenctl("logs", "subscribe") == first
+    assert project.aws.client("lambda").get_policy(FunctionName="tokenservice-dev-forward_logs")["Policy"] == before
+
+
+def test_the_api_stays_empty_on_this_engine(project: Project) -> None:
+    """Not on AWS. Where this fails, MiniStack has learned it: call the routes through the gateway here, and say so in
+    docs/deploy.md."""
+    gateway = project.aws.client("apigateway")
+    [api] = gateway.get_rest_apis()["items"]
+    assert [each["path"] for each in gateway.get_resources(restApiId=api["id"])["items"]] == ["/"]
+    assert [each["stageName"] for each in gateway.get_stages(restApiId=api["id"])["item"]] == ["api"]
+
+
+def test_the_record_of_what_was_deployed_is_where_chalice_looks_for_it(project: Project) -> None:
+    deployed = json.loads((project.folder / ".chalice" / "deployed" / "dev.json").read_text())
+    assert {each["name"] for each in deployed["resources"]} >= {"api_handler", "rest_api", *list(HANDLERS)[1:]}
