@@ -5,6 +5,7 @@ PORT ?= 8000
 export PORT
 RUNS ?= 10000
 SEED ?= 1
+TOKENS ?= 10000
 
 STAGES := dev test prod
 TEMPLATES := infra/account.yaml infra/deployer.yaml infra/pipeline.yaml $(STAGES:%=out/%/template.yaml)
@@ -29,6 +30,7 @@ run: setup ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
 	@.venv/bin/python -m local
 
 test: setup ## Run all tests and state the coverage of chalicelib
+	@$(PYTHON) -I local/install.py dynamodb-local
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 # bandit from medium severity on: below it, ruff's S rules say the same and are answered line by line.
@@ -66,8 +68,14 @@ package: setup ## A stage's SAM template and archive in out/<stage>/: make packa
 	@$(PYTHON) -I local/install.py checks
 	@.venv-checks/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
-soak: setup ## The forwarder under 10,000 seeded faults; SEED=1 RUNS=10000
+soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS=10000 TOKENS=10000
+	@$(PYTHON) -I local/install.py dynamodb-local
 	@.venv/bin/python -m tests.faults.forwarder_soak --runs $(RUNS) --seed $(SEED)
+	@.venv/bin/python -m tests.faults.race_soak --tokens $(TOKENS) --seed $(SEED)
+	@.venv/bin/python -m tests.faults.model_soak
+	@.venv/bin/python -m tests.faults.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
+	@.venv/bin/python -m tests.faults.fuzz --requests 20000 --seed $(SEED)
+	@.venv/bin/python -m tests.mutation.soak
 
 bench: setup ## Events a second and peak memory of the forwarder
 	@.venv/bin/python -m bench.forwarder

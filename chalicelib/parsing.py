@@ -16,7 +16,7 @@ from chalicelib.tokens import Action
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 _R = TypeVar("_R", bound=Request)
-_FIELD_PATH = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_FIELD_PATH = re.compile(r" - at `(key` in `)?\$\.?(.*)`$")
 
 
 def parse_body(body: bytes, into: type[_R]) -> _R:
@@ -103,9 +103,9 @@ def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError
     """One of msgspec's messages, in words that do not repeat what was sent."""
     message = str(error)
     found = _FIELD_PATH.search(message)
-    path = found[1] if found else ""
+    path = found[2] if found else ""
     if found:
-        message = message[: found.start()]
+        message = ("one of its names: " if found[1] else "") + message[: found.start()]
     field = parent + path or "body"
     if message.startswith("Invalid enum value"):
         message = f"must be one of {', '.join(Action)}"

@@ -56,6 +56,7 @@ RangeText = Annotated[
 ClientIdText = Annotated[
     str, Meta(min_length=1, max_length=64, pattern=f"^{CLIENT_ID.pattern}{_END}", examples=["records"])
 ]
+MetadataName = Annotated[str, Meta(min_length=1)]  # DynamoDB takes an empty value, but no empty name
 Instant = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
 
@@ -116,7 +117,9 @@ class IssueRequest(Request):
         ]
         | UnsetType
     ) = UNSET
-    metadata: Annotated[dict[str, str], Meta(description="Returned on use; 2 KB as JSON at most.")] | UnsetType = UNSET
+    metadata: (
+        Annotated[dict[MetadataName, str], Meta(description="Returned on use; 2 KB as JSON at most.")] | UnsetType
+    ) = UNSET
 
 
 class BatchRequest(Request):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ChecksumError, ClientError
 from pynamodb.constants import (
     ALL_NEW,
     ALL_OLD,
@@ -29,6 +30,7 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.expressions.condition import Condition, size
 from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action as UpdateAction
+from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
 from chalicelib.clients import Client, Scope
@@ -52,7 +54,9 @@ Observe = Callable[[str, float], object]
 class _Store:
     """What both stores share: a connection, a clock for latencies and the translation of errors."""
 
-    def __init__(self, observe: Observe) -> None:
+    def __init__(self, model: type[Model], observe: Observe) -> None:
+        self._connection_of = model._get_connection
+        self._checked: Any = None
         self._observe = observe
 
     @contextmanager
@@ -60,6 +64,7 @@ class _Store:
         """Time one DynamoDB request and let only `_ConditionFailed` and `StoreUnavailable` out."""
         started = time.perf_counter()
         try:
+            self._have_answers_checked()
             yield
         except (PynamoDBException, BotoCoreError, ClientError) as error:
             response = _response(error)
@@ -72,6 +77,13 @@ class _Store:
         finally:
             self._observe(operation, (time.perf_counter() - started) * 1000)
 
+    def _have_answers_checked(self) -> None:
+        """PynamoDB makes its botocore client with the first request, and may make another one."""
+        client = self._connection_of().connection.client
+        if client is not self._checked:
+            client.meta.events.register("after-call.dynamodb", _check_sum, unique_id=_check_sum.__name__)
+            self._checked = client
+
 
 class _ConditionFailed(Exception):
     """A conditional write was refused; `item` is what the store holds instead, None: nothing."""
@@ -81,11 +93,23 @@ class _ConditionFailed(Exception):
         self.item = item or None
 
 
+def _check_sum(http_response: Any, **_: Any) -> None:
+    """Refuse an answer that is not what DynamoDB sent.
+
+    botocore repeats a request whose answer fails this check, but hands on the answer to the last attempt. It reads
+    what is no JSON as an empty answer, and an empty answer is how DynamoDB says that there is no such item.
+    """
+    told = http_response.headers.get("x-amz-crc32")
+    if told is not None and told != (found := str(zlib.crc32(http_response.content))):
+        raise ChecksumError(checksum_type="crc32", expected_checksum=told, actual_checksum=found)
+
+
 def _response(error: BaseException | None) -> dict[str, Any]:
     """DynamoDB's own answer, which PynamoDB and botocore keep at the bottom of the chain of causes."""
     found: dict[str, Any] = {}
     while error is not None:
-        found = getattr(error, "response", found)
+        # botocore's errors of connections have a `response` as well, and it is None.
+        found = getattr(error, "response", None) or found
         error = getattr(error, "cause", None) or error.__cause__
     return found
 
@@ -99,18 +123,22 @@ class TokenStore(_Store):
     """
 
     def __init__(self, table_name: str, observe: Observe = lambda *_: None) -> None:
-        super().__init__(observe)
         self._model = bind(TokenItem, table_name)
+        super().__init__(self._model, observe)
 
     def add(self, tokens: Sequence[Token]) -> None:
         """Store new tokens, all or none of them; at most 100.
 
         Raises:
-            StoreUnavailable: also where another token bears one of their ids, so that the caller asks for a new one.
+            StoreUnavailable: also where another token bears one of their ids, or one of them was revoked or counted a
+                mismatch before our repetition after a lost answer, so that the caller asks for a new one.
         """
         # A repetition after a lost answer finds its own digest and passes; another token with the same id does not.
+        # It may also arrive late, when the token was used or revoked already, and must not make it new again.
+        token = self._model
+        untouched = (size(token.claims) == 0) & (token.mismatches == 0) & token.revoked_at.does_not_exist()
         requests = [
-            (item, self._model.id.does_not_exist() | (self._model.digest == item.digest))
+            (item, token.id.does_not_exist() | ((token.digest == item.digest) & untouched))
             for item in map(self._to_item, tokens)
         ]
         try:
@@ -318,8 +346,8 @@ class ClientStore(_Store):
     """
 
     def __init__(self, table_name: str, observe: Observe = lambda *_: None) -> None:
-        super().__init__(observe)
         self._model = bind(ClientItem, table_name)
+        super().__init__(self._model, observe)
 
     def find(self, client_id: str) -> Client | None:
         """The client with that id, as of now; None: there is none."""

@@ -19,7 +19,9 @@ from chalice.local import LocalGateway, LocalGatewayException
 from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.storage import ClientStore, TokenStore
+from local import dynamodb_local, install
 from local.engine import Engine
+from tests.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage
 
@@ -61,6 +63,42 @@ def token_store(deployment: Deployment) -> TokenStore:
 @pytest.fixture(scope="session")
 def client_store(deployment: Deployment) -> ClientStore:
     return deployment.client_store()
+
+
+WITHOUT_SECOND_ENGINE = "not run on DynamoDB Local: "
+
+
+@pytest.fixture(scope="session")
+def second_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreEngine]:
+    """Amazon's DynamoDB Local; where it is missing, tests are left out loudly, and in CI they fail."""
+    missing = dynamodb_local.why_missing()
+    if missing is not None:
+        (pytest.fail if install.in_ci() else pytest.skip)(WITHOUT_SECOND_ENGINE + missing)
+    with OPEN[DYNAMODB_LOCAL](tmp_path_factory.mktemp("engine")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session", params=[MINISTACK, DYNAMODB_LOCAL])
+def store_engine(request: pytest.FixtureRequest) -> StoreEngine:
+    """Each engine in turn. What the store promises, it must keep on both."""
+    if request.param == MINISTACK:
+        engine: Engine = request.getfixturevalue("engine")
+        return with_tables(MINISTACK, engine.client_environ)
+    second: StoreEngine = request.getfixturevalue("second_engine")
+    return second
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it loudly where only one engine was tried; a skipped test is easily overlooked."""
+    left_out = [
+        report
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple) and WITHOUT_SECOND_ENGINE in report.longrepr[2]
+    ]
+    if left_out:
+        missing = left_out[0].longrepr[2].partition(WITHOUT_SECOND_ENGINE)[2]
+        terminalreporter.section("ONE ENGINE ONLY", red=True, bold=True)
+        terminalreporter.line(f"{len(left_out)} tests were not run on Amazon's DynamoDB Local: {missing}", red=True)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Clients on a real engine: nothing that two operators do at once is lost."""
+"""Clients on both engines: nothing that two operators do at once is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,14 @@ from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.problems import StoreUnavailable
 from chalicelib.storage import ClientStore
+from tests.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+@pytest.fixture
+def client_store(store_engine: StoreEngine) -> ClientStore:
+    return store_engine.client_store()
 
 
 def a_client(name: str) -> Client:
@@ -75,11 +80,11 @@ def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> Non
     assert found.scopes == frozenset(Scope)
 
 
-def test_only_digests_of_secrets_are_stored(client_store: ClientStore, dynamodb: Any) -> None:
+def test_only_digests_of_secrets_are_stored(client_store: ClientStore, store_engine: StoreEngine) -> None:
     secret, kept = clients.new_secret(NOW)
     client_store.add(Client("store-5", frozenset({Scope.USE}), (kept,), NOW))
     table = client_store._model.Meta.table_name
-    item = dynamodb.get_item(TableName=table, Key={"client_id": {"S": "store-5"}})["Item"]
+    item = store_engine.dynamodb().get_item(TableName=table, Key={"client_id": {"S": "store-5"}})["Item"]
     assert item == {
         "client_id": {"S": "store-5"},
         "scopes": {"SS": ["use"]},
@@ -92,9 +97,9 @@ def test_only_digests_of_secrets_are_stored(client_store: ClientStore, dynamodb:
 
 
 def test_where_the_table_is_missing_the_store_is_unavailable_and_a_senseless_request_is_a_defect(
-    client_store: ClientStore,
+    client_store: ClientStore, store_engine: StoreEngine
 ) -> None:
-    missing = ClientStore("tokenservice-nowhere-clients")
+    missing = replace(store_engine, client_table="tokenservice-nowhere-clients").client_store()
     for call in (lambda: missing.find("a"), lambda: missing.add(a_client("a")), missing.all):
         with pytest.raises(StoreUnavailable):
             call()

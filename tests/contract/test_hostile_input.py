@@ -347,7 +347,7 @@ class TestIssue:
             ("user", ["u", "𝄞" * 256]),
             ("audience", [["a"], ["A" * 64], [f"c{n}" for n in range(16)]]),
             ("ipAddresses", [["0.0.0.0/0", "::/0"], ["::ffff:10.0.0.0/104"], [f"10.0.0.{n}" for n in range(16)]]),
-            ("metadata", [{}, {"": ""}, {"a\x00\n": "\x7f"}, metadata_of(2048), metadata_of(2048, "é")]),
+            ("metadata", [{}, {" ": ""}, {"a\x00\n": "\x7f"}, metadata_of(2048), metadata_of(2048, "é")]),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )

@@ -1,4 +1,4 @@
-"""What every engine must keep to: the store's promises, on a real DynamoDB engine."""
+"""The store's promises, on both engines: MiniStack and Amazon's own DynamoDB Local."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from chalicelib import tokens
 from chalicelib.problems import StoreUnavailable
 from chalicelib.storage import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
+from tests.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -29,8 +29,8 @@ def outcome(decision: Grant | Refusal) -> str:
 
 class TestTokenStore:
     @pytest.fixture
-    def store(self, token_store: TokenStore) -> TokenStore:
-        return token_store
+    def store(self, store_engine: StoreEngine) -> TokenStore:
+        return store_engine.token_store()
 
     @pytest.fixture
     def add(self, store: TokenStore) -> Add:
@@ -55,7 +55,7 @@ class TestTokenStore:
             user="élise\n\u2028𝄞",
             networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
             audience=frozenset({"a", "b"}),
-            metadata={"title": "Größe", "": ""},
+            metadata={"title": "Größe", "a\x00\n": "\x7f", "empty": ""},
         )
         assert store.find(plain.id) == plain
         assert store.find(full.id) == full
@@ -256,8 +256,8 @@ class TestTokenStore:
         assert found is not None
         assert len(found.claims) == 1
 
-    def test_a_store_without_its_table_is_told_as_unavailable(self, store: TokenStore) -> None:
-        missing = TokenStore("tokenservice-nowhere-tokens")
+    def test_a_store_without_its_table_is_told_as_unavailable(self, store_engine: StoreEngine) -> None:
+        missing = replace(store_engine, token_table="tokenservice-nowhere-tokens").token_store()
         use = tokens.new_use("a" * 64, "app")
         for call in (
             lambda: missing.find("tok_" + "0" * 32),
@@ -268,13 +268,15 @@ class TestTokenStore:
             with pytest.raises(StoreUnavailable):
                 call()
 
-    def test_the_item_is_stored_in_the_agreed_form(self, add: Add, store: TokenStore, dynamodb: Any) -> None:
+    def test_the_item_is_stored_in_the_agreed_form(
+        self, add: Add, store: TokenStore, store_engine: StoreEngine
+    ) -> None:
         """Golden: a running table must stay readable, so a change here is a migration."""
         secret, token = add(node_id="node", user="alice", max_uses=2, metadata={"a": "b"})
         use = tokens.new_use(secret, "app", user="alice", idempotency_key="k")
         store.claim(use, NOW, None)
         table = store._model.Meta.table_name
-        item = dynamodb.get_item(TableName=table, Key={"id": {"S": token.id}})["Item"]
+        item = store_engine.dynamodb().get_item(TableName=table, Key={"id": {"S": token.id}})["Item"]
         assert item == {
             "id": {"S": token.id},
             "digest": {"S": token.digest},

@@ -83,16 +83,19 @@ def test_wrong_credentials_deny_every_route_of_this_stage_alone(
 ) -> None:
     _, client = secret_and_client
     answer = Gateway(client).ask(basic("records", "wrong"))
-    assert isinstance(answer, dict)
-    assert answer["policyDocument"] == {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Action": "execute-api:Invoke",
-                "Effect": "Deny",
-                "Resource": ["arn:aws:execute-api:eu-central-1:123456789012:abc123/api/*"],
-            }
-        ],
+    assert answer == {
+        "principalId": "nobody",
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Action": "execute-api:Invoke",
+                    "Effect": "Deny",
+                    "Resource": ["arn:aws:execute-api:eu-central-1:123456789012:abc123/api/*"],
+                }
+            ],
+        },
+        "context": {},
     }
 
 

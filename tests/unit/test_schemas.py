@@ -75,7 +75,7 @@ issue_bodies = st.fixed_dictionaries(
         "user": st.text(characters, min_size=1, max_size=30),
         "ipAddresses": st.lists(networks, min_size=1, max_size=5, unique_by=tokens.parse_network),
         "audience": st.lists(client_ids, min_size=1, max_size=5, unique=True),
-        "metadata": st.dictionaries(texts, texts, max_size=3),
+        "metadata": st.dictionaries(st.text(characters, min_size=1, max_size=20), texts, max_size=3),
     },
 )
 
@@ -230,6 +230,8 @@ class TestBody:
             (b'{"nodeId":"a\\n"}', "nodeId", "has characters that are not allowed"),
             (b'{"nodeId":"n","actions":["print"]}', "actions[0]", "must be one of download, preview, edit"),
             (b'{"nodeId":"n","metadata":{"a":1}}', "metadata[...]", "Expected str, got int"),
+            # DynamoDB refuses an item with an empty name in a map.
+            (b'{"nodeId":"n","metadata":{"":"v"}}', "metadata", "one of its names: Expected str of length >= 1"),
             (b'{"nodeId":1,"x":NaN}', "body", "not a JSON document in UTF-8"),
             (b'{"nodeId":1}{', "body", "not a JSON document in UTF-8"),
         ],

@@ -1,0 +1,187 @@
+"""Who may do what, in full: every set of scopes on every route, with tokens of one's own and of somebody else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain, combinations
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chalicelib import routes
+from chalicelib.clients import Scope
+from chalicelib.storage import TokenStore
+from tests.conftest import BASE_PATH, Answer, Api, Credentials
+
+SETS = [frozenset(each) for each in chain.from_iterable(combinations(Scope, n) for n in range(1, len(Scope) + 1))]
+
+# Any one of these opens the route; nothing else does.
+OPENED_BY: Mapping[tuple[str, str], frozenset[Scope]] = {
+    ("POST", "/token"): frozenset({Scope.ISSUE}),
+    ("POST", "/tokens"): frozenset({Scope.ISSUE}),
+    ("GET", "/use"): frozenset({Scope.USE}),
+    ("POST", "/use"): frozenset({Scope.USE}),
+    ("POST", "/introspect"): frozenset({Scope.USE}),
+    ("GET", "/token/{token_id}"): frozenset({Scope.MANAGE, Scope.ADMIN}),
+    ("DELETE", "/token/{token_id}"): frozenset({Scope.MANAGE, Scope.ADMIN}),
+    ("POST", "/revoke"): frozenset({Scope.MANAGE, Scope.ADMIN}),
+}
+GOOD = {("POST", "/token"): 201, ("POST", "/tokens"): 201, ("DELETE", "/token/{token_id}"): 204}
+OF_ONE_TOKEN = "/token/{token_id}"
+SECRET_NODE = "the-node-nobody-else-may-learn"
+SECRET_USER = "the-user-nobody-else-may-learn"
+SECRET_TITLE = "the-title-nobody-else-may-learn"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A token that requests are about, and whose it is."""
+
+    token: str
+    token_id: str
+    node: str
+
+
+def ask(api: Api, method: str, path: str, client: Credentials, subject: Subject) -> Answer:
+    bodies: dict[str, Any] = {
+        "/token": {"nodeId": "n"},
+        "/tokens": {"tokens": [{"nodeId": "n"}]},
+        "/use": {"token": subject.token},
+        "/introspect": {"token": subject.token},
+        "/revoke": {"nodeId": subject.node},
+    }
+    query = {"token": subject.token} if (method, path) == ("GET", "/use") else None
+    body = bodies.get(path) if method == "POST" else None
+    return api.call(method, path.replace("{token_id}", subject.token_id), client, body, query=query)
+
+
+def issue(api: Api, issuer: Credentials, name: str, **body: Any) -> Subject:
+    issued = api.issue(issuer, nodeId=name, **body)
+    return Subject(issued["token"], issued["tokenId"], name)
+
+
+def named(scopes: frozenset[Scope]) -> str:
+    return "+".join(sorted(scopes))
+
+
+def test_the_table_holds_every_route() -> None:
+    served = {(method, path) for path, views in routes.ROUTES.items() for method in views}
+    assert served == set(OPENED_BY) | {("GET", "/version")}
+
+
+@pytest.mark.parametrize("scopes", SETS, ids=named)
+def test_each_set_of_scopes_opens_its_routes_and_no_other(
+    api: Api, token_store: TokenStore, scopes: frozenset[Scope]
+) -> None:
+    holder, issuer = api.client(*scopes), api.client(Scope.ISSUE)
+    assert api.call("GET", "/version", holder).status == 200
+    for (method, path), opening in OPENED_BY.items():
+        subject = issue(api, issuer, f"node-{named(scopes)}-{method}-{path}")
+        before = token_store.find(subject.token_id)
+        answer = ask(api, method, path, holder, subject)
+        closed = not scopes & opening or (path == OF_ONE_TOKEN and Scope.ADMIN not in scopes)
+        if closed:
+            assert (answer.status, answer.code) == (403, "insufficient_scope"), (method, path, answer.text)
+            assert subject.node not in answer.text
+        else:
+            assert answer.status == GOOD.get((method, path), 200), (method, path, answer.text)
+        changes = not closed and (path == "/use" or method == "DELETE" or (path == "/revoke" and Scope.ADMIN in scopes))
+        assert (token_store.find(subject.token_id) != before) == changes, (method, path)
+
+
+@pytest.mark.parametrize("told", ["", " ", "ISSUE USE MANAGE ADMIN", "issue,use,manage,admin", "issueuse", "*"])
+@pytest.mark.parametrize(("method", "path"), OPENED_BY)
+def test_scopes_that_are_none_open_no_route(
+    api: Api, token_store: TokenStore, told: str, method: str, path: str
+) -> None:
+    """As the gateway hands on what the authorizer said; `tokenctl` makes no client without a scope."""
+    subject = issue(api, api.client(Scope.ISSUE), SECRET_NODE)
+    before = token_store.find(subject.token_id)
+    body = {"token": subject.token} if path in ("/use", "/introspect") else {"nodeId": SECRET_NODE}
+    event = {
+        "requestContext": {
+            "httpMethod": method,
+            "resourcePath": BASE_PATH + path,
+            "path": BASE_PATH + path,
+            "authorizer": {"clientId": "somebody", "scopes": told},
+        },
+        "headers": {"content-type": "application/json"},
+        "pathParameters": {"token_id": subject.token_id} if path == OF_ONE_TOKEN else {},
+        "stageVariables": {},
+        "multiValueQueryStringParameters": {"token": [subject.token]} if (method, path) == ("GET", "/use") else None,
+        "body": json.dumps({"tokens": [body]} if path == "/tokens" else body) if method == "POST" else None,
+    }
+    response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
+    assert response["statusCode"] == 403, response
+    assert json.loads(response["body"])["code"] == "insufficient_scope"
+    assert token_store.find(subject.token_id) == before
+
+
+@pytest.mark.parametrize("scopes", [each for each in SETS if Scope.ISSUE in each], ids=named)
+def test_a_client_manages_what_it_issued_where_it_may_manage_at_all(api: Api, scopes: frozenset[Scope]) -> None:
+    holder = api.client(*scopes)
+    for method, path in (("GET", OF_ONE_TOKEN), ("POST", "/revoke"), ("DELETE", OF_ONE_TOKEN)):
+        subject = issue(api, holder, f"own-{named(scopes)}-{method}")
+        answer = ask(api, method, path, holder, subject)
+        if scopes & {Scope.MANAGE, Scope.ADMIN}:
+            assert answer.status == GOOD.get((method, path), 200)
+            assert path != "/revoke" or answer.json["revoked"] == 1
+        else:
+            assert (answer.status, answer.code) == (403, "insufficient_scope")
+
+
+@pytest.mark.parametrize(("method", "path"), OPENED_BY)
+def test_what_belongs_to_one_client_is_neither_used_nor_seen_nor_revoked_by_another(
+    api: Api, token_store: TokenStore, method: str, path: str
+) -> None:
+    """The stranger may do everything but administer, on tokens of its own."""
+    owner = api.client(Scope.ISSUE, Scope.USE, Scope.MANAGE)
+    stranger = api.client(Scope.ISSUE, Scope.USE, Scope.MANAGE)
+    facts = {"user": SECRET_USER, "metadata": {"title": SECRET_TITLE}, "audience": [owner.user]}
+    subject = issue(api, owner, SECRET_NODE, **facts)
+    before = token_store.find(subject.token_id)
+    answer = ask(api, method, path, stranger, subject)
+    for secret in (SECRET_NODE, SECRET_USER, SECRET_TITLE, owner.user):
+        assert secret not in answer.text
+    after = token_store.find(subject.token_id)
+    assert before is not None
+    assert after is not None
+    assert (after.claims, after.revoked_at) == ((), None)
+    if path == "/use":
+        assert (answer.status, answer.code) == (403, "audience_mismatch")
+        assert after.mismatches == 1
+    else:
+        assert after == before
+    if path == "/introspect":
+        assert answer.json == {"active": False, "reason": "audience_mismatch"}
+    if path == OF_ONE_TOKEN:
+        assert (answer.status, answer.code) == (403, "insufficient_scope")
+    if path == "/revoke":
+        assert answer.json == {"revoked": 0, "more": False}
+    assert api.use(owner, subject.token, user=SECRET_USER).status == 200
+
+
+def test_a_key_of_one_client_opens_nothing_to_another(api: Api) -> None:
+    """The answer that a key repeats belongs to the client that asked first."""
+    owner, stranger = api.client(Scope.ISSUE, Scope.USE), api.client(Scope.USE)
+    subject = issue(api, owner, SECRET_NODE, audience=[owner.user])
+    assert api.use(owner, subject.token, key="k").status == 200
+    answer = api.use(stranger, subject.token, key="k")
+    assert (answer.status, answer.code) == (403, "audience_mismatch")
+    assert SECRET_NODE not in answer.text
+
+
+def test_a_token_that_is_there_and_one_that_is_not_look_different_only_to_those_who_may_manage(api: Api) -> None:
+    owner, outsider = api.client(Scope.ISSUE), api.client(Scope.ISSUE, Scope.USE)
+    subject = issue(api, owner, SECRET_NODE)
+    unknown = Subject("0" * 64, "tok_" + "0" * 32, "n")
+    for method in ("GET", "DELETE"):
+        there, not_there = (ask(api, method, OF_ONE_TOKEN, outsider, each) for each in (subject, unknown))
+        assert (there.status, there.code, there.json["detail"]) == (
+            not_there.status,
+            not_there.code,
+            not_there.json["detail"],
+        )

