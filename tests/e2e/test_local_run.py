@@ -383,7 +383,10 @@ def test_the_engine_names_a_taken_port_and_stops_twice_without_complaint(port: i
     assert not engine.is_running
 
 
-def test_the_engine_tells_where_its_log_is_when_it_does_not_start(tmp_path: Path) -> None:
+def test_the_engine_tells_where_its_log_is_when_it_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.engine._READY_WITHIN_SECONDS", 3.0)
     with pytest.raises(EngineError, match=f"see {tmp_path}/engine.log"):
         Engine(log=tmp_path / "engine.log", environ={"MINISTACK_WORKER_THREADS": "none"}).start()
 
