@@ -206,6 +206,54 @@ class TestRevoke:
         # Another issuer's token is not even asked for.
         assert asked == {"query": 1, "revoke": 1}
 
+    def test_an_issuer_revokes_its_own_token_and_an_admin_everyones(self, service: TokenService, heard: Heard) -> None:
+        _, token = issue(service, heard)
+        other = caller("other", Scope.MANAGE)
+        with pytest.raises(InsufficientScope):
+            service.revoke(other, token.id)
+        assert service.status(caller(), token.id).revoked_at is None
+        assert service.revoke(caller("other", Scope.ADMIN), token.id)
+        assert service.status(caller(), token.id).revoked_at == NOW
+
+    def test_revoking_all_of_a_user_counts_the_live_ones_and_ends_the_others_too(
+        self, service: TokenService, heard: Heard
+    ) -> None:
+        user = f"user-{NOW.timestamp()}"
+        live = [issue(service, heard, user=user)[1] for _ in range(2)]
+        secret, spent = issue(service, heard, user=user)
+        service.use(caller(), tokens.new_use(secret, "app", user=user))
+        secret, locked = issue(service, heard, user=user)
+        for _ in range(5):
+            service.use(caller(), tokens.new_use(secret, "app", user="somebody else"))
+        _, of_another = issue(service, heard, user="another")
+        told = service.revoke_all(caller("other", Scope.ADMIN), user=user, time_left=lambda: True)
+        assert (told.revoked, told.more) == (2, False)
+        for token in (*live, spent, locked):
+            assert service.status(caller(), token.id).revoked_at == NOW
+        assert service.status(caller(), of_another.id).revoked_at is None
+        again = service.revoke_all(caller("other", Scope.ADMIN), user=user, time_left=lambda: True)
+        assert (again.revoked, again.more) == (0, False)
+
+    def test_revoking_all_stops_when_time_is_up_and_says_that_there_is_more(
+        self, service: TokenService, heard: Heard
+    ) -> None:
+        node = f"many-{NOW.timestamp()}"
+        service.issue(caller(), [Terms(node, NOW + HOUR) for _ in range(3)])
+        answers = iter([True, True, False])
+        told = service.revoke_all(caller(), node_id=node, time_left=lambda: next(answers))
+        assert (told.revoked, told.more is True) == (2, True)
+        told = service.revoke_all(caller(), node_id=node, time_left=lambda: True)
+        assert (told.revoked, told.more is False) == (1, True)
+
+    def test_a_use_of_a_token_bound_to_addresses_takes_a_read_and_a_claim(
+        self, service: TokenService, heard: Heard, asked: Counter[str]
+    ) -> None:
+        secret, _ = issue(service, heard, networks=(tokens.parse_network("10.0.0.0/24"),))
+        asked.clear()
+        granted = service.use(caller(), tokens.new_use(secret, "app", address=ADDRESS))
+        assert granted.token.uses_remaining == 0
+        assert asked == {"claim": 2}
+
 
 class TestStore:
     def test_every_operation_is_measured_under_its_name(
