@@ -128,6 +128,6 @@ def _deny(method_arn: str) -> dict[str, Any]:
 
 
 def _request_id() -> str:
-    """Chalice hands its authorizers no request id; the trace that Lambda names is in the gateway's log as well."""
+    """Chalice hands its authorizers no request id; the trace that Lambda names leads to this call at least."""
     trace = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
     return trace[1] if trace else str(uuid.uuid4())

@@ -14,13 +14,11 @@ from typing import Any, Final
 import yaml
 from chalice.package import TemplateDeepMerger, YAMLTemplateSerializer
 
-from chalicelib import problems
+from chalicelib import problems, schemas
 from chalicelib.problems import FieldError, Problem
 
 HERE: Final = Path(__file__).resolve().parent
 RESOURCES: Final = HERE / "resources.yaml"
-MAX_BODY_BYTES: Final = 10 * 1024 * 1024
-"""API Gateway's own limit; the application has a lower one and answers for what lies between."""
 
 Template = dict[str, Any]
 
@@ -39,7 +37,7 @@ GATEWAY_RESPONSES: Final[dict[str, Problem]] = {
     "RESOURCE_NOT_FOUND": problems.RouteNotFound(),
     "BAD_REQUEST_BODY": problems.InvalidRequest([FieldError("body", "malformed")]),
     "BAD_REQUEST_PARAMETERS": problems.InvalidRequest([FieldError("request line", "malformed")]),
-    "REQUEST_TOO_LARGE": problems.PayloadTooLarge(MAX_BODY_BYTES),
+    "REQUEST_TOO_LARGE": problems.PayloadTooLarge(schemas.MAX_BODY_BYTES),
     "UNSUPPORTED_MEDIA_TYPE": problems.UnsupportedMediaType(),
     "THROTTLED": problems.TooManyRequests(),
     "QUOTA_EXCEEDED": problems.TooManyRequests(),

@@ -54,7 +54,7 @@ class Deployment:
         Raises:
             DeploymentError: the function's settings can't be read, or not used.
         """
-        from botocore.exceptions import ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
         if self.stage == LOCAL_STAGE or self.settings.splunk.hec_url:
             return self
@@ -67,6 +67,8 @@ class Deployment:
             if code == "ResourceNotFoundException":
                 return self
             raise DeploymentError(f"the settings of function {function} can't be read: {code}") from None
+        except BotoCoreError as error:
+            raise DeploymentError(f"the settings of function {function} can't be read: {error}") from None
         except SettingsError as error:
             raise DeploymentError(f"function {function}: {error}") from None
         return replace(self, settings=replace(self.settings, splunk=settings.splunk))
