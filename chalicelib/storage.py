@@ -130,8 +130,8 @@ class TokenStore(_Store):
         """Store new tokens, all or none of them; at most 100.
 
         Raises:
-            StoreUnavailable: also where another token bears one of their ids, or one of them was used, revoked or counted
-                a mismatch before our repetition after a lost answer, so that the caller asks for a new one.
+            StoreUnavailable: also where another token bears one of their ids, or one of them was used, revoked or
+                counted a mismatch before our repetition after a lost answer, so that the caller asks for a new one.
         """
         # A repetition after a lost answer finds its own digest and passes; another token with the same id does not.
         # It may also arrive late, when the token was used or revoked already, and must not make it new again.
