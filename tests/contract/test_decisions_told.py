@@ -256,6 +256,23 @@ class TestRevoke:
 
 
 class TestStore:
+    @pytest.mark.parametrize("why", ["locked", "for another application", "used up", "issued too early"])
+    def test_what_the_rules_refuse_is_not_written(
+        self, why: str, service: TokenService, store: TokenStore, heard: Heard
+    ) -> None:
+        audience = frozenset({"another"}) if why == "for another application" else frozenset()
+        secret, token = issue(service, heard, audience=audience)
+        if why == "locked":
+            for _ in range(tokens.LOCKED_AFTER_MISMATCHES):
+                store.count_mismatch(token.id, NOW)
+        if why == "used up":
+            store.claim(tokens.new_use(secret, "app"), NOW, None)
+        before = store.find(token.id)
+        watermark = NOW + HOUR if why == "issued too early" else NOW
+        for issued_after in {None, watermark} if why != "issued too early" else {watermark}:
+            store.claim(tokens.new_use(secret, "app"), NOW, issued_after)
+        assert store.find(token.id) == before
+
     def test_every_operation_is_measured_under_its_name(
         self, store: TokenStore, deployment: Deployment, asked: Counter[str]
     ) -> None:
