@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ChecksumError
+from requests.structures import CaseInsensitiveDict
 
 from chalicelib import clients, runtime, tokens
 from chalicelib.clients import Client, Scope
@@ -272,6 +276,38 @@ class TestStore:
         for issued_after in {None, watermark} if why != "issued too early" else {watermark}:
             store.claim(tokens.new_use(secret, "app"), NOW, issued_after)
         assert store.find(token.id) == before
+
+    @pytest.mark.parametrize("change", ["used", "mismatched", "revoked"])
+    def test_a_token_that_something_has_happened_to_is_not_stored_anew(
+        self, change: str, service: TokenService, store: TokenStore, heard: Heard
+    ) -> None:
+        secret, token = issue(service, heard)
+        store.add([token])  # a repetition right away is none
+        if change == "used":
+            store.claim(tokens.new_use(secret, "app"), NOW, None)
+        elif change == "mismatched":
+            store.count_mismatch(token.id, NOW)
+        else:
+            store.revoke(token.id, None, NOW)
+        before = store.find(token.id)
+        with pytest.raises(StoreUnavailable):
+            store.add([token])
+        assert store.find(token.id) == before
+
+    def test_an_answer_that_is_not_what_was_sent_is_refused(self, store: TokenStore) -> None:
+        store.find("tok_" + "0" * 32)
+        events = store._model._get_connection().connection.client.meta.events
+
+        def come(**headers: str) -> None:
+            answer = SimpleNamespace(headers=CaseInsensitiveDict(headers), content=b"{}", status_code=200)
+            events.emit("after-call.dynamodb.GetItem", http_response=answer, parsed={}, model=None, context={})
+
+        come()
+        come(**{"X-Amz-Crc32": str(zlib.crc32(b"{}"))})
+        with pytest.raises(
+            ChecksumError, match=f"crc32.*expected checksum 1 .*calculated checksum {zlib.crc32(b'{}')}"
+        ):
+            come(**{"x-amz-crc32": "1"})
 
     def test_every_operation_is_measured_under_its_name(
         self, store: TokenStore, deployment: Deployment, asked: Counter[str]
