@@ -14,7 +14,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check audit inspect package soak bench lock clean
+.PHONY: help setup run test coverage check audit inspect package soak bench lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,9 +29,12 @@ setup: ## Create .venv and .venv-engine, where they are not as the pinned requir
 run: setup ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
 	@.venv/bin/python -m local
 
-test: setup ## Run all tests and state the coverage of chalicelib
+test: setup ## Run all tests
 	@$(PYTHON) -I local/install.py dynamodb-local
-	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(MEASURED)
+
+coverage: MEASURED := --cov --cov-report=term
+coverage: test ## The same, more slowly, with the coverage of chalicelib
 
 # bandit from medium severity on: below it, ruff's S rules say the same and are answered line by line.
 check: setup ## Formatting, lint, types, security scans, templates, the Splunk app; then the tests
