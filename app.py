@@ -46,3 +46,5 @@ if runtime.runs("app.app"):
 
     build = schemas.VersionAnswer("tokenservice", __version__, runtime.settings().commit, runtime.settings().stage)
     app.register_blueprint(routes.blueprint(basic_auth, runtime.token_service, build), url_prefix=routes.BASE_PATH)
+
+runtime.warm_up()

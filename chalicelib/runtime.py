@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 from datetime import UTC, datetime
 from functools import cache
@@ -9,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from chalicelib import __version__
 from chalicelib.audit import Audit, configure_logging
-from chalicelib.settings import Settings, SettingsError
+from chalicelib.settings import BOTOCORE, Settings, SettingsError, runs_in_lambda
 
 if TYPE_CHECKING:
     from chalicelib.authorizer import Authorizer
+    from chalicelib.aws.dynamodb import DynamoDbClient
     from chalicelib.service import TokenService
     from chalicelib.splunk.forward import Forwarder
+    from chalicelib.storage.client_store import ClientStore
+    from chalicelib.storage.token_store import TokenStore
 
 
 def runs(handler: str) -> bool:
@@ -45,20 +50,72 @@ def audit() -> Audit:
 
 
 @cache
+def dynamodb_client() -> DynamoDbClient | None:
+    """What the stores call DynamoDB with; None: botocore."""
+    if settings().dynamodb_transport == BOTOCORE:
+        return None
+    if runs_in_lambda(os.environ):
+        from chalicelib.aws import botocore_names  # noqa: PLC0415 - elsewhere the real botocore is loaded as well
+
+        botocore_names.install()
+    from chalicelib.aws.dynamodb import DynamoDbClient  # noqa: PLC0415 - the forwarders do without it
+    from chalicelib.aws.signing import NoCredentials  # noqa: PLC0415
+
+    try:
+        return DynamoDbClient.from_environ(os.environ)
+    except NoCredentials as error:
+        raise SystemExit(f"tokenservice: {error}") from None
+
+
+@cache
+def token_store() -> TokenStore:
+    client = dynamodb_client()  # before PynamoDB is loaded, which asks for botocore or what stands in for it
+    from chalicelib.storage.token_store import TokenStore  # noqa: PLC0415 - the authorizer does without it
+
+    return TokenStore(settings().token_table, audit().latency, client)
+
+
+@cache
+def client_store() -> ClientStore:
+    client = dynamodb_client()  # the same
+    from chalicelib.storage.client_store import ClientStore  # noqa: PLC0415 - the REST handler does without it
+
+    return ClientStore(settings().client_table, audit().latency, client)
+
+
+@cache
 def token_service() -> TokenService:
     from chalicelib.service import TokenService  # noqa: PLC0415 - the authorizer does without it
-    from chalicelib.storage import TokenStore  # noqa: PLC0415
 
-    store = TokenStore(settings().token_table, audit().latency)
-    return TokenService(store, audit(), now, settings().tokens_issued_after)
+    return TokenService(token_store(), audit(), now, settings().tokens_issued_after)
 
 
 @cache
 def authorizer() -> Authorizer:
     from chalicelib.authorizer import Authorizer  # noqa: PLC0415 - the REST handler does without it
-    from chalicelib.storage import ClientStore  # noqa: PLC0415
 
-    return Authorizer(ClientStore(settings().client_table, audit().latency), audit(), now)
+    return Authorizer(client_store(), audit(), now)
+
+
+def warm_up() -> None:
+    """Do what the first request would have to wait for, while the function starts.
+
+    Lambda gives a function a whole processor until it is ready, and then a share by its memory: 7 % at 128 MB. A
+    failure is told and the start goes on, since a start must not depend on how DynamoDB is.
+    """
+    if not runs_in_lambda(os.environ):
+        return
+    try:
+        if runs("app.app"):
+            token_service()
+            token_store().warm_up()
+        if runs("app.basic_auth"):
+            authorizer()
+            client_store().warm_up()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the first request meets it again and says so
+        logging.getLogger("tokenservice").warning("The start could not be warmed up: %s", type(error).__name__)
+    gc.collect()
+    gc.freeze()  # what is loaded stays; no later collection needs to look at it
 
 
 @cache

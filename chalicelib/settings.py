@@ -11,8 +11,16 @@ from urllib.parse import urlsplit
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
+SLIM = "slim"
+BOTOCORE = "botocore"
+TRANSPORTS = (SLIM, BOTOCORE)
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_AUTHORIZER_TTL_SECONDS = 3600  # API Gateway's own limit
+
+
+def runs_in_lambda(environ: Mapping[str, str]) -> bool:
+    """Whether this process is a Lambda function's."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in environ
 
 
 class SettingsError(ValueError):
@@ -64,6 +72,7 @@ class Settings:
         log_level: threshold of diagnostic messages; audit events are always written.
         authorizer_ttl_seconds: how long the gateway may reuse an answer of the authorizer.
         tokens_issued_after: tokens issued before this instant count as revoked (after a restore).
+        dynamodb_transport: `slim`, our own client, or `botocore`.
         commit: the commit that was built, for `GET /version`.
         splunk: where log events go.
     """
@@ -74,6 +83,7 @@ class Settings:
     log_level: str
     authorizer_ttl_seconds: int
     tokens_issued_after: datetime | None
+    dynamodb_transport: str
     commit: str
     splunk: Splunk
 
@@ -95,6 +105,9 @@ class Settings:
             log_level=read.one_of("LOG_LEVEL", _LOG_LEVELS, "INFO"),
             authorizer_ttl_seconds=read.whole_number("AUTHORIZER_TTL_SECONDS", 60, _MAX_AUTHORIZER_TTL_SECONDS),
             tokens_issued_after=read.instant("TOKENS_ISSUED_AFTER"),
+            dynamodb_transport=read.one_of(
+                "DYNAMODB_TRANSPORT", TRANSPORTS, SLIM if runs_in_lambda(environ) else BOTOCORE
+            ),
             commit=read.text("COMMIT") or "unknown",
             splunk=Splunk(
                 hec_url=read.url("SPLUNK_HEC_URL"),
@@ -144,7 +157,9 @@ class _Reader:
         return value or default
 
     def one_of(self, name: str, values: tuple[str, ...], default: str) -> str:
-        value = (self.text(name) or default).upper()
+        """One of these values, which are all in upper or all in lower case."""
+        value = self.text(name) or default
+        value = value.upper() if default.isupper() else value.lower()
         if value not in values:
             self.problems.append(f"{name}: {value!r} is not one of {', '.join(values)}")
         return value

@@ -18,7 +18,8 @@ from chalice.local import LocalGateway, LocalGatewayException
 
 from chalicelib import clients
 from chalicelib.clients import Client, Scope
-from chalicelib.storage import ClientStore, TokenStore
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
 from local import dynamodb_local, install
 from local.engine import Engine
 from tests.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables

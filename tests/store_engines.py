@@ -5,22 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from chalicelib import items
-from chalicelib.storage import ClientStore, TokenStore
+from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
+from chalicelib.settings import SLIM
+from chalicelib.storage import model
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
 from local.dynamodb_local import DynamoDbLocal
 from local.engine import Engine
 from tokenctl import tables
 from tokenctl.deployment import open_stage
 
 STAGE: Final = "local"
+TRANSPORT: Final = os.environ.setdefault("DYNAMODB_TRANSPORT", SLIM)
+"""What the stores call DynamoDB with: as in Lambda, unless the environment asks for botocore."""
 MINISTACK: Final = "ministack"
 DYNAMODB_LOCAL: Final = "dynamodb-local"
+
+
+# A busy machine, or a Java program's first answers, are not what these tests are about; nor are time-outs.
+_CONNECT_SECONDS: Final = 10.0
+_READ_SECONDS: Final = 30.0
+_PATIENCE: Final = replace(PATIENCE, attempt_seconds=_READ_SECONDS, total_seconds=4 * _READ_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -38,14 +49,17 @@ class StoreEngine:
 
     def token_store(self) -> TokenStore:
         """A store on this engine, whatever engine this process's other calls go to."""
-        store = TokenStore(self.token_table)
+        store = TokenStore(self.token_table, client=self._client())
         self._bind(store._model)
         return store
 
     def client_store(self) -> ClientStore:
-        store = ClientStore(self.client_table)
+        store = ClientStore(self.client_table, client=self._client())
         self._bind(store._model)
         return store
+
+    def _client(self) -> DynamoDbClient | None:
+        return DynamoDbClient.from_environ(self.environ, _PATIENCE) if TRANSPORT == SLIM else None
 
     def dynamodb(self) -> Any:
         """The engine itself, past our own code."""
@@ -65,16 +79,15 @@ class StoreEngine:
 def with_tables(name: str, environ: Mapping[str, str]) -> StoreEngine:
     """A running engine, with the tables made in it as `tokenctl tables create` makes them."""
     with _environ(environ), pytest.MonkeyPatch.context() as patch:
-        _be_patient(items._Meta, patch.setattr)
+        _be_patient(model.Meta, patch.setattr)
         deployment = open_stage(STAGE)
         tables.create(deployment)
     return StoreEngine(name, dict(environ), deployment.settings.token_table, deployment.settings.client_table)
 
 
 def _be_patient(meta: Any, set_: Callable[[Any, str, float], object] = setattr) -> None:
-    """A busy machine, or a Java program's first answers, are not what these tests are about; nor are time-outs."""
-    set_(meta, "connect_timeout_seconds", 10.0)
-    set_(meta, "read_timeout_seconds", 30.0)
+    set_(meta, "connect_timeout_seconds", _CONNECT_SECONDS)
+    set_(meta, "read_timeout_seconds", _READ_SECONDS)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chalicelib.settings import Settings, SettingsError
-from chalicelib.storage import ClientStore, TokenStore
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONFIG: Final = ROOT / ".chalice" / "config.json"

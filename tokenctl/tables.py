@@ -7,7 +7,9 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 from pynamodb.models import Model
 
-from chalicelib.items import ClientItem, TokenItem, bind
+from chalicelib.storage.client_item import ClientItem
+from chalicelib.storage.model import bind
+from chalicelib.storage.token_item import TokenItem
 from tokenctl.deployment import Deployment
 
 TTL_ATTRIBUTE: Final = "purge_at"

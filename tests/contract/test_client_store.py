@@ -12,7 +12,7 @@ import pytest
 from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.problems import StoreUnavailable
-from chalicelib.storage import ClientStore
+from chalicelib.storage.client_store import ClientStore
 from tests.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)

@@ -16,7 +16,8 @@ from chalicelib import clients, runtime, tokens
 from chalicelib.clients import Client, Scope
 from chalicelib.problems import InsufficientScope, StoreUnavailable, TokenNotFound
 from chalicelib.service import Caller, TokenService
-from chalicelib.storage import ClientStore, TokenStore
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Reason, Refusal, Terms, Token, Use
 from tests.conftest import NODE
 from tokenctl.deployment import Deployment

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
-from chalicelib.storage import TokenStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Network, Reason, Refusal, Terms, Use
 from tests.faults.races_over import Silent
 from tests.store_engines import StoreEngine

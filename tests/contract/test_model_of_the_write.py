@@ -13,7 +13,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from chalicelib import tokens
-from chalicelib.storage import TokenStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.contract.test_model import ADDRESSES, KEYS, NETWORKS, SECOND, START, TICK, WINDOW, profile, some
 from tests.store_engines import StoreEngine

@@ -11,10 +11,10 @@ import pytest
 
 from chalicelib import tokens
 from chalicelib.clients import Scope
-from chalicelib.items import InstantAttribute
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings, SettingsError
-from chalicelib.storage import TokenStore
+from chalicelib.storage.model import InstantAttribute
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason, Refusal, Terms, Token
 from tests.conftest import NODE, Api, Credentials
 from tests.faults.races_over import Silent

@@ -13,7 +13,7 @@ import pytest
 
 from chalicelib import tokens
 from chalicelib.problems import StoreUnavailable
-from chalicelib.storage import TokenStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.store_engines import StoreEngine
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from chalicelib.storage import TokenStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Token
 from tests.faults.dynamodb_proxy import QUICK, Fault, Proxy
 

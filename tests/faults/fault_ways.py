@@ -22,7 +22,8 @@ from chalicelib.problems import Problem
 from chalicelib.routes import BASE_PATH
 from chalicelib.schemas import IssueRequest
 from chalicelib.service import Caller, TokenService
-from chalicelib.storage import ClientStore, TokenStore
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Refusal
 from local import leash
 from local.engine import HOST, ROOT, free_port

@@ -6,7 +6,7 @@ import http.client
 import threading
 from typing import Any
 
-from chalicelib.storage import TokenStore
+from chalicelib.storage.token_store import TokenStore
 from tests.faults.dynamodb_proxy import Proxy
 from tests.faults.fault_courses import Findings
 from tests.faults.fault_ways import OverHttp, Service

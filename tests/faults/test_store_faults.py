@@ -11,7 +11,8 @@ import pytest
 from botocore.retries.standard import ExponentialBackoff
 
 from chalicelib import problems, runtime, tokens
-from chalicelib.storage import TokenStore
+from chalicelib.aws.dynamodb import PATIENCE
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
 from local.engine import Engine
 from tests.conftest import Api, Credentials
@@ -207,7 +208,9 @@ def test_issuing_that_is_repeated_does_not_undo_what_came_in_between(
 def test_two_attempts_and_the_pause_between_them_end_within_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget and no measurement; the soak measures. A store that is away either refuses connections or is silent."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    # The store as it is deployed: those of the other tests are patient with a busy machine.
+    # The stores as they are deployed: those of the other tests are patient with a busy machine.
+    assert (PATIENCE.attempts, PATIENCE.total_seconds < 3) == (2, True)
+    assert PATIENCE.attempts * PATIENCE.attempt_seconds + PATIENCE.pause_seconds <= PATIENCE.total_seconds
     config = TokenStore("tokens")._model._get_connection().connection.client.meta.config
     attempts = config.retries["total_max_attempts"]
     longest_pause = 1.0  # botocore's standard mode: up to 2 ** 0 seconds before the second attempt

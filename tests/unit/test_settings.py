@@ -34,6 +34,7 @@ def test_every_setting_is_read() -> None:
             "LOG_LEVEL": "debug",
             "AUTHORIZER_TTL_SECONDS": "0",
             "TOKENS_ISSUED_AFTER": "2026-01-31T13:00:00+01:00",
+            "DYNAMODB_TRANSPORT": "SLIM",
             "COMMIT": "abc1234",
             "SPLUNK_HEC_URL": "https://splunk.example:8088/",
             "SPLUNK_HEC_TOKEN_PARAMETER": "/tokenservice/hec",
@@ -47,10 +48,18 @@ def test_every_setting_is_read() -> None:
     assert settings.log_level == "DEBUG"
     assert settings.authorizer_ttl_seconds == 0
     assert settings.tokens_issued_after == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert settings.dynamodb_transport == "slim"
     assert settings.commit == "abc1234"
     assert settings.splunk.hec_url == "https://splunk.example:8088"
     assert settings.splunk.sourcetype == "tokens"
     assert settings.splunk.failure_bucket == "kept"
+
+
+def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None:
+    in_lambda = {"STAGE": "dev", "AWS_LAMBDA_FUNCTION_NAME": "a-function"}
+    assert Settings.from_environ({"STAGE": "dev"}).dynamodb_transport == "botocore"
+    assert Settings.from_environ(in_lambda).dynamodb_transport == "slim"
+    assert Settings.from_environ({**in_lambda, "DYNAMODB_TRANSPORT": "botocore"}).dynamodb_transport == "botocore"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +71,7 @@ def test_every_setting_is_read() -> None:
         ("TOKEN_TABLE", "a"),
         ("CLIENT_TABLE", "with/slash"),
         ("LOG_LEVEL", "LOUD"),
+        ("DYNAMODB_TRANSPORT", "boto3"),
         ("AUTHORIZER_TTL_SECONDS", "-1"),
         ("AUTHORIZER_TTL_SECONDS", "1.5"),
         ("AUTHORIZER_TTL_SECONDS", "3601"),

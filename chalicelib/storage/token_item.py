@@ -1,37 +1,19 @@
-"""What is stored in DynamoDB: the two kinds of items and how their values are written."""
+"""What is stored of a token, and how its values are written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any
 
-from pynamodb.attributes import Attribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute, VersionAttribute
+from pynamodb.attributes import Attribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
 from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
 
-from chalicelib.clients import Secret
+from chalicelib.storage import model
+from chalicelib.storage.model import INSTANT, InstantAttribute
 from chalicelib.tokens import Action, Claim, Network, parse_address, parse_network
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_M = TypeVar("_M", bound=Model)
-
-
-class InstantAttribute(Attribute[datetime]):
-    """An aware datetime, stored as a number of epoch seconds, exact to the microsecond."""
-
-    attr_type = NUMBER
-
-    def serialize(self, value: datetime) -> str:
-        # Integer and decimal arithmetic: a float would round the last digits of a microsecond.
-        return format((Decimal((value - _EPOCH) // _MICROSECOND) / 1_000_000).normalize(), "f")
-
-    def deserialize(self, value: str) -> datetime:
-        return _EPOCH + int(Decimal(value) * 1_000_000) * _MICROSECOND
 
 
 class NetworksAttribute(Attribute[frozenset[Network]]):
@@ -84,7 +66,7 @@ class ClaimsAttribute(Attribute[dict[str, Claim]]):
     @staticmethod
     def to_item(claim: Claim) -> dict[str, Any]:
         item = {
-            "at": {NUMBER: _INSTANT.serialize(claim.at)},
+            "at": {NUMBER: INSTANT.serialize(claim.at)},
             "attempt": {STRING: claim.attempt},
             "client": {STRING: claim.client_id},
         }
@@ -99,53 +81,12 @@ class ClaimsAttribute(Attribute[dict[str, Claim]]):
         return Claim(
             claim_id,
             texts["attempt"],
-            _INSTANT.deserialize(item["at"][NUMBER]),
+            INSTANT.deserialize(item["at"][NUMBER]),
             texts["client"],
             texts.get("user"),
             parse_address(texts["ip"]) if "ip" in texts else None,
             Action(texts["action"]) if "action" in texts else None,
         )
-
-
-class SecretsAttribute(Attribute[tuple[Secret, ...]]):
-    """What is kept of a client's secrets, the newest first."""
-
-    attr_type = LIST
-
-    def serialize(self, value: tuple[Secret, ...]) -> list[dict[str, Any]]:
-        return [{MAP: self._to_item(secret)} for secret in value]
-
-    def deserialize(self, value: list[dict[str, Any]]) -> tuple[Secret, ...]:
-        return tuple(self._from_item(item[MAP]) for item in value)
-
-    @staticmethod
-    def _to_item(secret: Secret) -> dict[str, Any]:
-        item = {"digest": {STRING: secret.digest}, "created_at": {NUMBER: _INSTANT.serialize(secret.created_at)}}
-        if secret.expires_at is not None:
-            item["expires_at"] = {NUMBER: _INSTANT.serialize(secret.expires_at)}
-        return item
-
-    @staticmethod
-    def _from_item(item: dict[str, Any]) -> Secret:
-        expires_at = _INSTANT.deserialize(item["expires_at"][NUMBER]) if "expires_at" in item else None
-        return Secret(item["digest"][STRING], _INSTANT.deserialize(item["created_at"][NUMBER]), expires_at)
-
-
-_INSTANT: Final = InstantAttribute()
-
-
-class _Meta:
-    """How every model reaches DynamoDB.
-
-    Two attempts with a pause of at most a second between them end within three seconds: a caller waits no longer to
-    learn that the store is away.
-    """
-
-    connect_timeout_seconds = 0.9
-    read_timeout_seconds = 0.9
-    max_retry_attempts = 1
-    max_pool_connections = 50
-    billing_mode = "PAY_PER_REQUEST"
 
 
 class _TokensByNode(GlobalSecondaryIndex["TokenItem"]):
@@ -178,7 +119,7 @@ class TokenItem(Model):
     `purge_at` is DynamoDB's TTL, days after the expiry, so that "expired" and "unknown" stay different answers.
     """
 
-    class Meta(_Meta):
+    class Meta(model.Meta):
         table_name: str
 
     id = UnicodeAttribute(hash_key=True)
@@ -207,26 +148,6 @@ class TokenItem(Model):
     by_user = _TokensByUser()
 
 
-class ClientItem(Model):
-    """One client."""
-
-    class Meta(_Meta):
-        table_name: str
-
-    client_id = UnicodeAttribute(hash_key=True)
-    scopes = UnicodeSetAttribute()
-    secrets = SecretsAttribute()
-    created_at = InstantAttribute()
-    disabled_at = InstantAttribute(null=True)
-    version = VersionAttribute()
-
-
 def hash_of(text: str) -> str:
     """The index key of a node id or user name: SHA-256 as 64 hex characters."""
     return sha256(text.encode()).hexdigest()
-
-
-def bind(model: type[_M], table_name: str) -> type[_M]:
-    """The model for one table. A model of its own for each table, since PynamoDB keeps the connection in the class."""
-    meta = type("Meta", (_Meta,), {"table_name": table_name})
-    return type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})

@@ -1,20 +1,12 @@
-"""Tokens and clients in DynamoDB, as the rest of the service sees them.
-
-Domain objects in and out, one DynamoDB request a call, and `StoreUnavailable` where no answer can be trusted. With
-`items`, which says what is stored, this is the only module that knows PynamoDB.
-"""
+"""Tokens in one DynamoDB table: domain objects in and out."""
 
 from __future__ import annotations
 
 import math
-import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ChecksumError, ClientError
 from pynamodb.constants import (
     ALL_NEW,
     ALL_OLD,
@@ -26,16 +18,15 @@ from pynamodb.constants import (
     STRING,
     UPDATE_ITEM,
 )
-from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.expressions.condition import Condition, size
 from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action as UpdateAction
-from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
-from chalicelib.clients import Client, Scope
-from chalicelib.items import ClaimsAttribute, ClientItem, TokenItem, bind, hash_of
 from chalicelib.problems import StoreUnavailable
+from chalicelib.storage.model import bind
+from chalicelib.storage.store import ConditionFailed, Observe, Store
+from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hash_of
 from chalicelib.tokens import (
     KEPT_AFTER_EXPIRY,
     LOCKED_AFTER_MISMATCHES,
@@ -45,86 +36,24 @@ from chalicelib.tokens import (
     Use,
 )
 
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
-_DEFECT: Final = "ValidationException"  # DynamoDB answered: our request makes no sense, and won't the next time
-
-Observe = Callable[[str, float], object]
+if TYPE_CHECKING:
+    from chalicelib.aws.dynamodb import DynamoDbClient
 
 
-class _Store:
-    """What both stores share: a connection, a clock for latencies and the translation of errors."""
-
-    def __init__(self, model: type[Model], observe: Observe) -> None:
-        self._connection_of = model._get_connection
-        self._checked: Any = None
-        self._observe = observe
-
-    @contextmanager
-    def _request(self, operation: str) -> Iterator[None]:
-        """Time one DynamoDB request and let only `_ConditionFailed` and `StoreUnavailable` out."""
-        started = time.perf_counter()
-        try:
-            self._have_answers_checked()
-            yield
-        except (PynamoDBException, BotoCoreError, ClientError) as error:
-            response = _response(error)
-            code = response.get("Error", {}).get("Code")
-            if code == _CONDITION_FAILED:
-                raise _ConditionFailed(response.get("Item")) from None
-            if code == _DEFECT:
-                raise
-            raise StoreUnavailable from error
-        finally:
-            self._observe(operation, (time.perf_counter() - started) * 1000)
-
-    def _have_answers_checked(self) -> None:
-        """PynamoDB makes its botocore client with the first request, and may make another one."""
-        client = self._connection_of().connection.client
-        if client is not self._checked:
-            client.meta.events.register("after-call.dynamodb", _check_sum, unique_id=_check_sum.__name__)
-            self._checked = client
-
-
-class _ConditionFailed(Exception):
-    """A conditional write was refused; `item` is what the store holds instead, None: nothing."""
-
-    def __init__(self, item: dict[str, Any] | None) -> None:
-        super().__init__()
-        self.item = item or None
-
-
-def _check_sum(http_response: Any, **_: Any) -> None:
-    """Refuse an answer that is not what DynamoDB sent.
-
-    botocore repeats a request whose answer fails this check, but hands on the answer to the last attempt. It reads
-    what is no JSON as an empty answer, and an empty answer is how DynamoDB says that there is no such item.
-    """
-    told = http_response.headers.get("x-amz-crc32")
-    if told is not None and told != (found := str(zlib.crc32(http_response.content))):
-        raise ChecksumError(checksum_type="crc32", expected_checksum=told, actual_checksum=found)
-
-
-def _response(error: BaseException | None) -> dict[str, Any]:
-    """DynamoDB's own answer, which PynamoDB and botocore keep at the bottom of the chain of causes."""
-    found: dict[str, Any] = {}
-    while error is not None:
-        # botocore's errors of connections have a `response` as well, and it is None.
-        found = getattr(error, "response", None) or found
-        error = getattr(error, "cause", None) or error.__cause__
-    return found
-
-
-class TokenStore(_Store):
+class TokenStore(Store):
     """Tokens in one table.
 
     Args:
         table_name: the DynamoDB table.
         observe: is told each operation's name and its milliseconds.
+        client: what PynamoDB calls DynamoDB with; None: a botocore client that it makes itself.
     """
 
-    def __init__(self, table_name: str, observe: Observe = lambda *_: None) -> None:
+    def __init__(
+        self, table_name: str, observe: Observe = lambda *_: None, client: DynamoDbClient | None = None
+    ) -> None:
         self._model = bind(TokenItem, table_name)
-        super().__init__(self._model, observe)
+        super().__init__(self._model, observe, client)
 
     def add(self, tokens: Sequence[Token]) -> None:
         """Store new tokens, all or none of them; at most 100.
@@ -150,7 +79,7 @@ class TokenStore(_Store):
                     with TransactWrite(connection=self._model._get_connection().connection) as transaction:
                         for item, condition in requests:
                             transaction.save(item, condition=condition)
-        except _ConditionFailed:
+        except ConditionFailed:
             raise StoreUnavailable from None
 
     def find(self, token_id: str) -> Token | None:
@@ -213,7 +142,7 @@ class TokenStore(_Store):
         actions = [token.mismatches.add(1), token.last_mismatch_at.set(now)]
         try:
             answer = self._conditional_update("count_mismatch", token_id, actions, condition)
-        except _ConditionFailed as failed:
+        except ConditionFailed as failed:
             known = self._to_token(failed.item)
             return known.mismatches if known is not None and known.last_mismatch_at == now else None
         return int(answer["mismatches"][NUMBER])
@@ -265,7 +194,7 @@ class TokenStore(_Store):
         """Do a conditional write; the item after it, or the item that stood against it."""
         try:
             return self._to_token(self._conditional_update(operation, token_id, actions, condition))
-        except _ConditionFailed as failed:
+        except ConditionFailed as failed:
             return self._to_token(failed.item)
 
     def _conditional_update(
@@ -335,84 +264,3 @@ class TokenStore(_Store):
             last_mismatch_at=item.last_mismatch_at,
             revoked_at=item.revoked_at,
         )
-
-
-class ClientStore(_Store):
-    """Clients in one table.
-
-    Args:
-        table_name: the DynamoDB table.
-        observe: is told each operation's name and its milliseconds.
-    """
-
-    def __init__(self, table_name: str, observe: Observe = lambda *_: None) -> None:
-        self._model = bind(ClientItem, table_name)
-        super().__init__(self._model, observe)
-
-    def find(self, client_id: str) -> Client | None:
-        """The client with that id, as of now; None: there is none."""
-        with self._request("find_client"):
-            try:
-                return _to_client(self._model.get(client_id, consistent_read=True))
-            except DoesNotExist:
-                return None
-
-    def add(self, client: Client) -> bool:
-        """Store a new client; False: there is one with that id already."""
-        item = self._model(client_id=client.id, created_at=client.created_at, **_changing(client))
-        try:
-            with self._request("add_client"):
-                item.save(condition=self._model.client_id.does_not_exist())
-        except _ConditionFailed:
-            # Its secret is new, so what equals it is what this very call stored before an answer was lost.
-            return self.find(client.id) == client
-        return True
-
-    def change(self, client_id: str, to: Callable[[Client], Client]) -> Client | None:
-        """Change a client; nobody else's change in between is lost.
-
-        Args:
-            to: makes the new client of the old one; called again if somebody else was faster.
-
-        Returns:
-            The client as it is stored now; None: there is none with that id.
-        """
-        while True:
-            with self._request("find_client"):
-                try:
-                    item = self._model.get(client_id, consistent_read=True)
-                except DoesNotExist:
-                    return None
-            changed = to(_to_client(item))
-            for name, value in _changing(changed).items():
-                setattr(item, name, value)
-            try:
-                with self._request("change_client"):
-                    item.save()
-            except _ConditionFailed:
-                continue
-            return changed
-
-    def all(self) -> list[Client]:
-        """All clients, in the order of their ids."""
-        with self._request("list_clients"):
-            return sorted((_to_client(item) for item in self._model.scan()), key=lambda client: client.id)
-
-
-def _changing(client: Client) -> dict[str, Any]:
-    """The attributes of a client that may change."""
-    return {
-        "scopes": {str(scope) for scope in client.scopes},
-        "secrets": client.secrets,
-        "disabled_at": client.disabled_at,
-    }
-
-
-def _to_client(item: ClientItem) -> Client:
-    return Client(
-        id=item.client_id,
-        scopes=frozenset(Scope(scope) for scope in item.scopes),
-        secrets=item.secrets,
-        created_at=item.created_at,
-        disabled_at=item.disabled_at,
-    )

@@ -1,0 +1,115 @@
+"""AWS Signature Version 4 in the Authorization header.
+
+Source: AWS Identity and Access Management user guide, "Create a signed AWS API request".
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_ALGORITHM: Final = "AWS4-HMAC-SHA256"
+
+
+class NoCredentials(Exception):
+    """The environment holds no credentials, or no region; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a request is signed with; a Lambda function's live as long as its execution environment.
+
+    Attributes:
+        session_token: of temporary credentials; None: of lasting ones.
+    """
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Credentials:
+        """Read them as Lambda hands them over.
+
+        Raises:
+            NoCredentials: a variable is missing.
+        """
+        return cls(
+            needed(environ, "AWS_ACCESS_KEY_ID"),
+            needed(environ, "AWS_SECRET_ACCESS_KEY"),
+            environ.get("AWS_SESSION_TOKEN") or None,
+        )
+
+
+def region_from_environ(environ: Mapping[str, str]) -> str:
+    """The region to call.
+
+    Raises:
+        NoCredentials: no variable says it.
+    """
+    return environ.get("AWS_REGION") or needed(environ, "AWS_DEFAULT_REGION")
+
+
+def needed(environ: Mapping[str, str], name: str) -> str:
+    """A variable that must not be missing."""
+    value = environ.get(name)
+    if not value:
+        raise NoCredentials(f"{name}: missing")
+    return value
+
+
+class Signer:
+    """Signs requests to one service in one region.
+
+    Args:
+        service: as in the credential scope, `dynamodb` for example.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, credentials: Credentials, region: str, service: str, clock: Callable[[], float] = time.time):
+        self._credentials = credentials
+        self._scope = f"{region}/{service}/aws4_request"
+        self._region = region
+        self._service = service
+        self._clock = clock
+        self._key_of: tuple[str, bytes] = ("", b"")
+
+    def sign(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """The headers, and those that prove who sends them.
+
+        Args:
+            path: as it is sent and as it is signed: percent-encoded, without a query.
+            headers: with lower-case names, `host` among them; all of them are signed.
+        """
+        instant = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
+        signed = {**headers, "x-amz-date": instant}
+        if self._credentials.session_token is not None:
+            signed["x-amz-security-token"] = self._credentials.session_token
+        names = sorted(signed)
+        lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
+        listed = ";".join(names)
+        request = f"{method}\n{path}\n\n{lines}\n{listed}\n{sha256(body).hexdigest()}"
+        scope = f"{instant[:8]}/{self._scope}"
+        text = f"{_ALGORITHM}\n{instant}\n{scope}\n{sha256(request.encode()).hexdigest()}"
+        signature = hmac.digest(self._key(instant[:8]), text.encode(), "sha256").hex()
+        signed["authorization"] = (
+            f"{_ALGORITHM} Credential={self._credentials.access_key_id}/{scope}, "
+            f"SignedHeaders={listed}, Signature={signature}"
+        )
+        return signed
+
+    def _key(self, day: str) -> bytes:
+        """The signing key is the same for a whole day."""
+        known, key = self._key_of
+        if known != day:
+            key = f"AWS4{self._credentials.secret_access_key}".encode()
+            for part in (day, self._region, self._service, "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._key_of = (day, key)
+        return key

@@ -1,0 +1,1 @@
+"""Tokens and clients in DynamoDB: the only room that knows PynamoDB."""

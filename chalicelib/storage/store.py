@@ -1,0 +1,104 @@
+"""What both stores share: one DynamoDB request a call, and `StoreUnavailable` where no answer can be trusted."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import BotoCoreError, ChecksumError, ClientError
+from pynamodb.exceptions import PynamoDBException
+from pynamodb.models import Model
+
+from chalicelib.problems import StoreUnavailable
+
+if TYPE_CHECKING:
+    from chalicelib.aws.dynamodb import DynamoDbClient
+
+_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_DEFECT: Final = "ValidationException"  # DynamoDB answered: our request makes no sense, and won't the next time
+
+Observe = Callable[[str, float], object]
+
+
+class Store:
+    """A connection, a clock for latencies and the translation of errors.
+
+    Args:
+        observe: is told each operation's name and its milliseconds.
+        client: what PynamoDB calls DynamoDB with; None: a botocore client that it makes itself.
+    """
+
+    def __init__(self, model: type[Model], observe: Observe, client: DynamoDbClient | None) -> None:
+        self._kept_as = model
+        self._connection_of = model._get_connection
+        self._client = client
+        self._checked: Any = client
+        self._observe = observe
+        if client is not None:
+            self._connection_of().connection._client = client  # type: ignore[assignment]
+
+    def warm_up(self) -> None:
+        """Open the connection, where our own client has one, so that no request needs to.
+
+        Raises:
+            Exception: that failed; nothing depends on it.
+        """
+        if self._client is not None:
+            self._client.warm_up(self._kept_as.Meta.table_name, str(self._kept_as._hash_keyname))
+
+    @contextmanager
+    def _request(self, operation: str) -> Iterator[None]:
+        """Time one DynamoDB request and let only `ConditionFailed` and `StoreUnavailable` out."""
+        started = time.perf_counter()
+        try:
+            self._have_answers_checked()
+            yield
+        except (PynamoDBException, BotoCoreError, ClientError) as error:
+            response = _response(error)
+            code = response.get("Error", {}).get("Code")
+            if code == _CONDITION_FAILED:
+                raise ConditionFailed(response.get("Item")) from None
+            if code == _DEFECT:
+                raise
+            raise StoreUnavailable from error
+        finally:
+            self._observe(operation, (time.perf_counter() - started) * 1000)
+
+    def _have_answers_checked(self) -> None:
+        """Our own client does it by itself. PynamoDB makes botocore's with the first request, and may make another."""
+        client = self._connection_of().connection.client
+        if client is not self._checked:
+            client.meta.events.register("after-call.dynamodb", _check_sum, unique_id=_check_sum.__name__)
+            self._checked = client
+
+
+class ConditionFailed(Exception):
+    """A conditional write was refused; `item` is what the store holds instead, None: nothing."""
+
+    def __init__(self, item: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.item = item or None
+
+
+def _check_sum(http_response: Any, **_: Any) -> None:
+    """Refuse an answer that is not what DynamoDB sent.
+
+    botocore repeats a request whose answer fails this check, but hands on the answer to the last attempt. It reads
+    what is no JSON as an empty answer, and an empty answer is how DynamoDB says that there is no such item.
+    """
+    told = http_response.headers.get("x-amz-crc32")
+    if told is not None and told != (found := str(zlib.crc32(http_response.content))):
+        raise ChecksumError(checksum_type="crc32", expected_checksum=told, actual_checksum=found)
+
+
+def _response(error: BaseException | None) -> dict[str, Any]:
+    """DynamoDB's own answer, which PynamoDB and botocore keep at the bottom of the chain of causes."""
+    found: dict[str, Any] = {}
+    while error is not None:
+        # botocore's errors of connections have a `response` as well, and it is None.
+        found = getattr(error, "response", None) or found
+        error = getattr(error, "cause", None) or error.__cause__
+    return found

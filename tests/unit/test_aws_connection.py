@@ -1,0 +1,314 @@
+"""The kept connection: what it takes for an answer, what it refuses, and when it is used again."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from chalicelib.aws.connection import Closed, Endpoint, Garbled
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+SECONDS = 30.0
+
+# What the server does with one connection: gets its socket, and a function that reads one whole request.
+Script = Callable[[socket.socket, Callable[[], bytes]], None]
+
+
+class Server:
+    """Takes one connection after the other; each follows the next script, the last one again and again."""
+
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+        self._scripts = scripts
+        self._tls = tls
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                stream, _ = self._listening.accept()
+            except OSError:
+                return
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            with stream:
+                try:
+                    stream.settimeout(SECONDS)
+                    if self._tls:
+                        stream = self._tls.wrap_socket(stream, server_side=True)
+                    script(stream, lambda stream=stream: self._read(stream))  # type: ignore[misc]
+                except OSError:
+                    pass
+                finally:
+                    stream.close()
+
+    def _read(self, stream: socket.socket) -> bytes:
+        request = b""
+        while not request.endswith(REQUEST[-6:]):
+            piece = stream.recv(65_536)
+            if not piece:
+                raise ConnectionResetError
+            request += piece
+        self.requests.append(request)
+        return request
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+
+@contextmanager
+def serving(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    server = Server(*scripts, tls=tls)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def reaching(server: Server, ca_bundle: str = "") -> Iterator[Endpoint]:
+    endpoint = Endpoint(server.url, ca_bundle)
+    try:
+        yield endpoint
+    finally:
+        endpoint.close()
+
+
+def deadline(seconds: float = SECONDS) -> float:
+    return time.monotonic() + seconds
+
+
+def answering(*answers: bytes) -> Script:
+    """One answer to each request, then the end of the connection."""
+
+    def script(stream: socket.socket, read: Callable[[], bytes]) -> None:
+        for answer in answers:
+            read()
+            stream.sendall(answer)
+
+    return script
+
+
+def dripping(answer: bytes) -> Script:
+    """The answer byte for byte."""
+
+    def script(stream: socket.socket, read: Callable[[], bytes]) -> None:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        read()
+        for byte in answer:
+            stream.sendall(bytes([byte]))
+
+    return script
+
+
+def silent(stream: socket.socket, read: Callable[[], bytes]) -> None:
+    read()
+    stream.recv(1)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (OK, b"{}"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nX: \xe4\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", b""),
+        (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
+        (CHUNKED + b"0a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+    ],
+)
+@pytest.mark.parametrize("way", [answering, dripping], ids=["at once", "byte for byte"])
+def test_an_answer_is_read_whole(answer: bytes, body: bytes, way: Callable[[bytes], Script]) -> None:
+    with serving(way(answer)) as server, reaching(server) as endpoint:
+        told = endpoint.exchange(REQUEST, deadline())
+    assert (told.status, told.body) == (200, body)
+    assert server.requests == [REQUEST]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 \xb2\xb2\xb2 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: f\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nnonsense\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n folded: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        CHUNKED + b"x\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"1\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"-1\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+    ],
+)
+def test_what_is_no_answer_is_refused_and_its_connection_is_not_used_again(answer: bytes) -> None:
+    with serving(answering(answer), answering(OK)) as server, reaching(server) as endpoint:
+        with pytest.raises(Garbled):
+            endpoint.exchange(REQUEST, deadline())
+        assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("length", range(len(OK)))
+def test_an_answer_that_ends_early_is_none(length: int) -> None:
+    with serving(answering(OK[:length])) as server, reaching(server) as endpoint:
+        with pytest.raises(ConnectionError) as refused:
+            endpoint.exchange(REQUEST, deadline())
+        assert not isinstance(refused.value, Closed), "nobody had kept this connection"
+
+
+def test_a_connection_is_kept_and_used_again() -> None:
+    with serving(answering(OK, OK, OK)) as server, reaching(server) as endpoint:
+        for _ in range(3):
+            assert endpoint.exchange(REQUEST, deadline()).status == 200
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\n{}",
+        OK + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
+    ],
+    ids=["it says that it closes", "it sends more than was asked for"],
+)
+def test_a_connection_that_can_not_be_trusted_any_more_is_not_kept(last: bytes) -> None:
+    with serving(answering(last), answering(OK)) as server, reaching(server) as endpoint:
+        assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
+        assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
+        assert server.connections == 2
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_told_apart_and_the_next_one_is_new() -> None:
+    with serving(answering(OK)) as server, reaching(server) as endpoint:
+        endpoint.exchange(REQUEST, deadline())
+        with pytest.raises(Closed):
+            endpoint.exchange(REQUEST, deadline())
+        assert endpoint.exchange(REQUEST, deadline()).status == 200
+
+
+def test_an_answer_that_breaks_off_on_a_kept_connection_is_no_closed_one() -> None:
+    with serving(answering(OK, OK[:10])) as server, reaching(server) as endpoint:
+        endpoint.exchange(REQUEST, deadline())
+        with pytest.raises(ConnectionError) as refused:
+            endpoint.exchange(REQUEST, deadline())
+        assert not isinstance(refused.value, Closed)
+
+
+def test_the_deadline_bounds_the_whole_and_not_each_byte() -> None:
+    """Every byte comes in time, and the whole never would: ten bytes a second for forty bytes, within one second."""
+    stop = threading.Event()
+
+    def slow(stream: socket.socket, read: Callable[[], bytes]) -> None:
+        read()
+        for byte in OK:
+            stream.sendall(bytes([byte]))
+            if stop.wait(0.1):
+                return
+
+    with serving(slow) as server, reaching(server) as endpoint:
+        with pytest.raises(TimeoutError):
+            endpoint.exchange(REQUEST, deadline(1))
+        stop.set()
+
+
+def test_a_silent_server_ends_in_time_and_a_past_deadline_asks_nobody() -> None:
+    with serving(silent) as server, reaching(server) as endpoint:
+        with pytest.raises(TimeoutError):
+            endpoint.exchange(REQUEST, deadline(0.2))
+        with pytest.raises(TimeoutError):
+            endpoint.exchange(REQUEST, deadline(-1))
+        assert server.connections == 1
+
+
+def test_nobody_there_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(ConnectionRefusedError):
+        Endpoint(url, "").exchange(REQUEST, deadline())
+
+
+def test_the_host_header_holds_the_port_where_it_is_not_the_usual_one() -> None:
+    hosts = {
+        url: Endpoint(url, "").host
+        for url in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/", "http://x:80")
+    }
+    assert list(hosts.values()) == ["127.0.0.1:8000", "localhost", "[::1]:8000", "x"]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+class TestTls:
+    @staticmethod
+    def context(authority: trustme.CA, name: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(context)
+        return context
+
+    @staticmethod
+    def bundle(authority: trustme.CA, folder: Path) -> str:
+        path = folder / "authorities.pem"
+        authority.cert_pem.write_to_path(str(path))
+        return str(path)
+
+    def test_a_certificate_of_the_bundle_is_trusted_and_the_connection_kept(
+        self, authority: trustme.CA, tmp_path: Path
+    ) -> None:
+        bundle = self.bundle(authority, tmp_path)
+        tls = self.context(authority, "127.0.0.1")
+        with serving(answering(OK, OK), tls=tls) as server, reaching(server, bundle) as endpoint:
+            for _ in range(2):
+                assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
+            assert server.connections == 1
+
+    def test_another_authority_and_another_name_are_not_trusted_and_are_sent_nothing(
+        self, authority: trustme.CA, tmp_path: Path
+    ) -> None:
+        bundle = self.bundle(authority, tmp_path)
+        for tls in (self.context(trustme.CA(), "127.0.0.1"), self.context(authority, "elsewhere.example")):
+            with serving(answering(OK), tls=tls) as server, reaching(server, bundle) as endpoint:
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    endpoint.exchange(REQUEST, deadline())
+                assert server.requests == []
+
+    def test_a_kept_connection_that_was_closed_meanwhile_is_told_apart(
+        self, authority: trustme.CA, tmp_path: Path
+    ) -> None:
+        bundle = self.bundle(authority, tmp_path)
+        tls = self.context(authority, "127.0.0.1")
+        with serving(answering(OK), tls=tls) as server, reaching(server, bundle) as endpoint:
+            endpoint.exchange(REQUEST, deadline())
+            with pytest.raises(Closed):
+                endpoint.exchange(REQUEST, deadline())
+            assert endpoint.exchange(REQUEST, deadline()).status == 200

@@ -1,0 +1,350 @@
+"""Our own DynamoDB client against a server that answers as scripted: what is repeated, what is told, what is sent."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import certifi
+import pytest
+import trustme
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.aws import botocore_names
+from chalicelib.aws.connection import Endpoint
+from chalicelib.aws.dynamodb import AMAZON_ROOTS, PATIENCE, DynamoDbClient, NoAnswer, Patience
+from chalicelib.aws.signing import Credentials, NoCredentials, Signer
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
+PATIENT = replace(PATIENCE, attempt_seconds=30, total_seconds=100)
+THROTTLED = "com.amazon.coral.availability#ThrottlingException"
+SECRET = "a-secret-access-key"
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """One answer. `crc32`: as it should be, unless told otherwise; "": none."""
+
+    body: bytes
+    status: int = 200
+    crc32: str | None = None
+
+    @classmethod
+    def of(cls, document: Any, status: int = 200) -> Scripted:
+        return cls(json.dumps(document).encode(), status)
+
+    @classmethod
+    def error(cls, name: str, status: int = 400, **more: Any) -> Scripted:
+        return cls.of({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", "message": "Why.", **more}, status)
+
+
+DONE = Scripted.of({"Item": {"id": {"S": "tok_1"}}})
+
+
+class Server(ThreadingHTTPServer):
+    """Gives the answers in turn, the last one for ever; None: closes the connection."""
+
+    daemon_threads = True
+
+    def __init__(self, answers: tuple[Scripted | None, ...], tls: ssl.SSLContext | None = None) -> None:
+        self.answers = answers
+        self.asked: list[tuple[dict[str, str], bytes]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        answer = self.server.answers[min(len(self.server.asked), len(self.server.answers)) - 1]
+        if answer is None:
+            self.close_connection = True
+            return
+        self.send_response_only(answer.status)
+        self.send_header("Content-Length", str(len(answer.body)))
+        crc32 = str(zlib.crc32(answer.body)) if answer.crc32 is None else answer.crc32
+        if crc32:
+            self.send_header("x-amz-crc32", crc32)
+        self.send_header("x-amzn-RequestId", "request-1")
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+
+@dataclass
+class World:
+    server: Server
+    client: DynamoDbClient
+    pauses: list[float]
+
+    def ask(self, operation: str = "GetItem", request: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self.client._make_api_call(operation, dict(request or REQUEST))
+
+
+@contextmanager
+def world(*answers: Scripted | None, patience: Patience = PATIENT) -> Iterator[World]:
+    server = Server(answers)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    pauses: list[float] = []
+    signer = Signer(Credentials("AKID", SECRET, "a-session-token"), "eu-central-1", "dynamodb")
+    client = DynamoDbClient(Endpoint(server.url, ""), signer, patience, pauses.append)
+    try:
+        yield World(server, client, pauses)
+    finally:
+        client.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
+    with world(DONE) as there:
+        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
+    [(headers, body)] = there.server.asked
+    assert json.loads(body) == REQUEST
+    assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
+    assert headers["content-type"] == "application/x-amz-json-1.0"
+    assert headers["x-amz-security-token"] == "a-session-token"
+    assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
+    assert SECRET not in str(headers)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Scripted.error("ProvisionedThroughputExceededException"),
+        Scripted.error("TransactionInProgressException"),
+        Scripted.error("RequestLimitExceeded"),
+        Scripted.of({"__type": THROTTLED}),
+        Scripted.error("InternalServerError", 500),
+        Scripted(b"<html>Service Unavailable</html>", 503, ""),
+        Scripted(b"{}", 429),
+        Scripted(b'{"Item"', 200),
+        Scripted(b"[]", 200),
+        Scripted(b"", 200),
+        replace(DONE, crc32="1"),
+        None,
+    ],
+)
+def test_what_may_pass_is_asked_once_more_after_a_short_pause(trouble: Scripted | None) -> None:
+    with world(trouble, DONE) as there:
+        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
+    assert len(there.server.asked) == 2
+    assert len(there.pauses) == 1
+    assert 0 <= there.pauses[0] <= PATIENCE.pause_seconds
+
+
+def test_what_does_not_pass_is_told_after_two_attempts() -> None:
+    with world(Scripted.of({"__type": THROTTLED}, 400)) as there, pytest.raises(ClientError) as refused:
+        there.ask()
+    assert refused.value.response["Error"]["Code"] == "ThrottlingException"
+    assert len(there.server.asked) == 2
+    with world(Scripted(b"<html>", 503, "")) as there, pytest.raises(ClientError) as refused:
+        there.ask()
+    assert refused.value.response["Error"]["Code"] == "503"
+    with world(None) as there, pytest.raises(NoAnswer, match="ConnectionResetError"):
+        there.ask()
+    with world(replace(DONE, crc32="1")) as there, pytest.raises(NoAnswer, match="Garbled"):
+        there.ask()
+
+
+def test_a_refusal_is_told_at_once_with_the_item_that_stood_against_it() -> None:
+    item = {"id": {"S": "tok_1"}}
+    reasons = [{"Code": "ConditionalCheckFailed", "Item": item}, {"Code": "None"}]
+    answer = Scripted.error("ConditionalCheckFailedException", Item=item, CancellationReasons=reasons)
+    with world(answer) as there, pytest.raises(ClientError) as refused:
+        there.ask("UpdateItem")
+    assert len(there.server.asked) == 1
+    assert there.pauses == []
+    response = refused.value.response
+    assert response["Error"] == {"Code": "ConditionalCheckFailedException", "Message": "Why."}
+    assert (response["Item"], response["CancellationReasons"]) == (item, reasons)
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert response["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"] == "request-1"
+
+
+def test_an_engine_without_checksums_is_believed() -> None:
+    with world(replace(DONE, crc32="")) as there:
+        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
+
+
+def test_a_repeated_transaction_bears_the_same_token_and_the_next_one_another() -> None:
+    """DynamoDB knows a repetition by it and does nothing twice."""
+    with world(None, DONE) as there:
+        there.ask("TransactWriteItems", {"TransactItems": []})
+        there.ask("TransactWriteItems", {"TransactItems": []})
+        there.ask("TransactWriteItems", {"TransactItems": [], "ClientRequestToken": "mine"})
+    first, second, third, fourth = (json.loads(body)["ClientRequestToken"] for _, body in there.server.asked)
+    assert first == second != third
+    assert 1 <= len(first) <= 36
+    assert fourth == "mine"
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_costs_no_pause() -> None:
+    with world(DONE, None, DONE) as there:
+        there.ask()
+        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
+        assert there.pauses == [0.0]
+
+
+def test_no_attempt_begins_when_the_time_is_over() -> None:
+    with world(None, patience=replace(PATIENT, total_seconds=0.0)) as there, pytest.raises(NoAnswer):
+        there.ask()
+    assert there.server.asked == []
+    with world(None, patience=replace(PATIENT, attempts=9, total_seconds=9, pause_seconds=1e6)) as there:
+        with pytest.raises(NoAnswer):
+            there.ask()
+        assert len(there.server.asked) == 1, "a pause longer than the time that is left"
+
+
+def test_pauses_grow_and_are_random() -> None:
+    with world(None, patience=replace(PATIENT, attempts=8)) as there, pytest.raises(NoAnswer):
+        there.ask()
+    assert all(pause <= PATIENCE.pause_seconds * 2**n for n, pause in enumerate(there.pauses))
+    assert max(there.pauses) > PATIENCE.pause_seconds
+    assert len(set(there.pauses)) == 7
+
+
+def test_binary_values_are_no_json_and_are_sent_nowhere() -> None:
+    with world(DONE) as there, pytest.raises(TypeError):
+        there.ask(request={"Key": {"id": {"B": b"x"}}})
+    assert there.server.asked == []
+
+
+class TestWarmingUp:
+    def test_a_read_that_finds_nothing_opens_the_connection(self) -> None:
+        with world(Scripted(b"{}"), DONE) as there:
+            there.client.warm_up("tokens", "id")
+            there.ask()
+        (headers, body), _ = there.server.asked
+        assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
+        assert json.loads(body) == {"TableName": "tokens", "Key": {"id": {"S": "warm-up"}}}
+
+    @pytest.mark.parametrize("trouble", [None, Scripted.error("InternalServerError", 500)])
+    def test_it_is_tried_once_and_told(self, trouble: Scripted | None) -> None:
+        with world(trouble) as there, pytest.raises((OSError, ClientError)):
+            there.client.warm_up("tokens", "id")
+        assert len(there.server.asked) == 1
+
+
+class TestFromTheEnvironment:
+    ENVIRON = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": SECRET}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("more", "host"),
+        [
+            ({}, "dynamodb.eu-central-1.amazonaws.com"),
+            ({"AWS_REGION": "cn-north-1"}, "dynamodb.cn-north-1.amazonaws.com.cn"),
+            ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}, "127.0.0.1:4566"),
+            ({"AWS_ENDPOINT_URL": "http://x", "AWS_ENDPOINT_URL_DYNAMODB": "http://localhost:8"}, "localhost:8"),
+        ],
+    )
+    def test_the_endpoint_is_the_regions_unless_another_is_named(self, more: dict[str, str], host: str) -> None:
+        assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._endpoint.host == host
+
+    def test_missing_credentials_are_named(self) -> None:
+        with pytest.raises(NoCredentials, match="AWS_SECRET_ACCESS_KEY: missing"):
+            DynamoDbClient.from_environ({**self.ENVIRON, "AWS_SECRET_ACCESS_KEY": ""})
+
+    def test_over_tls_only_the_named_authorities_are_trusted(self, tmp_path: Path) -> None:
+        authority = trustme.CA()
+        bundle = tmp_path / "authorities.pem"
+        authority.cert_pem.write_to_path(str(bundle))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        server = Server((DONE,), tls)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        environ = {**self.ENVIRON, "AWS_ENDPOINT_URL": server.url}
+        try:
+            trusting = DynamoDbClient.from_environ({**environ, "AWS_CA_BUNDLE": str(bundle)}, PATIENT)
+            assert trusting._make_api_call("GetItem", dict(REQUEST)) == {"Item": {"id": {"S": "tok_1"}}}
+            trusting.close()
+            with pytest.raises(NoAnswer, match="SSLCertVerificationError"):
+                DynamoDbClient.from_environ(environ, PATIENT)._make_api_call("GetItem", dict(REQUEST))
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def test_amazons_roots_are_those_that_browsers_trust() -> None:
+    """Where certifi drops one of them, or renews it, so must we."""
+
+    def certificates(path: str | Path) -> set[str]:
+        return {block.partition("-----END")[0] for block in Path(path).read_text().split("-----BEGIN CERTIFICATE")[1:]}
+
+    ours = certificates(AMAZON_ROOTS)
+    assert len(ours) == 5
+    assert ours <= certificates(certifi.where())
+
+
+class TestTheNamesOfBotocore:
+    def test_botocore_has_all_of_them(self) -> None:
+        """Names that botocore does not have would hide that PynamoDB asks for others."""
+        for module, names in botocore_names._NAMES.items():
+            __import__(f"botocore.{module}")
+            for name in names:
+                assert hasattr(sys.modules[f"botocore.{module}"], name), f"botocore.{module}.{name}"
+
+    @pytest.mark.parametrize(
+        "make", [lambda module: module.ClientError({"Error": {"Code": "C", "Message": "M"}}, "Op")]
+    )
+    def test_its_errors_read_like_botocores(self, make: Callable[[Any], Exception]) -> None:
+        ours, theirs = make(botocore_names), make(botocore.exceptions)
+        assert str(ours) == str(theirs)
+        assert (ours.response, ours.operation_name) == (theirs.response, theirs.operation_name)  # type: ignore[attr-defined]
+        assert isinstance(NoAnswer(why="x"), BotoCoreError)
+
+    def test_pynamodb_and_both_stores_load_with_them_alone(self) -> None:
+        """In a process where any look at the real botocore fails."""
+        code = """
+import sys
+from chalicelib.aws import botocore_names
+botocore_names.install()
+names = set(botocore_names._NAMES)
+from chalicelib.aws.dynamodb import DynamoDbClient, NoAnswer
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
+from chalicelib.problems import StoreUnavailable
+environ = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
+client = DynamoDbClient.from_environ({**environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+loaded = {name for name in sys.modules if name.startswith("botocore")}
+assert loaded == {"botocore"} | {f"botocore.{name}" for name in names}, loaded
+for store in (TokenStore("tokens", client=client), ClientStore("clients", client=client)):
+    try:
+        store.find("tok_1")
+    except StoreUnavailable as error:
+        assert "NoAnswer" in repr(error.__cause__.cause), repr(error.__cause__)
+    else:
+        raise AssertionError("nobody listens there")
+try:
+    TokenStore("others").find("tok_1")
+except RuntimeError as error:
+    assert "DYNAMODB_TRANSPORT=botocore" in str(error)
+print("all is well")
+"""
+        environ = {"AWS_DEFAULT_REGION": "eu-central-1"}
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        )
+        assert run.stdout == "all is well\n", run.stderr

@@ -1,0 +1,122 @@
+"""AWS Signature Version 4, against what AWS published and against AWS's own implementation."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotocoreCredentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.aws.signing import Credentials, NoCredentials, Signer, region_from_environ
+
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+SUITE = Credentials("AKIDEXAMPLE", SECRET)
+SUITE_INSTANT = datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp()
+HOST = {"host": "example.amazonaws.com"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+def signature(headers: dict[str, str]) -> str:
+    return headers["authorization"].partition("Signature=")[2]
+
+
+# Source: AWS Signature Version 4 test suite, the cases without a query: method, path, headers, body, signature.
+PUBLISHED = {
+    "get-vanilla": ("GET", "/", HOST, b"", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+    "post-vanilla": ("POST", "/", HOST, b"", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+    "post-header-key-sort": (
+        "POST",
+        "/",
+        {**HOST, "my-header1": "VALUE1"},
+        b"",
+        "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d",
+    ),
+    "post-x-www-form-urlencoded": (
+        "POST",
+        "/",
+        {**HOST, **FORM},
+        b"Param1=value1",
+        "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_the_published_cases_are_signed_as_published(case: str) -> None:
+    method, path, headers, body, expected = PUBLISHED[case]
+    signer = Signer(SUITE, "us-east-1", "service", lambda: SUITE_INSTANT)
+    assert signature(signer.sign(method, path, headers, body)) == expected
+
+
+def test_the_example_of_s3s_guide_is_signed_as_published() -> None:
+    """Amazon S3 API reference, "Examples: Signature Calculations", PUT object: a coded path and headers of S3's own."""
+    headers = {
+        "host": "examplebucket.s3.amazonaws.com",
+        "date": "Fri, 24 May 2013 00:00:00 GMT",
+        "x-amz-storage-class": "REDUCED_REDUNDANCY",
+        "x-amz-content-sha256": "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
+    }
+    credentials = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    signer = Signer(credentials, "us-east-1", "s3", datetime(2013, 5, 24, tzinfo=UTC).timestamp)
+    signed = signer.sign("PUT", "/test%24file.text", headers, b"Welcome to Amazon S3.")
+    assert signature(signed) == "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+
+
+@given(
+    body=st.binary(max_size=200),
+    target=st.from_regex(r"[A-Za-z0-9_.]{1,40}", fullmatch=True),
+    token=st.none() | st.from_regex(r"[A-Za-z0-9/+=]{1,60}", fullmatch=True),
+    instant=st.integers(0, 4_000_000_000),
+)
+def test_what_is_signed_is_what_botocore_signs(body: bytes, target: str, token: str | None, instant: int) -> None:
+    """botocore takes its instant from the clock; so it is asked for the signature of the one that it was given."""
+    headers = {
+        "content-type": "application/x-amz-json-1.0",
+        "host": "dynamodb.eu-central-1.amazonaws.com",
+        "x-amz-target": target,
+    }
+    signed = Signer(Credentials("AKID", SECRET, token), "eu-central-1", "dynamodb", lambda: instant).sign(
+        "POST", "/", headers, body
+    )
+    theirs = AWSRequest("POST", "https://dynamodb.eu-central-1.amazonaws.com/", headers=headers, data=body)
+    auth = SigV4Auth(BotocoreCredentials("AKID", SECRET, token), "dynamodb", "eu-central-1")
+    theirs.context["timestamp"] = signed["x-amz-date"]
+    theirs.headers["X-Amz-Date"] = signed["x-amz-date"]
+    if token is not None:
+        theirs.headers["X-Amz-Security-Token"] = token
+    expected = auth.signature(auth.string_to_sign(theirs, auth.canonical_request(theirs)), theirs)
+    assert signature(signed) == expected
+    assert signed.get("x-amz-security-token") == token
+
+
+def test_the_signing_key_is_made_anew_for_a_new_day() -> None:
+    instants = iter([SUITE_INSTANT, SUITE_INSTANT + 86_400, SUITE_INSTANT])
+    signer = Signer(SUITE, "us-east-1", "service", lambda: next(instants))
+    signatures = [signature(signer.sign("GET", "/", HOST, b"")) for _ in range(3)]
+    assert signatures[0] == signatures[2] == PUBLISHED["get-vanilla"][4]
+    assert signatures[1] != signatures[0]
+
+
+def test_secrets_are_in_no_representation() -> None:
+    assert SECRET not in repr(Credentials("AKID", SECRET, "session-token"))
+    assert "session-token" not in repr(Credentials("AKID", SECRET, "session-token"))
+
+
+@pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_a_missing_credential_is_named(missing: str) -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": ""}
+    assert Credentials.from_environ(environ) == Credentials("a", "s", None)
+    with pytest.raises(NoCredentials, match=re.escape(f"{missing}: missing")):
+        Credentials.from_environ({**environ, missing: ""})
+
+
+def test_the_region_is_lambdas_or_else_the_default_one() -> None:
+    assert region_from_environ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}) == "eu-west-1"
+    assert region_from_environ({"AWS_DEFAULT_REGION": "us-east-1"}) == "us-east-1"
+    with pytest.raises(NoCredentials, match="AWS_DEFAULT_REGION: missing"):
+        region_from_environ({})
