@@ -54,10 +54,7 @@ def dynamodb_client() -> DynamoDbClient | None:
     """What the stores call DynamoDB with; None: botocore."""
     if settings().dynamodb_transport == BOTOCORE:
         return None
-    if runs_in_lambda(os.environ):
-        from chalicelib.aws import botocore_names  # noqa: PLC0415 - elsewhere the real botocore is loaded as well
-
-        botocore_names.install()
+    _do_without_botocore()
     from chalicelib.aws.dynamodb import DynamoDbClient  # noqa: PLC0415 - the forwarders do without it
     from chalicelib.aws.signing import NoCredentials  # noqa: PLC0415
 
@@ -65,6 +62,14 @@ def dynamodb_client() -> DynamoDbClient | None:
         return DynamoDbClient.from_environ(os.environ)
     except NoCredentials as error:
         raise SystemExit(f"tokenservice: {error}") from None
+
+
+def _do_without_botocore() -> None:
+    """Elsewhere than in Lambda, where the real one is installed, nothing stands in for it."""
+    if runs_in_lambda(os.environ):
+        from chalicelib.aws import botocore_names  # noqa: PLC0415 - the same
+
+        botocore_names.install()
 
 
 @cache
@@ -120,6 +125,7 @@ def warm_up() -> None:
 
 @cache
 def forwarder() -> Forwarder:
+    _do_without_botocore()
     from chalicelib.splunk import forward, record  # noqa: PLC0415 - the REST handler and the authorizer do without
 
     splunk = settings().splunk

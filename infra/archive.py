@@ -14,15 +14,16 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-# botocore describes some 400 services; a function calls these, and its clients read the files at the top as well.
-SERVICES: Final = ("dynamodb", "s3", "ssm")
+# AWS's library and what it alone needs. In Lambda our own client takes its place (chalicelib/aws), and the one that
+# Lambda itself brings along is there for DYNAMODB_TRANSPORT=botocore.
+REPLACED: Final = ("botocore", "jmespath", "dateutil", "python_dateutil", "six")
 _DROPPED: Final = re.compile(
     rf"""
     .*\.pyc | .*/__pycache__/.*                              # of this machine's Python; compiled anew below
+    | .*\.pyi | .*/py\.typed                                 # for type checkers
     | [^/]+\.data/.*                                         # scripts
     | [^/]+\.dist-info/(?!METADATA$|.*(?i:licen[cs]e|notice|copying)).*
-    | botocore/data/(?!(?:{"|".join(SERVICES)})/)[^/]+/.*
-    | botocore/data/.*/examples-1\.json(\.gz)?
+    | (?:{"|".join(REPLACED)})(?:/.*|\.py|-[^/]*\.dist-info/.*)
     """,
     re.VERBOSE,
 )

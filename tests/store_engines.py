@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from chalicelib.aws.client import Patience
 from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
 from chalicelib.settings import SLIM
 from chalicelib.storage import model
@@ -40,12 +41,14 @@ class StoreEngine:
 
     Attributes:
         environ: points an AWS client of a process at it.
+        patience: of the stores on it.
     """
 
     name: str
     environ: Mapping[str, str]
     token_table: str
     client_table: str
+    patience: Patience = _PATIENCE
 
     def token_store(self) -> TokenStore:
         """A store on this engine, whatever engine this process's other calls go to."""
@@ -59,7 +62,7 @@ class StoreEngine:
         return store
 
     def _client(self) -> DynamoDbClient | None:
-        return DynamoDbClient.from_environ(self.environ, _PATIENCE) if TRANSPORT == SLIM else None
+        return DynamoDbClient.from_environ(self.environ, self.patience) if TRANSPORT == SLIM else None
 
     def dynamodb(self) -> Any:
         """The engine itself, past our own code."""
@@ -69,7 +72,8 @@ class StoreEngine:
             return boto3.client("dynamodb")
 
     def _bind(self, model: Any) -> None:
-        _be_patient(model.Meta)
+        model.Meta.connect_timeout_seconds = min(_CONNECT_SECONDS, self.patience.attempt_seconds)
+        model.Meta.read_timeout_seconds = self.patience.attempt_seconds
         model.Meta.host = self.environ["AWS_ENDPOINT_URL"]
         model.Meta.region = self.environ["AWS_DEFAULT_REGION"]
         model.Meta.aws_access_key_id = self.environ["AWS_ACCESS_KEY_ID"]
@@ -79,15 +83,11 @@ class StoreEngine:
 def with_tables(name: str, environ: Mapping[str, str]) -> StoreEngine:
     """A running engine, with the tables made in it as `tokenctl tables create` makes them."""
     with _environ(environ), pytest.MonkeyPatch.context() as patch:
-        _be_patient(model.Meta, patch.setattr)
+        patch.setattr(model.Meta, "connect_timeout_seconds", _CONNECT_SECONDS)
+        patch.setattr(model.Meta, "read_timeout_seconds", _READ_SECONDS)
         deployment = open_stage(STAGE)
         tables.create(deployment)
     return StoreEngine(name, dict(environ), deployment.settings.token_table, deployment.settings.client_table)
-
-
-def _be_patient(meta: Any, set_: Callable[[Any, str, float], object] = setattr) -> None:
-    set_(meta, "connect_timeout_seconds", _CONNECT_SECONDS)
-    set_(meta, "read_timeout_seconds", _READ_SECONDS)
 
 
 @contextmanager

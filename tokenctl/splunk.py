@@ -151,7 +151,13 @@ def build(deployment: Deployment, place: Place) -> Forwarder:
     settings = deployment.settings.splunk
     if not settings.hec_url:
         raise Misconfigured("SPLUNK_HEC_URL is not set for this stage: there is no Splunk to replay to")
-    return forwarder(settings, deployment.stage, record=place.record(deployment.aws), max_bytes=MAX_BYTES)
+    return forwarder(
+        settings,
+        deployment.stage,
+        ssm=deployment.aws("ssm") if settings.hec_token_parameter else None,
+        record=place.record(deployment.aws),
+        max_bytes=MAX_BYTES,
+    )
 
 
 def _replay_all(source: Source, replay: Forwarder, names: tuple[str, ...], place: str, quiet: bool) -> Outcome:

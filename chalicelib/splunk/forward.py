@@ -193,12 +193,16 @@ def forwarder(
     settings: SplunkSettings,
     stage: str,
     *,
+    ssm: Any = None,
     record: FailureRecord | None = None,
     metric: Metric = lambda dimensions, values: None,
     own_log_group: str | None = None,
     max_bytes: int = envelopes.MAX_BYTES,
 ) -> Forwarder:
-    """Build a forwarder from settings; for the arguments see `Forwarder`.
+    """Build a forwarder from settings; for the other arguments see `Forwarder`.
+
+    Args:
+        ssm: an SSM client of botocore, to read the HEC token with; None: our own.
 
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.
@@ -206,7 +210,7 @@ def forwarder(
     deliverer = None
     if settings.hec_url:
         parameter = settings.hec_token_parameter or ""
-        read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter)
+        read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
         deliverer = Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
     return Forwarder(
         deliverer,

@@ -22,14 +22,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from chalicelib.aws.signing import NoCredentials
 from chalicelib.splunk.errors import RecordUnavailable
 from chalicelib.splunk.transport import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# Three tries of the S3 client below. Loading it comes on top: 0.3 s of a whole processor, 4 s of the share that a
-# function of 128 MB has.
+# The patience of the S3 client below.
 PUT_SECONDS: Final = 9.0
 
 
@@ -107,7 +107,7 @@ class S3Record:
     """Keeps entries in an S3 bucket.
 
     Args:
-        client: a botocore S3 client; None makes one at the first entry, as most processes never need it.
+        client: an S3 client of botocore; None: our own, made at the first entry, as most processes never need it.
     """
 
     def __init__(self, bucket: str, client: Any = None, now: Callable[[], datetime] = _utc_now) -> None:
@@ -133,19 +133,20 @@ class S3Record:
         return name
 
     def _put_object(self, name: str, content: bytes) -> None:
-        import botocore.session  # noqa: PLC0415 - costs a quarter of a second; most processes never come here
-        from botocore.config import Config  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - or what stands in for it
 
         try:
             if self._client is None:
-                config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3})
-                self._client = botocore.session.get_session().create_client("s3", config=config)
+                from chalicelib.aws.services import S3  # noqa: PLC0415 - most processes never come here
+
+                self._client = S3.from_environ(os.environ)
             self._client.put_object(Bucket=self._bucket, Key=name, Body=content, ContentType="application/json")
         except ClientError as error:
             raise self._unavailable(error.response.get("Error", {}).get("Code", "unknown error")) from None
         except BotoCoreError as error:
             raise self._unavailable(type(error).__name__) from None
+        except NoCredentials as error:
+            raise self._unavailable(str(error)) from None
 
     def _unavailable(self, why: str) -> RecordUnavailable:
         return RecordUnavailable(f"the failure record s3://{self._bucket} did not take an entry: {why}")

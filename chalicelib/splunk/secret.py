@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from chalicelib.aws.signing import NoCredentials
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.transport import within
 
@@ -77,24 +79,24 @@ def fixed(value: str) -> Callable[[], str]:
     return lambda: value
 
 
-def from_parameter(name: str) -> Callable[[], str]:
+def from_parameter(name: str, client: Any = None) -> Callable[[], str]:
     """A secret in AWS Systems Manager's Parameter Store, a SecureString.
+
+    Args:
+        client: an SSM client of botocore; None: our own, made at the first read.
 
     Source: AWS Systems Manager API reference, GetParameter.
     """
-    client: Any = None
 
     def read() -> str:
         nonlocal client
-        # Loaded at the first read: a function whose token is given needs none of it.
-        import botocore.session  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - or what stands in for it
 
         try:
             if client is None:
-                config = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 3})
-                client = botocore.session.get_session().create_client("ssm", config=config)
+                from chalicelib.aws.services import Ssm  # noqa: PLC0415 - a token that is given needs none of it
+
+                client = Ssm.from_environ(os.environ)
             answer = client.get_parameter(Name=name, WithDecryption=True)
         except ClientError as error:
             why = error.response.get("Error", {}).get("Code", "unknown error")
@@ -102,6 +104,8 @@ def from_parameter(name: str) -> Callable[[], str]:
         except BotoCoreError as error:
             why = type(error).__name__
             raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {why}") from None
+        except NoCredentials as error:
+            raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {error}") from None
         return str(answer["Parameter"]["Value"])
 
     return read

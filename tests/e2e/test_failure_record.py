@@ -28,7 +28,7 @@ BUCKET = "failure-record"
 @pytest.fixture(scope="module")
 def s3(deployment: Deployment) -> Any:
     client = deployment.aws("s3")
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    client.create_bucket(Bucket=BUCKET)
     return client
 
 

@@ -66,6 +66,12 @@ class Findings:
             self.extra_grants + self.false_refusals + self.wrong_repetitions + self.wrong_answers + self.not_recovered
         )
 
+    def add(self, other: Findings) -> None:
+        """What others found at the same time."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            setattr(self, name, max(mine, value) if name.startswith("slowest") else mine + value)
+
     def wrong(self, kind: str, why: str, times: int = 1) -> None:
         setattr(self, kind, getattr(self, kind) + times)
         self.reasons.append(f"{kind}: {why}")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from local.engine import ROOT
 from local.install import DYNAMODB_LOCAL
+from tests.store_engines import TRANSPORT
 
 DIRECTORY: Final = ROOT / "out" / "soak"
 _PACKAGES: Final = ("pynamodb", "botocore", "hypothesis")
@@ -32,7 +33,7 @@ def surroundings() -> dict[str, str]:
     }
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()) + f", {TRANSPORT} transport",
     }
 
 

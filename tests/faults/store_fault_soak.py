@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
+from chalicelib.aws.dynamodb import PATIENCE
 from tests.faults import soak_report
 from tests.faults.dynamodb_proxy import Fault, Proxy
 from tests.faults.fault_courses import Course, Findings
@@ -27,6 +30,8 @@ from tests.store_engines import OPEN, StoreEngine
 # The two faults that make a client wait for its time-out come more seldom, so that a night suffices.
 FAULTS = (*[fault for fault in Fault if fault not in (Fault.SILENT, Fault.ANSWER_STUCK)] * 6, *Fault)
 
+KILLED: Final = "HTTP, killed"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, show progress, write the report; 1 where anything was wrong."""
@@ -34,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=2_000, help="courses on each engine; one in five over HTTP")
     parser.add_argument("--kills", type=int, default=50, help="kills on each engine")
     parser.add_argument("--seed", type=int, default=1, help="first seed; each course has the next")
+    parser.add_argument("--lanes", type=int, default=8, help="courses at the same time: most of their time is waiting")
     parser.add_argument("--engine", nargs="+", choices=tuple(OPEN), default=list(OPEN))
     asked = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
@@ -53,47 +59,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _on(engine: StoreEngine, asked: argparse.Namespace, progress: Progress, scratch: Path) -> list[dict[str, Any]]:
-    with ExitStack() as stack:
-        proxy = stack.enter_context(Proxy(engine.environ["AWS_ENDPOINT_URL"]))
-        behind = replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": proxy.url})
-        log = scratch / f"{engine.name}-service.log"
-        service = stack.enter_context(serving(behind.environ, engine.client_store(), log))
-        over_http = asked.runs // 5
-        store, http = OverStore(behind.token_store()), OverHttp(service.call)
-        return [
-            _courses(engine, store, proxy, range(asked.seed, asked.seed + asked.runs - over_http), progress),
-            _courses(engine, http, proxy, range(asked.seed, asked.seed + over_http), progress),
-            _kills(engine, service, proxy, asked.kills, progress),
-        ]
+    over_http = asked.runs // 5
+    seeds = {
+        OverStore.name: range(asked.seed, asked.seed + asked.runs - over_http),
+        OverHttp.name: range(asked.seed, asked.seed + over_http),
+        KILLED: range(asked.kills),
+    }
+    tell = {
+        way: progress.add_task(f"{engine.name}, faults over {way}", total=len(numbers))
+        for way, numbers in seeds.items()
+    }
+    with ExitStack() as stack, ThreadPoolExecutor(asked.lanes) as pool:
+        lanes = [stack.enter_context(_lane(engine, scratch / f"{engine.name}-{n}.log")) for n in range(asked.lanes)]
+        rows = []
+        for way, numbers in seeds.items():
+            parts = [numbers[n :: asked.lanes] for n in range(asked.lanes)]
+            ran = list(pool.map(lambda lane, part: lane.run(way, part, progress, tell[way]), lanes, parts))  # noqa: B023
+            rows.append(_row(engine, way, ran))
+        return rows
 
 
-def _courses(
-    engine: StoreEngine, way: OverStore | OverHttp, proxy: Proxy, seeds: range, progress: Progress
-) -> dict[str, Any]:
-    findings, truth = Findings(), engine.token_store()
-    proxy.met.clear()
-    for seed in progress.track(seeds, description=f"{engine.name}, faults over {way.name}"):
-        Course(seed, way, proxy, truth, findings=findings, faults=FAULTS).run()
-    return _row(engine, way.name, proxy, findings)
+@contextmanager
+def _lane(engine: StoreEngine, log: Path) -> Iterator[Lane]:
+    with Proxy(engine.environ["AWS_ENDPOINT_URL"]) as proxy:
+        # As patient as it is deployed: how long a caller waits for its 503 is one of the findings.
+        environ = {**engine.environ, "AWS_ENDPOINT_URL": proxy.url}
+        behind = replace(engine, environ=environ, patience=PATIENCE)
+        with serving(environ, engine.client_store(), log) as service:
+            yield Lane(engine, behind, proxy, service)
 
 
-def _kills(engine: StoreEngine, service: Service, proxy: Proxy, kills: int, progress: Progress) -> dict[str, Any]:
-    findings, truth = Findings(), engine.token_store()
-    proxy.met.clear()
-    for _ in progress.track(range(kills), description=f"{engine.name}, kills"):
-        kill_between_write_and_answer(service, proxy, truth, findings)
-    return _row(engine, "HTTP, killed", proxy, findings)
+@dataclass(frozen=True)
+class Lane:
+    """A proxy and a service of its own, so that no course sees another one's faults."""
+
+    engine: StoreEngine
+    behind: StoreEngine
+    proxy: Proxy
+    service: Service
+
+    def run(
+        self, way: str, numbers: Sequence[int], progress: Progress, task: TaskID
+    ) -> tuple[Findings, Counter[Fault]]:
+        """Run courses one after the other; what was found, and which faults were met."""
+        findings, truth = Findings(), self.engine.token_store()
+        self.proxy.met.clear()
+        carrier = OverHttp(self.service.call) if way == OverHttp.name else OverStore(self.behind.token_store())
+        for number in numbers:
+            if way == KILLED:
+                kill_between_write_and_answer(self.service, self.proxy, truth, findings)
+            else:
+                Course(number, carrier, self.proxy, truth, findings=findings, faults=FAULTS).run()
+            progress.advance(task)
+        return findings, Counter(self.proxy.met)
 
 
-def _row(engine: StoreEngine, way: str, proxy: Proxy, findings: Findings) -> dict[str, Any]:
+def _row(engine: StoreEngine, way: str, ran: Sequence[tuple[Findings, Counter[Fault]]]) -> dict[str, Any]:
+    findings = Findings()
+    faults: Counter[Fault] = Counter()
+    for part, met in ran:
+        findings.add(part)
+        faults += met
     return {
         "engine": engine.name,
         "way": way,
         **vars(findings),
         "violations": findings.violations,
         "reasons": findings.reasons[:20],
-        "faults": {str(fault): times for fault, times in sorted(proxy.met.items())},
-        "faults_met": proxy.met.total(),
+        "faults": {str(fault): times for fault, times in sorted(faults.items())},
+        "faults_met": faults.total(),
     }
 
 

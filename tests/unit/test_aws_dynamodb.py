@@ -22,8 +22,9 @@ import trustme
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws import botocore_names
+from chalicelib.aws.client import AMAZON_ROOTS, AwsClient, NoAnswer, Patience
 from chalicelib.aws.connection import Endpoint
-from chalicelib.aws.dynamodb import AMAZON_ROOTS, PATIENCE, DynamoDbClient, NoAnswer, Patience
+from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
 from chalicelib.aws.signing import Credentials, NoCredentials, Signer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,7 @@ def world(*answers: Scripted | None, patience: Patience = PATIENT) -> Iterator[W
     thread.start()
     pauses: list[float] = []
     signer = Signer(Credentials("AKID", SECRET, "a-session-token"), "eu-central-1", "dynamodb")
-    client = DynamoDbClient(Endpoint(server.url, ""), signer, patience, pauses.append)
+    client = DynamoDbClient(AwsClient("dynamodb", Endpoint(server.url, ""), signer, patience, pauses.append))
     try:
         yield World(server, client, pauses)
     finally:
@@ -134,7 +135,7 @@ def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
         Scripted.error("ProvisionedThroughputExceededException"),
         Scripted.error("TransactionInProgressException"),
         Scripted.error("RequestLimitExceeded"),
-        Scripted.of({"__type": THROTTLED}),
+        Scripted.of({"__type": THROTTLED}, 400),
         Scripted.error("InternalServerError", 500),
         Scripted(b"<html>Service Unavailable</html>", 503, ""),
         Scripted(b"{}", 429),
@@ -259,7 +260,7 @@ class TestFromTheEnvironment:
         ],
     )
     def test_the_endpoint_is_the_regions_unless_another_is_named(self, more: dict[str, str], host: str) -> None:
-        assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._endpoint.host == host
+        assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._client.host == host
 
     def test_missing_credentials_are_named(self) -> None:
         with pytest.raises(NoCredentials, match="AWS_SECRET_ACCESS_KEY: missing"):
@@ -313,7 +314,7 @@ class TestTheNamesOfBotocore:
         ours, theirs = make(botocore_names), make(botocore.exceptions)
         assert str(ours) == str(theirs)
         assert (ours.response, ours.operation_name) == (theirs.response, theirs.operation_name)  # type: ignore[attr-defined]
-        assert isinstance(NoAnswer(why="x"), BotoCoreError)
+        assert isinstance(NoAnswer(service="dynamodb", why="x"), BotoCoreError)
 
     def test_pynamodb_and_both_stores_load_with_them_alone(self) -> None:
         """In a process where any look at the real botocore fails."""
@@ -322,7 +323,7 @@ import sys
 from chalicelib.aws import botocore_names
 botocore_names.install()
 names = set(botocore_names._NAMES)
-from chalicelib.aws.dynamodb import DynamoDbClient, NoAnswer
+from chalicelib.aws.dynamodb import DynamoDbClient
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.problems import StoreUnavailable

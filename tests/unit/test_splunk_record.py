@@ -88,3 +88,13 @@ def test_no_connection_to_the_bucket_is_told_by_its_name(s3: Any, monkeypatch: p
     monkeypatch.setattr(s3.client, "put_object", fail)
     with pytest.raises(RecordUnavailable, match="EndpointConnectionError"):
         S3Record("kept", s3.client).put(Kind.FAILED, BODY, "r")
+
+
+def test_without_credentials_nothing_is_kept_and_the_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    with pytest.raises(RecordUnavailable, match="s3://kept did not take an entry: AWS_ACCESS_KEY_ID: missing"):
+        S3Record("kept").put(Kind.FAILED, BODY, "r")

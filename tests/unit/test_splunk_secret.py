@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -99,36 +100,36 @@ def test_a_secret_does_not_show_itself() -> None:
 
 
 @pytest.fixture
-def ssm(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A stubbed client in place of the one that would be made."""
+def ssm() -> Any:
+    """A client of AWS's library, as an operator's commands hand it in."""
     session = botocore.session.get_session()
     client = session.create_client("ssm", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
-    monkeypatch.setattr("botocore.session.Session.create_client", lambda *_, **__: client)
     with Stubber(client) as stub:
         stub.client = client
         yield stub
 
 
-def test_a_parameter_is_read_decrypted(ssm: Stubber) -> None:
+def test_a_parameter_is_read_decrypted(ssm: Any) -> None:
     asked = {"Name": "/splunk/token", "WithDecryption": True}
     ssm.add_response("get_parameter", {"Parameter": {"Value": "from-ssm"}}, asked)
-    assert Secret(from_parameter("/splunk/token")).get(5) == "from-ssm"
+    assert Secret(from_parameter("/splunk/token", ssm.client)).get(5) == "from-ssm"
     ssm.assert_no_pending_responses()
 
 
-def test_a_second_reading_uses_the_same_client(ssm: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
-    for value in ("old", "new"):
-        ssm.add_response("get_parameter", {"Parameter": {"Value": value}})
-    read = from_parameter("/splunk/token")
-    assert read() == "old"
-    monkeypatch.setattr("botocore.session.Session.create_client", None)
-    assert read() == "new"
+def test_without_a_client_ours_is_made_of_the_environment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it reads a real parameter is shown with the deployed forwarders."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    told = "the HEC token can't be read from parameter '/splunk/token': AWS_ACCESS_KEY_ID: missing"
+    with pytest.raises(Misconfigured, match=re.escape(told)):
+        from_parameter("/splunk/token")()
 
 
-def test_a_refusal_is_told_with_the_parameter_s_name_and_aws_s_code(ssm: Stubber) -> None:
+def test_a_refusal_is_told_with_the_parameter_s_name_and_aws_s_code(ssm: Any) -> None:
     ssm.add_client_error("get_parameter", "AccessDeniedException", "User arn:… is not authorized")
     with pytest.raises(Misconfigured) as caught:
-        from_parameter("/splunk/token")()
+        from_parameter("/splunk/token", ssm.client)()
     told = "the HEC token can't be read from parameter '/splunk/token': AccessDeniedException"
     assert str(caught.value) == told
 
@@ -139,4 +140,4 @@ def test_no_connection_is_told_by_its_name(ssm: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(ssm.client, "get_parameter", fail)
     with pytest.raises(Misconfigured, match="EndpointConnectionError"):
-        from_parameter("/splunk/token")()
+        from_parameter("/splunk/token", ssm.client)()

@@ -1,0 +1,195 @@
+"""One request to an AWS service: signed, sent, read, and repeated where that may help.
+
+Source: AWS general reference, "Error retries and exponential backoff in AWS".
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.aws.connection import Answer, Closed, Endpoint
+from chalicelib.aws.signing import Credentials, Signer, region_from_environ
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+AMAZON_ROOTS: Final = Path(__file__).with_name("amazon_roots.pem")
+"""The authorities that AWS's own endpoints have their certificates from, out of the hundred and more of a browser."""
+
+_THROTTLED: Final = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "SlowDown",
+        "ThrottlingException",
+        "TransactionInProgressException",
+    }
+)
+_SERVER_ERROR: Final = 500
+_TOO_MANY_REQUESTS: Final = 429
+
+T = TypeVar("T")
+
+
+class NoAnswer(BotoCoreError):  # type: ignore[misc] # botocore has no types
+    """The service gave no answer that can be trusted; whether it did what it was asked is not known."""
+
+    fmt = "{service} gave no answer: {why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to try.
+
+    Attributes:
+        attempts: how often a request is sent.
+        attempt_seconds: how long one may take, connecting included.
+        total_seconds: how long all of them may take, with the pauses between them.
+        pause_seconds: the longest pause before the second attempt; it doubles with each further one, and the pause
+            is random below it, so that callers who failed together do not come back together. A connection that was
+            closed while it was idle is no sign of trouble: no pause then.
+    """
+
+    attempts: int
+    attempt_seconds: float
+    total_seconds: float
+    pause_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent, but for what proves who sends it.
+
+    Attributes:
+        path: percent-encoded, without a query.
+        headers: with lower-case names.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class AwsClient:
+    """Sends requests to one service.
+
+    Whatever is sent may arrive twice: callers send only what does no harm then.
+
+    Args:
+        service: as in the credential scope, `dynamodb` for example.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        endpoint: Endpoint,
+        signer: Signer,
+        patience: Patience,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._service = service
+        self._endpoint = endpoint
+        self._signer = signer
+        self._patience = patience
+        self._sleep = sleep
+
+    @classmethod
+    def from_environ(cls, service: str, environ: Mapping[str, str], patience: Patience) -> AwsClient:
+        """A client for the region, the credentials and the endpoint that the standard variables name.
+
+        Raises:
+            NoCredentials: a variable is missing.
+        """
+        region = region_from_environ(environ)
+        url = environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environ.get("AWS_ENDPOINT_URL")
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        endpoint = Endpoint(
+            url or f"https://{service}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or str(AMAZON_ROOTS)
+        )
+        return cls(service, endpoint, Signer(Credentials.from_environ(environ), region, service), patience)
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host, with its port where that is not the usual one."""
+        return self._endpoint.host
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._endpoint.close()
+
+    def send(self, request: Request, read: Callable[[Answer], T]) -> T:
+        """Send a request until it is answered or our patience ends.
+
+        Args:
+            read: makes of the answer what the caller wants of it. Raises ClientError where the service refused, and
+                OSError where the answer can't be trusted.
+
+        Raises:
+            ClientError: the service refused, was throttling or had an error of its own.
+            NoAnswer: it gave no answer that can be trusted.
+        """
+        last = time.monotonic() + self._patience.total_seconds
+        attempt = 0
+        while True:
+            attempt += 1
+            failed: OSError | ClientError
+            try:
+                return self._attempt(request, read, last)
+            except ClientError as error:
+                if not _may_pass(error.response):
+                    raise
+                failed = error
+            except OSError as error:
+                failed = error
+            longest = 0.0 if isinstance(failed, Closed) else self._patience.pause_seconds * 2 ** (attempt - 1)
+            pause = random.uniform(0, longest)  # noqa: S311 - nobody gains by guessing it
+            if attempt < self._patience.attempts and time.monotonic() + pause < last:
+                self._sleep(pause)
+            elif isinstance(failed, OSError):
+                raise NoAnswer(service=self._service, why=type(failed).__name__) from failed
+            else:
+                raise failed
+
+    def send_once(self, request: Request, read: Callable[[Answer], T]) -> T:
+        """The same in one attempt.
+
+        Raises:
+            ClientError, OSError: it failed.
+        """
+        return self._attempt(request, read, time.monotonic() + self._patience.total_seconds)
+
+    def _attempt(self, request: Request, read: Callable[[Answer], T], last: float) -> T:
+        headers = {**request.headers, "host": self._endpoint.host}
+        signed = self._signer.sign(request.method, request.path, headers, request.body)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+        head = f"{request.method} {request.path} HTTP/1.1\r\n{lines}content-length: {len(request.body)}\r\n\r\n"
+        deadline = min(last, time.monotonic() + self._patience.attempt_seconds)
+        return read(self._endpoint.exchange(head.encode() + request.body, deadline))
+
+
+def refusal(answer: Answer, code: str, message: str, operation: str, more: Mapping[str, Any]) -> ClientError:
+    """An answer as botocore's errors hold it.
+
+    Args:
+        code: the error's name.
+        more: what else the answer says.
+    """
+    response = {
+        **more,
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers},
+    }
+    return ClientError(response, operation)
+
+
+def _may_pass(response: Mapping[str, Any]) -> bool:
+    status = response["ResponseMetadata"]["HTTPStatusCode"]
+    return status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS or response["Error"]["Code"] in _THROTTLED

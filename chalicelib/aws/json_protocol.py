@@ -1,0 +1,76 @@
+"""AWS's JSON protocol: an operation's name in a header, a JSON object there and back.
+
+Source: AWS Smithy documentation, "AWS JSON 1.0 protocol" and "AWS JSON 1.1 protocol".
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from chalicelib.aws.client import AwsClient, Request, refusal
+from chalicelib.aws.connection import Garbled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chalicelib.aws.connection import Answer
+
+_OK: Final = 200
+_SERVER_ERROR: Final = 500
+
+
+class JsonProtocol:
+    """Calls operations of one service.
+
+    Args:
+        target: what stands before the operation's name, `DynamoDB_20120810` for example.
+        version: of the protocol.
+    """
+
+    def __init__(self, client: AwsClient, target: str, version: str) -> None:
+        self._client = client
+        self._target = target
+        self._content_type = f"application/x-amz-json-{version}"
+
+    def call(self, operation: str, request: Mapping[str, Any], *, once: bool = False) -> dict[str, Any]:
+        """Call an operation.
+
+        Args:
+            request: without binary values: bytes are no JSON.
+            once: in one attempt.
+
+        Raises:
+            ClientError: the service refused, was throttling or had an error of its own.
+            NoAnswer: it gave no answer that can be trusted. With `once`: OSError.
+        """
+        headers = {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"}
+        send = self._client.send_once if once else self._client.send
+        sent = Request("POST", "/", headers, json.dumps(request).encode())
+        return send(sent, lambda answer: _read(answer, operation))
+
+
+def _read(answer: Answer, operation: str) -> dict[str, Any]:
+    document = _document(answer)
+    if answer.status == _OK:
+        return document
+    # DynamoDB tells the namespace of an error's name as well.
+    code = str(document.get("__type", answer.status)).rpartition("#")[2]
+    raise refusal(answer, code, document.get("message") or document.get("Message") or "", operation, document)
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    """The answer's JSON object; of a page that something on the way answered in the service's place: nothing."""
+    told = answer.headers.get("x-amz-crc32")  # DynamoDB's
+    if told is not None and told != str(zlib.crc32(answer.body)):
+        raise Garbled("the checksum does not fit")
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        return document
+    if answer.status >= _SERVER_ERROR:
+        return {}
+    raise Garbled("no JSON object")

@@ -1,0 +1,97 @@
+"""S3 and Systems Manager as the forwarders call them; that MiniStack agrees is shown with the deployed forwarders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import pytest
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.client import AwsClient, NoAnswer, Patience
+from chalicelib.aws.connection import Endpoint
+from chalicelib.aws.services import S3, Ssm
+from chalicelib.aws.signing import Credentials, Signer
+from tests.unit.test_aws_connection import Server, answering, serving
+
+PATIENCE = Patience(attempts=3, attempt_seconds=30, total_seconds=100, pause_seconds=0)
+DONE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_DENIED = b"<Error><Code>AccessDenied</Code><Message/></Error>"
+DENIED = b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(_DENIED), _DENIED)
+_BUSY = b"<Error><Code>SlowDown</Code></Error>"
+SLOW_DOWN = b"HTTP/1.1 503 No\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_BUSY), _BUSY)
+BODY = b"{}"
+
+
+def client(server: Server, service: str) -> AwsClient:
+    signer = Signer(Credentials("AKID", "secret"), "eu-central-1", service)
+    return AwsClient(service, Endpoint(server.url, ""), signer, PATIENCE, lambda _: None)
+
+
+def put(server: Server) -> None:
+    made = client(server, "s3")
+    try:
+        S3(made).put_object(Bucket="kept", Key="failed/a b.json", Body=BODY, ContentType="application/json")
+    finally:
+        made.close()
+
+
+def test_an_object_is_put_under_its_coded_name_with_the_digest_of_its_body() -> None:
+    with serving(answering(DONE)) as server:
+        put(server)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "PUT /kept/failed/a%20b.json HTTP/1.1"
+    assert f"x-amz-content-sha256: {hashlib.sha256(BODY).hexdigest()}" in lines
+    assert "content-type: application/json" in lines
+    assert any("SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date" in line for line in lines)
+    assert body == BODY
+
+
+def test_a_bucket_that_is_busy_is_asked_again() -> None:
+    with serving(answering(SLOW_DOWN), answering(DONE)) as server:
+        put(server)
+    assert len(server.requests) == 2
+
+
+def test_a_refusal_is_told_by_its_code() -> None:
+    with serving(answering(DENIED)) as server, pytest.raises(ClientError) as refused:
+        put(server)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_without_a_code_is_told_by_its_status() -> None:
+    page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
+    with serving(answering(page)) as server, pytest.raises(ClientError) as refused:
+        put(server)
+    assert refused.value.response["Error"]["Code"] == "404"
+
+
+@pytest.mark.parametrize("end", [lambda: answering(b""), lambda: answering(SLOW_DOWN)], ids=["silence", "busy"])
+def test_what_stays_away_is_told_after_three_attempts(end: Callable[[], object]) -> None:
+    with serving(end()) as server, pytest.raises((NoAnswer, ClientError)):  # type: ignore[arg-type]
+        put(server)
+    assert len(server.requests) == 3
+
+
+def test_a_parameter_is_asked_for_decrypted() -> None:
+    told = json.dumps({"Parameter": {"Value": "the-token"}}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told)
+
+    def script(stream, _read):  # type: ignore[no-untyped-def]
+        request = b""
+        while not request.endswith(b"true}"):
+            request += stream.recv(65_536)
+        server.requests.append(request)
+        stream.sendall(answer)
+
+    with serving(script) as server:
+        made = client(server, "ssm")
+        assert Ssm(made).get_parameter(Name="/hec", WithDecryption=True)["Parameter"]["Value"] == "the-token"
+        made.close()
+    head, _, body = server.requests[0].decode().partition("\r\n\r\n")
+    assert "x-amz-target: AmazonSSM.GetParameter" in head
+    assert "content-type: application/x-amz-json-1.1" in head
+    assert json.loads(body) == {"Name": "/hec", "WithDecryption": True}
