@@ -21,8 +21,12 @@ NAMESPACE: Final = "TokenService"
 
 _TOKEN = re.compile(r"[0-9A-Fa-f]{64,}")
 _CLIENT_SECRET = re.compile(r"tss_[A-Za-z0-9_-]{43}")
-_BASIC = re.compile(r"(?i)\b(basic\s+)([A-Za-z0-9+/]{3,}={0,2})")
-_OTHER_SCHEME = re.compile(r"(?i)\b((?:bearer|splunk)\s+)[A-Za-z0-9+/=._~-]{16,}")
+# Case is ignored in the schemes' names alone: it makes a K of the Kelvin sign, and that is no base64.
+_BASIC = re.compile(r"\b((?i:basic)\s+)([A-Za-z0-9+/]{3,}={0,2})")
+_OTHER_SCHEME = re.compile(r"\b((?i:bearer|splunk)\s+)[A-Za-z0-9+/=._~-]{16,}")
+# What is in every text that one of those four matches, and in its JSON as well: no escape parts hexadecimal digits, the
+# start of a secret or the name of a scheme. Most lines hold none of it.
+_SUSPECT = re.compile(r"[0-9A-Fa-f]{64}|tss_|(?i:basic|bearer|splunk)")
 
 Write = Callable[[str], object]
 
@@ -54,7 +58,11 @@ def redact_all(value: Any) -> Any:
 
 def to_line(members: Mapping[str, Any]) -> str:
     """One JSON object in one line, without secrets."""
-    return json.dumps(redact_all(members), ensure_ascii=False, separators=(",", ":"))
+    line = _as_json(members)
+    return _as_json(redact_all(members)) if _SUSPECT.search(line) else line
+
+
+_as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _token_id(found: re.Match[str]) -> str:

@@ -6,11 +6,14 @@ import json
 import logging
 import secrets
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chalicelib import audit, clients, tokens
-from chalicelib.audit import Audit, JsonFormatter, redact
+from chalicelib.audit import Audit, JsonFormatter, redact, redact_all, to_line
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -135,3 +138,27 @@ def test_what_stands_before_a_secret_neither_hides_it_nor_breaks_the_line(
         assert planted not in str(line)
         assert line["user"].startswith(before)
     assert f"[{tokens.token_id(tokens.digest(token))}]" in redact(before + token)
+
+
+def test_letters_that_only_fold_into_base64_break_no_line() -> None:
+    """The long s and the Kelvin sign are what a regular expression that ignores case takes for s and k."""
+    assert redact("basic \u017fecret") == "basic \u017fecret"
+    assert json.loads(to_line({"user": "Basic \u212aabc"})) == {"user": "Basic \u212aabc"}
+
+
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        ["ab" * 32, "tss_" + "s" * 43, "basic", "BASIC", "Bearer", "\u017fplunk", "splunk", "ba\u017fic", "YTpi"]
+    )
+    | st.sampled_from(
+        ["YWxpY2U6c2VjcmV0", "x" * 20, " ", "\t", "\n", '"', "\\", "\x7f", "\u2028", "\u212a", "n", "u0062"]
+    )
+    | st.text(max_size=3),
+    max_size=6,
+).map("".join)
+
+
+@given(st.dictionaries(FRAGMENTS, FRAGMENTS | st.lists(FRAGMENTS, max_size=2) | st.integers(), max_size=4))
+def test_a_line_that_holds_nothing_suspect_is_the_one_that_redacting_would_give(members: dict[str, Any]) -> None:
+    redacted = json.dumps(redact_all(members), ensure_ascii=False, separators=(",", ":"))
+    assert to_line(members) == redacted
