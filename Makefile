@@ -14,7 +14,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check audit inspect package soak bench lock clean
+.PHONY: help setup run test coverage check audit inspect package vendor soak bench lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -71,6 +71,9 @@ package: setup ## A stage's SAM template and archive in out/<stage>/: make packa
 	@$(PYTHON) -I local/install.py checks
 	@.venv-checks/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
+vendor: setup ## Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m infra.vendor
+
 soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS=10000 TOKENS=10000
 	@$(PYTHON) -I local/install.py dynamodb-local
 	@.venv/bin/python -m tests.faults.forwarder_soak --runs $(RUNS) --seed $(SEED)
@@ -93,6 +96,6 @@ lock: setup ## Pin what requirements/*.in ask for
 	$(UV_LOCK) $(UPGRADE) requirements/checkov.in -o requirements/checkov.txt
 
 clean: ## Remove the environments, the local store and all that was made from the sources
-	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .dynamodb-local .local .chalice/deployments out build *.egg-info
+	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .dynamodb-local .local .chalice/deployments vendor out build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl local infra tests -name __pycache__ -prune -exec rm -rf {} +

@@ -41,15 +41,25 @@ def rebuild(packed: Path, archive: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
-        with zipfile.ZipFile(packed) as zipped:
-            zipped.extractall(root, [name for name in zipped.namelist() if not _DROPPED.fullmatch(name)])
-        _compile(root)
+        unpack(packed, root)
+        # "Unchecked": Lambda need not even look at the sources, which are the ones beside them.
+        compile_all(root, "unchecked-hash")
         _zip(root, archive)
 
 
-def _compile(root: Path) -> None:
-    """Spare each cold start the compiling. "Unchecked": Lambda need not even look at the source's date."""
-    mode = ("--invalidation-mode", "unchecked-hash")
+def unpack(packed: Path, root: Path) -> None:
+    """Lay out what a function reads of Chalice's archive."""
+    with zipfile.ZipFile(packed) as zipped:
+        zipped.extractall(root, [name for name in zipped.namelist() if not _DROPPED.fullmatch(name)])
+
+
+def compile_all(root: Path, invalidation: str) -> None:
+    """Spare each cold start the compiling.
+
+    Args:
+        invalidation: how Python finds out that a source is another one, in the words of its `compileall`.
+    """
+    mode = ("--invalidation-mode", invalidation)
     command = (sys.executable, "-I", "-m", "compileall", "-q", *mode, "-s", str(root), "-p", _LAMBDA_ROOT, str(root))
     # Sets among the constants are written in the order of their hashes.
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})

@@ -43,7 +43,7 @@ def package(stage: str, out: Path) -> None:
     """
     _check(stage)
     with tempfile.TemporaryDirectory() as folder:
-        _chalice(stage, folder)
+        chalice_package(stage, folder)
         made = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
         text = template.to_yaml(template.finish(made, stage, commit()))
         shutil.rmtree(out, ignore_errors=True)
@@ -75,7 +75,12 @@ def _check(stage: str) -> None:
         raise PackageError("AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1")
 
 
-def _chalice(stage: str, folder: str) -> None:
+def chalice_package(stage: str, folder: str) -> None:
+    """Let Chalice write its template and its archive into a folder.
+
+    Raises:
+        PackageError: with the last of what it said.
+    """
     # Its archives are kept by the digest of the sources; two at once would write the same file.
     (ROOT / ".chalice" / "deployments").mkdir(exist_ok=True)
     command = [str(Path(sys.executable).with_name("chalice")), "package", "--stage", stage]

@@ -6,6 +6,7 @@ functions are invoked with the events that it would send. The API of the package
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ from botocore.exceptions import ClientError
 from chalice.local import LambdaEventConverter, RouteMatcher
 
 from chalicelib.routes import BASE_PATH, ROUTES
+from infra.archive import REPLACED
+from infra.vendor import vendor
 from local.engine import ROOT
 from tests.conftest import NODE, Credentials
 from tests.e2e.local_aws import LocalAws, eventually, local_aws, state_change
@@ -129,6 +132,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer) -> Iterato
         project.tokenctl("logs", "create")
         # MiniStack is called without TLS, and keeps to the policy that demands it.
         aws.s3.delete_bucket_policy(Bucket=BUCKET)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            vendor(project.folder / "vendor")
         project.chalice("deploy")
         project.tokenctl("logs", "subscribe")
         yield project
@@ -168,6 +174,24 @@ def test_wrong_credentials_are_refused_and_found_in_splunk(
         return [each for each in indexed if isinstance(each, dict) and each.get("event") == "auth.refused"]
 
     assert [each["reason"] for each in eventually(told)] == ["wrong_secret"]
+
+
+def test_no_cold_start_compiles_a_library(project: Project, tmp_path: Path) -> None:
+    """What is compiled fits the source beside it, and is checked: an old one would be compiled anew, not believed."""
+    [archive] = (project.folder / ".chalice" / "deployments").glob("*.zip")
+    shutil.unpack_archive(archive, tmp_path)
+    # Nothing loads AWS's library and what it needs: our own client takes its place. Our own modules are compiled beside
+    # their sources in the checkout, of which this project is a copy.
+    apart = (*REPLACED, "chalicelib")
+    sources = [path for path in tmp_path.rglob("*.py") if not path.relative_to(tmp_path).parts[0].startswith(apart)]
+    stale = []
+    for source in sources:
+        compiled = Path(importlib.util.cache_from_source(str(source)))
+        expected = b"\x03\0\0\0" + importlib.util.source_hash(source.read_bytes())
+        if not compiled.exists() or compiled.read_bytes()[4:16] != expected:
+            stale.append(source.relative_to(tmp_path))
+    assert len(sources) > 100
+    assert stale == []
 
 
 def test_a_state_change_is_told_to_splunk(project: Project, hec: HecServer) -> None:
