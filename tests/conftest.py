@@ -89,17 +89,23 @@ def store_engine(request: pytest.FixtureRequest) -> StoreEngine:
     return second
 
 
+LEFT_OUT = {
+    WITHOUT_SECOND_ENGINE: ("ONE ENGINE ONLY", "on Amazon's DynamoDB Local"),
+    "not run in a browser: ": ("NO BROWSER", "in a browser"),
+}
+"""What a skip begins with, to the heading and the words that tell of it at the end."""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say it loudly where only one engine was tried; a skipped test is easily overlooked."""
-    left_out = [
-        report
-        for report in terminalreporter.stats.get("skipped", ())
-        if isinstance(report.longrepr, tuple) and WITHOUT_SECOND_ENGINE in report.longrepr[2]
+    """Say it loudly where tests were left out; a skipped test is easily overlooked."""
+    skipped = [
+        report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)
     ]
-    if left_out:
-        missing = left_out[0].longrepr[2].partition(WITHOUT_SECOND_ENGINE)[2]
-        terminalreporter.section("ONE ENGINE ONLY", red=True, bold=True)
-        terminalreporter.line(f"{len(left_out)} tests were not run on Amazon's DynamoDB Local: {missing}", red=True)
+    for sign, (heading, where) in LEFT_OUT.items():
+        missing = [reason.partition(sign)[2] for reason in skipped if sign in reason]
+        if missing:
+            terminalreporter.section(heading, red=True, bold=True)
+            terminalreporter.line(f"{len(missing)} tests were not run {where}: {missing[0]}", red=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,345 @@
+"""The gateway's pages: a link is looked at, its button is pressed, the document comes.
+
+```
+GET  /d/{token}           the page with the button, or why there is none; spends nothing
+POST /d/{token}           the button: spends one use, lends the browser the document for nine minutes
+GET  /d/{token}/content   the document, whole or in ranges, for a browser that holds a lease
+GET  /healthz             whether the gateway answers
+```
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Flask, Response, g, make_response, redirect, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from examples.document_gateway import refusals
+from examples.document_gateway.content import ContentApi, ContentError, ContentUnavailable, Document, DocumentMissing
+from examples.document_gateway.leases import (
+    FRESH_VISIT_SECONDS,
+    LEASE_SECONDS,
+    VISIT_SECONDS,
+    Lease,
+    Leases,
+    Visit,
+    token_id,
+)
+from examples.document_gateway.names import disposition, safe_name, size_in_words
+from examples.document_gateway.person import Person, UntrustedWay, person
+from examples.document_gateway.refusals import Page
+from examples.document_gateway.settings import Settings
+from tokenservice_client import Introspection, Refused, TokenServiceClient, TokenServiceError
+
+VISIT_COOKIE: Final = "visit"
+LEASE_COOKIE: Final = "lease"
+
+_ACTION: Final = "download"
+_MAX_FORM_BYTES: Final = 8 * 1024
+_TOKEN: Final = re.compile(r"[0-9a-f]{64}")
+_PAGE_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# Were a document shown in spite of its disposition, it could run nothing and load nothing.
+_CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
+_ALWAYS: Final = {
+    "Cache-Control": "no-store",
+    # The token is a part of the path: no other place is told where the person comes from.
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+log = logging.getLogger("document_gateway")
+
+
+class Shown(Exception):
+    """Ends a request with a page that holds no document."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(page.name)
+        self.page = page
+
+
+class _Quiet(Flask):
+    """Flask would write the path of a request that fails, and the token is in it."""
+
+    def log_exception(self, exc_info: Any) -> None:
+        log.error("gateway.failed", exc_info=exc_info)
+
+
+class Gateway:
+    """Handles the requests.
+
+    Args:
+        tokens: the token service.
+        content: where the documents are.
+    """
+
+    def __init__(self, settings: Settings, tokens: TokenServiceClient, content: ContentApi) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._content = content
+        self._leases = Leases(settings.secret)
+
+    def look(self, token: str) -> Response:
+        """Show the page. Link previews, mail scanners and HEAD come here: nothing is spent and nothing is counted."""
+        who = self._who(token)
+        lease = self._lease(token, who)
+        found = self._introspect(token, who)
+        if lease is not None and (found.active or found.reason == "token_exhausted"):
+            return self._page_with_button(token, who, leased=True, name=safe_name(lease.name))
+        if not found.active or found.node_id is None:
+            raise Shown(refusals.page_for(found.reason))
+        document = self._describe(found.node_id)
+        return self._page_with_button(
+            token,
+            who,
+            leased=False,
+            name=_name(found.metadata.get("name"), document),
+            size=size_in_words(document.size if document else None),
+            uses=found.uses_remaining,
+        )
+
+    def press(self, token: str) -> Response:
+        """Spend one use, unless this browser has the document on loan; then send it to the content."""
+        who = self._who(token)
+        content = redirect(f"/d/{token}/content", HTTPStatus.SEE_OTHER)
+        visit = self._pressed_visit(token, who)
+        if visit is None:
+            # Nothing is spent for a form of another site, of another person, or of a browser without cookies.
+            return self._back(token, "cookies" if VISIT_COOKIE not in request.cookies else "again")
+        if self._lease(token, who) is not None:
+            return self._as_response(content)
+        try:
+            use = self._tokens.use(
+                token, user=who.user, ip_address=who.address, action=_ACTION, idempotency_key=visit.number
+            )
+        except Refused as refused:
+            g.reason = refused.code
+            if refused.code == "idempotency_key_reused":
+                # The page stood open since a use of ten minutes ago. It is shown anew, as it is now.
+                return self._back(token, "again")
+            raise Shown(refusals.page_for(refused.code)) from None
+        g.use_id = use.use_id
+        name = _name(use.metadata.get("name"), None if "name" in use.metadata else self._describe(use.node_id))
+        lease = self._leases.sign_lease(Lease(visit.number, who.address, name), token, who)
+        response = self._as_response(content)
+        self._set_cookie(response, LEASE_COOKIE, lease, token, LEASE_SECONDS)
+        return response
+
+    def fetch(self, token: str) -> Response:
+        """Stream the document to a browser with a lease. The token service repeats the grant; nothing is spent."""
+        who = self._who(token)
+        lease = self._lease(token, who)
+        if lease is None:
+            return self._back(token)
+        if lease.address != who.address:
+            # Phones change their networks. The token's addresses hold for the new one as well.
+            found = self._introspect(token, who)
+            if not found.active and found.reason != "token_exhausted":
+                raise Shown(refusals.page_for(found.reason))
+        try:
+            use = self._tokens.use(
+                token, user=who.user, ip_address=lease.address, action=_ACTION, idempotency_key=lease.number
+            )
+        except Refused as refused:
+            g.reason = refused.code
+            if refused.code == "idempotency_key_reused":
+                # The grant is older than the lease, which was signed for a repeated one.
+                response = self._back(token)
+                response.delete_cookie(LEASE_COOKIE, path=f"/d/{token}")
+                return response
+            raise Shown(refusals.page_for(refused.code)) from None
+        g.use_id = use.use_id
+        ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
+        content = self._content.open(use.node_id, ranges)
+        response = Response(content.pieces(), content.status, content.headers, content_type=content.media_type)
+        response.call_on_close(content.close)
+        response.headers["Content-Disposition"] = disposition(safe_name(lease.name, content.media_type))
+        response.headers["Content-Security-Policy"] = _CONTENT_POLICY
+        return response
+
+    def _who(self, token: str) -> Person:
+        if not _TOKEN.fullmatch(token):
+            raise Shown(refusals.UNKNOWN)
+        g.token_id = token_id(token)
+        try:
+            return person(request.environ, self._settings.trusted_hops, self._settings.user_header)
+        except UntrustedWay as untrusted:
+            log.warning("gateway.untrusted", extra={"facts": {"reason": str(untrusted)}})
+            raise Shown(refusals.WRONG_WAY) from None
+
+    def _lease(self, token: str, who: Person) -> Lease | None:
+        return self._leases.read_lease(request.cookies.get(LEASE_COOKIE, ""), token, who)
+
+    def _introspect(self, token: str, who: Person) -> Introspection:
+        found = self._tokens.introspect(token, user=who.user, ip_address=who.address, action=_ACTION)
+        g.reason = found.reason
+        return found
+
+    def _pressed_visit(self, token: str, who: Person) -> Visit | None:
+        """The visit whose form was sent; None where the form is not of this site, this person and this browser.
+
+        Origin says nothing here: with our Referrer-Policy browsers send `null`. Sec-Fetch-Site is the browser's own
+        word where it has one, and the signed field stands for all others.
+        """
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            return None
+        visit = self._leases.read_visit(request.cookies.get(VISIT_COOKIE, ""), token, who)
+        if visit is None or not self._leases.is_form_of(request.form.get("visit", ""), visit, token, who):
+            return None
+        return visit
+
+    def _describe(self, node_id: str) -> Document | None:
+        """What the content API says of a document; None where it does not answer: the name is no reason to stop."""
+        try:
+            return self._content.describe(node_id)
+        except ContentUnavailable as error:
+            log.warning("gateway.content", extra={"facts": {"reason": str(error)}})
+            return None
+
+    def _page_with_button(self, token: str, who: Person, *, leased: bool, **told: Any) -> Response:
+        cookie = request.cookies.get(VISIT_COOKIE, "")
+        # A visit that began a moment ago goes on, so that two pages of one link don't get in each other's way. It is
+        # not signed anew: its number would outlive the time in which the token service repeats a grant.
+        going_on = self._leases.read_visit(cookie, token, who, VISIT_SECONDS if leased else FRESH_VISIT_SECONDS)
+        visit = going_on or self._leases.new_visit()
+        page = render_template(
+            "open.html",
+            **told,
+            leased=leased,
+            minutes=LEASE_SECONDS // 60,
+            note=request.args.get("note", ""),
+            field=self._leases.sign_form(visit, token, who),
+        )
+        response = make_response(page)
+        if going_on is None:
+            self._set_cookie(response, VISIT_COOKIE, self._leases.sign_visit(visit, token, who), token, VISIT_SECONDS)
+        return response
+
+    def _back(self, token: str, note: str = "") -> Response:
+        query = f"?note={note}" if note else ""
+        return self._as_response(redirect(f"/d/{token}{query}", HTTPStatus.SEE_OTHER))
+
+    @staticmethod
+    def _as_response(answer: Any) -> Response:
+        # Werkzeug's redirects come with a page of their own, which repeats the address.
+        response = make_response(answer)
+        response.data = b""
+        return response
+
+    def _set_cookie(self, response: Response, name: str, value: str, token: str, seconds: int) -> None:
+        response.set_cookie(
+            name,
+            value,
+            max_age=seconds,
+            path=f"/d/{token}",
+            secure=self._settings.is_https,
+            httponly=True,
+            # Strict would keep the lease from a link in a mail that is opened a second time.
+            samesite="Lax",
+        )
+
+
+def create_app(settings: Settings, tokens: TokenServiceClient, content: ContentApi) -> Flask:
+    """The WSGI application."""
+    app = _Quiet(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_FORM_BYTES
+    gateway = Gateway(settings, tokens, content)
+    app.add_url_rule("/d/<token>", "look", gateway.look)
+    app.add_url_rule("/d/<token>", "press", gateway.press, methods=["POST"])
+    app.add_url_rule("/d/<token>/content", "fetch", gateway.fetch)
+    app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", {"Content-Type": "text/plain; charset=utf-8"}))
+    app.register_error_handler(Shown, lambda shown: _show(shown.page))
+    app.register_error_handler(DocumentMissing, _document_missing)
+    app.register_error_handler(ContentError, _content_failed)
+    app.register_error_handler(TokenServiceError, _tokens_failed)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _defect)
+    app.before_request(_begin)
+    app.after_request(lambda response: _finish(response, settings))
+    return app
+
+
+def _name(metadata_name: str | None, document: Document | None) -> str:
+    """What the document is called: by its issuer, else by the content API."""
+    media_type = document.media_type if document else ""
+    return safe_name(metadata_name or (document.name if document else ""), media_type)
+
+
+def _show(page: Page) -> Response:
+    g.page = page.name
+    response = make_response(render_template("refused.html", page=page), page.status)
+    if page.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "60"
+    return response
+
+
+def _document_missing(error: DocumentMissing) -> Response:
+    log.warning("gateway.content", extra={"facts": {"reason": str(error), "tokenId": g.get("token_id")}})
+    return _show(refusals.DOCUMENT_GONE)
+
+
+def _content_failed(error: ContentError) -> Response:
+    log.error("gateway.content", extra={"facts": {"reason": str(error), "tokenId": g.get("token_id")}})
+    return _show(refusals.NOT_NOW)
+
+
+def _tokens_failed(error: TokenServiceError) -> Response:
+    log.error("gateway.tokens", extra={"facts": {"reason": str(error), "tokenId": g.get("token_id")}})
+    return _show(refusals.NOT_NOW)
+
+
+def _http_error(error: HTTPException) -> Response:
+    page = refusals.NO_SUCH_PAGE if error.code == HTTPStatus.NOT_FOUND else refusals.WRONG_WAY
+    response = _show(page)
+    response.status_code = error.code or HTTPStatus.BAD_REQUEST
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response
+
+
+def _defect(error: Exception) -> Response:
+    log.error("gateway.failed", exc_info=error)
+    return _show(refusals.NOT_NOW)
+
+
+def _begin() -> None:
+    g.begun = time.monotonic()
+
+
+def _finish(response: Response, settings: Settings) -> Response:
+    """Headers for every answer, and a line in the log that names the route and never the path."""
+    is_style = request.endpoint == "static"
+    is_news = request.endpoint not in ("static", "healthz")
+    for name, value in _ALWAYS.items():
+        response.headers[name] = "public, max-age=3600" if is_style and name == "Cache-Control" else value
+    response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY)
+    if settings.is_https:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    if is_news:
+        facts = {
+            "method": request.method,
+            "route": request.url_rule.rule if request.url_rule else None,
+            "status": response.status_code,
+            "tokenId": g.get("token_id"),
+            "page": g.get("page"),
+            "reason": g.get("reason"),
+            "useId": g.get("use_id"),
+            "milliseconds": round((time.monotonic() - g.get("begun", time.monotonic())) * 1000, 1),
+        }
+        log.info(
+            "gateway.request", extra={"facts": {name: value for name, value in facts.items() if value is not None}}
+        )
+    return response

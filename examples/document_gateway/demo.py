@@ -1,0 +1,191 @@
+"""`python -m examples.document_gateway.demo`: the service, a stand-in for Alfresco, the gateway, and a link to click.
+
+It runs in a checkout after `make setup`. Where `make run` is at work there already, that service is used. Ctrl-C or
+SIGTERM ends all that was started.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final, NoReturn
+
+from examples.document_gateway import log
+from examples.document_gateway.__main__ import Server
+from examples.document_gateway.content_server import HOST, REPORT, ContentServer
+from examples.document_gateway.settings import Settings
+from local import leash
+from local.engine import ROOT, free_port, is_free
+from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, read_env_file
+from tokenservice_client import TokenServiceClient, TokenServiceError
+
+SERVICE_PORT: Final = 8000
+GATEWAY_PORT: Final = 8080
+LINK_MINUTES: Final = 30
+
+_LOG: Final = ROOT / ".local" / "demo-service.log"
+_READY_SECONDS: Final = 90
+_LOOK_EVERY_SECONDS: Final = 0.2
+_STOPPED_WITHIN_SECONDS: Final = 90
+
+
+class DemoError(Exception):
+    """The demo can't go on; the message is one line for the person at the terminal."""
+
+
+class Stopped(BaseException):
+    """Someone wants it to end; no Exception, so that nothing on the way takes it for a failure."""
+
+
+def main() -> int:
+    """Run until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
+    try:
+        for number in leash.STOPPING:
+            signal.signal(number, _stop)
+        with ExitStack() as started:
+            try:
+                _run(started)
+            finally:
+                # What was started is stopped next, and a second Ctrl-C must not cut that short.
+                for number in leash.STOPPING:
+                    signal.signal(number, signal.SIG_IGN)
+    except Stopped:
+        return 0
+    except (DemoError, TokenServiceError, OSError, ValueError) as error:
+        print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _run(started: ExitStack) -> NoReturn:
+    service, tokens_url = started.enter_context(_service())
+    demo = read_env_file(DEMO_ENV)
+    user, password = demo["TOKENSERVICE_USER"], demo["TOKENSERVICE_PASSWORD"]
+    content_password = secrets.token_urlsafe(24)
+    content = started.enter_context(ContentServer("gateway", content_password))
+    port = GATEWAY_PORT if is_free(GATEWAY_PORT) else free_port()
+    settings = Settings.from_environ(
+        {
+            "TOKENSERVICE_URL": tokens_url,
+            "TOKENSERVICE_USER": user,
+            "TOKENSERVICE_PASSWORD": password,
+            "CONTENT_URL": content.url,
+            "CONTENT_USER": "gateway",
+            "CONTENT_PASSWORD": content_password,
+            "GATEWAY_SECRET": secrets.token_hex(32),
+            "PUBLIC_URL": f"http://{HOST}:{port}",
+            "LISTEN": f"{HOST}:{port}",
+        }
+    )
+    log.to_standard_output()
+    started.enter_context(_gateway(settings))
+    with TokenServiceClient(tokens_url, user, password) as tokens:
+        issued = tokens.issue(REPORT, expires_in=LINK_MINUTES * 60)
+    print(_welcome(f"{settings.public_url}/d/{issued.token}", tokens_url), flush=True)
+    _watch(service)
+
+
+@contextmanager
+def _service() -> Iterator[tuple[subprocess.Popen[bytes] | None, str]]:
+    """The token service: the one that `make run` serves from this directory, or one that is started here."""
+    running = _running()
+    if running is not None:
+        print(f"Using the token service that runs already, {running}", flush=True)
+        yield None, running
+        return
+    port = SERVICE_PORT if is_free(SERVICE_PORT) else free_port()
+    print("Starting the token service ...", flush=True)
+    # MAKELEVEL has it end with this process, even when this one is killed outright.
+    environ = {**os.environ, "PORT": str(port), "MAKELEVEL": "1"}
+    process = None
+    _LOG.parent.mkdir(exist_ok=True)
+    try:
+        with _LOG.open("wb") as output, leash.uninterrupted():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "local"],
+                cwd=ROOT,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                start_new_session=True,
+            )
+        url = f"http://{HOST}:{port}"
+        _wait_until_ready(process)
+        yield process, url
+    finally:
+        if process is not None:
+            leash.stop(process, _STOPPED_WITHIN_SECONDS)
+
+
+def _running() -> str | None:
+    """The address of a service that `make run` serves from this directory and that answers."""
+    try:
+        url = read_env_file(LOCAL_ENV)["TOKENSERVICE_URL"]
+        demo = read_env_file(DEMO_ENV)
+        with TokenServiceClient(
+            url, demo["TOKENSERVICE_USER"], demo["TOKENSERVICE_PASSWORD"], patience_seconds=0
+        ) as tokens:
+            tokens.version()
+    except (OSError, KeyError, ValueError, TokenServiceError):
+        return None
+    return url
+
+
+def _wait_until_ready(service: subprocess.Popen[bytes]) -> None:
+    """Return once it has said that it is ready; by then the demo client's secret is there as well."""
+    ended = threading.Event()
+    for _ in range(int(_READY_SECONDS / _LOOK_EVERY_SECONDS)):
+        if service.poll() is not None:
+            raise DemoError(f"the token service did not start; see {_LOG.relative_to(ROOT)}")
+        if b"\nReady: " in _LOG.read_bytes():
+            return
+        ended.wait(_LOOK_EVERY_SECONDS)
+    raise DemoError(f"the token service was not ready within {_READY_SECONDS} s")
+
+
+@contextmanager
+def _gateway(settings: Settings) -> Iterator[None]:
+    server = Server(settings)
+    thread = threading.Thread(target=server.run, name="gateway", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        thread.join()
+
+
+def _welcome(link: str, tokens_url: str) -> str:
+    return f"""
+Open this link in a browser. It opens once, within {LINK_MINUTES} minutes:
+
+  {link}
+
+Looking at the page uses nothing up; pressing the button does. Afterwards, open the link in another browser.
+The token service is at {tokens_url}. Ctrl-C stops everything that was started here.
+"""
+
+
+def _watch(service: subprocess.Popen[bytes] | None) -> NoReturn:
+    parent = os.getppid()
+    while True:
+        threading.Event().wait(_LOOK_EVERY_SECONDS)
+        # A make that is killed outright hands no signal on.
+        if "MAKELEVEL" in os.environ and os.getppid() != parent:
+            raise Stopped
+        if service is not None and service.poll() is not None:
+            raise DemoError(f"the token service ended by itself with code {service.returncode}")
+
+
+def _stop(*_: object) -> NoReturn:
+    print("Stopping ...", flush=True)
+    raise Stopped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

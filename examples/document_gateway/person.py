@@ -1,0 +1,79 @@
+"""Who stands at the other end: the person's address, and their name where a trusted proxy says it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_USER: Final = 256
+_WITH_PORT: Final = re.compile(r"\[(?P<v6>[^\]]+)\](?::\d+)?|(?P<v4>[0-9.]+):\d+")
+
+
+class UntrustedWay(Exception):
+    """The request did not come the way that the settings promise; nothing that it says can be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What the gateway says of a person to the token service.
+
+    Attributes:
+        address: IPv4 or IPv6, as text.
+        user: None where nobody says who it is.
+    """
+
+    address: str
+    user: str | None
+
+
+def person(environ: Mapping[str, Any], trusted_hops: int, user_header: str | None) -> Person:
+    """Read address and user from a WSGI environment.
+
+    Each trusted proxy writes the address that it sees at the end of X-Forwarded-For. With n of them, the n-th entry
+    from the end was written by the outermost one; all before it is the person's own word.
+
+    Args:
+        trusted_hops: proxies of ours that every request passes. 0: the address is the socket's.
+        user_header: the header in which the nearest of them says who the person is.
+
+    Raises:
+        UntrustedWay: fewer proxies were passed, or an address or name is none.
+    """
+    if not trusted_hops:
+        return Person(_address(str(environ.get("REMOTE_ADDR", ""))), None)
+    passed = [each for each in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if each.strip()]
+    if len(passed) < trusted_hops:
+        raise UntrustedWay("X-Forwarded-For has fewer entries than there are trusted proxies")
+    address = _address(passed[-trusted_hops])
+    return Person(address, _user(environ, user_header) if user_header else None)
+
+
+def _address(text: str) -> str:
+    """The address in its shortest form; some proxies write the port behind it."""
+    text = text.strip()
+    found = _WITH_PORT.fullmatch(text)
+    if found:
+        text = found["v6"] or found["v4"]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UntrustedWay("X-Forwarded-For holds no address where a trusted proxy writes it") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        # A scope says through which of our own interfaces; it means nothing to the token service.
+        address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return str(address)
+
+
+def _user(environ: Mapping[str, Any], header: str) -> str | None:
+    sent = str(environ.get("HTTP_" + header.upper().replace("-", "_"), ""))
+    try:
+        # WSGI hands bytes on as Latin-1 (PEP 3333); proxies write UTF-8.
+        user = sent.encode("latin-1").decode("utf-8").strip()
+    except UnicodeError:
+        raise UntrustedWay("the user's name is not UTF-8") from None
+    if len(user) > MAX_USER or not user.isprintable():
+        raise UntrustedWay("the user's name is too long or holds control characters")
+    return user or None

@@ -1,0 +1,301 @@
+"""The client against the service as `make run` serves it, also over a line that loses answers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from chalicelib.clients import Scope
+from local.engine import HOST, ROOT, free_port
+from tests.conftest import NODE, Api, Credentials
+from tokenservice_client import (
+    FieldError,
+    InsufficientScope,
+    InvalidRequest,
+    NoAnswer,
+    Refused,
+    Terms,
+    TokenServiceClient,
+    Unauthorized,
+)
+
+
+@contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """The service over HTTP, on the engine that the environment names."""
+    port = free_port()
+    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=dict(os.environ), stdin=subprocess.PIPE, stdout=output, stderr=output
+        )
+    assert process.stdin is not None
+    try:
+        while True:
+            assert process.poll() is None, log.read_text()
+            try:
+                socket.create_connection((HOST, port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield f"http://{HOST}:{port}"
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("client") / "output") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def tokens(service: str, api: Api) -> Iterator[TokenServiceClient]:
+    """A client with every scope."""
+    credentials = api.client()
+    with TokenServiceClient(service, credentials.user, credentials.password) as client:
+        yield client
+
+
+class LossyLine(ThreadingHTTPServer):
+    """Between client and service; loses the first answers that it is told to lose, once the service gave them."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__((HOST, 0), _LossyHandler)
+        self.upstream = str(urlsplit(upstream).netloc)
+        self.to_lose = 0
+        self.lost: list[int] = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.server_address[1]}"
+
+    def loses(self, status: int) -> bool:
+        with self._lock:
+            if not self.to_lose:
+                return False
+            self.to_lose -= 1
+            self.lost.append(status)
+            return True
+
+    def stop(self) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that gave up is what these tests are about."""
+
+
+class _LossyHandler(BaseHTTPRequestHandler):
+    server: LossyLine
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        try:
+            upstream.request("POST", self.path, body, dict(self.headers))
+            answer = upstream.getresponse()
+            content = answer.read()
+        finally:
+            upstream.close()
+        if self.server.loses(answer.status):
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        for name in ("Content-Type", "Idempotent-Replayed", "x-amzn-RequestId"):
+            if answer.headers[name]:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        pass
+
+
+@pytest.fixture
+def line(service: str) -> Iterator[LossyLine]:
+    line = LossyLine(service)
+    yield line
+    line.stop()
+
+
+@pytest.fixture
+def over_the_line(line: LossyLine, api: Api) -> Iterator[TokenServiceClient]:
+    credentials = api.client()
+    with TokenServiceClient(line.url, credentials.user, credentials.password) as client:
+        yield client
+
+
+def test_three_lines_issue_and_use_a_token(service: str, api: Api) -> None:
+    credentials = api.client()
+    client = TokenServiceClient(service, credentials.user, credentials.password)
+    issued = client.issue(NODE, max_uses=1)
+    use = client.use(issued.token, user="alice")
+    assert (use.node_id, use.uses_remaining, use.token_id) == (NODE, 0, issued.token_id)
+    client.close()
+
+
+def test_all_that_is_asked_for_comes_back(tokens: TokenServiceClient) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    issued = tokens.issue(
+        NODE,
+        max_uses=3,
+        expires_at=soon,
+        not_before=soon - timedelta(hours=2),
+        user="alice",
+        ip_addresses=["192.0.2.0/24", "2001:db8::1"],
+        actions=["download", "preview"],
+        metadata={"name": "Größe.pdf"},
+    )
+    assert (issued.expires_at, issued.max_uses, issued.actions) == (soon, 3, ("download", "preview"))
+    look = tokens.introspect(issued.token, user="alice", ip_address="192.0.2.7")
+    assert (look.active, look.node_id, look.uses_remaining, look.metadata) == (True, NODE, 3, {"name": "Größe.pdf"})
+    use = tokens.use(issued.token, user="alice", ip_address="192.0.2.7", action="preview")
+    assert (use.user, use.metadata, use.uses_remaining, use.replayed) == ("alice", {"name": "Größe.pdf"}, 2, False)
+    status = tokens.status(issued.token_id)
+    assert [(claim.use_id, claim.user, claim.ip_address, claim.action) for claim in status.claims] == [
+        (use.use_id, "alice", "192.0.2.7", "preview")
+    ]
+    assert (status.expires_at, status.not_before) == (soon, soon - timedelta(hours=2))
+    assert set(status.ip_addresses) == {"192.0.2.0/24", "2001:db8::1/128"}
+
+
+def test_a_refusal_is_an_error_on_use_and_an_answer_on_introspection(tokens: TokenServiceClient) -> None:
+    issued = tokens.issue(NODE, user="alice")
+    with pytest.raises(Refused) as refused:
+        tokens.use(issued.token, user="bob")
+    assert (refused.value.code, refused.value.status) == ("user_mismatch", 403)
+    assert refused.value.request_id
+    look = tokens.introspect(issued.token, user="bob")
+    assert (look.active, look.reason, look.node_id) == (False, "user_mismatch", None)
+
+
+def test_several_are_issued_in_their_order(tokens: TokenServiceClient) -> None:
+    issued = tokens.issue_many([Terms(node_id=NODE, max_uses=number) for number in (1, 2, 3)])
+    assert [each.max_uses for each in issued] == [1, 2, 3]
+
+
+def test_what_is_revoked_is_refused_and_may_be_revoked_again(tokens: TokenServiceClient) -> None:
+    issued = tokens.issue(NODE)
+    tokens.revoke(issued.token_id)
+    tokens.revoke(issued.token_id)
+    assert tokens.status(issued.token_id).revoked
+    with pytest.raises(Refused, match="token_revoked"):
+        tokens.use(issued.token)
+
+
+def test_all_tokens_of_a_node_or_user_are_revoked(tokens: TokenServiceClient) -> None:
+    tokens.issue_many([Terms(node_id="revoked-by-node") for _ in range(3)])
+    tokens.issue("another", user="revoked-by-user")
+    assert tokens.revoke_all(node_id="revoked-by-node") == 3
+    assert tokens.revoke_all(user="revoked-by-user") == 1
+    assert tokens.revoke_all(user="revoked-by-user") == 0
+
+
+def test_the_version_is_told(tokens: TokenServiceClient) -> None:
+    assert (tokens.version().service, tokens.version().stage) == ("tokenservice", "local")
+
+
+def test_what_is_wrong_with_a_request_is_told_by_field(tokens: TokenServiceClient) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        tokens.issue(NODE, ip_addresses=["192.0.2.1/24"])
+    assert refused.value.errors == (
+        FieldError("ipAddresses[0]", "not an IPv4 or IPv6 address or a range without host bits"),
+    )
+
+
+def test_wrong_credentials_and_missing_scopes_have_their_classes(service: str, api: Api) -> None:
+    user = api.client(Scope.USE)
+    with TokenServiceClient(service, user.user, "wrong") as client, pytest.raises(Unauthorized):
+        client.version()
+    with TokenServiceClient(service, user.user, user.password) as client, pytest.raises(InsufficientScope):
+        client.issue(NODE)
+
+
+def test_a_wrong_path_is_no_refused_token(service: str, api: Api) -> None:
+    client: Credentials = api.client()
+    with (
+        TokenServiceClient(service + "/elsewhere", client.user, client.password) as wrong,
+        pytest.raises(InvalidRequest, match="route_not_found"),
+    ):
+        wrong.use("ab" * 32)
+
+
+def test_a_lost_answer_of_a_use_is_asked_for_again_and_nothing_is_spent_twice(
+    over_the_line: TokenServiceClient, line: LossyLine
+) -> None:
+    issued = over_the_line.issue(NODE, max_uses=2)
+    line.to_lose = 2
+    use = over_the_line.use(issued.token, user="alice")
+    assert line.lost == [200, 200]
+    assert (use.replayed, use.uses_remaining) == (True, 1)
+    assert over_the_line.introspect(issued.token).uses_remaining == 1
+
+
+def test_a_use_that_was_given_up_is_found_again_by_its_key(line: LossyLine, service: str, api: Api) -> None:
+    credentials = api.client()
+    with (
+        TokenServiceClient(line.url, credentials.user, credentials.password, patience_seconds=0) as hasty,
+        TokenServiceClient(service, credentials.user, credentials.password) as calm,
+    ):
+        issued = calm.issue(NODE)
+        line.to_lose = 1
+        with pytest.raises(NoAnswer):
+            hasty.use(issued.token, idempotency_key="order-7")
+        assert calm.use(issued.token, idempotency_key="order-7").replayed
+        assert len(calm.status(issued.token_id).claims) == 1
+
+
+def test_a_lost_answer_of_an_issue_leaves_a_token_that_nobody_has(
+    over_the_line: TokenServiceClient, line: LossyLine
+) -> None:
+    line.to_lose = 1
+    issued = over_the_line.issue("issued-twice")
+    assert line.lost == [201]
+    assert over_the_line.use(issued.token).node_id == "issued-twice"
+    assert over_the_line.revoke_all(node_id="issued-twice") == 1
+
+
+def test_racers_over_a_lossy_line_get_as_many_uses_as_there_are(
+    over_the_line: TokenServiceClient, line: LossyLine, service: str
+) -> None:
+    issued = over_the_line.issue(NODE, max_uses=3)
+    line.to_lose = 8
+
+    def race(_: int) -> str:
+        try:
+            return over_the_line.use(issued.token).use_id
+        except Refused as refused:
+            return refused.code
+
+    with ThreadPoolExecutor(8) as threads:
+        told = list(threads.map(race, range(8)))
+    assert told.count("token_exhausted") == 5
+    assert len(set(told)) == 4
+    assert len(line.lost) == 8

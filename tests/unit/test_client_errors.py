@@ -1,0 +1,143 @@
+"""The client's classes of errors follow the service's table of codes."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import chalicelib
+import tokenservice_client
+from chalicelib.problems import TABLE
+from chalicelib.tokens import Reason
+from tokenservice_client import errors
+from tokenservice_client.errors import (
+    FAMILIES,
+    FieldError,
+    InsufficientScope,
+    InternalError,
+    InvalidRequest,
+    Problem,
+    Refused,
+    ServiceUnavailable,
+    TokenServiceError,
+    TooManyRequests,
+    Unauthorized,
+    UnexpectedAnswer,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+OPENAPI = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
+
+
+def all_errors(base: type[TokenServiceError] = TokenServiceError) -> set[type[TokenServiceError]]:
+    return {base}.union(*(all_errors(each) for each in base.__subclasses__()))
+
+
+def test_every_code_of_the_service_has_a_family_and_no_other_has() -> None:
+    documented = set(OPENAPI["components"]["schemas"]["Problem"]["properties"]["code"]["enum"])
+    assert set(FAMILIES) == set(TABLE) == documented
+
+
+def test_the_reasons_against_a_token_are_one_family() -> None:
+    assert {code for code, family in FAMILIES.items() if family is Refused} == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "family"),
+    [
+        (400, InvalidRequest),
+        (401, Unauthorized),
+        (403, Refused),
+        (404, Refused),
+        (405, InvalidRequest),
+        (410, Refused),
+        (413, InvalidRequest),
+        (415, InvalidRequest),
+        (418, InvalidRequest),
+        (422, Refused),
+        (429, TooManyRequests),
+        (500, InternalError),
+        (502, ServiceUnavailable),
+        (503, ServiceUnavailable),
+        (504, ServiceUnavailable),
+        (599, ServiceUnavailable),
+    ],
+)
+def test_a_code_of_a_newer_service_goes_by_its_status(status: int, family: type[Problem]) -> None:
+    error = errors.problem(status, {"code": "brand_new", "detail": "Something new.", "requestId": "r-1"})
+    assert type(error) is family
+    assert (error.code, error.detail, error.status, error.request_id) == ("brand_new", "Something new.", status, "r-1")
+
+
+@pytest.mark.parametrize("code", TABLE)
+def test_the_family_of_a_code_is_that_of_its_status_but_for_what_is_wrong_with_the_client(code: str) -> None:
+    by_status = errors.family("brand_new", TABLE[code].status)
+    # 403 is for tokens but for this one; a path that is none is no token that is none.
+    exceptions = {"insufficient_scope": InsufficientScope, "route_not_found": InvalidRequest}
+    assert FAMILIES[code] is exceptions.get(code, by_status)
+
+
+def test_the_tree_in_the_docstring_shows_every_error() -> None:
+    drawn = re.findall(r"^[│ ]*[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
+    assert {"TokenServiceError", *drawn} == {each.__name__ for each in all_errors()}
+    assert {each.__name__ for each in all_errors()} <= set(tokenservice_client.__all__)
+
+
+def test_the_fields_of_a_broken_request_are_told() -> None:
+    told = {"code": "invalid_request", "errors": [{"field": "maxUses", "message": "too many"}, "?", {"field": 1}]}
+    error = errors.problem(400, told)
+    assert isinstance(error, InvalidRequest)
+    assert error.errors == (FieldError("maxUses", "too many"), FieldError("", ""))
+
+
+@pytest.mark.parametrize("body", [None, [], "Forbidden", {}, {"message": "Forbidden"}, {"code": 7}, {"code": ""}])
+@pytest.mark.parametrize(
+    ("status", "family"),
+    [
+        (302, UnexpectedAnswer),
+        (403, UnexpectedAnswer),
+        (404, UnexpectedAnswer),
+        (500, UnexpectedAnswer),
+        (429, TooManyRequests),
+        (502, ServiceUnavailable),
+        (503, ServiceUnavailable),
+        (504, ServiceUnavailable),
+    ],
+)
+def test_words_of_another_are_no_refusal_of_a_token(body: object, status: int, family: type[Problem]) -> None:
+    error = errors.problem(status, body, "from-the-header")
+    assert type(error) is family
+    assert (error.status, error.request_id) == (status, "from-the-header")
+
+
+def test_a_redirect_is_unexpected_even_when_it_speaks_like_the_service() -> None:
+    assert type(errors.problem(307, {"code": "token_exhausted"})) is UnexpectedAnswer
+
+
+def test_an_error_reads_well_and_crosses_to_another_process() -> None:
+    error = errors.problem(410, {"code": "token_exhausted", "detail": "Used up.", "requestId": "r-1"})
+    again = pickle.loads(pickle.dumps(error))
+    assert str(error) == str(again) == "token_exhausted: Used up. (request r-1)"
+    assert (type(again), again.status) == (Refused, 410)
+    assert str(errors.problem(503, None)) == "service_unavailable: The service answers 503."
+
+
+def test_what_the_other_side_wrote_is_bounded_and_cleaned() -> None:
+    told = {
+        "code": "invalid_request",
+        "detail": "secret " * 1000,
+        "requestId": "secret",
+        "errors": [{"field": "secret", "message": "secret"}],
+    }
+    error = errors.problem(400, told, hide=lambda text: text.replace("secret", "*"))
+    assert isinstance(error, InvalidRequest)
+    assert "secret" not in str(error) + str(error.errors) + repr(error)
+    assert len(error.detail) == 500
+
+
+def test_the_client_has_the_version_of_the_service() -> None:
+    assert tokenservice_client.__version__ == chalicelib.__version__

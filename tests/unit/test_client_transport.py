@@ -1,0 +1,406 @@
+"""The client against a server that drops, cuts and delays answers: a real one, on a socket of this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.unit.test_client_values import NODE, PASSWORD, SAMPLES, TOKEN
+from tokenservice_client import (
+    NoAnswer,
+    Refused,
+    ServiceUnavailable,
+    Terms,
+    TokenServiceClient,
+    TokenServiceError,
+    TooManyRequests,
+    UnexpectedAnswer,
+    UntrustedServer,
+)
+
+HOST = "127.0.0.1"
+USED = SAMPLES["UseAnswer"]
+TOKEN_ID = "tok_" + "0" * 32
+
+
+@dataclass
+class Received:
+    """One request as it came in."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    connection: tuple[str, int]
+
+
+Move = Callable[["Handler"], None]
+
+
+class Server(ThreadingHTTPServer):
+    """Plays its moves, one for each request, the last one again and again."""
+
+    daemon_threads = True
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        super().__init__((HOST, 0), Handler)
+        self.moves: list[Move] = [answer(200, USED)]
+        self.received: list[Received] = []
+        self.closing = threading.Event()
+        self.scheme = "https" if context else "http"
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{HOST}:{self.server_address[1]}"
+
+    def stop(self) -> None:
+        self.closing.set()
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that gave up is what these tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def serve(self) -> None:
+        length = int(self.headers.get("Content-Length", "0"))
+        body = json.loads(self.rfile.read(length)) if length else None
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.received.append(Received(self.command, self.path, headers, body, self.client_address))
+        move = self.server.moves.pop(0) if len(self.server.moves) > 1 else self.server.moves[0]
+        move(self)
+
+    do_GET = do_POST = do_DELETE = serve  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        pass
+
+
+def answer(status: int, body: Any = None, *, announced: int | None = None, **headers: str) -> Move:
+    raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    def move(handler: Handler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(raw) if announced is None else announced))
+        handler.end_headers()
+        handler.wfile.write(raw)
+        handler.close_connection = announced is not None
+
+    return move
+
+
+def drop(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+def silent(handler: Handler) -> None:
+    handler.server.closing.wait(60)
+    handler.close_connection = True
+
+
+def problem(status: int, code: str, **headers: str) -> Move:
+    return answer(status, {"code": code, "detail": "A fault.", "requestId": "r-1", "status": status}, **headers)
+
+
+cut = answer(200, b'{"tokenId": "tok', announced=300)
+NOT_NOW = (problem(503, "store_unavailable"), problem(429, "too_many_requests"), answer(502, b"<html>"), answer(504))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@dataclass
+class Waits:
+    """Takes down how long the client would wait, and does not wait."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def __call__(self, seconds: float) -> None:
+        assert len(self.seconds) < 100, "it never gives up"
+        self.seconds.append(seconds)
+
+
+@pytest.fixture
+def waits() -> Waits:
+    return Waits()
+
+
+@pytest.fixture
+def make(server: Server, waits: Waits) -> Iterator[Callable[..., TokenServiceClient]]:
+    made: list[TokenServiceClient] = []
+
+    def make(**changed: Any) -> TokenServiceClient:
+        client = TokenServiceClient(**{"url": server.url, "user": "demo", "password": PASSWORD, **changed})
+        client._transport._sleep = waits
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+CALLS: dict[str, tuple[Callable[[TokenServiceClient], object], Any]] = {
+    "issue": (lambda client: client.issue(NODE), answer(201, SAMPLES["IssueAnswer"])),
+    "issue_many": (lambda client: client.issue_many([]), answer(201, {"tokens": []})),
+    "use": (lambda client: client.use(TOKEN), answer(200, USED)),
+    "introspect": (lambda client: client.introspect(TOKEN), answer(200, SAMPLES["IntrospectAnswer"])),
+    "status": (lambda client: client.status(TOKEN_ID), answer(200, SAMPLES["StatusAnswer"])),
+    "revoke": (lambda client: client.revoke(TOKEN_ID), answer(204)),
+    "revoke_all": (lambda client: client.revoke_all(user="alice"), answer(200, {"revoked": 2, "more": False})),
+    "version": (lambda client: client.version(), answer(200, SAMPLES["VersionAnswer"])),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_is_repeated_until_an_answer_comes(make: Any, server: Server, waits: Waits, name: str) -> None:
+    call, last = CALLS[name]
+    server.moves = [drop, cut, *NOT_NOW, last]
+    call(make())
+    assert len(server.received) == 7
+    assert len({(each.method, each.path, str(each.body)) for each in server.received}) == 1
+    assert len(waits.seconds) == 6
+
+
+def test_a_use_keeps_its_key_over_its_repetitions_and_takes_a_new_one_for_the_next(make: Any, server: Server) -> None:
+    client = make()
+    server.moves = [drop, drop, answer(200, USED, Idempotent_Replayed="true"), answer(200, USED)]
+    assert client.use(TOKEN, user="alice", ip_address="192.0.2.7", action="download").replayed is True
+    assert client.use(TOKEN).replayed is False
+    client.use(TOKEN, idempotency_key="mine")
+    keys = [each.headers["idempotency-key"] for each in server.received]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+    assert keys[4] == "mine"
+    assert server.received[0].body == {"token": TOKEN, "user": "alice", "ipAddress": "192.0.2.7", "action": "download"}
+    assert server.received[3].body == {"token": TOKEN}
+
+
+def test_the_wait_that_the_service_asks_for_is_kept_and_grows_by_chance(
+    make: Any, server: Server, waits: Waits
+) -> None:
+    server.moves = [problem(429, "too_many_requests", Retry_After="7"), *[drop] * 3, answer(200, USED)]
+    make(patience_seconds=60).use(TOKEN)
+    assert 7.0 <= waits.seconds[0] <= 7.2
+    for number, seconds in enumerate(waits.seconds[1:], 2):
+        assert 0.0 <= seconds <= 0.2 * 2 ** (number - 1)
+
+
+@pytest.mark.parametrize("asked", ["31", "Fri, 21 Nov 2036 10:00:00 GMT"])
+def test_a_wait_beyond_patience_is_not_begun(make: Any, server: Server, waits: Waits, asked: str) -> None:
+    server.moves = [problem(503, "store_unavailable", Retry_After=asked)]
+    with pytest.raises(ServiceUnavailable) as refused:
+        make(patience_seconds=30).use(TOKEN)
+    assert refused.value.retry_after is not None
+    assert refused.value.retry_after >= 31
+    assert waits.seconds == []
+    assert len(server.received) == 1
+
+
+def test_without_patience_nothing_is_repeated(make: Any, server: Server) -> None:
+    server.moves = [problem(429, "too_many_requests")]
+    with pytest.raises(TooManyRequests):
+        make(patience_seconds=0).use(TOKEN)
+    server.moves = [answer(200, USED)]
+    assert make(patience_seconds=0).use(TOKEN).node_id == NODE
+
+
+def test_a_server_that_says_nothing_is_given_up(make: Any, server: Server) -> None:
+    server.moves = [silent]
+    with pytest.raises(NoAnswer) as refused:
+        make(timeout_seconds=0.05, patience_seconds=0.3).use(TOKEN)
+    assert (refused.value.code, refused.value.status) == ("no_answer", None)
+    assert 1 < len(server.received) < 10
+    server.closing.set()
+
+
+@pytest.mark.parametrize(
+    ("move", "expected"),
+    [
+        (problem(410, "token_exhausted"), Refused),
+        (problem(500, "internal_error"), TokenServiceError),
+        (answer(302, b"", Location="http://127.0.0.1:1/"), UnexpectedAnswer),
+        (answer(307, b"", Location="http://[broken"), UnexpectedAnswer),
+        (answer(200, b"<html>"), UnexpectedAnswer),
+        (answer(200, b"[" * 100_000), UnexpectedAnswer),
+        (answer(200, b"\xff"), UnexpectedAnswer),
+        (answer(200), UnexpectedAnswer),
+        (answer(200, {**USED, "metadata": {"x": "x" * 2_000_000}}), UnexpectedAnswer),
+    ],
+)
+def test_what_time_does_not_mend_is_told_at_once(make: Any, server: Server, move: Move, expected: Any) -> None:
+    server.moves = [move]
+    with pytest.raises(expected):
+        make().use(TOKEN)
+    assert len(server.received) == 1
+
+
+def test_what_is_sent_says_who_and_that_it_is_json(make: Any, server: Server) -> None:
+    client = make(user="größe", password="p" * 20 + "ß")
+    client.use(TOKEN)
+    server.moves = [answer(204)]
+    client.revoke(TOKEN_ID)
+    used, revoked = server.received
+    assert base64.b64decode(used.headers["authorization"].removeprefix("Basic ")).decode() == f"größe:{'p' * 20}ß"
+    assert used.headers["content-type"] == "application/json"
+    assert used.headers["user-agent"] == "tokenservice-client"
+    assert (revoked.method, revoked.path) == ("DELETE", f"/tokenservice/services/api/token/{TOKEN_ID}")
+    assert "content-type" not in revoked.headers
+
+
+def test_neither_netrc_nor_a_proxy_of_the_environment_gets_between(
+    make: Any, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {HOST} login someone password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{HOST}:1")
+    monkeypatch.setenv("no_proxy", "")
+    make().use(TOKEN)
+    assert base64.b64decode(server.received[0].headers["authorization"][6:]).startswith(b"demo:")
+
+
+def test_a_proxy_of_the_environment_is_used_for_https_and_sees_the_host_alone(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server((HOST, 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://{HOST}:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        asked: list[bytes] = []
+
+        def refuse() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(NoAnswer):
+            make(url="https://tokens.example", patience_seconds=0).use(TOKEN)
+        thread.join()
+    assert asked[0].startswith(b"CONNECT tokens.example:443 ")
+    assert b"authorization" not in asked[0].lower()
+    assert TOKEN.encode() not in asked[0]
+
+
+def test_a_certificate_must_be_of_an_authority_that_was_named(make: Any, tmp_path: Any) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = Server(context)
+    try:
+        assert make(url=server.url, ca_bundle=str(tmp_path / "ca.pem")).use(TOKEN).node_id == NODE
+        with pytest.raises(UntrustedServer):
+            make(url=server.url).use(TOKEN)
+        assert len(server.received) == 1
+    finally:
+        server.stop()
+
+
+ECHO = {
+    "code": "invalid_request",
+    "detail": f"You sent {TOKEN} as {PASSWORD}, Basic {base64.b64encode(f'demo:{PASSWORD}'.encode()).decode()}.",
+    "requestId": TOKEN,
+    "errors": [{"field": TOKEN, "message": PASSWORD}],
+}
+
+
+@pytest.mark.parametrize(
+    "move", [drop, cut, answer(400, ECHO), answer(200, {"token": TOKEN}), answer(302, ECHO), answer(503, ECHO)]
+)
+def test_no_error_holds_a_secret_even_when_the_other_side_repeats_it(make: Any, server: Server, move: Move) -> None:
+    server.moves = [move]
+    with pytest.raises(TokenServiceError) as refused:
+        make(patience_seconds=0).use(TOKEN)
+    error: BaseException | None = refused.value
+    told = "".join(traceback.format_exception(refused.value)) + repr(error) + repr(vars(refused.value))
+    while error is not None:
+        told += repr(error.args)
+        # requests' errors hold the request, and with it its body and headers.
+        assert not hasattr(error, "request")
+        error = error.__cause__ or error.__context__
+    # The traceback shows lines of this very file, but no values.
+    assert TOKEN not in told
+    assert PASSWORD not in told
+    assert base64.b64encode(f"demo:{PASSWORD}".encode()).decode() not in told
+
+
+def test_threads_share_a_client_and_its_connections(make: Any, server: Server) -> None:
+    client = make(connections=4)
+    with ThreadPoolExecutor(4) as threads:
+        uses = list(threads.map(lambda _: client.use(TOKEN), range(40)))
+    assert {use.node_id for use in uses} == {NODE}
+    assert len(server.received) == 40
+    assert len({each.connection for each in server.received}) <= 4
+
+
+def test_a_connection_that_ended_while_idle_costs_no_use(make: Any, server: Server) -> None:
+    def answer_and_close(handler: Handler) -> None:
+        answer(200, USED)(handler)
+        handler.close_connection = True
+
+    server.moves = [answer_and_close]
+    client = make()
+    for _ in range(5):
+        assert client.use(TOKEN).node_id == NODE
+
+
+def test_cookies_are_not_kept(make: Any, server: Server) -> None:
+    server.moves = [answer(200, USED, Set_Cookie="a=b; Path=/")]
+    client = make()
+    client.use(TOKEN)
+    client.use(TOKEN)
+    assert "cookie" not in server.received[1].headers
+
+
+def test_all_tokens_are_revoked_however_many_calls_it_takes(make: Any, server: Server) -> None:
+    more = [answer(200, {"revoked": number, "more": number != 3}) for number in (2, 0, 0, 0, 3)]
+    server.moves = more
+    assert make().revoke_all(node_id=NODE) == 5
+    assert len(server.received) == 5
+
+
+def test_a_service_that_never_ends_is_not_asked_for_ever(
+    make: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenservice_client.client._MAX_REVOKE_CALLS", 3)
+    server.moves = [answer(200, {"revoked": 0, "more": True})]
+    with pytest.raises(UnexpectedAnswer, match="after 3 calls"):
+        make().revoke_all(user="alice")
+
+
+def test_a_batch_that_comes_back_smaller_is_no_batch(make: Any, server: Server) -> None:
+    server.moves = [answer(201, {"tokens": []})]
+    with pytest.raises(UnexpectedAnswer, match="0 tokens"):
+        make().issue_many([Terms(node_id=NODE)])

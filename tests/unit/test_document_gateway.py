@@ -1,0 +1,288 @@
+"""The gateway's parts without a network: who the person is, names of documents, what browsers keep, settings."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.tokens import REPLAY_WINDOW, Reason, new_use
+from examples.document_gateway import leases, log, refusals
+from examples.document_gateway.leases import Lease, Leases, Visit
+from examples.document_gateway.names import MAX_NAME, disposition, safe_media_type, safe_name, size_in_words
+from examples.document_gateway.person import Person, UntrustedWay, person
+from examples.document_gateway.settings import Settings, SettingsError
+from tests.unit.test_pins import pins
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTING = re.compile(r"`([A-Z_]+)`")
+TOKEN = "ab" * 32
+ALICE = Person("192.0.2.7", "alice")
+ENVIRON = {
+    "TOKENSERVICE_URL": "https://tokens.example",
+    "TOKENSERVICE_USER": "gateway",
+    "TOKENSERVICE_PASSWORD": "tss_" + "p" * 43,
+    "CONTENT_URL": "https://alfresco.example",
+    "CONTENT_USER": "reader",
+    "CONTENT_PASSWORD": "content-password",
+    "GATEWAY_SECRET": "s" * 32,
+    "PUBLIC_URL": "https://documents.example",
+}
+
+
+def environ(forwarded: str | None = None, user: bytes | None = None, peer: str = "198.51.100.9") -> dict[str, Any]:
+    found = {"REMOTE_ADDR": peer}
+    if forwarded is not None:
+        found["HTTP_X_FORWARDED_FOR"] = forwarded
+    if user is not None:
+        found["HTTP_X_PERSON"] = user.decode("latin-1")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "hops", "address"),
+    [
+        ("192.0.2.7", 0, "198.51.100.9"),
+        ("192.0.2.7", 1, "192.0.2.7"),
+        ("203.0.113.9, 192.0.2.7", 1, "192.0.2.7"),
+        ("203.0.113.9,192.0.2.7, 10.0.0.1", 2, "192.0.2.7"),
+        ("alice, 192.0.2.7", 1, "192.0.2.7"),
+        ("192.0.2.7:51234", 1, "192.0.2.7"),
+        ("[2001:db8::7]:51234", 1, "2001:db8::7"),
+        ("[2001:db8::7]", 1, "2001:db8::7"),
+        ("2001:DB8:0::7", 1, "2001:db8::7"),
+        ("fe80::1%eth0", 1, "fe80::1"),
+        ("::ffff:192.0.2.7", 1, "192.0.2.7"),
+    ],
+)
+def test_the_address_is_what_the_outermost_proxy_of_ours_saw(forwarded: str, hops: int, address: str) -> None:
+    assert person(environ(forwarded), hops, None).address == address
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "hops"),
+    [(None, 1), ("", 1), (",", 1), ("192.0.2.7", 2), ("unknown", 1), ("192.0.2.7, x", 1), ("192.0.2.007", 1)],
+)
+def test_a_request_that_came_another_way_is_not_believed(forwarded: str | None, hops: int) -> None:
+    with pytest.raises(UntrustedWay):
+        person(environ(forwarded), hops, None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "user"), [("größe".encode(), "größe"), (b" alice ", "alice"), (b"", None), (None, None), (b" ", None)]
+)
+def test_a_proxy_says_who_the_person_is(sent: bytes | None, user: str | None) -> None:
+    assert person(environ("192.0.2.7", sent), 1, "X-Person").user == user
+    # Without a proxy of ours the header is anybody's word.
+    assert person(environ("192.0.2.7", sent), 0, "X-Person").user is None
+
+
+@pytest.mark.parametrize("sent", [b"\xff", b"a\x00b", b"a\tb", b"a" * 257, "a\u202eb".encode()])
+def test_a_name_that_is_none_is_refused(sent: bytes) -> None:
+    with pytest.raises(UntrustedWay):
+        person(environ("192.0.2.7", sent), 1, "X-Person")
+
+
+@pytest.mark.parametrize(
+    ("given", "media_type", "safe"),
+    [
+        ("Report.pdf", "", "Report.pdf"),
+        ("Report", "application/pdf", "Report.pdf"),
+        ("Report", "", "Report"),
+        ("", "application/pdf", "document.pdf"),
+        ("...", "", "document"),
+        ("../../etc/passwd", "", "_.._etc_passwd"),
+        ("C:\\a\\b.txt", "", "C__a_b.txt"),
+        ("a\u202egpj.exe", "", "agpj.exe"),
+        ("a\u200b\ufeffb.txt", "", "ab.txt"),
+        ("a\r\nSet-Cookie: x=y.txt", "", "aSet-Cookie_ x=y.txt"),
+        ("con", "", "_con"),
+        ("NUL.txt", "", "_NUL.txt"),
+        ("report. . ", "", "report"),
+        ("  a \u00a0 b .txt", "", "a b.txt"),
+        ("Gro\u0308ße.pdf", "", "Größe.pdf"),
+        ("a" * 300 + ".pdf", "", "a" * (MAX_NAME - 4) + ".pdf"),
+        ("v1.2 final", "application/pdf", "v1.2 final.pdf"),
+        ("v1.2", "application/pdf", "v1.2"),
+    ],
+)
+def test_a_name_is_a_file_name_and_nothing_else(given: str, media_type: str, safe: str) -> None:
+    assert safe_name(given, media_type) == safe
+    assert safe_name(safe, media_type) == safe
+
+
+def test_a_document_is_always_saved_and_its_name_is_quoted() -> None:
+    assert disposition("Report.pdf") == 'attachment; filename="Report.pdf"'
+    assert disposition("日本.pdf") == "attachment; filename=\".pdf\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.pdf"
+    assert disposition("日本") == "attachment; filename=\"document\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC"
+
+
+@pytest.mark.parametrize(
+    ("given", "safe"),
+    [
+        ("application/PDF; charset=x", "application/pdf"),
+        ("", "application/octet-stream"),
+        ("text", "application/octet-stream"),
+        ("text/html\r\nX: y", "application/octet-stream"),
+    ],
+)
+def test_a_type_that_is_none_becomes_mere_bytes(given: str, safe: str) -> None:
+    assert safe_media_type(given) == safe
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(None, ""), (0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 KB"), (12_345_678, "12 MB"), (10**16, "10000 TB")],
+)
+def test_a_size_is_told_as_people_read_it(size: int | None, words: str) -> None:
+    assert size_in_words(size) == words
+
+
+LEASE = Lease("7" * 32, "192.0.2.7", "Report.pdf")
+
+
+def test_a_browser_keeps_what_was_signed_for_the_same_token_and_person() -> None:
+    ours = Leases("s" * 32)
+    visit = ours.new_visit()
+    assert ours.read_visit(ours.sign_visit(visit, TOKEN, ALICE), TOKEN, ALICE) == visit
+    assert ours.is_form_of(ours.sign_form(visit, TOKEN, ALICE), visit, TOKEN, ALICE)
+    assert ours.read_lease(ours.sign_lease(LEASE, TOKEN, ALICE), TOKEN, ALICE) == LEASE
+    assert ours.new_visit() != visit
+
+
+@pytest.mark.parametrize("token", [TOKEN, "cd" * 32])
+@pytest.mark.parametrize("who", [ALICE, Person("192.0.2.7", "bob"), Person("192.0.2.7", None)])
+def test_what_was_signed_for_another_is_nothing(token: str, who: Person) -> None:
+    if (token, who) == (TOKEN, ALICE):
+        return
+    ours = Leases("s" * 32)
+    visit = Visit("7" * 32)
+    assert ours.read_visit(ours.sign_visit(visit, TOKEN, ALICE), token, who) is None
+    assert not ours.is_form_of(ours.sign_form(visit, TOKEN, ALICE), visit, token, who)
+    assert ours.read_lease(ours.sign_lease(LEASE, TOKEN, ALICE), token, who) is None
+
+
+def test_what_was_signed_for_another_purpose_or_by_another_or_changed_is_nothing() -> None:
+    ours, others = Leases("s" * 32), Leases("t" * 32)
+    visit = Visit("7" * 32)
+    signed = ours.sign_lease(LEASE, TOKEN, ALICE)
+    for wrong in (
+        *(ours.sign_visit(visit, TOKEN, ALICE), ours.sign_form(visit, TOKEN, ALICE)),
+        *(others.sign_lease(LEASE, TOKEN, ALICE), "", "x", signed[:-2], "A" + signed, signed + ".", signed * 100),
+    ):
+        assert ours.read_lease(wrong, TOKEN, ALICE) is None
+    assert not ours.is_form_of(ours.sign_visit(visit, TOKEN, ALICE), visit, TOKEN, ALICE)
+    assert not ours.is_form_of(ours.sign_form(Visit("8" * 32), TOKEN, ALICE), visit, TOKEN, ALICE)
+
+
+def test_what_is_kept_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Leases("s" * 32)
+    lease, visit = ours.sign_lease(LEASE, TOKEN, ALICE), ours.sign_visit(Visit("7"), TOKEN, ALICE)
+    signed_at = leases.URLSafeTimedSerializer.default_signer("x").get_timestamp()
+    clock = "itsdangerous.timed.TimestampSigner.get_timestamp"
+    for later, lease_holds, visit_holds in ((539, True, True), (545, False, True), (12 * 3600 + 9, False, False)):
+        monkeypatch.setattr(clock, lambda _, later=later: signed_at + later)
+        assert (ours.read_lease(lease, TOKEN, ALICE) is not None) is lease_holds
+        assert (ours.read_visit(visit, TOKEN, ALICE) is not None) is visit_holds
+    monkeypatch.setattr(clock, lambda _: signed_at - 10)
+    assert ours.read_lease(lease, TOKEN, ALICE) is None
+
+
+def test_times_fit_into_that_in_which_the_service_repeats_a_grant() -> None:
+    assert REPLAY_WINDOW.total_seconds() > leases.LEASE_SECONDS
+    assert REPLAY_WINDOW.total_seconds() > leases.FRESH_VISIT_SECONDS
+
+
+def test_what_browsers_keep_holds_no_token_and_no_secret() -> None:
+    ours = Leases("s" * 32)
+    for signed in (ours.sign_lease(LEASE, TOKEN, ALICE), ours.sign_visit(Visit("7"), TOKEN, ALICE)):
+        assert TOKEN not in signed
+        assert "s" * 32 not in signed
+    assert leases.token_id(TOKEN) == new_use(TOKEN, "gateway").token_id
+
+
+def test_every_reason_of_the_service_has_a_page() -> None:
+    assert set(refusals.BY_REASON) == set(Reason)
+    assert refusals.page_for("brand_new") is refusals.page_for(None) is refusals.UNKNOWN
+
+
+def test_settings_are_read_and_their_secrets_not_shown() -> None:
+    settings = Settings.from_environ({**ENVIRON, "TRUSTED_HOPS": "1", "USER_HEADER": "X-Person"})
+    assert (settings.host, settings.port, settings.is_https, settings.trusted_hops) == ("127.0.0.1", 8080, True, 1)
+    assert Settings.from_environ({**ENVIRON, "LISTEN": "[::1]:81"}).host == "::1"
+    for secret in ("TOKENSERVICE_PASSWORD", "CONTENT_PASSWORD", "GATEWAY_SECRET"):
+        assert ENVIRON[secret] not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ENVIRON)
+def test_a_missing_setting_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: missing$"):
+        Settings.from_environ({**ENVIRON, name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_SECRET", "secret"),
+        ("PUBLIC_URL", "http://documents.example"),
+        ("PUBLIC_URL", "documents.example"),
+        ("PUBLIC_URL", "https://a:secret@b.example"),
+        ("CONTENT_URL", "http://alfresco.example"),
+        ("CONTENT_URL", "https://[secret"),
+        ("CONTENT_URL", "https://alfresco.example:0"),
+        ("TRUSTED_HOPS", "-1"),
+        ("TRUSTED_HOPS", "6"),
+        ("TRUSTED_HOPS", "one"),
+        ("USER_HEADER", "X Person"),
+        ("USER_HEADER", "X-Person"),
+        ("LISTEN", "8080"),
+        ("LISTEN", "localhost:8080"),
+        ("LISTEN", "127.0.0.1:0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: [^\n]+$") as refused:
+        Settings.from_environ({**ENVIRON, name: value})
+    assert "secret" not in str(refused.value)
+
+
+def test_content_within_one_s_own_network_may_come_without_tls_where_it_is_said() -> None:
+    assert Settings.from_environ({**ENVIRON, "CONTENT_URL": "http://alfresco:8080", "CONTENT_INSECURE": "yes"})
+
+
+def test_the_gateway_is_pinned_with_hashes_and_to_what_is_tested() -> None:
+    path = "examples/document_gateway/requirements.txt"
+    pinned, tested = pins(path), pins("requirements/dev.txt")
+    assert {"flask", "itsdangerous", "waitress", "requests", "tenacity", "urllib3"} <= set(pinned)
+    assert {name: version for name, version in pinned.items() if tested.get(name, version) != version} == {}
+    text = (ROOT / path).read_text()
+    assert text.count("==") == len(pinned) <= text.count("--hash=sha256:")
+    assert "://" not in text
+
+
+def test_the_readme_lists_every_setting_and_no_other() -> None:
+    asked: set[str] = set()
+
+    class Recorder(dict[str, str]):
+        def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+            asked.add(name)
+            return ENVIRON.get(name, default)
+
+    Settings.from_environ(Recorder())
+    readme = (ROOT / "examples" / "document_gateway" / "README.md").read_text("utf-8")
+    rows = readme.partition("## Settings")[2].partition("\n## ")[0]
+    names = [row.split("|")[1] for row in rows.splitlines() if row.startswith("|")]
+    assert set(SETTING.findall(" ".join(names))) == asked
+
+
+def test_no_log_line_holds_what_looks_like_a_token() -> None:
+    try:
+        raise ValueError(f"/d/{TOKEN}")
+    except ValueError as error:
+        kind = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("waitress", logging.ERROR, "", 0, "serving /d/%s", (TOKEN,), kind)
+    record.facts = {"more": TOKEN.upper()}
+    assert TOKEN not in log.JsonFormatter().format(record).lower()

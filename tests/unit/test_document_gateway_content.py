@@ -1,0 +1,97 @@
+"""The gateway's way to the content API, against a real server on a socket of this machine that answers oddly."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from examples.document_gateway.content import ContentApi, ContentError, ContentUnavailable, Document, DocumentMissing
+from examples.document_gateway.content_server import REPORT
+from tests.unit.test_client_transport import Move, Server, answer, drop
+
+PASSWORD = "the content's password"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def content(server: Server) -> ContentApi:
+    return ContentApi(server.url, "gateway", PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"name": "a.pdf", "content": {"mimeType": "application/pdf", "sizeInBytes": 7}}, ("application/pdf", 7)),
+        ({"name": "a.pdf", "content": {"sizeInBytes": "many"}}, ("application/octet-stream", None)),
+        ({"name": "a.pdf"}, ("application/octet-stream", None)),
+    ],
+)
+def test_a_document_is_described(
+    server: Server, content: ContentApi, entry: dict[str, object], expected: tuple[str, int | None]
+) -> None:
+    server.moves = [answer(200, {"entry": entry})]
+    assert content.describe(REPORT) == Document("a.pdf", *expected)
+    assert server.received[0].path.endswith(f"/alfresco/versions/1/nodes/{REPORT}")
+
+
+@pytest.mark.parametrize(
+    ("move", "expected"),
+    [
+        (drop, ContentUnavailable),
+        (answer(200, b"<html>"), ContentUnavailable),
+        (answer(200, []), ContentUnavailable),
+        (answer(200, {"entry": {}}), ContentUnavailable),
+        (answer(200, {"entry": []}), ContentUnavailable),
+        (answer(302, b"", Location="/elsewhere"), ContentUnavailable),
+        (answer(401, {}), ContentUnavailable),
+        (answer(500, {}), ContentUnavailable),
+        (answer(403, {}), DocumentMissing),
+        (answer(404, {}), DocumentMissing),
+    ],
+)
+def test_an_odd_answer_is_told_without_the_document_s_id_and_followed_nowhere(
+    server: Server, content: ContentApi, move: Move, expected: type[ContentError]
+) -> None:
+    server.moves = [move]
+    with pytest.raises(expected) as refused:
+        content.describe(REPORT)
+    assert len(server.received) == 1
+    told = "".join(traceback.format_exception(refused.value)) + repr(refused.value)
+    assert REPORT not in told
+    assert PASSWORD not in told
+    assert refused.value.__context__ is None
+
+
+@pytest.mark.parametrize("node_id", ["", "..", ".", "a/../b", "a?b", "a#b", "%2e%2e", "a b", "ä", "a\n", "a" * 129])
+def test_an_id_that_would_lead_elsewhere_is_not_asked_for(server: Server, content: ContentApi, node_id: str) -> None:
+    for call in (lambda: content.describe(node_id), lambda: content.open(node_id, {})):
+        with pytest.raises(DocumentMissing):
+            call()
+    assert server.received == []
+
+
+def test_ranges_go_there_and_what_says_which_part_it_is_comes_back(server: Server, content: ContentApi) -> None:
+    headers = {"Content_Range": "bytes 0-3/9", "ETag": '"1"', "Set_Cookie": "a=b", "X_Node": REPORT}
+    server.moves = [answer(206, b"%PDF", Content_Type="application/pdf", **headers)]
+    opened = content.open(REPORT, {"Range": "bytes=0-3", "If-Range": '"1"'})
+    assert b"".join(opened.pieces()) == b"%PDF"
+    assert opened.headers == {"Content-Length": "4", "Content-Range": "bytes 0-3/9", "ETag": '"1"'}
+    assert (opened.status, opened.media_type) == (206, "application/pdf")
+    [asked] = server.received
+    assert (asked.headers["range"], asked.headers["if-range"]) == ("bytes=0-3", '"1"')
+    assert asked.headers["accept-encoding"] == "identity"
+    assert asked.headers["authorization"].startswith("Basic ")
+
+
+def test_a_content_that_breaks_off_is_an_error(server: Server, content: ContentApi) -> None:
+    server.moves = [answer(200, b"%PDF", announced=9)]
+    with pytest.raises(ContentUnavailable, match="ended early"):
+        list(content.open(REPORT, {}).pieces())

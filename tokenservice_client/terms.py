@@ -1,0 +1,87 @@
+"""What callers ask for, and how it is written as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Literal, TypeAlias
+
+Action: TypeAlias = Literal["download", "preview", "edit"]
+"""What a token may be used for."""
+Address: TypeAlias = str | IPv4Address | IPv6Address
+Range: TypeAlias = Address | IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the issuer says of a token. What is None is left to the service, whose README has the limits.
+
+    Attributes:
+        node_id: the secret document id to hide.
+        max_uses: how many uses are granted; the service's default is 1.
+        expires_in: seconds or a timedelta; the service's default is 5 minutes.
+        expires_at: instead of `expires_in`; aware.
+        not_before: not to be used before; aware.
+        user: the only one who may use it.
+        ip_addresses: addresses and CIDR ranges it may be used from.
+        actions: what it may be used for; the service's default is download.
+        audience: ids of the clients that may use it.
+        metadata: returned on use, 2 KB at most.
+
+    Raises:
+        ValueError: an instant has no offset, so nobody knows when it is.
+    """
+
+    node_id: str = field(repr=False)
+    max_uses: int | None = None
+    expires_in: int | timedelta | None = None
+    expires_at: datetime | None = None
+    not_before: datetime | None = None
+    user: str | None = None
+    ip_addresses: Collection[Range] | None = None
+    actions: Collection[Action] | None = None
+    audience: Collection[str] | None = None
+    metadata: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("expires_at", "not_before"):
+            instant: datetime | None = getattr(self, name)
+            if instant is not None and instant.utcoffset() is None:
+                raise ValueError(f"{name} needs an offset, as in datetime.now(UTC)")
+        for name in ("ip_addresses", "actions", "audience"):
+            # A text is a collection of its letters, and nobody means that.
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a list, not a text")
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of the request; what is None is left out."""
+        in_seconds = self.expires_in
+        if isinstance(in_seconds, timedelta):
+            in_seconds = int(in_seconds.total_seconds())
+        return without_none(
+            nodeId=self.node_id,
+            maxUses=self.max_uses,
+            expiresIn=in_seconds,
+            expiresAt=_instant(self.expires_at),
+            notBefore=_instant(self.not_before),
+            user=self.user,
+            ipAddresses=_texts(self.ip_addresses),
+            actions=_texts(self.actions),
+            audience=_texts(self.audience),
+            metadata=None if self.metadata is None else dict(self.metadata),
+        )
+
+
+def without_none(**members: Any) -> dict[str, Any]:
+    """The members that are not None."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _instant(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
+def _texts(values: Collection[Any] | None) -> list[str] | None:
+    return None if values is None else [str(value) for value in values]

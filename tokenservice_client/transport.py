@@ -1,0 +1,287 @@
+"""One request and its answer over HTTP, and when it is worth sending again."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
+
+from tokenservice_client import errors
+from tokenservice_client.errors import (
+    NoAnswer,
+    ServiceUnavailable,
+    TokenServiceError,
+    UnexpectedAnswer,
+    UntrustedServer,
+)
+
+BASE_PATH: Final = "/tokenservice/services/api"
+CONNECT_SECONDS: Final = 5.0
+FIRST_WAIT_SECONDS: Final = 0.2
+LONGEST_WAIT_SECONDS: Final = 5.0
+
+_LEAST_SECONDS: Final = 0.05
+_LEAST_SECRET: Final = 16  # characters; what is shorter is no token, and would be found in every other word
+_MAX_ANSWER_BYTES: Final = 1024 * 1024  # the longest answer, of a hundred tokens, has some 30,000
+_PIECE_BYTES: Final = 64 * 1024
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent.
+
+    Attributes:
+        path: below the base; never holds a secret, because URLs end up in logs.
+        body: sent as JSON; None: there is none.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A successful answer.
+
+    Attributes:
+        body: parsed JSON; None where there is none.
+        headers: names in any case.
+    """
+
+    body: Any
+    headers: Mapping[str, str]
+
+
+class _Session(requests.Session):
+    """A session that does not even look where a redirect leads: it would take credentials and tokens there."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
+def base_url(url: str, allow_insecure: bool = False) -> str:
+    """The address that paths are appended to.
+
+    Args:
+        url: with or without the service's base path; on AWS with the name of the gateway's stage.
+        allow_insecure: take http:// to other machines, too.
+
+    Raises:
+        ValueError: it is no such address, holds credentials, or would send them in the clear.
+    """
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the service's URL must begin with https:// and name a host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("the service's URL must not hold a user, a query or a fragment")
+    if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname):
+        raise ValueError("http:// would send the password and every token in the clear; use https://")
+    path = parts.path.rstrip("/").removesuffix(BASE_PATH)
+    return f"{parts.scheme}://{parts.netloc}{path}{BASE_PATH}"
+
+
+def _parts(url: str) -> SplitResult | None:
+    """The parts of a URL; None where it has none. urllib's own errors may repeat a password in it."""
+    # urllib takes control characters out silently.
+    if _CONTROLS.search(url) or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None  # asked for, because only that checks it
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def basic(user: str, password: str) -> str:
+    """The Authorization header (RFC 7617, UTF-8).
+
+    Raises:
+        ValueError: the two can't be told apart again, or hold control characters.
+    """
+    if not user or ":" in user or _CONTROLS.search(user):
+        raise ValueError("the client id must not be empty, nor hold a colon or control characters")
+    if not password or _CONTROLS.search(password):
+        raise ValueError("the client's password must not be empty, nor hold control characters")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def retry_after(header: str | None, now: Callable[[], float] = time.time) -> float | None:
+    """Seconds to wait; the header holds seconds or a date (RFC 9110, 10.2.3). None where it holds neither."""
+    given = (header or "").strip()
+    if given.isascii() and given.isdigit():
+        return float(given[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - now())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+class Transport:
+    """Sends requests to one service over connections that are kept open; threads may share it.
+
+    Args:
+        base: see `base_url`.
+        authorization: see `basic`.
+        secrets: what must not show in any error, whatever the other side writes.
+        verify: True, or a PEM file with the authorities to trust.
+        connections: how many are kept open.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        authorization: str,
+        *,
+        secrets: tuple[str, ...],
+        verify: str | bool,
+        user_agent: str,
+        connections: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._base = base
+        self._secrets = secrets
+        self._sleep = sleep
+        session = _Session()
+        # A .netrc would replace our credentials, and a variable could name other authorities.
+        session.trust_env = False
+        session.verify = verify
+        # A proxy sees the host of an https:// address and nothing more. Of http:// it would see every token.
+        if base.startswith("https://"):
+            session.proxies = requests.utils.get_environ_proxies(base)
+        # Cookies are what threads would share and disturb; the service has none.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.headers.update({"Authorization": authorization, "User-Agent": user_agent})
+        adapter = HTTPAdapter(pool_maxsize=connections)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        self._session = session
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._session.close()
+
+    def call(self, request: Request, timeout_seconds: float, patience_seconds: float) -> Reply:
+        """Send a request; send it again where there was no answer, or one that says "not now".
+
+        Args:
+            timeout_seconds: for one answer to begin, and between its pieces.
+            patience_seconds: for everything: no request and no wait begins that would go beyond. 0: send it once.
+
+        Raises:
+            TokenServiceError: the last one met.
+        """
+        deadline = time.monotonic() + (patience_seconds or timeout_seconds)
+
+        def attempt() -> Reply:
+            left = max(deadline - time.monotonic(), _LEAST_SECONDS)
+            return self._exchange(request, min(timeout_seconds, left))
+
+        retrying = Retrying(
+            retry=retry_if_exception(_is_worth_repeating),
+            wait=_wait_seconds,
+            stop=stop_before_delay(patience_seconds),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _exchange(self, request: Request, seconds: float) -> Reply:
+        raw = None if request.body is None else json.dumps(request.body).encode()
+        sent = {**request.headers, "Accept": "application/json"} | ({"Content-Type": "application/json"} if raw else {})
+        failure: TokenServiceError
+        try:
+            with self._session.request(
+                request.method,
+                self._base + request.path,
+                data=raw,
+                headers=sent,
+                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return _reply(response.status_code, response.headers, _content(response), self._hide(request))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            failure = _no_answer(error)
+        # Not within the handler: requests' errors hold the request with its body and its Authorization header, and an
+        # error raised there would carry them along as its context.
+        raise failure
+
+    def _hide(self, request: Request) -> Callable[[str], str]:
+        """Takes our secrets out of a text that the other side wrote."""
+        token = str((request.body or {}).get("token", ""))
+        secrets = (*self._secrets, token) if len(token) >= _LEAST_SECRET else self._secrets
+
+        def hide(text: str) -> str:
+            for secret in secrets:
+                text = text.replace(secret, "[secret]")
+            return text
+
+        return hide
+
+
+def _content(response: requests.Response) -> bytes:
+    content = b""
+    for piece in response.iter_content(_PIECE_BYTES):
+        content += piece
+        if len(content) > _MAX_ANSWER_BYTES:
+            raise UnexpectedAnswer("unexpected_answer", "the answer is too long", response.status_code)
+    return content
+
+
+def _reply(status: int, headers: Mapping[str, str], content: bytes, hide: Callable[[str], str]) -> Reply:
+    request_id = headers.get("x-amzn-RequestId")
+    try:
+        body = json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        body = None
+    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        raise errors.problem(status, body, request_id, retry_after(headers.get("Retry-After")), hide)
+    if body is None and content:
+        raise UnexpectedAnswer("unexpected_answer", "the answer is no JSON", status, request_id)
+    return Reply(body, headers)
+
+
+def _no_answer(error: Exception) -> TokenServiceError:
+    """What a failed exchange is called, without the words of the libraries: they name addresses."""
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return UntrustedServer("untrusted_server", "the service's certificate can't be verified")
+    return NoAnswer("no_answer", f"no whole answer came from the service ({type(error).__name__})")
+
+
+def _is_worth_repeating(error: BaseException) -> bool:
+    return isinstance(error, NoAnswer | ServiceUnavailable)
+
+
+_backoff: Final = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+
+
+def _wait_seconds(state: RetryCallState) -> float:
+    """What the service asks for, and a little by chance, so that many clients don't come back at once."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, ServiceUnavailable) else None
+    return (asked or 0.0) + _backoff(state)
