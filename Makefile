@@ -14,7 +14,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check audit inspect package vendor soak bench lock clean
+.PHONY: help setup run test coverage check agree guard audit inspect package vendor demo soak bench lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,7 +30,7 @@ run: setup ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
 	@.venv/bin/python -m local
 
 test: setup ## Run all tests
-	@$(PYTHON) -I local/install.py dynamodb-local
+	@$(PYTHON) -I local/install.py dynamodb-local browser
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(MEASURED)
 
 coverage: MEASURED := --cov --cov-report=term
@@ -41,10 +41,17 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive app.py chalicelib tokenctl local infra
+	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive \
+		app.py chalicelib tokenctl local infra tokenservice_client examples
 	@$(MAKE) --no-print-directory audit
 	@$(MAKE) --no-print-directory inspect
+	@$(MAKE) --no-print-directory guard
+	@$(MAKE) --no-print-directory agree
 	@$(MAKE) --no-print-directory test
+
+agree: setup ## The contract and fault suites with botocore in place of our own client
+	@$(PYTHON) -I local/install.py dynamodb-local
+	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
 
 audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
 	@$(PYTHON) -I local/install.py checks checkov
@@ -53,7 +60,8 @@ audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, 
 	.venv-checks/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- $(TEMPLATES)
 	@.venv-checks/bin/python -m infra.checks.transform $(STAGES:%=out/%/template.yaml)
 	.venv-checkov/bin/checkov --config-file infra/checks/checkov.yaml -f $(TEMPLATES)
-	@.venv-checks/bin/python -m infra.checks.vulnerabilities requirements.txt requirements/dev.txt
+	@.venv-checks/bin/python -m infra.checks.vulnerabilities requirements.txt requirements/dev.txt \
+		examples/document_gateway/requirements.txt
 	@.venv-checks/bin/python -m infra.checks.leaked
 
 inspect: ## Let Splunk's AppInspect look at the app in splunk/
@@ -74,6 +82,9 @@ package: setup ## A stage's SAM template and archive in out/<stage>/: make packa
 vendor: setup ## Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m infra.vendor
 
+demo: setup ## The service, a stand-in for Alfresco, the document gateway, and a link to click
+	@.venv/bin/python -m examples.document_gateway.demo
+
 soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS=10000 TOKENS=10000
 	@$(PYTHON) -I local/install.py dynamodb-local
 	@.venv/bin/python -m tests.faults.forwarder_soak --runs $(RUNS) --seed $(SEED)
@@ -83,19 +94,27 @@ soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m tests.faults.fuzz --requests 20000 --seed $(SEED)
 	@.venv/bin/python -m tests.mutation.soak
 
-bench: setup ## Events a second and peak memory of the forwarder
+bench: setup ## Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
+	@$(PYTHON) -I local/install.py bench dynamodb-local
+	@.venv-bench/bin/python -m bench.lambda_box
 	@.venv/bin/python -m bench.forwarder
+
+guard: setup ## Say no where the service became slower or larger than it may be
+	@$(PYTHON) -I local/install.py bench dynamodb-local
+	@.venv-bench/bin/python -m bench.guard
 
 # Keeps the versions that are pinned where they still fit; 'make lock UPGRADE=--upgrade' takes the newest.
 lock: setup ## Pin what requirements/*.in ask for
 	$(UV_LOCK) $(UPGRADE) requirements/lambda.in -o requirements.txt
 	$(UV_LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
+	$(UV_LOCK) $(UPGRADE) requirements/bench.in -o requirements/bench.txt
 	$(UV_LOCK) $(UPGRADE) requirements/engine.in -o requirements/engine.txt
 	$(UV_LOCK) $(UPGRADE) requirements/appinspect.in -o requirements/appinspect.txt
 	$(UV_LOCK) $(UPGRADE) requirements/checks.in -o requirements/checks.txt
 	$(UV_LOCK) $(UPGRADE) requirements/checkov.in -o requirements/checkov.txt
+	$(UV_LOCK) $(UPGRADE) examples/document_gateway/requirements.in -o examples/document_gateway/requirements.txt
 
 clean: ## Remove the environments, the local store and all that was made from the sources
-	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .dynamodb-local .local .chalice/deployments vendor out build *.egg-info
+	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .venv-bench .venv-load .dynamodb-local .local .chalice/deployments vendor out build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
-	find app.py chalicelib tokenctl local infra tests -name __pycache__ -prune -exec rm -rf {} +
+	find app.py chalicelib tokenctl local infra tests bench tokenservice_client examples -name __pycache__ -prune -exec rm -rf {} +

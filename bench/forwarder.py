@@ -29,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.box import group
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import MAX_BYTES
 from chalicelib.splunk.forward import Forwarder
@@ -40,7 +41,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "forwarder.json"
 LIMIT_BYTES = 128 * 1024 * 1024
 PAYLOAD_BYTES = 1_000_000  # Lambda's limit for an asynchronous invocation is 1 MB
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def message(source: random.Random, size: int) -> str:
@@ -140,7 +140,9 @@ def peak_memory(kind: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "event.json"
         path.write_text(json.dumps(event))
-        group = _control_group()
+        made = group.make("forwarder")
+        if made:
+            made.limit_memory(LIMIT_BYTES)
         try:
             command = [sys.executable, "-m", "bench.forwarder", "--child", str(path)]
             run = subprocess.run(
@@ -148,7 +150,7 @@ def peak_memory(kind: str) -> dict[str, Any]:
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                preexec_fn=(lambda: _enter(group)) if group else None,
+                preexec_fn=(lambda: made.enter(os.getpid())) if made else None,
                 check=False,
             )
             if run.returncode:
@@ -156,8 +158,8 @@ def peak_memory(kind: str) -> dict[str, Any]:
                 return {"payload": kind, "events": count, "failed": run.returncode, "told": told_last}
             told = json.loads(run.stdout)
         finally:
-            if group:
-                group.rmdir()
+            if made:
+                made.remove()
     limited = "control group of 128 MB"
     limit = limited if told["limited"] else "none could be set: peak resident size without a limit"
     return {
@@ -176,7 +178,7 @@ def child(path: Path) -> None:
     code = "import bench.forwarder as f; f.receive()"
     receiver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
-        _leave(receiver.pid)
+        group.leave(receiver.pid)  # its memory is not the forwarder's
         assert receiver.stdout is not None
         port = receiver.stdout.readline().strip()
         from chalicelib.splunk.transport import Transport  # noqa: PLC0415 - as late as the rest of what is measured
@@ -188,8 +190,7 @@ def child(path: Path) -> None:
         start = _resident_bytes()
         report = made.forward(json.loads(path.read_text()), lambda: 900_000)
         assert report.delivered + report.set_aside == report.received > 0, report
-        group = Path("/proc/self/cgroup").read_text()
-        limited = "/forwarder-" in group
+        limited = "/forwarder-" in Path("/proc/self/cgroup").read_text()
         print(
             json.dumps(
                 {
@@ -234,39 +235,6 @@ def receive() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
-
-
-def _control_group() -> Path | None:
-    """A fresh control group with Lambda's limit, or None where we may not make one."""
-    for parent in (CGROUP / "memory", CGROUP):
-        if not (parent / "cgroup.procs").is_file():
-            continue
-        group = parent / f"forwarder-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue  # not ours to make, or no such controller
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            try:
-                (group / name).write_text(str(LIMIT_BYTES))
-            except OSError:
-                continue
-            return group
-        group.rmdir()
-    return None
-
-
-def _enter(group: Path) -> None:
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-
-
-def _leave(pid: int) -> None:
-    """Take the receiver out of the group again: its memory is not the forwarder's."""
-    for parent in (CGROUP / "memory", CGROUP):
-        processes = parent / "cgroup.procs"
-        if processes.is_file():
-            processes.write_text(str(pid))
-            return
 
 
 def _resident_bytes() -> int:

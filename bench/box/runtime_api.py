@@ -1,0 +1,154 @@
+"""The Runtime API: what a function's process asks for events, and hands its answers to.
+
+Source: AWS Lambda developer guide, "Using the Lambda runtime API for custom runtimes".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+_PREFIX = "/2018-06-01/runtime"
+_TIMEOUT_SECONDS = 29
+ARN = "arn:aws:lambda:eu-central-1:123456789012:function:tokenservice"
+
+
+class FunctionError(Exception):
+    """The function failed, in its init phase or in a call; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The process asks for its next event: what came before is done, and it waits.
+
+    Attributes:
+        at: `time.perf_counter()`.
+        cpu_seconds: the processor time it had used by then.
+    """
+
+    at: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The process handed in an answer."""
+
+    at: float
+    body: bytes
+
+
+class RuntimeApi:
+    """A Runtime API for one process, on a free port of this machine alone.
+
+    Args:
+        cpu_seconds: tells the processor time that the process has used so far.
+    """
+
+    def __init__(self, cpu_seconds: Callable[[], float]) -> None:
+        self._events: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
+        self._heard: queue.Queue[Asked | Answered | FunctionError] = queue.Queue()
+        self._cpu_seconds = cpu_seconds
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Host and port, for AWS_LAMBDA_RUNTIME_API."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._events.put(None)
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def send(self, event: dict[str, Any]) -> float:
+        """Hand the waiting process an event; the moment at which that was done."""
+        body = json.dumps(event, separators=(",", ":")).encode()
+        sent = time.perf_counter()
+        self._events.put((str(uuid.uuid4()), body))
+        return sent
+
+    def asked(self, timeout_seconds: float) -> Asked:
+        """Wait until the process asks for its next event.
+
+        Raises:
+            FunctionError: it failed instead.
+            TimeoutError: nothing was heard of it.
+        """
+        return self._wait(Asked, timeout_seconds)
+
+    def answered(self, timeout_seconds: float) -> Answered:
+        """Wait for the answer to the event that was sent; raises as `asked()` does."""
+        return self._wait(Answered, timeout_seconds)
+
+    def _wait(self, kind: type[Any], timeout_seconds: float) -> Any:
+        try:
+            heard = self._heard.get(timeout=timeout_seconds)
+        except queue.Empty:
+            raise TimeoutError(f"the function said nothing for {timeout_seconds:g} s") from None
+        if isinstance(heard, FunctionError):
+            raise heard
+        if not isinstance(heard, kind):
+            raise FunctionError(f"out of order: {heard!r}")
+        return heard
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        events, heard, cpu_seconds = self._events, self._heard, self._cpu_seconds
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                heard.put(Asked(time.perf_counter(), cpu_seconds()))
+                event = events.get()
+                if event is None:
+                    self.close_connection = True
+                    return
+                request_id, body = event
+                told = {
+                    "Lambda-Runtime-Aws-Request-Id": request_id,
+                    "Lambda-Runtime-Deadline-Ms": str(int((time.time() + _TIMEOUT_SECONDS) * 1000)),
+                    "Lambda-Runtime-Invoked-Function-Arn": ARN,
+                    "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
+                }
+                self.answer(200, body, told)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                at = time.perf_counter()
+                if self.path.endswith("/error"):
+                    heard.put(FunctionError(body.decode(errors="replace")[:2000]))
+                else:
+                    heard.put(Answered(at, body))
+                self.answer(202, b'{"status":"OK"}', {})
+
+            def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+                lines = [f"HTTP/1.1 {status} OK", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+                lines += [f"{name}: {value}" for name, value in headers.items()]
+                # In one piece: two would wait for each other.
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        return Handler

@@ -1,0 +1,53 @@
+"""No framework: botocore's own client, called directly."""
+
+from __future__ import annotations
+
+import os
+
+import botocore.session
+import record
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+TABLE = os.environ["TOKEN_TABLE"]
+
+CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"max_attempts": 1})
+dynamodb = botocore.session.get_session().create_client("dynamodb", config=CONFIG)
+if os.environ.get("WARM"):
+    dynamodb.get_item(TableName=TABLE, Key={"id": {"S": "warm"}})
+
+
+def issue(event):
+    client = record.require_scope(event["requestContext"], "issue")
+    issue = record.read_issue(event["body"])
+    token, digest = record.new_token()
+    at = record.now()
+    item = record.item(digest, client, issue, at)
+    dynamodb.put_item(**record.put_request(TABLE, item))
+    return record.proxy_answer(201, record.issue_answer(token, digest, issue, at))
+
+
+def use(event):
+    client = record.require_scope(event["requestContext"], "use")
+    digest, at = record.digest_of(record.read_use(event["body"])), record.now()
+    use_id, request = record.claim_request(TABLE, digest, client, at)
+    try:
+        answer = dynamodb.update_item(**request)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            raise
+        raise record.refusal(error.response.get("Item"), digest, at) from None
+    return record.proxy_answer(200, record.use_answer(answer["Attributes"], use_id))
+
+
+ROUTES = {("POST", record.BASE_PATH + "/token"): issue, ("POST", record.BASE_PATH + "/use"): use}
+
+
+def app(event, context):
+    try:
+        view = ROUTES.get((event["httpMethod"], event["path"]))
+        if view is None:
+            raise record.Refused(404, "route_not_found")
+        return view(event)
+    except record.Refused as refused:
+        return record.proxy_answer(refused.status, record.problem(refused, context.aws_request_id))
