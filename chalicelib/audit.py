@@ -24,9 +24,8 @@ _CLIENT_SECRET = re.compile(r"tss_[A-Za-z0-9_-]{43}")
 # Case is ignored in the schemes' names alone: it makes a K of the Kelvin sign, and that is no base64.
 _BASIC = re.compile(r"\b((?i:basic)\s+)([A-Za-z0-9+/]{3,}={0,2})")
 _OTHER_SCHEME = re.compile(r"\b((?i:bearer|splunk)\s+)[A-Za-z0-9+/=._~-]{16,}")
-# What is in every text that one of those four matches, and in its JSON as well: no escape parts hexadecimal digits, the
-# start of a secret or the name of a scheme. Most lines hold none of it.
-_SUSPECT = re.compile(r"[0-9A-Fa-f]{64}|tss_|(?i:basic|bearer|splunk)")
+_LONG_HEX = re.compile(r"[0-9A-Fa-f]{64}")
+_SIGNS = ("tss_", "basic", "bearer", "splunk")
 
 Write = Callable[[str], object]
 
@@ -59,7 +58,19 @@ def redact_all(value: Any) -> Any:
 def to_line(members: Mapping[str, Any]) -> str:
     """One JSON object in one line, without secrets."""
     line = _as_json(members)
-    return _as_json(redact_all(members)) if _SUSPECT.search(line) else line
+    return _as_json(redact_all(members)) if _is_suspect(line) else line
+
+
+def _is_suspect(line: str) -> bool:
+    """Whether one of the patterns may match in a text of this JSON; most lines hold none, and looking once is cheap.
+
+    What every match begins with stands in the JSON as it is: escapes part no digits and no names. Beyond ASCII, letters
+    have more cases than two.
+    """
+    if not line.isascii():
+        return True
+    lowered = line.lower()
+    return any(sign in lowered for sign in _SIGNS) or _LONG_HEX.search(line) is not None
 
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
