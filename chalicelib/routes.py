@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from chalice import Blueprint, Response
@@ -31,6 +33,8 @@ from chalicelib.tokens import Refusal
 
 BASE_PATH: Final = "/tokenservice/services/api"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# Where the document's paths begin; in the file it is the root of whatever host it is read from.
+ROOT_SERVER: Final = '"servers":[{"url":"/"}]'
 # What `POST /revoke` leaves of the function's time for the answer's way back.
 _RESERVE_MS: Final = 5_000
 
@@ -161,6 +165,20 @@ def version(call: Call) -> Response:
     return _json(200, call.build)
 
 
+def openapi(call: Call) -> Response:
+    call.caller()
+    # A deployed API has its stage's name, or a domain's own path, before the base path.
+    path: str = call.request.context["path"]
+    root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
+    return _json(200, _openapi().replace(ROOT_SERVER, f'"servers":[{schemas.encode({"url": root})}]', 1))
+
+
+@cache
+def _openapi() -> str:
+    """The document as it is packed with us; read by the first who asks, so that no start waits for it."""
+    return Path(__file__).with_name("openapi.json").read_text("utf-8")
+
+
 ROUTES: Final[Mapping[str, Mapping[str, View]]] = {
     "/token": {"POST": issue},
     "/tokens": {"POST": issue_batch},
@@ -169,6 +187,7 @@ ROUTES: Final[Mapping[str, Mapping[str, View]]] = {
     "/token/{token_id}": {"GET": status, "DELETE": revoke},
     "/revoke": {"POST": revoke_all},
     "/version": {"GET": version},
+    "/openapi.json": {"GET": openapi},
 }
 """Path below `BASE_PATH` to method to view."""
 
@@ -234,8 +253,10 @@ def _answer(
 
 
 def _json(status_code: int, answer: Any, **headers: str) -> Response:
+    """Answer with a text that is JSON already, or with what becomes JSON."""
     told: Headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
-    return Response(schemas.encode(answer), status_code=status_code, headers=told)
+    body = answer if isinstance(answer, str) else schemas.encode(answer)
+    return Response(body, status_code=status_code, headers=told)
 
 
 def _problem(problem: Problem, request_id: str) -> Response:

@@ -62,10 +62,11 @@ class Endpoint:
     def __init__(self, url: str, ca_bundle: str) -> None:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
-        self._name = parts.hostname or ""
+        name = parts.hostname or ""
+        self._name = name.encode("ascii")  # for a text, Python would load what writes names of other alphabets
         self._port = parts.port or (443 if secure else 80)
         self._tls = ssl.create_default_context(cafile=ca_bundle) if secure else None
-        self.host = f"[{self._name}]" if ":" in self._name else self._name
+        self.host = f"[{name}]" if ":" in name else name
         if self._port != (443 if secure else 80):
             self.host += f":{self._port}"
         # The end of a deque is taken and given back in one step each, so threads can share it.
@@ -106,16 +107,22 @@ class Endpoint:
         _close_all(self._idle)
 
     def _connect(self, deadline: float) -> socket.socket:
-        plain = socket.create_connection((self._name, self._port), timeout=_remaining(deadline))
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is None:
-                return plain
-            plain.settimeout(_remaining(deadline))
-            return self._tls.wrap_socket(plain, server_hostname=self._name)
-        except BaseException:
-            plain.close()
-            raise
+        """A connection to the first of the name's addresses that takes one."""
+        refused: OSError = ConnectionError("the name has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM):
+            stream = socket.socket(family, kind, protocol)
+            try:
+                stream.settimeout(_remaining(deadline))
+                stream.connect(address)
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._tls is None:
+                    return stream
+                stream.settimeout(_remaining(deadline))
+                return self._tls.wrap_socket(stream, server_hostname=self._name)
+            except OSError as error:
+                stream.close()
+                refused = error
+        raise refused
 
 
 def _close_all(connections: deque[_Connection]) -> None:

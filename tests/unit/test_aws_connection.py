@@ -256,6 +256,19 @@ def test_nobody_there_is_told_at_once() -> None:
         Endpoint(url, "").exchange(REQUEST, deadline())
 
 
+def test_the_next_address_is_tried_where_the_first_one_takes_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And all of them together have the time that one request has."""
+    find = socket.getaddrinfo
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = find("127.0.0.1", taken.getsockname()[1], type=socket.SOCK_STREAM)
+    with serving(answering(OK)) as server, reaching(server) as endpoint:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **kind: [*nobody, *find(*place, **kind)])
+        assert endpoint.exchange(REQUEST, deadline()).status == 200
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(ConnectionError, match="no address"):
+        Endpoint("http://nowhere.example", "").exchange(REQUEST, deadline())
+
+
 def test_the_host_header_holds_the_port_where_it_is_not_the_usual_one() -> None:
     hosts = {
         url: Endpoint(url, "").host
