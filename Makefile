@@ -98,6 +98,7 @@ bench: setup ## Cold starts, calls and memory beside peers, then the log forward
 	@$(PYTHON) -I local/install.py bench dynamodb-local
 	@.venv-bench/bin/python -m bench.lambda_box
 	@.venv/bin/python -m bench.forwarder
+	@.venv-bench/bin/python -m bench.cost_plot
 
 guard: setup ## Say no where the service became slower or larger than it may be
 	@$(PYTHON) -I local/install.py bench dynamodb-local

@@ -25,6 +25,7 @@ from chalicelib.clients import Client, Scope
 from chalicelib.problems import Problem, StoreUnavailable
 from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService
+from tokenctl import cost as cost_
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
 from tokenctl import openapi as openapi_
@@ -263,6 +264,7 @@ def openapi(path: Path | None) -> None:
         path.write_text(text, "utf-8")
 
 
+cli.add_command(cost_.cost)
 cli.add_command(splunk_.splunk)
 
 

@@ -1,0 +1,412 @@
+"""`tokenctl cost` and docs/scale.md: every figure comes from where it says, and adds up."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bench import cost_plot
+from bench.load.meter import Meter, item_bytes
+from chalicelib import runtime, tokens
+from chalicelib.settings import Settings
+from chalicelib.tokens import Action, Reason, Terms
+from tests.conftest import NODE, Api
+from tests.store_engines import StoreEngine
+from tokenctl import bill, cost, lines, month, prices, stage_facts
+from tokenctl.__main__ import cli
+from tokenctl.bill import Bill, Tariff
+from tokenctl.month import Traffic
+from tokenctl.terminal import Terminal
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = (ROOT / "infra" / "resources.yaml").read_text("utf-8")
+PAGE = cost_plot.PAGE.read_text("utf-8")
+USER = "ada.lovelace@example.org"
+USE = {"user": USER, "ipAddress": "192.0.2.77", "action": "download"}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["cost", *arguments], obj=Terminal())
+
+
+def told(*arguments: str) -> dict[str, Any]:
+    ended = run("--json", *arguments)
+    assert ended.exit_code == 0, ended.output
+    facts: dict[str, Any] = json.loads(ended.stdout)
+    return facts
+
+
+def line(facts: dict[str, Any], what: str) -> dict[str, Any]:
+    [found] = [each for each in facts["lines"] if each["what"] == what]
+    return dict(found)
+
+
+@pytest.fixture
+def tariff() -> Tariff:
+    return cost_plot.tariff()
+
+
+class TestTheCommand:
+    def test_it_asks_neither_aws_nor_a_running_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def connect(*_: object) -> None:
+            pytest.fail("it opened a connection")
+
+        monkeypatch.setattr("socket.socket.connect", connect)
+        assert run().exit_code == 0
+
+    def test_its_lines_add_up_to_the_total(self) -> None:
+        facts = told()
+        assert facts["totalUsd"] == pytest.approx(sum(each["usd"] for each in facts["lines"]), abs=0.01)
+        assert facts["computeUsd"] < facts["totalUsd"]
+
+    def test_a_person_reads_the_same_as_a_program(self) -> None:
+        facts, seen = told(), run().output
+        for each in facts["lines"]:
+            assert each["what"] in seen
+        for amount in (facts["totalUsd"], facts["computeUsd"], facts["containers"]["totalUsd"]):
+            assert f"{amount:,.2f}" in seen
+        assert "not checked with AWS" in seen
+        assert max(map(len, seen.splitlines())) <= 110
+
+    def test_requests_cost_what_their_price_says(self) -> None:
+        facts = told("--calls", "2000000")
+        requests = line(facts, "REST requests")
+        assert (requests["quantity"], requests["usd"]) == (2_000_000, 7.0)
+        assert requests["page"].startswith("Amazon API Gateway")
+
+    def test_the_duration_is_what_the_benchmark_measured_unless_it_is_given(self) -> None:
+        box = json.loads((ROOT / "bench" / "results" / "lambda_box.json").read_text("utf-8"))
+        [run_128] = [each for each in box["runs"] if each["memory_mb"] == 128 and each["tls"]]
+        [ours] = [row for row in run_128["rows"] if row["name"] == "ours"]
+        medians = [kind["wall_ms"]["p50"] for kind in ours["warm"].values()]
+        measured, given = told("--refused", "0"), told("--refused", "0", "--duration-ms", "1000")
+        assert min(medians) <= measured["traffic"]["durationMs"] <= max(medians)
+        assert given["traffic"]["durationMs"] == 1_000
+        assert line(given, "REST, duration")["usd"] > 20 * line(measured, "REST, duration")["usd"]
+
+    def test_twice_the_memory_is_charged_twice(self) -> None:
+        small, large = (
+            line(told("--duration-ms", "10", "--memory", size), "authorizer, duration") for size in ("128", "256")
+        )
+        assert large["quantity"] == pytest.approx(2 * small["quantity"], rel=1e-6)
+
+    def test_a_size_that_was_not_measured_is_refused_with_what_was(self) -> None:
+        refused = run("--memory", "192").exception
+        assert isinstance(refused, stage_facts.NotMeasured)
+        assert re.search(r"at 192 MB, only at 128,.*--duration-ms", str(refused))
+        assert told("--memory", "192", "--duration-ms", "12")["traffic"]["memoryMb"] == 192
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [("--calls", "0"), ("--calls", "nan"), ("--calls", "many"), ("--cache-hit", "1.1"), ("--uses", "101")],
+        ids=" ".join,
+    )
+    def test_a_wrong_value_is_refused_by_name(self, wrong: tuple[str, str]) -> None:
+        ended = run(*wrong)
+        assert ended.exit_code == 2
+        assert wrong[0] in ended.output
+
+    def test_the_stage_decides_how_long_logs_are_kept(self) -> None:
+        prod, dev = (told("--stage", stage)["lines"] for stage in ("prod", "dev"))
+        assert any(each["what"] == "logs kept 90 days" for each in prod)
+        assert any(each["what"] == "logs kept 14 days" for each in dev)
+
+    def test_the_free_tier_is_taken_off_once_and_never_below_nothing(self) -> None:
+        full, free = told("--calls", "100000"), told("--calls", "100000", "--free-tier")
+        assert line(free, "REST requests")["usd"] == line(free, "dashboard")["usd"] == 0
+        assert all(0 <= less["usd"] <= more["usd"] for less, more in zip(free["lines"], full["lines"], strict=True))
+        metrics = [each for each in full["lines"] if each["unit"] == "metric-month"]
+        spared = sum(each["usd"] for each in metrics) - sum(
+            each["usd"] for each in free["lines"] if each["unit"] == "metric-month"
+        )
+        assert spared == pytest.approx(10 * 0.30, abs=0.001)
+
+
+class TestThePrices:
+    def test_the_container_design_costs_what_it_is_said_to_cost(self, tariff: Tariff) -> None:
+        assert (bill.TASKS, bill.TASK_VCPUS, bill.TASK_GB) == (4, 1, 2)
+        assert round(tariff.containers(), 2) == 142.19
+
+    def test_each_has_a_unit_a_page_and_rising_tiers(self) -> None:
+        for name, price in prices.load().by_name.items():
+            assert price.unit, name
+            assert price.page, name
+            ends = [upto for upto, _ in price.tiers]
+            assert ends == [*sorted(ends[:-1]), float("inf")], name
+            dollars = [usd for _, usd in price.tiers]
+            assert dollars == sorted(dollars, reverse=True), name
+
+    def test_each_is_used(self, tariff: Tariff) -> None:
+        used = {each.quantity.price for each in tariff.bill(Traffic(1e6, 128, deployments=1)).lines}
+        assert set(tariff.prices.by_name) == used | {"fargate-vcpu-hour", "fargate-gb-hour"}
+
+    def test_tiers_are_filled_one_after_the_other(self) -> None:
+        price = prices.load()["gateway-request"]
+        assert price.usd(333e6) == pytest.approx(333 * 3.50)
+        assert price.usd(1_100e6) == pytest.approx(333 * 3.50 + 667 * 2.80 + 100 * 2.38)
+        assert price.usd(2e6, free_tier=True) == pytest.approx(3.50)
+        assert price.usd(1, free_tier=True) == 0
+
+    def test_a_table_that_is_broken_ends_the_command_with_one_line(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        broken = tmp_path / "prices.toml"
+        broken.write_text("as_of = 2026-11-21\n")
+        monkeypatch.setattr(prices.load, "__defaults__", (broken,))
+        assert str(run().exception) == "prices.toml can't be read: 'region'"
+
+
+class TestTheMonth:
+    @pytest.mark.parametrize("part", [lambda whole: whole.total, lambda whole: whole.compute], ids=["whole", "compute"])
+    def test_where_the_two_meet_they_cost_the_same(self, tariff: Tariff, part: Callable[[Bill], float]) -> None:
+        calls = tariff.meeting_point(Traffic(1, 128), part)
+        assert calls is not None
+        assert part(tariff.bill(Traffic(calls, 128))) == pytest.approx(tariff.containers(), rel=1e-3)
+
+    def test_where_ours_is_always_dearer_no_meeting_point_is_told(self, tariff: Tariff) -> None:
+        assert tariff.meeting_point(Traffic(1, 128), lambda _: 1e6) is None
+
+    def test_more_calls_never_cost_less(self, tariff: Tariff) -> None:
+        totals = [tariff.bill(Traffic(10.0**power, 128)).total for power in range(13)]
+        assert totals == sorted(totals)
+
+    def test_a_metric_costs_no_more_than_its_price_and_a_rare_one_less(self, tariff: Tariff) -> None:
+        busy, idle = (
+            sum(each.amount for each in tariff.bill(Traffic(calls, 128)).month.quantities() if each.price == "metric")
+            for calls in (1e9, 100)
+        )
+        known = len(tariff.bill(Traffic(1, 128)).month.values_of_metrics())
+        methods = tariff.stage.methods * month.METRICS_OF_A_METHOD if tariff.stage.method_metrics else 0
+        assert idle < busy <= known + methods
+
+    def test_traces_are_nearly_all_of_few_calls_and_a_twentieth_of_many(self, tariff: Tariff) -> None:
+        traced = replace(tariff, stage=replace(tariff.stage, traced=frozenset({"api_handler"})))
+        few, many = (
+            next(each.amount for each in traced.bill(Traffic(calls, 128)).month.quantities() if each.price == "trace")
+            / calls
+            for calls in (1_000, 1e12)
+        )
+        assert few == pytest.approx(1, abs=0.001)
+        assert many == pytest.approx(0.05, abs=0.001)
+
+    def test_what_is_not_traced_or_kept_by_method_costs_nothing(self, tariff: Tariff) -> None:
+        bare = replace(tariff, stage=replace(tariff.stage, traced=frozenset(), method_metrics=False))
+        kept = {each.quantity.what for each in bare.bill(Traffic(1e6, 128)).lines}
+        assert not [what for what in kept if what.startswith("traces")]
+        assert "metrics by method" not in kept
+
+    def test_the_authorizer_is_asked_once_in_its_ttl_by_each_busy_client(self, tariff: Tariff) -> None:
+        calls = 1_000 * tariff.prices.hours * 3600
+        asked = tariff.bill(Traffic(calls, 128, clients=7)).month.authorizer_calls
+        assert asked / (tariff.prices.hours * 3600) == pytest.approx(7 / 60, rel=0.01)
+        assert tariff.bill(Traffic(calls, 128, cache_hit=0.9)).month.authorizer_calls == pytest.approx(calls / 10)
+
+    def test_the_authorizers_ttl_is_the_services_own(self) -> None:
+        assert Traffic(1, 128).authorizer_ttl_seconds == Settings.from_environ({"STAGE": "dev"}).authorizer_ttl_seconds
+
+    def test_the_calls_of_all_kinds_are_the_calls(self, tariff: Tariff) -> None:
+        for uses in (1, 7, 100):
+            made = tariff.bill(Traffic(1e6, 128, uses_per_token=uses)).month
+            assert sum(kind.calls for kind in made._kinds) == pytest.approx(1e6)
+
+    def test_later_uses_of_a_token_cost_more(self, tariff: Tariff) -> None:
+        units = [
+            tariff.bill(Traffic(1e6, 128, uses_per_token=uses, refused=0)).month.write_units for uses in (1, 50, 100)
+        ]
+        assert units == sorted(units)
+
+
+class TestTheRepositoryIsRead:
+    def test_every_alarm_is_counted(self, tariff: Tariff) -> None:
+        overlay = (ROOT / "infra" / "prod.yaml").read_text("utf-8")
+        assert tariff.stage.alarms == len(re.findall(r"AlarmName:", TEMPLATE + overlay))
+        assert stage_facts.stage("dev").alarms == len(re.findall(r"AlarmName:", TEMPLATE))
+
+    def test_the_traced_functions_are_those_of_the_configuration(self, tariff: Tariff) -> None:
+        config = json.loads((ROOT / ".chalice" / "config.json").read_text("utf-8"))
+        functions = config["stages"]["prod"]["lambda_functions"]
+        assert tariff.stage.traced == {name for name, said in functions.items() if said.get("xray")}
+        assert tariff.stage.memory_mb == config["lambda_memory_size"]
+
+    def test_missing_results_say_how_to_make_them(self, tmp_path: Path) -> None:
+        with pytest.raises(stage_facts.NotMeasured, match=r"lambda_box\.json: No such file.*make bench"):
+            stage_facts.measured(128, tmp_path / "lambda_box.json")
+        for text, said in (("{}", "has no 'runs'"), ("[", "is not JSON")):
+            (tmp_path / "odd.json").write_text(text)
+            with pytest.raises(stage_facts.NotMeasured, match=said):
+                stage_facts.measured(128, tmp_path / "odd.json")
+        (tmp_path / "odd.json").write_text("{}")
+        with pytest.raises(stage_facts.NotMeasured, match="events_per_cpu_second"):
+            stage_facts.events_per_cpu_second(tmp_path / "odd.json")
+
+    def test_an_unknown_stage_is_refused(self) -> None:
+        assert str(run("--stage", "moon").exception) == "there is no stage 'moon' to reckon with: dev, prod, test"
+
+    def test_a_line_of_the_access_log_has_the_members_of_the_template(self) -> None:
+        form = TEMPLATE.partition("Format: >-")[2].partition("MethodSettings:")[0]
+        assert list(json.loads(lines.ACCESS)) == re.findall(r'"(\w+)":"\$', form)
+
+
+class TestTheLines:
+    """What the sample lines stand for is what the service writes."""
+
+    @pytest.fixture
+    def written(self, api: Api, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, ...]]:
+        """The lines of each kind of call; the authorizer's are by themselves."""
+        client = api.client()
+        found: dict[str, tuple[str, ...]] = {}
+
+        def note(name: str) -> None:
+            known = tuple(each for each in capsys.readouterr().out.splitlines() if each.startswith("{"))
+            first = [each for each in known if '"find_client"' in each]
+            found["authorizer"] = tuple(first)
+            found[name] = tuple(each for each in known if each not in first)
+
+        capsys.readouterr()
+        issued = api.issue(client, user=USER)
+        note("issue")
+        api.use(client, issued["token"], **USE)
+        note("use")
+        api.use(client, issued["token"], **USE)
+        note("exhausted")
+        api.use(client, issued["token"], **{**USE, "user": "somebody.else@example.org"})
+        note("mismatch")
+        return found
+
+    @pytest.mark.parametrize(
+        ("kind", "sample"),
+        [
+            ("issue", lines.of_issue("prod")),
+            ("use", lines.of_use("prod")),
+            ("exhausted", lines.of_refusal("prod", Reason.EXHAUSTED)),
+            ("mismatch", lines.of_refusal("prod", Reason.USER)),
+            ("authorizer", lines.of_authorizer("prod")),
+        ],
+    )
+    def test_the_sample_of_a_call_is_what_it_writes(
+        self, written: dict[str, tuple[str, ...]], kind: str, sample: tuple[str, ...]
+    ) -> None:
+        def shapes(those: tuple[str, ...]) -> list[list[str]]:
+            return sorted(sorted(json.loads(each)) for each in those)
+
+        def metrics(those: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+            return sorted((name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(those))
+
+        assert shapes(sample) == shapes(written[kind])
+        assert metrics(sample) == metrics(written[kind])
+        assert lines.size(sample) == pytest.approx(lines.size(written[kind]), rel=0.1)
+
+    def test_a_metric_is_counted_once_for_each_value_of_its_dimensions(self) -> None:
+        refused = [each for reason in Reason for each in lines.series(lines.of_refusal("prod", reason))]
+        assert len({each for each in refused if each[0] == "TokensRefused"}) == len(Reason) + 1
+
+    def test_what_is_no_metric_is_none(self) -> None:
+        assert not list(lines.series((*lines.PLATFORM, '{"event":"token.used"}')))
+
+
+class TestTheUnits:
+    """DynamoDB's units and sizes, as both engines tell them."""
+
+    @pytest.fixture
+    def metered(self, store_engine: StoreEngine) -> Any:
+        with Meter(store_engine.environ["AWS_ENDPOINT_URL"]) as meter:
+            through = {**store_engine.environ, "AWS_ENDPOINT_URL": meter.url}
+            yield meter, replace(store_engine, environ=through), store_engine.dynamodb()
+
+    def test_issues_uses_and_mismatches_consume_what_is_reckoned(self, metered: tuple[Meter, StoreEngine, Any]) -> None:
+        meter, engine, past_it = metered
+        store, instant = engine.token_store(), runtime.now()
+        terms = Terms(NODE, instant + tokens.KEPT_AFTER_EXPIRY, 100, frozenset({Action.DOWNLOAD}), user=USER)
+        secret, token = tokens.new_token("records", terms, instant)
+        store.find(token.id)
+        meter.read()
+        store.add([token])
+        assert meter.read()["total"] == month.ISSUE_UNITS
+        sizes, units = [self.size(past_it, engine, token.id)], []
+        for _ in range(4):
+            address = tokens.parse_address(USE["ipAddress"])
+            store.claim(
+                tokens.new_use(secret, "records", user=USER, address=address, action=Action.DOWNLOAD), instant, None
+            )
+            units.append(meter.read()["total"])
+            sizes.append(self.size(past_it, engine, token.id))
+        # A number of seconds may end in zeros, which are not kept.
+        assert sizes[0] == pytest.approx(month.TOKEN_BYTES, abs=8)
+        assert (sizes[-1] - sizes[0]) / 4 == pytest.approx(month.CLAIM_BYTES, abs=3)
+        assert units == [month._units(size) for size in sizes[1:]]
+        store.count_mismatch(token.id, instant)
+        assert meter.read()["total"] == month._units(sizes[-1])
+
+    def test_the_authorizers_read_is_one_unit(self, metered: tuple[Meter, StoreEngine, Any]) -> None:
+        meter, engine, _ = metered
+        store = engine.client_store()
+        meter.read()
+        store.find("nobody")
+        assert meter.read()["total"] == month.READ_UNITS
+
+    @staticmethod
+    def size(dynamodb: Any, engine: StoreEngine, token_id: str) -> int:
+        key = {"id": {"S": token_id}}
+        answer = dynamodb.get_item(TableName=engine.token_table, Key=key, ConsistentRead=True)
+        return item_bytes(answer["Item"])
+
+
+class TestThePage:
+    def test_its_tables_are_as_they_would_be_made_now(self, tariff: Tariff) -> None:
+        told_now = cost_plot.filled(PAGE, tariff)
+        assert told_now == PAGE, "docs/scale.md is old: .venv-bench/bin/python -m bench.cost_plot makes it anew"
+
+    def test_it_shows_every_table_once(self) -> None:
+        assert sorted(re.findall(r"<!-- cost:(\w+) -->", PAGE)) == sorted(cost_plot.TABLES)
+
+    def test_its_pictures_and_links_are_there(self) -> None:
+        named = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", PAGE)
+        assert ("images/cost.png", "") in named
+        assert ("images/scale.png", "") in named
+        for name, _ in named:
+            assert (cost_plot.PAGE.parent / name).exists(), name
+        titles = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)}
+        assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= titles
+
+    def test_what_it_says_in_words_is_what_the_template_says(self, tariff: Tariff) -> None:
+        assert f"takes {tariff.stage.burst_limit} calls at the same moment" in PAGE
+        assert f"`ForwarderConcurrency` ({tariff.stage.forwarders})" in PAGE
+        assert "answer for 60 seconds (`AUTHORIZER_TTL_SECONDS`)" in PAGE
+
+    def test_its_usual_traffic_is_the_commands(self, tariff: Tariff) -> None:
+        made = tariff.bill(Traffic(1_000, 128)).month
+        kinds: dict[str, float] = defaultdict(float)
+        for name, kind in zip(["issued tokens", "uses", *["refusals"] * len(Reason)], made._kinds, strict=True):
+            kinds[name] += kind.calls
+        said = re.search(r"1,000 calls are (\d+) (issued tokens), (\d+) (uses) and (\d+) (refusals)", PAGE)
+        assert said is not None
+        assert {said[2]: said[1], said[4]: said[3], said[6]: said[5]} == {n: f"{k:.0f}" for n, k in kinds.items()}
+        assert told("--calls", str(cost.DEFAULT_CALLS)) == told()
+
+    def test_the_quotas_that_it_asks_for_suffice(self, tariff: Tariff) -> None:
+        made = cost_plot.at_rate(tariff, 10_000).month
+        seconds = tariff.prices.hours * 3600
+        asked = re.search(r"table to ([\d,]+) write units, of each index to ([\d,]+)", PAGE)
+        assert asked is not None
+        table, index = (int(number.replace(",", "")) for number in asked.groups())
+        assert (made.write_units - 2 * made.tokens) / seconds < table
+        assert made.tokens / seconds < index
+
+    def test_its_sum_for_the_containers_is_right(self, tariff: Tariff) -> None:
+        vcpu, gb = tariff.prices["fargate-vcpu-hour"].usd(1), tariff.prices["fargate-gb-hour"].usd(1)
+        hour = f"{bill.TASKS} x ({vcpu} + {bill.TASK_GB} x {gb}) USD an hour"
+        said = f"{hour} x {tariff.prices.hours} hours = {tariff.containers():.2f} USD"
+        assert said in PAGE.replace("\N{MULTIPLICATION SIGN}", "x")
+
+    def test_the_limits_come_in_the_order_in_which_they_are_met(self, tariff: Tariff) -> None:
+        met = [limit.calls for limit in cost_plot.limits(tariff)]
+        assert met == sorted(met)
+        assert met[0] < 1_000 < met[-1]

@@ -1,0 +1,97 @@
+"""A month's bill, the container design beside it, and where the two meet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tokenctl.month import SECONDS_AN_HOUR, Month, Quantity, Traffic
+from tokenctl.prices import Prices
+from tokenctl.stage_facts import Measured, Stage
+
+# The design that this one replaces: tasks on Fargate, day and night.
+TASKS: Final = 4
+TASK_VCPUS: Final = 1
+TASK_GB: Final = 2
+# What of ours does the containers' work; the rest of the bill a container service would have in one form or another.
+COMPUTE: Final = frozenset({"API Gateway", "Lambda"})
+_MOST_CALLS: Final = 1e12
+_CLOSE_ENOUGH: Final = 1.0001
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the bill; `usd` is its share where several lines share a price's tiers."""
+
+    quantity: Quantity
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a month of traffic costs."""
+
+    month: Month
+    lines: Sequence[Line]
+
+    @property
+    def total(self) -> float:
+        return sum(line.usd for line in self.lines)
+
+    @property
+    def compute(self) -> float:
+        """Gateway and functions alone."""
+        return sum(line.usd for line in self.lines if line.quantity.service in COMPUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What is needed besides the traffic to reckon a bill."""
+
+    prices: Prices
+    stage: Stage
+    measured: Measured
+    events_per_second: float
+    free_tier: bool = False
+
+    def bill(self, traffic: Traffic) -> Bill:
+        """The bill of one month."""
+        month = Month(traffic, self.stage, self.measured, self.events_per_second, self.prices.hours)
+        quantities = month.quantities()
+        amounts: dict[str, float] = defaultdict(float)
+        for each in quantities:
+            amounts[each.price] += each.amount
+        usd = {name: self.prices[name].usd(amount, free_tier=self.free_tier) for name, amount in amounts.items()}
+        shares = [each.amount / amounts[each.price] if amounts[each.price] else 0.0 for each in quantities]
+        lines = [Line(each, usd[each.price] * share) for each, share in zip(quantities, shares, strict=True)]
+        return Bill(month, lines)
+
+    def containers(self) -> float:
+        """Dollars a month for the tasks; their load balancer, logs and data are not in it."""
+        hour = TASK_VCPUS * self.prices["fargate-vcpu-hour"].usd(1) + TASK_GB * self.prices["fargate-gb-hour"].usd(1)
+        return TASKS * hour * self.prices.hours
+
+    def meeting_point(self, traffic: Traffic, of: Callable[[Bill], float]) -> float | None:
+        """The calls a month at which that part of the bill costs what the containers cost.
+
+        Returns:
+            None: it always costs more.
+        """
+        containers = self.containers()
+
+        def dearer(calls: float) -> bool:
+            return of(self.bill(replace(traffic, calls=calls))) > containers
+
+        least, most = 1.0, _MOST_CALLS
+        if dearer(least):
+            return None
+        while most / least > _CLOSE_ENOUGH:
+            middle = (least * most) ** 0.5
+            least, most = (least, middle) if dearer(middle) else (middle, most)
+        return least
+
+    def per_second(self, calls: float) -> float:
+        """A month's calls as calls a second, spread evenly."""
+        return calls / self.prices.hours / SECONDS_AN_HOUR

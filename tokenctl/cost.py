@@ -1,0 +1,201 @@
+"""`tokenctl cost`: what a month costs, service by service, beside the containers that this design replaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tokenctl import prices, stage_facts
+from tokenctl.bill import TASK_GB, TASK_VCPUS, TASKS, Bill, Tariff
+from tokenctl.deployment import LOCAL_STAGE, DeploymentError
+from tokenctl.month import Traffic
+from tokenctl.terminal import Terminal, common
+
+DEFAULT_CALLS: Final = 1_000_000
+_DEFAULT_STAGE: Final = "prod"  # where nothing is deployed there is nothing to pay
+_PLACES: Final = 6
+_WHOLE_FROM: Final = 1_000
+
+
+def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("not a finite number")
+    return value
+
+
+def _number(
+    name: str, least: float, most: float | None, default: float | None, text: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    kind = click.FloatRange(least, most)
+    return click.option(name, type=kind, default=default, callback=_finite, show_default=default is not None, help=text)
+
+
+@click.command("cost")
+@_number("--calls", 1, 1e12, DEFAULT_CALLS, "Calls of the API in a month.")
+@click.option("--memory", type=click.IntRange(128, 10_240), help="MB of each function; else as configured.")
+@_number("--duration-ms", 0.1, 29_000, None, "Milliseconds of a warm call; else the median that was measured.")
+@_number("--cache-hit", 0, 1, None, "Share of calls whose credentials the gateway knows; else from --clients.")
+@click.option("--clients", type=click.IntRange(1), default=3, show_default=True, help="Applications that call.")
+@click.option("--uses", type=click.IntRange(1, 100), default=1, show_default=True, help="Uses of each token.")
+@_number("--refused", 0, 0.99, 0.05, "Share of the calls that are refused uses.")
+@_number("--log-bytes", 0, 256_000, None, "Bytes that a call's function logs; else those of its own lines.")
+@_number("--batch", 1, 10_000, 1, "Calls whose log lines reach the forwarder together; 1 is the dearest.")
+@_number("--deployments", 0, 10_000, 0, "Runs of the pipeline in a month.")
+@click.option("--free-tier", is_flag=True, help="Take AWS's free tier off, as if nothing else used it.")
+@common
+@click.pass_obj
+def cost(terminal: Terminal, /, **options: Any) -> None:
+    """Reckon what a month costs on AWS, and where containers would be cheaper.
+
+    Nothing is asked of AWS. The prices are those of tokenctl/prices.toml: check them. STAGE or --stage chooses whose
+    template counts (prod).
+    """
+    tariff = tariff_of(_DEFAULT_STAGE if terminal.stage == LOCAL_STAGE else terminal.stage, options)
+    traffic = Traffic(
+        calls=options["calls"],
+        memory_mb=options["memory"] or tariff.stage.memory_mb,
+        duration_ms=options["duration_ms"],
+        uses_per_token=options["uses"],
+        refused=options["refused"],
+        clients=options["clients"],
+        cache_hit=options["cache_hit"],
+        calls_per_batch=options["batch"],
+        log_bytes=options["log_bytes"],
+        deployments=options["deployments"],
+    )
+    told = facts(tariff, traffic)
+    terminal.show(told, lambda console: show(console, told))
+
+
+def tariff_of(stage: str, options: dict[str, Any]) -> Tariff:
+    """Prices, what the repository says of the stage, and what was measured at the size asked for.
+
+    Raises:
+        DeploymentError: one of them can't be read.
+    """
+    try:
+        table = prices.load()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeploymentError(f"{prices.TABLE.name} can't be read: {error}") from None
+    known = stage_facts.stage(stage)
+    # With a duration given, only the start is still taken from what was measured, and the whole size hardly changes it.
+    memory = known.memory_mb if options.get("duration_ms") else options.get("memory") or known.memory_mb
+    measured = stage_facts.measured(memory)
+    rate = stage_facts.events_per_cpu_second()
+    return Tariff(table, known, measured, rate, bool(options.get("free_tier")))
+
+
+def facts(tariff: Tariff, traffic: Traffic) -> dict[str, Any]:
+    """The bill and what it is held against, for programs."""
+    bill = tariff.bill(traffic)
+    return {
+        "prices": {"asOf": tariff.prices.as_of.isoformat(), "region": tariff.prices.region, "checked": False},
+        "month": {"hours": tariff.prices.hours, "callsPerSecond": _round(bill.month.calls_per_second)},
+        "traffic": _traffic(tariff, bill),
+        "lines": [_line(tariff, line.quantity, line.usd) for line in bill.lines],
+        "totalUsd": round(bill.total, 2),
+        "computeUsd": round(bill.compute, 2),
+        "containers": {
+            "tasks": TASKS,
+            "vcpus": TASK_VCPUS,
+            "gb": TASK_GB,
+            "totalUsd": round(tariff.containers(), 2),
+        },
+        "meet": {
+            "whole": _meet(tariff, traffic, whole=True),
+            "compute": _meet(tariff, traffic, whole=False),
+        },
+    }
+
+
+def show(console: Console, told: dict[str, Any]) -> None:
+    """The same for a person."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", overflow="fold")
+    table.add_column("quantity", justify="right", no_wrap=True)
+    table.add_column("price", overflow="fold")
+    table.add_column("USD a month", justify="right", no_wrap=True)
+    for service, lines in groupby(told["lines"], lambda line: str(line["service"])):
+        known = list(lines)
+        table.add_row(f"[bold]{service}[/]", "", "", f"[bold]{sum(line['usd'] for line in known):,.2f}[/]")
+        for line in known:
+            table.add_row(f"  {line['what']}", _amount(line["quantity"]), _price(line), f"{line['usd']:,.2f}")
+    containers = told["containers"]
+    table.add_row()
+    table.add_row("[bold]together[/]", "", "", f"[bold]{told['totalUsd']:,.2f}[/]")
+    table.add_row("  gateway, functions alone", "", "", f"{told['computeUsd']:,.2f}")
+    table.add_row("[bold]containers[/]", "", "", f"[bold]{containers['totalUsd']:,.2f}[/]")
+    console.print(table)
+    tasks = f"{containers['tasks']} tasks of {containers['vcpus']} vCPU and {containers['gb']} GB"
+    console.print(f"\nThe containers are {tasks}, without load balancer, logs and data. They cost as much")
+    console.print(f"  as all of this at            {_at(told['meet']['whole'])}")
+    console.print(f"  as gateway and functions at  {_at(told['meet']['compute'])}")
+    region, as_of = told["prices"]["region"], told["prices"]["asOf"]
+    console.print(f"\nPrices of {region} as of {as_of}, not checked with AWS: tokenctl/prices.toml names the pages.")
+
+
+def _price(line: dict[str, Any]) -> str:
+    per = {1: "", 1_000_000: "million "}.get(line["per"], f"{line['per']:,} ")
+    dollars = f"{line['usdForPer']:.10f}".rstrip("0").rstrip(".")
+    return f"{dollars} / {per}{line['unit']}"
+
+
+def _traffic(tariff: Tariff, bill: Bill) -> dict[str, Any]:
+    month, traffic = bill.month, bill.month.traffic
+    return {
+        "stage": tariff.stage.name,
+        "calls": traffic.calls,
+        "memoryMb": traffic.memory_mb,
+        "durationMs": _round(month.call_ms),
+        "durationFrom": "--duration-ms" if traffic.duration_ms else "bench/results/lambda_box.json, medians",
+        "cacheHit": _round(1 - month.authorizer_calls / traffic.calls),
+        "usesPerToken": traffic.uses_per_token,
+        "refused": traffic.refused,
+        "logBytesPerCall": _round(month.logged_bytes / traffic.calls),
+        "callsPerBatch": traffic.calls_per_batch,
+        "customMetrics": len(month.values_of_metrics()),
+        "freeTier": tariff.free_tier,
+    }
+
+
+def _line(tariff: Tariff, quantity: Any, usd: float) -> dict[str, Any]:
+    price = tariff.prices[quantity.price]
+    return {
+        "service": quantity.service,
+        "what": quantity.what,
+        "quantity": _round(quantity.amount),
+        "unit": price.unit,
+        "usdForPer": price.first_usd,
+        "per": price.per,
+        "usd": round(usd, 4),
+        "page": price.page,
+    }
+
+
+def _meet(tariff: Tariff, traffic: Traffic, *, whole: bool) -> dict[str, float] | None:
+    calls = tariff.meeting_point(traffic, lambda bill: bill.total if whole else bill.compute)
+    if calls is None:
+        return None
+    return {"calls": round(calls), "callsPerSecond": _round(tariff.per_second(calls))}
+
+
+def _at(meeting: dict[str, float] | None) -> str:
+    if meeting is None:
+        return "no number of calls: they are cheaper from the first one on"
+    return (
+        f"{meeting['calls'] / 1e6:,.1f} million calls a month: {meeting['callsPerSecond']:,.1f} a second, day and night"
+    )
+
+
+def _amount(quantity: float) -> str:
+    return f"{quantity:,.0f}" if quantity >= _WHOLE_FROM else f"{quantity:,.2f}"
+
+
+def _round(value: float) -> float:
+    return round(value, _PLACES)

@@ -1,0 +1,134 @@
+"""The log lines that a call leaves behind, made by the code that writes them, and the metrics in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from chalicelib import __version__
+from chalicelib.audit import Audit
+from chalicelib.splunk.report import Metrics, Report
+from chalicelib.tokens import MISMATCHES, Reason
+
+Lines = tuple[str, ...]
+Series = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric as CloudWatch charges it: its name, and its dimensions with their values."""
+
+_NOW: Final = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
+_HEX: Final = "0123456789abcdef" * 2
+_UUID: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+# What a line of a usual call holds: ids as long as they are, a name, an address.
+_FACTS: Final = {"requestId": _UUID, "clientId": "records", "tokenId": f"tok_{_HEX}", "nodeId": _UUID}
+_USER: Final = {"user": "ada.lovelace@example.org"}
+_USE: Final = {**_USER, "ipAddress": "192.0.2.77", "action": "download"}
+_STORE_MS: Final = 7.123
+
+_TRACED: Final = (
+    "Max Memory Used: 64 MB\t\n"
+    "XRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: 3fe1be46a9942727\tSampled: true\t\n"
+)
+# What Lambda itself writes for each invocation, with active tracing.
+# Source: AWS Lambda developer guide, "Working with Lambda function logs in Python".
+PLATFORM: Final[Lines] = (
+    f"START RequestId: {_UUID} Version: 12\n",
+    f"END RequestId: {_UUID}\n",
+    f"REPORT RequestId: {_UUID}\tDuration: 9.87 ms\tBilled Duration: 10 ms\tMemory Size: 128 MB\t{_TRACED}",
+)
+
+# A line of the access log in the format of infra/resources.yaml.
+ACCESS: Final = json.dumps(
+    {
+        "requestId": _UUID,
+        "time": "21/Nov/2026:12:00:00 +0000",
+        "ip": "198.51.100.77",
+        "clientId": "records",
+        "method": "POST",
+        "route": "/tokenservice/services/api/use",
+        "status": "200",
+        "length": "243",
+        "latency": "31",
+        "integrationLatency": "18",
+        "authorizerLatency": "-",
+        "error": "-",
+    },
+    separators=(",", ":"),
+)
+
+
+def of_issue(stage: str) -> Lines:
+    """Of a token that is issued for a user."""
+
+    def tell(audit: Audit) -> None:
+        audit.latency("add", _STORE_MS)
+        audit.event("token.issued", _NOW, **_FACTS, **_USER)
+        audit.count("TokensIssued")
+
+    return _written(stage, tell)
+
+
+def of_use(stage: str) -> Lines:
+    """Of a use that is granted."""
+
+    def tell(audit: Audit) -> None:
+        audit.latency("claim", _STORE_MS)
+        audit.event("token.used", _NOW, **_FACTS, **_USE, useId=f"use_{_HEX}")
+        audit.count("TokensUsed")
+
+    return _written(stage, tell)
+
+
+def of_refusal(stage: str, reason: Reason) -> Lines:
+    """Of a use that is refused."""
+
+    def tell(audit: Audit) -> None:
+        audit.latency("claim", _STORE_MS)
+        audit.event("token.refused", _NOW, "WARNING", **_FACTS, **_USE, reason=reason)
+        audit.count("TokensRefused", Reason=reason)
+        if reason in MISMATCHES:
+            audit.latency("count_mismatch", _STORE_MS)
+
+    return _written(stage, tell)
+
+
+def of_authorizer(stage: str) -> Lines:
+    """Of credentials that are right."""
+    return _written(stage, lambda audit: audit.latency("find_client", _STORE_MS))
+
+
+def of_forwarder(stage: str, events: int) -> Lines:
+    """Of a batch of log events that Splunk took."""
+
+    def tell(audit: Audit) -> None:
+        report = Report(events, events, longest_delay_ms=4_321, total_delay_ms=events * 3_210)
+        with Metrics(audit.metrics, "logs", report):
+            pass
+
+    return _written(stage, tell)
+
+
+def size(lines: Sequence[str]) -> int:
+    """Bytes, as CloudWatch Logs counts them."""
+    return sum(len(line.encode()) for line in lines)
+
+
+def series(lines: Sequence[str]) -> Iterator[Series]:
+    """Each metric that CloudWatch makes of these lines, as often as it gets a value.
+
+    Source: Amazon CloudWatch user guide, "Embedded metric format specification".
+    """
+    for line in lines:
+        if not line.startswith("{"):
+            continue
+        members = json.loads(line)
+        for directive in members.get("_aws", {}).get("CloudWatchMetrics", ()):
+            for dimensions in directive["Dimensions"]:
+                values = tuple((name, members[name]) for name in dimensions)
+                yield from ((metric["Name"], values) for metric in directive["Metrics"])
+
+
+def _written(stage: str, tell: Callable[[Audit], None]) -> Lines:
+    written: list[str] = []
+    tell(Audit(stage, __version__, written.append))
+    return tuple(written)

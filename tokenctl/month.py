@@ -1,0 +1,307 @@
+"""What a month of calls consumes of each service. Pure: settings in, quantities out.
+
+Where a figure could not be had without AWS, the larger one is taken, and the comment says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chalicelib.tokens import MISMATCHES, Reason
+from tokenctl import lines
+from tokenctl.stage_facts import Measured, Stage
+
+GB: Final = 1e9
+WRITE_UNIT_BYTES: Final = 1024
+# Sizes of a usual token (a UUID for the node, bound to a user) and of one claim, as DynamoDB reckons them; and the
+# units that an issue and a use consume. tests/contract/test_tokenctl_cost.py holds them against both engines.
+TOKEN_BYTES: Final = 447
+CLAIM_BYTES: Final = 199
+ISSUE_UNITS: Final = 3  # the item, and its entries in both indexes
+READ_UNITS: Final = 1  # a client, read consistently
+INDEX_BYTES: Final = 141  # of an entry: both keys, the token's id and its issuer
+# The item and its two entries; DynamoDB adds 100 bytes to each.
+STORED_BYTES: Final = TOKEN_BYTES + CLAIM_BYTES + 2 * INDEX_BYTES + 3 * 100
+KEPT_DAYS: Final = 9  # 7 after the expiry, and up to 2 until DynamoDB's TTL comes to it
+SECONDS_AN_HOUR: Final = 3600
+METRICS_OF_A_METHOD: Final = 5  # Count, 4XXError, 5XXError, Latency, IntegrationLatency
+SHRUNK: Final = 0.15  # logs as they are kept; the share that AWS's examples of prices take
+SENT_SHRUNK: Final = 0.25  # logs as Splunk gets them, gzipped at level 1
+RESPONSE_BYTES: Final = 1_000  # headers included
+KMS_SECONDS: Final = 300  # DynamoDB asks for a table's key, and a forwarder for the HEC token, every five minutes
+PIPELINE_MINUTES: Final = 60
+BUILD_MINUTES: Final = 30
+# Of a whole processor: 2.5 ms for a batch of seven events over HTTP, measured with bench/forwarder.py's own forwarder
+# and receiver; more events cost what forwarder.json says.
+BATCH_CPU_MS: Final = 2.5
+WHOLE_PROCESSOR_MB: Final = 1_769
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What is called in a month.
+
+    Attributes:
+        calls: of the REST API.
+        duration_ms: of a warm call; None: as measured.
+        uses_per_token: uses that are granted for each token.
+        refused: share of the calls that are refused uses; their reasons are spread evenly.
+        clients: applications; each has the authorizer asked once in its TTL.
+        cache_hit: share of calls for which the gateway knows the answer; None: follows from clients and TTL.
+        calls_per_batch: how many calls' lines a forwarder gets at once. CloudWatch Logs decides; 1 is the dearest.
+        splunk_ms: how long Splunk takes to answer a request.
+        cold: share of invocations that start a process. AWS says: under 1 %.
+        log_bytes: what a call writes besides the access log; None: its own lines, reckoned.
+        deployments: runs of the pipeline.
+    """
+
+    calls: float
+    memory_mb: int
+    duration_ms: float | None = None
+    uses_per_token: int = 1
+    refused: float = 0.05
+    clients: int = 3
+    authorizer_ttl_seconds: int = 60
+    cache_hit: float | None = None
+    calls_per_batch: float = 1
+    splunk_ms: float = 50
+    cold: float = 0.01
+    log_bytes: float | None = None
+    deployments: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One line of the bill: so much of what `price` names."""
+
+    service: str
+    what: str
+    price: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of call, and how many there are in the month."""
+
+    calls: float
+    ms: float
+    written: lines.Lines
+    write_units: float
+
+
+class Month:
+    """A month of traffic on a stage.
+
+    Args:
+        hours: of the month.
+    """
+
+    def __init__(self, traffic: Traffic, stage: Stage, measured: Measured, events_per_second: float, hours: int):
+        self.traffic = traffic
+        self._stage = stage
+        self._measured = measured
+        self._events_per_second = events_per_second
+        self._hours = hours
+        self._kinds = tuple(self._all_kinds())
+
+    @property
+    def calls_per_second(self) -> float:
+        return self.traffic.calls / self._hours / SECONDS_AN_HOUR
+
+    @property
+    def tokens(self) -> float:
+        """How many are issued."""
+        return self.traffic.calls * (1 - self.traffic.refused) / (1 + self.traffic.uses_per_token)
+
+    @property
+    def authorizer_calls(self) -> float:
+        """Where a client calls at random times, the cache spares all calls in the TTL after each miss."""
+        traffic = self.traffic
+        if traffic.cache_hit is not None:
+            return traffic.calls * (1 - traffic.cache_hit)
+        spared = self.calls_per_second / traffic.clients * traffic.authorizer_ttl_seconds
+        return traffic.calls / (1 + spared)
+
+    @property
+    def batches(self) -> float:
+        """Invocations of the log forwarder. A batch is of one function: the authorizer's lines come by themselves."""
+        return (self.traffic.calls + self.authorizer_calls) / self.traffic.calls_per_batch
+
+    @property
+    def batch_ms(self) -> float:
+        """How long the forwarder takes for a batch; its share of a processor stretches its own work."""
+        events = self._events_per_call * self.traffic.calls_per_batch
+        cpu = BATCH_CPU_MS + events / self._events_per_second * 1000
+        return cpu * max(1.0, WHOLE_PROCESSOR_MB / self.traffic.memory_mb) + self.traffic.splunk_ms
+
+    @property
+    def write_units(self) -> float:
+        return sum(kind.calls * kind.write_units for kind in self._kinds)
+
+    @property
+    def read_units(self) -> float:
+        return self.authorizer_calls * READ_UNITS
+
+    @property
+    def call_ms(self) -> float:
+        """The mean over kinds of calls of what a warm one takes."""
+        return self._mean(lambda kind: kind.ms)
+
+    @property
+    def logged_bytes(self) -> float:
+        """Of all functions but the forwarder, whose lines go to no forwarder."""
+        own = self.traffic.log_bytes
+        if own is None:
+            own = self._mean(lambda kind: lines.size(kind.written)) + lines.size(lines.PLATFORM)
+        told = lines.size(lines.of_authorizer(self._stage.name)) + lines.size(lines.PLATFORM)
+        return self.traffic.calls * own + self.authorizer_calls * told
+
+    @property
+    def forwarder_bytes(self) -> float:
+        """What the forwarder itself writes."""
+        events = round(self._events_per_call * self.traffic.calls_per_batch)
+        return self.batches * (lines.size(lines.of_forwarder(self._stage.name, events)) + lines.size(lines.PLATFORM))
+
+    @property
+    def access_bytes(self) -> float:
+        return self.traffic.calls * len(lines.ACCESS.encode())
+
+    @property
+    def events(self) -> float:
+        """Log events that go to Splunk."""
+        return self.traffic.calls * self._events_per_call + self.authorizer_calls * (len(lines.PLATFORM) + 1)
+
+    @property
+    def _events_per_call(self) -> float:
+        return len(lines.PLATFORM) + self._mean(lambda kind: len(kind.written))
+
+    def quantities(self) -> Sequence[Quantity]:
+        """The whole bill, in the order in which it is shown."""
+        return [
+            Quantity("API Gateway", "REST requests", "gateway-request", self.traffic.calls),
+            *self._lambda(),
+            *self._dynamodb(),
+            *self._logs(),
+            *self._metrics(),
+            Quantity("CloudWatch", "alarms", "alarm", self._stage.alarms),
+            Quantity("CloudWatch", "dashboard", "dashboard", 1),
+            *self._traces(),
+            # One client asks for each table's key; a second one would double it.
+            Quantity("KMS", "keys of tables, HEC token", "kms-request", 3 * self._seconds / KMS_SECONDS),
+            Quantity("Transfer", "answers to callers", "transfer", self.traffic.calls * RESPONSE_BYTES / GB),
+            Quantity("Transfer", "logs to Splunk, gzipped", "transfer", self.logged_bytes * SENT_SHRUNK / GB),
+            *self._pipeline(),
+        ]
+
+    def _all_kinds(self) -> Iterator[_Kind]:
+        traffic, stage, uses = self.traffic, self._stage.name, self.traffic.uses_per_token
+        issue_ms, use_ms = self._measured.issue_ms, self._measured.use_ms
+        if traffic.duration_ms is not None:
+            issue_ms = use_ms = traffic.duration_ms
+        yield _Kind(self.tokens, issue_ms, lines.of_issue(stage), ISSUE_UNITS)
+        claims = [_units(TOKEN_BYTES + number * CLAIM_BYTES) for number in range(1, uses + 1)]
+        yield _Kind(self.tokens * uses, use_ms, lines.of_use(stage), sum(claims) / uses)
+        # A refused write is charged like one that was made, and a mismatch is counted by a second one.
+        full = _units(TOKEN_BYTES + uses * CLAIM_BYTES)
+        refused = traffic.calls * traffic.refused / len(Reason)
+        for reason in Reason:
+            writes = 2 if reason in MISMATCHES else 1
+            yield _Kind(refused, use_ms * writes, lines.of_refusal(stage, reason), full * writes)
+
+    def _lambda(self) -> Iterator[Quantity]:
+        traffic, cold = self.traffic, self.traffic.cold * self._measured.init_ms
+        ms = self._mean(lambda kind: math.ceil(kind.ms)) + cold
+        yield Quantity("Lambda", "REST, requests", "lambda-request", traffic.calls)
+        yield Quantity("Lambda", "REST, duration", "lambda-gb-second", self._gb_seconds(traffic.calls, ms))
+        ms = math.ceil(self._measured.authorizer_ms) + cold
+        yield Quantity("Lambda", "authorizer, requests", "lambda-request", self.authorizer_calls)
+        duration = self._gb_seconds(self.authorizer_calls, ms)
+        yield Quantity("Lambda", "authorizer, duration", "lambda-gb-second", duration)
+        yield Quantity("Lambda", "log forwarder, requests", "lambda-request", self.batches)
+        duration = self._gb_seconds(self.batches, math.ceil(self.batch_ms) + cold)
+        yield Quantity("Lambda", "log forwarder, duration", "lambda-gb-second", duration)
+
+    def _dynamodb(self) -> Iterator[Quantity]:
+        yield Quantity("DynamoDB", "writes, indexes too", "dynamodb-write", self.write_units)
+        yield Quantity("DynamoDB", "reads of clients", "dynamodb-read", self.read_units)
+        stored = self.tokens * KEPT_DAYS * 24 / self._hours * STORED_BYTES / GB
+        yield Quantity("DynamoDB", "storage", "dynamodb-storage", stored)
+        yield Quantity("DynamoDB", "point-in-time recovery", "dynamodb-recovery", stored)
+
+    def _logs(self) -> Iterator[Quantity]:
+        yield Quantity("CloudWatch", "logs, REST, authorizer", "logs-from-lambda", self.logged_bytes / GB)
+        yield Quantity("CloudWatch", "logs, forwarder", "logs-from-lambda", self.forwarder_bytes / GB)
+        yield Quantity("CloudWatch", "logs, access", "logs", self.access_bytes / GB)
+        months = self._stage.log_days * 24 / self._hours
+        kept = (self.logged_bytes + self.forwarder_bytes + self.access_bytes) * SHRUNK * months / GB
+        yield Quantity("CloudWatch", f"logs kept {self._stage.log_days} days", "logs-kept", kept)
+
+    def _metrics(self) -> Iterator[Quantity]:
+        by_dimension: dict[tuple[str, ...], float] = defaultdict(float)
+        for (_, dimensions), values in self.values_of_metrics().items():
+            by_dimension[tuple(name for name, _ in dimensions)] += self._metered(values)
+        for names, metrics in sorted(by_dimension.items()):
+            yield Quantity("CloudWatch", f"metrics by {names[-1].lower()}", "metric", metrics)
+        if self._stage.method_metrics:
+            # Issue and use are called all the time, the other methods now and then: once an hour at least, say.
+            metrics = METRICS_OF_A_METHOD * self._metered(self.tokens)
+            metrics += METRICS_OF_A_METHOD * self._metered(self.traffic.calls - self.tokens)
+            metrics += METRICS_OF_A_METHOD * (self._stage.methods - 2) * self._metered(self._hours)
+            yield Quantity("CloudWatch", "metrics by method", "metric", metrics)
+
+    def values_of_metrics(self) -> dict[lines.Series, float]:
+        """How many values each metric gets in the month."""
+        values: dict[lines.Series, float] = defaultdict(float)
+        told = [(kind.calls, kind.written) for kind in self._kinds]
+        told.append((self.authorizer_calls, lines.of_authorizer(self._stage.name)))
+        told.append((self.batches, lines.of_forwarder(self._stage.name, 1)))
+        for times, written in told:
+            for each in lines.series(written):
+                values[each] += times
+        return values
+
+    def _traces(self) -> Iterator[Quantity]:
+        functions = {"api_handler": self.traffic.calls, "basic_auth": self.authorizer_calls}
+        functions["forward_logs"] = self.batches
+        for name, invocations in functions.items():
+            if name in self._stage.traced:
+                yield Quantity("X-Ray", f"traces, {name}", "trace", self._traced(invocations))
+
+    def _pipeline(self) -> Iterator[Quantity]:
+        if self.traffic.deployments:
+            runs = self.traffic.deployments
+            yield Quantity("CodePipeline", "actions", "pipeline-minute", runs * PIPELINE_MINUTES)
+            yield Quantity("CodeBuild", "builds and tests", "build-minute", runs * BUILD_MINUTES)
+
+    def _traced(self, invocations: float) -> float:
+        """The first of each second, and of the others a twentieth: X-Ray's default rule.
+
+        Each function is reckoned with a first of its own, which is the most that it can be.
+        """
+        rate = invocations / self._seconds
+        first = 1 - math.exp(-rate)
+        return (first + 0.05 * (rate - first)) * self._seconds
+
+    def _metered(self, values: float) -> float:
+        """Metric-months: a metric costs nothing in an hour without a value."""
+        return 1 - math.exp(-values / self._hours)
+
+    def _gb_seconds(self, calls: float, ms: float) -> float:
+        return calls * ms / 1000 * self.traffic.memory_mb / 1024
+
+    def _mean(self, of: Callable[[_Kind], float]) -> float:
+        """Over all calls, each kind by its share."""
+        return sum(kind.calls * of(kind) for kind in self._kinds) / self.traffic.calls
+
+    @property
+    def _seconds(self) -> float:
+        return self._hours * SECONDS_AN_HOUR
+
+
+def _units(size: int) -> int:
+    return math.ceil(size / WRITE_UNIT_BYTES)
