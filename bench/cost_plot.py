@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tokenctl import prices, stage_facts
-from tokenctl.bill import Bill, Tariff
-from tokenctl.month import BATCH_CPU_MS, WHOLE_PROCESSOR_MB, Traffic
+from tokenctl.costs import prices, stage_facts
+from tokenctl.costs.bill import Bill, Tariff
+from tokenctl.costs.month import BATCH_CPU_MS, WHOLE_PROCESSOR_MB, Traffic
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "scale.md"

@@ -25,12 +25,12 @@ from chalicelib.clients import Client, Scope
 from chalicelib.problems import Problem, StoreUnavailable
 from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService
-from tokenctl import cost as cost_
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
 from tokenctl import openapi as openapi_
 from tokenctl import splunk as splunk_
 from tokenctl import tables as tables_
+from tokenctl.costs import command as costs
 from tokenctl.deployment import LOCAL_STAGE, Deployment, DeploymentError
 from tokenctl.terminal import Terminal, common, plain
 
@@ -264,7 +264,7 @@ def openapi(path: Path | None) -> None:
         path.write_text(text, "utf-8")
 
 
-cli.add_command(cost_.cost)
+cli.add_command(costs.cost)
 cli.add_command(splunk_.splunk)
 
 

@@ -20,10 +20,10 @@ from chalicelib.settings import Settings
 from chalicelib.tokens import Action, Reason, Terms
 from tests.conftest import NODE, Api
 from tests.store_engines import StoreEngine
-from tokenctl import bill, cost, lines, month, prices, stage_facts
 from tokenctl.__main__ import cli
-from tokenctl.bill import Bill, Tariff
-from tokenctl.month import Traffic
+from tokenctl.costs import bill, command, lines, month, prices, stage_facts
+from tokenctl.costs.bill import Bill, Tariff
+from tokenctl.costs.month import Traffic
 from tokenctl.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -389,7 +389,7 @@ class TestThePage:
         said = re.search(r"1,000 calls are (\d+) (issued tokens), (\d+) (uses) and (\d+) (refusals)", PAGE)
         assert said is not None
         assert {said[2]: said[1], said[4]: said[3], said[6]: said[5]} == {n: f"{k:.0f}" for n, k in kinds.items()}
-        assert told("--calls", str(cost.DEFAULT_CALLS)) == told()
+        assert told("--calls", str(command.DEFAULT_CALLS)) == told()
 
     def test_the_quotas_that_it_asks_for_suffice(self, tariff: Tariff) -> None:
         made = cost_plot.at_rate(tariff, 10_000).month

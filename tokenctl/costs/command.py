@@ -11,10 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tokenctl import prices, stage_facts
-from tokenctl.bill import TASK_GB, TASK_VCPUS, TASKS, Bill, Tariff
+from tokenctl.costs import prices, stage_facts
+from tokenctl.costs.bill import TASK_GB, TASK_VCPUS, TASKS, Bill, Tariff
+from tokenctl.costs.month import Traffic
 from tokenctl.deployment import LOCAL_STAGE, DeploymentError
-from tokenctl.month import Traffic
 from tokenctl.terminal import Terminal, common
 
 DEFAULT_CALLS: Final = 1_000_000
@@ -53,8 +53,8 @@ def _number(
 def cost(terminal: Terminal, /, **options: Any) -> None:
     """Reckon what a month costs on AWS, and where containers would be cheaper.
 
-    Nothing is asked of AWS. The prices are those of tokenctl/prices.toml: check them. STAGE or --stage chooses whose
-    template counts (prod).
+    Nothing is asked of AWS. The prices are those of tokenctl/costs/prices.toml: check them. STAGE or --stage chooses
+    whose template counts (prod).
     """
     tariff = tariff_of(_DEFAULT_STAGE if terminal.stage == LOCAL_STAGE else terminal.stage, options)
     traffic = Traffic(
@@ -137,7 +137,9 @@ def show(console: Console, told: dict[str, Any]) -> None:
     console.print(f"  as all of this at            {_at(told['meet']['whole'])}")
     console.print(f"  as gateway and functions at  {_at(told['meet']['compute'])}")
     region, as_of = told["prices"]["region"], told["prices"]["asOf"]
-    console.print(f"\nPrices of {region} as of {as_of}, not checked with AWS: tokenctl/prices.toml names the pages.")
+    console.print(
+        f"\nPrices of {region} as of {as_of}, not checked with AWS: tokenctl/costs/prices.toml names the pages."
+    )
 
 
 def _price(line: dict[str, Any]) -> str:

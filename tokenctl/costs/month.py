@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from chalicelib.tokens import MISMATCHES, Reason
-from tokenctl import lines
-from tokenctl.stage_facts import Measured, Stage
+from tokenctl.costs import lines
+from tokenctl.costs.stage_facts import Measured, Stage
 
 GB: Final = 1e9
 WRITE_UNIT_BYTES: Final = 1024

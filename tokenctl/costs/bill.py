@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tokenctl.month import SECONDS_AN_HOUR, Month, Quantity, Traffic
-from tokenctl.prices import Prices
-from tokenctl.stage_facts import Measured, Stage
+from tokenctl.costs.month import SECONDS_AN_HOUR, Month, Quantity, Traffic
+from tokenctl.costs.prices import Prices
+from tokenctl.costs.stage_facts import Measured, Stage
 
 # The design that this one replaces: tasks on Fargate, day and night.
 TASKS: Final = 4
