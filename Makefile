@@ -14,7 +14,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check agree guard audit inspect package vendor demo soak bench lock clean
+.PHONY: help setup run test coverage check agree guard audit inspect package reference vendor demo soak bench lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,7 +30,7 @@ run: setup ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
 	@.venv/bin/python -m local
 
 test: setup ## Run all tests
-	@$(PYTHON) -I local/install.py dynamodb-local browser
+	@$(PYTHON) -I local/install.py dynamodb-local browser jdk
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(MEASURED)
 
 coverage: MEASURED := --cov --cov-report=term
@@ -43,6 +43,7 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	.venv/bin/mypy
 	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive \
 		app.py chalicelib tokenctl local infra tokenservice_client examples
+	.venv/bin/python -m infra.checks.links
 	@$(MAKE) --no-print-directory audit
 	@$(MAKE) --no-print-directory inspect
 	@$(MAKE) --no-print-directory guard
@@ -52,6 +53,9 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 agree: setup ## The contract and fault suites with botocore in place of our own client
 	@$(PYTHON) -I local/install.py dynamodb-local
 	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
+
+reference: setup ## Make docs/openapi.yaml, chalicelib/openapi.json and docs/api.html anew
+	@.venv/bin/python -m infra.reference
 
 audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
 	@$(PYTHON) -I local/install.py checks checkov

@@ -32,8 +32,9 @@ PACKAGE_OF_PROGRAM = {
     "npm": "npm",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
+    "javac": "default-jdk-headless",
 }
-"""Debian's packages of the programs that DynamoDB Local and the tests in a browser need."""
+"""Debian's packages of the programs that DynamoDB Local and some tests need."""
 
 # What pip says where it never reached an index; a wrong hash or an unknown version reads differently.
 _UNREACHABLE = ("after connection broken by", "Max retries exceeded", "Connection to ", "Read timed out")
@@ -198,18 +199,22 @@ class DynamoDbLocal:
 
 
 @dataclass(frozen=True)
-class Browser:
-    """Debian's Chromium and its driver, which the tests in a browser use.
+class Programs:
+    """Programs of Debian's that some tests use.
 
     A developer may do without them: that is told, and set-up goes on. With CI=true they must be there; root then
     installs what is missing.
+
+    Attributes:
+        what: they are together, in words.
     """
 
-    programs: tuple[str, ...] = ("chromium", "chromedriver")
+    what: str
+    programs: tuple[str, ...]
 
     @property
     def log(self) -> Path:
-        return LOG_DIRECTORY / "setup-browser.log"
+        return LOG_DIRECTORY / f"setup-{self.programs[0]}.log"
 
     def is_installed(self) -> bool:
         return all(shutil.which(program) for program in self.programs)
@@ -230,7 +235,7 @@ class Browser:
         except InstallError as error:
             if in_ci():
                 raise
-            print(f"Going on without a browser: {error}", file=sys.stderr, flush=True)
+            print(f"Going on without {self.what}: {error}", file=sys.stderr, flush=True)
 
 
 def provide(program: str, logged: tuple[Path, int, int]) -> None:
@@ -306,12 +311,13 @@ ENVIRONMENTS = (
     Environment(".venv-engine", "requirements/engine.txt", editable=False, duration="half a minute"),
 )
 DYNAMODB_LOCAL = DynamoDbLocal(".dynamodb-local", "requirements/dynamodb-local.json")
-EXTRA: dict[str, Environment | DynamoDbLocal | Browser] = {
+EXTRA: dict[str, Environment | DynamoDbLocal | Programs] = {
     # Apart, because nothing else needs its XML and image libraries.
     "appinspect": Environment(".venv-appinspect", "requirements/appinspect.txt", False, "half a minute"),
     # The Lambda box and the libraries of the peers in bench/, which nothing else needs.
     "bench": Environment(".venv-bench", "requirements/bench.txt", False, "half a minute"),
-    "browser": Browser(),
+    "browser": Programs("a browser", ("chromium", "chromedriver")),
+    "jdk": Programs("a Java compiler", ("javac",)),
     # What looks templates, pins and the tree over.
     "checks": Environment(".venv-checks", "requirements/checks.txt", False, "a minute"),
     # Apart, because it brings a fork of detect-secrets under the same module name.

@@ -92,6 +92,7 @@ def store_engine(request: pytest.FixtureRequest) -> StoreEngine:
 LEFT_OUT = {
     WITHOUT_SECOND_ENGINE: ("ONE ENGINE ONLY", "on Amazon's DynamoDB Local"),
     "not run in a browser: ": ("NO BROWSER", "in a browser"),
+    "not run as Java: ": ("NO JAVA COMPILER", "as Java"),
 }
 """What a skip begins with, to the heading and the words that tell of it at the end."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,9 +13,20 @@ from chalicelib import __version__, problems, schemas
 from chalicelib.problems import TABLE
 from chalicelib.routes import BASE_PATH
 from chalicelib.tokens import Reason
+from tokenctl.samples import EXAMPLES, samples
 
 _SCHEMAS: Final = "#/components/schemas/"
 _JSON: Final = "application/json"
+_ABOUT: Final = """\
+Hides a secret document id behind a random token that may be used only as often, until when, by whom, from where and \
+for what its issuer said.
+
+Every call needs HTTP Basic: a client's id and secret. Answers that are no success are `application/problem+json` \
+(RFC 9457); programs read `code`.
+
+The samples are whole programs. They read `API` (the address of the service and `/tokenservice/services/api`), \
+`TOKENSERVICE_USER`, `TOKENSERVICE_PASSWORD`, and `TOKEN` and `TOKEN_ID` where they need one, from the environment.
+"""
 _TOKEN_ID: Final = {
     "name": "tokenId",
     "in": "path",
@@ -30,9 +42,22 @@ _IDEMPOTENCY_KEY: Final = {
     "Without it, a lost answer is a lost use.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
 }
+_REPLAYED: Final = {"Idempotent-Replayed": "`true` where an earlier answer is repeated."}
 _REFUSALS: Final = tuple(str(reason) for reason in Reason)
 _EVERYWHERE: Final = ("unauthorized", "too_many_requests", "internal_error", "store_unavailable")
 _WITH_BODY: Final = ("invalid_request", "payload_too_large", "unsupported_media_type")
+
+
+class OpenApiAnswer(msgspec.Struct):
+    """The OpenAPI 3.1 document; its server is the one that was asked."""
+
+    openapi: str
+    info: dict[str, Any]
+    servers: list[dict[str, str]]
+    security: list[dict[str, list[str]]]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+
 
 _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("/token", "post"): {
@@ -57,6 +82,7 @@ _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "description": "Kept for callers that use it. A token in a URL ends up in access logs: prefer POST.",
         "query": schemas.UseRequest,
         "answer": (200, schemas.UseAnswer),
+        "headers": _REPLAYED,
         "problems": ("invalid_request", *_REFUSALS),
     },
     ("/use", "post"): {
@@ -67,7 +93,7 @@ _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "body": schemas.UseRequest,
         "answer": (200, schemas.UseAnswer),
         "parameters": [_IDEMPOTENCY_KEY],
-        "headers": {"Idempotent-Replayed": "`true` where an earlier answer is repeated."},
+        "headers": _REPLAYED,
         "problems": _REFUSALS,
     },
     ("/introspect", "post"): {
@@ -108,6 +134,12 @@ _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "summary": "What is deployed",
         "answer": (200, schemas.VersionAnswer),
     },
+    ("/openapi.json", "get"): {
+        "id": "getOpenApi",
+        "scope": None,
+        "summary": "This document",
+        "answer": (200, OpenApiAnswer),
+    },
 }
 
 
@@ -115,6 +147,9 @@ def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document as plain data."""
     types = [part for operation in _OPERATIONS.values() for part in _types(operation)]
     _, components = msgspec.json.schema_components(dict.fromkeys(types), ref_template=_SCHEMAS + "{name}")
+    for schema in components.values():
+        if "enum" in schema:
+            schema.setdefault("type", "string")
     components["Problem"] = _problem_schema()
     paths: dict[str, dict[str, Any]] = {}
     for (path, method), operation in _OPERATIONS.items():
@@ -124,8 +159,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Token service",
             "version": __version__,
-            "description": "Hides a secret document id behind a random token that may be used only as often, until "
-            "when, by whom, from where and for what its issuer said.",
+            "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://127.0.0.1:8000", "description": "make run"}],
@@ -143,11 +177,23 @@ def document_text() -> str:
     return yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
+def served_text() -> str:
+    """The document as JSON, as it stands in `chalicelib/openapi.json`; whoever serves it puts its own address in."""
+    return json.dumps({**document(), "servers": [{"url": "/"}]}, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
 class _Dumper(yaml.SafeDumper):
-    """Writes everything out: links between equal parts would puzzle readers."""
+    """Writes everything out, and programs line by line: links between equal parts would puzzle readers."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _types(operation: dict[str, Any]) -> list[type]:
@@ -174,6 +220,7 @@ def _operation(operation: dict[str, Any], components: dict[str, Any]) -> dict[st
         made["requestBody"] = {"required": True, "content": {_JSON: {"schema": reference}}}
         codes += _WITH_BODY
     made["responses"] = {**_answer(operation), **_refusals(codes)}
+    made["x-codeSamples"] = samples(operation["id"])
     return made
 
 
@@ -193,7 +240,10 @@ def _answer(operation: dict[str, Any]) -> dict[str, Any]:
     if headers:
         made["headers"] = {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
     if answer:
-        made["content"] = {_JSON: {"schema": {"$ref": _SCHEMAS + answer.__name__}}}
+        content: dict[str, Any] = {"schema": {"$ref": _SCHEMAS + answer.__name__}}
+        if EXAMPLES[operation["id"]].answer:
+            content["example"] = EXAMPLES[operation["id"]].answer
+        made["content"] = {_JSON: content}
     return {str(status): made}
 
 
@@ -218,12 +268,12 @@ def _problem_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["type", "title", "status", "detail", "code", "requestId"],
         "properties": {
-            "type": text,
-            "title": text,
-            "status": {"type": "integer"},
-            "detail": text,
-            "code": {"type": "string", "enum": sorted(TABLE)},
-            "requestId": text,
+            "type": {**text, "examples": ["urn:tokenservice:problem:token_exhausted"]},
+            "title": {**text, "examples": [TABLE["token_exhausted"].title]},
+            "status": {"type": "integer", "examples": [TABLE["token_exhausted"].status]},
+            "detail": {**text, "examples": [TABLE["token_exhausted"].detail]},
+            "code": {**text, "enum": sorted(TABLE), "examples": ["token_exhausted"]},
+            "requestId": {**text, "examples": ["46020afa-1d49-45c8-a93d-4e12cb88899a"]},
             "errors": {
                 "type": "array",
                 "description": "Only with `invalid_request`.",

@@ -69,7 +69,7 @@ def named(scopes: frozenset[Scope]) -> str:
 
 def test_the_table_holds_every_route() -> None:
     served = {(method, path) for path, views in routes.ROUTES.items() for method in views}
-    assert served == set(OPENED_BY) | {("GET", "/version")}
+    assert served == set(OPENED_BY) | {("GET", "/version"), ("GET", "/openapi.json")}
 
 
 @pytest.mark.parametrize("scopes", SETS, ids=named)
@@ -78,6 +78,7 @@ def test_each_set_of_scopes_opens_its_routes_and_no_other(
 ) -> None:
     holder, issuer = api.client(*scopes), api.client(Scope.ISSUE)
     assert api.call("GET", "/version", holder).status == 200
+    assert api.call("GET", "/openapi.json", holder).status == 200
     for (method, path), opening in OPENED_BY.items():
         subject = issue(api, issuer, f"node-{named(scopes)}-{method}-{path}")
         before = token_store.find(subject.token_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -70,9 +72,10 @@ def codes_of(operation: dict[str, Any]) -> dict[str, str]:
 
 
 class TestDocument:
-    def test_the_file_is_what_the_types_say_now(self) -> None:
-        """`tokenctl openapi docs/openapi.yaml` makes it anew."""
+    def test_the_files_are_what_the_types_say_now(self) -> None:
+        """`python -m infra.reference` makes them anew."""
         assert (ROOT / "docs" / "openapi.yaml").read_text("utf-8") == openapi.document_text()
+        assert (ROOT / "chalicelib" / "openapi.json").read_text("utf-8") == openapi.served_text()
 
     def test_it_is_a_valid_openapi_3_1_document(self) -> None:
         OpenAPIV31SpecValidator(document()).validate()
@@ -90,7 +93,7 @@ class TestDocument:
         assert len(set(ids)) == len(ids)
         for _, path, operation in operations():
             scope = re.search(r"Needs the scope `(\w+)`", operation["description"])
-            assert (scope is None) == path.endswith("/version")
+            assert (scope is None) == path.endswith(("/version", "/openapi.json"))
             assert scope is None or scope[1] in set(Scope)
             assert ("insufficient_scope" in codes_of(operation)) == (scope is not None)
 
@@ -107,6 +110,11 @@ class TestDocument:
         known = {f"#/components/schemas/{name}" for name in document()["components"]["schemas"]}
         assert set(references(document())) == known
 
+    def test_every_choice_is_said_to_be_a_text(self) -> None:
+        found = [schema for schema in document()["components"]["schemas"].values() if "enum" in schema]
+        assert len(found) == 2
+        assert {schema.get("type") for schema in found} == {"string"}
+
     def test_parameters_in_a_path_are_described(self) -> None:
         for _, path, operation in operations():
             named = set(re.findall(r"\{(\w+)\}", path))
@@ -120,6 +128,78 @@ class TestDocument:
     @pytest.mark.parametrize("name", ["IssueRequest", "BatchRequest", "UseRequest", "RevokeRequest"])
     def test_a_request_allows_no_fields_that_are_not_described(self, name: str) -> None:
         assert document()["components"]["schemas"][name]["additionalProperties"] is False
+
+
+class TestServed:
+    """`GET /openapi.json`."""
+
+    def test_it_is_the_document_with_the_server_that_was_asked(self, api: Api, client: Credentials) -> None:
+        answer = api.call("GET", "/openapi.json", client)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.json == {**document(), "servers": [{"url": "/"}]}
+
+    @pytest.mark.parametrize(
+        ("before", "server"),
+        [("", "/"), ("/api", "/api"), ("/documents/v1", "/documents/v1"), ('/a"b\u20ac', '/a"b\u20ac')],
+        ids=["local", "a stage of the gateway", "a domain's path", "odd"],
+    )
+    def test_the_server_is_what_stands_before_the_base_path(self, api: Api, before: str, server: str) -> None:
+        answer = served_behind(api, before)
+        assert json.loads(answer["body"])["servers"] == [{"url": server}]
+
+    def test_a_call_that_no_authorizer_saw_is_refused(self, api: Api) -> None:
+        answer = served_behind(api, "/api", client_id="")
+        assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (401, "unauthorized")
+
+    def test_it_is_read_when_somebody_asks_and_not_at_the_start(self) -> None:
+        """A start of the function must not pay for it."""
+        code = """
+import pathlib
+read = []
+text_of = pathlib.Path.read_text
+pathlib.Path.read_text = lambda path, *_: read.append(path.name) or text_of(path, "utf-8")
+import app
+from chalicelib import runtime, routes
+runtime.token_service()
+assert "openapi.json" not in read, read
+routes._openapi(), routes._openapi()
+assert read.count("openapi.json") == 1, read
+"""
+        environ = {"_HANDLER": "app.app", "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=True)
+
+
+def served_behind(api: Api, before: str, client_id: str = "records") -> dict[str, Any]:
+    """What is answered where the gateway has a path of its own before the base path."""
+    resource = f"{BASE_PATH}/openapi.json"
+    context = {"httpMethod": "GET", "resourcePath": resource, "path": before + resource}
+    event = {
+        "requestContext": {**context, "authorizer": {"clientId": client_id, "scopes": "use"}},
+        "headers": {},
+        "pathParameters": {},
+        "stageVariables": {},
+        "multiValueQueryStringParameters": None,
+        "body": None,
+    }
+    answer: dict[str, Any] = api.app(event, type("Context", (), {"aws_request_id": "r"})())
+    return answer
+
+
+class TestSamples:
+    def test_every_operation_is_shown_in_curl_python_and_java(self) -> None:
+        for _, path, operation in operations():
+            shown = {each["lang"] for each in operation["x-codeSamples"]}
+            assert shown == {"Shell", "Python", "Java"}, path
+
+    def test_the_answers_shown_are_of_the_shape_that_is_described(self) -> None:
+        shown = 0
+        for _, _, operation in operations():
+            for response in operation["responses"].values():
+                for content in response.get("content", {}).values():
+                    if "example" in content:
+                        shown += 1
+                        conforms(content["example"], content["schema"])
+        assert shown == 8
 
 
 class TestRequestsAgainstTheApi:
@@ -234,7 +314,8 @@ def answers(api: Api) -> list[tuple[str, str, Answer]]:
         ("POST", "/use", {"token": "0" * 64}, client, {}),
         ("POST", "/use", {"token": revoked["token"]}, client, {}),
         ("POST", "/use", {"token": locked["token"]}, client, {}),
-        ("GET", "/use", spent, client, {}),
+        ("GET", "/use", spent, client, key),
+        ("GET", "/use", spent, client, key),
         ("GET", "/use", spent, client, {}),
         ("GET", "/use", {}, client, {}),
         ("GET", f"/token/{issued['tokenId']}", None, client, {}),
@@ -247,6 +328,7 @@ def answers(api: Api) -> list[tuple[str, str, Answer]]:
         ("DELETE", f"/token/{issued['tokenId']}", None, client, {}),
         ("DELETE", "/token/nonsense", None, client, {}),
         ("GET", "/version", None, weak, {}),
+        ("GET", "/openapi.json", None, weak, {}),
     ]
     given = []
     for method, path, said, who, headers in asked:

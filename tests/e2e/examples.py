@@ -1,0 +1,107 @@
+"""The examples of the README, the documents and the API reference, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import ROOT
+
+SHOWN_AT = "http://127.0.0.1:8000"
+"""Where `make run` serves; the tests put their own address in its place."""
+
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_SESSION = re.compile(r"<!-- session -->\n(.*?)<!-- /session -->", re.DOTALL)
+_RUN = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)^```\n(?:```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a document.
+
+    Attributes:
+        where: file or operation, for whoever reads a failure.
+        shown: what it prints, where the document says so.
+    """
+
+    where: str
+    language: str
+    source: str
+    shown: str | None = None
+
+    @property
+    def class_name(self) -> str:
+        """What a Java program is called."""
+        found = re.search(r"^class (\w+)", self.source, re.MULTILINE)
+        assert found is not None, self.where
+        return found[1]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Commands that somebody types one after the other, and what the terminal shows."""
+
+    where: str
+    commands: list[str]
+    shown: str
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of each block of code."""
+    yield from _blocks(path.read_text("utf-8"))
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    for _, language, block in _BLOCK.findall(text):
+        yield language, textwrap.dedent(block)
+
+
+def sessions() -> list[Session]:
+    return [_session(path, text) for path in documents() for text in _SESSION.findall(path.read_text("utf-8"))]
+
+
+def _session(path: Path, text: str) -> Session:
+    typed = "".join(block for language, block in _blocks(text) if language == "console")
+    commands: list[str] = []
+    shown = ""
+    for step in re.split(r"^\$ ", typed.replace("\\\n> ", "\\\n"), flags=re.MULTILINE)[1:]:
+        lines = step.split("\n")
+        last = next(place for place, line in enumerate(lines) if not line.endswith("\\"))
+        commands += lines[: last + 1]
+        shown += "".join(f"{line}\n" for line in lines[last + 1 :] if line)
+    return Session(str(path.relative_to(ROOT)), commands, shown)
+
+
+def programs() -> list[Program]:
+    """The programs of the documents that are marked to be run."""
+    return [
+        Program(str(path.relative_to(ROOT)), language, source, shown or None)
+        for path in documents()
+        for language, source, shown in _RUN.findall(path.read_text("utf-8"))
+    ]
+
+
+def samples() -> list[Program]:
+    """The samples of the API reference, in the order of its operations."""
+    return [
+        Program(f"{operation['operationId']}, {sample['label']}", sample["lang"].lower(), sample["source"])
+        for operation in operations()
+        for sample in operation["x-codeSamples"]
+    ]
+
+
+@cache
+def operations() -> list[dict[str, Any]]:
+    document = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
+    return [operation for methods in document["paths"].values() for operation in methods.values()]

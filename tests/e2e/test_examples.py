@@ -1,0 +1,194 @@
+"""Every example of the README, the documents and the API reference does what it says, on what `make run` serves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from chalicelib.routes import BASE_PATH
+from local import install
+from local.engine import free_port
+from tests.conftest import NODE, ROOT, Api, Credentials
+from tests.e2e import examples
+from tests.e2e.examples import Program, Session
+
+WITHOUT_JAVA = "not run as Java: "
+# Run programs one after the other in one process, since starting is most of their work.
+PYTHON_RUNNER = """
+import runpy, sys
+for path in sys.argv[1:]:
+    runpy.run_path(path, run_name="__main__")
+    print("END OF PROGRAM", flush=True)
+"""
+JAVA_RUNNER = """
+class Runner {
+    public static void main(String[] names) throws Exception {
+        for (var name : names) {
+            Class.forName(name).getDeclaredMethod("main", String[].class).invoke(null, (Object) new String[0]);
+            System.out.println("END OF PROGRAM");
+        }
+    }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Served:
+    """The service over HTTP on a free port, and a directory like a checkout after `make run`."""
+
+    base: str
+    directory: Path
+    credentials: Credentials
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the programs read, with a fresh token."""
+        client = (self.credentials.user, self.credentials.password)
+        api = self.base + BASE_PATH
+        body = {"nodeId": NODE, "maxUses": 100, "user": "alice"}
+        issued = requests.post(f"{api}/token", auth=client, json=body, timeout=60).json()
+        return {
+            **os.environ,
+            "HOME": str(self.directory),
+            "PYTHONPATH": str(ROOT),
+            "API": api,
+            "TOKENSERVICE_USER": client[0],
+            "TOKENSERVICE_PASSWORD": client[1],
+            "TOKEN": issued["token"],
+            "TOKEN_ID": issued["tokenId"],
+        }
+
+    def run(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
+        """What a command prints; a failure of it is told with all that it said."""
+        run = subprocess.run(
+            command, cwd=self.directory, env=environ or self.environ, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+
+@pytest.fixture(scope="module")
+def served(api: Api, client: Credentials, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("checkout")
+    (directory / ".local").mkdir()
+    demo = f"TOKENSERVICE_USER={client.user}\nTOKENSERVICE_PASSWORD={client.password}\n"
+    (directory / ".local" / "demo.env").write_text(demo)
+    port = free_port()
+    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        try:
+            base = f"http://127.0.0.1:{port}"
+            while process.poll() is None:
+                try:
+                    requests.get(base + BASE_PATH, timeout=5)
+                    break
+                except requests.ConnectionError:
+                    time.sleep(0.05)
+            yield Served(base, directory, client)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+
+
+def write(served: Served, number: int, program: Program) -> str:
+    """A program in a file of its own."""
+    name = f"{program.class_name}.java" if program.language == "java" else f"program_{number}"
+    (served.directory / name).write_text(program.source.replace(examples.SHOWN_AT, served.base) + "\n")
+    return name
+
+
+def in_language(*languages: str) -> list[Program]:
+    return [each for each in (*examples.programs(), *examples.samples()) if each.language in languages]
+
+
+def outputs(printed: str) -> list[str]:
+    return printed.split("END OF PROGRAM\n")[:-1]
+
+
+def compare(programs: Sequence[Program], printed: Sequence[str]) -> None:
+    """Each program came to its end, and printed what is shown; where nothing is shown, something."""
+    assert len(programs) == len(printed)
+    for program, text in zip(programs, printed, strict=True):
+        if program.shown is not None:
+            assert masked(text) == masked(program.shown), program.where
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the sessions need curl")
+@pytest.mark.parametrize("session", examples.sessions(), ids=lambda session: session.where)
+def test_a_session_is_what_one_sees(served: Served, session: Session) -> None:
+    """Types its commands into one shell and compares what comes back, but for ids and instants."""
+    typed = "\n".join(session.commands).replace(examples.SHOWN_AT, served.base)
+    assert len(session.commands) > 5
+    assert masked(served.run(["bash", "-euc", typed])) == masked(session.shown)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the samples need curl")
+def test_every_example_for_the_shell_runs(served: Served) -> None:
+    programs = in_language("shell", "sh")
+    environ = served.environ
+    printed = [
+        served.run(["bash", "-eu", write(served, number, program)], environ) for number, program in enumerate(programs)
+    ]
+    compare(programs, printed)
+
+
+def test_every_example_in_python_runs(served: Served) -> None:
+    programs = in_language("python")
+    files = [write(served, number, program) for number, program in enumerate(programs)]
+    compare(programs, outputs(served.run([sys.executable, "-W", "error", "-c", PYTHON_RUNNER, *files])))
+
+
+def test_every_example_in_java_compiles_and_runs(served: Served) -> None:
+    if shutil.which("javac") is None:
+        (pytest.fail if install.in_ci() else pytest.skip)(WITHOUT_JAVA + "javac (Debian: default-jdk-headless)")
+    programs = in_language("java")
+    files = [write(served, number, program) for number, program in enumerate(programs)]
+    (served.directory / "Runner.java").write_text(JAVA_RUNNER)
+    served.run(["javac", "-Xlint:all", "-Werror", "--release", "17", "-d", "classes", "Runner.java", *files])
+    small = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    printed = served.run(["java", *small, "-cp", "classes", "Runner", *(each.class_name for each in programs)])
+    compare(programs, outputs(printed))
+
+
+class TestNothingIsLeftOut:
+    def test_every_console_python_and_java_block_is_run(self) -> None:
+        for path in examples.documents():
+            where = str(path.relative_to(ROOT))
+            sources = {each.source for each in examples.programs() if each.where == where}
+            sessions = [each for each in examples.sessions() if each.where == where]
+            for language, text in examples.blocks(path):
+                if language in ("python", "java"):
+                    assert text in sources, (where, text)
+                if language == "console":
+                    first = text.removeprefix("$ ").splitlines()[0]
+                    assert any(first in session.commands for session in sessions), (where, text)
+
+    def test_there_are_examples_in_every_language(self) -> None:
+        assert {each.where for each in examples.sessions()} >= {"README.md", "docs/quick-start.md"}
+        found = [each.language for each in (*examples.programs(), *examples.samples())]
+        assert min(found.count(language) for language in ("shell", "python", "java")) >= 10
+
+
+def masked(text: str) -> str:
+    for pattern, mask in (
+        (r"\b[0-9a-f]{64}\b", "TOKEN"),
+        (r"\b(tok|use)_[0-9a-f]{32}\b", r"\1_ID"),
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"),
+        (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b(?=\"})", "REQUEST"),
+        (r"\"(clientId|issuer)\":\"[^\"]+\"", r'"\1":"CLIENT"'),
+        (r"\n+", "\n"),
+    ):
+        text = re.sub(pattern, mask, text)
+    return text.strip()

@@ -1,0 +1,128 @@
+"""What the documents point at is there, and the check that says so sees what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.checks import links
+from tests.conftest import ROOT
+
+
+def test_every_link_of_the_repository_leads_somewhere() -> None:
+    paths = links.sources()
+    assert {ROOT / "README.md", ROOT / "docs" / "concepts.md", ROOT / "SECURITY.md"} <= set(paths)
+    assert links.check(paths) == {}
+
+
+def test_the_index_lists_every_document_and_decision() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} - {"README.md"}
+    assert {name for name in {*written, "api.html", "openapi.yaml"} if f"]({name})" not in index} == set()
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of its own with something in it to point at."""
+    monkeypatch.setattr(links, "ROOT", tmp_path)
+    links.anchors.cache_clear()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a b.md").write_text("# One\n## Two & three\n## Two & three\n")
+    (tmp_path / "docs" / "picture.png").touch()
+    return tmp_path / "docs" / "page.md"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](picture.png)",
+        "![a](picture.png)",
+        '![a](picture.png "a title")',
+        "[a](../docs/a%20b.md)",
+        "[a](<a b.md#one>)",
+        "[a](a%20b.md#two--three)",
+        "[a](a%20b.md#two--three-1)",
+        "# Here\n[a](#here)",
+        "Here\n====\n[a](#here)",
+        '<a id="here"></a>\n[a](#here)',
+        "[a](.)",
+        "[a][b]\n\n[b]: picture.png",
+        '<img src="picture.png">',
+        "[a](https://example.com:8443/b?c=d#e)",
+        "[a](http://127.0.0.1:8000)",
+        "[a](mailto:a@example.com)",
+        "`[a](nowhere.md)`",
+        "``[a](nowhere.md) ` ``",
+        "```\n[a](nowhere.md)\n```",
+        "~~~~\n```\n[a](nowhere.md)\n~~~~",
+        "<!-- [a](nowhere.md) -->",
+    ],
+)
+def test_a_link_that_leads_somewhere(page: Path, text: str) -> None:
+    page.write_text(text + "\n")
+    assert list(links.broken(page)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[a](nowhere.md)", "no such file"),
+        ("[a](Picture.png)", "no such file"),
+        ("![a](nowhere.png)", "no such file"),
+        ("[a][b]\n\n[b]: nowhere.md", "no such file"),
+        ("[a][b]", "defined nowhere"),
+        ('<img alt="a" src="nowhere.png">', "no such file"),
+        ("[a](a%20b.md#four)", "no such heading"),
+        ("[a](a%20b.md#two--three-2)", "no such heading"),
+        ("# Here\n[a](#Here)", "no such heading"),
+        ("```\n# Here\n```\n[a](#here)", "no such heading"),
+        ("<!--\n# Here\n-->\n[a](#here)", "no such heading"),
+        ("[a]()", "wanted: a path"),
+        ("[a](/docs/picture.png)", "wanted: a path"),
+        ("[a](../../other/README.md)", "out of the repository"),
+        ("[a](https://)", "malformed"),
+        ("[a](https://exa_mple!.com)", "malformed"),
+        ("[a](https://example.com:99999)", "malformed"),
+        ("[a](https://example.com/{id})", "malformed"),
+        ("[a](htp://example.com)", "malformed"),
+        ("[a](//example.com)", "malformed"),
+        ("[a](mailto:example.com)", "malformed"),
+        ("[![a](picture.png)](nowhere.md)", "no such file"),
+        ("[![a](nowhere.png)](picture.png)", "no such file"),
+    ],
+)
+def test_a_link_that_leads_nowhere(page: Path, text: str, complaint: str) -> None:
+    page.write_text(text + "\n")
+    [(_, told)] = links.broken(page)
+    assert complaint in told
+
+
+def test_the_line_is_told_past_blocks_and_comments(page: Path) -> None:
+    page.write_text("<!-- a\nb -->\n```\ncode\n```\n\n`a\nb` [a](nowhere.md)\n")
+    assert [line for line, _ in links.broken(page)] == [8]
+
+
+def test_what_leads_nowhere_is_printed_and_ends_with_1(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page.write_text("[a](nowhere.md)\n")
+    assert links.main() == 1
+    assert capsys.readouterr().err == "docs/page.md:1: nowhere.md: there is no such file\n"
+    page.write_text("[a](picture.png)\n")
+    assert links.main() == 0
+    assert capsys.readouterr().out == "every link of 2 Markdown files leads somewhere\n"
+
+
+@pytest.mark.parametrize(
+    ("heading", "name"),
+    [
+        ("Plain words", "plain-words"),
+        ("`chalice deploy`", "chalice-deploy"),
+        ("With *stress* and **more**", "with-stress-and-more"),
+        ("snake_case stays", "snake_case-stays"),
+        ("A [link](there.md) in it", "a-link-in-it"),
+        ("1. Issue: how?", "1-issue-how"),
+        ("Größe & 5 %", "größe--5-"),
+    ],
+)
+def test_headings_are_named_as_github_names_them(heading: str, name: str) -> None:
+    assert links.slug(heading) == name
