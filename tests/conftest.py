@@ -216,3 +216,22 @@ def api(deployment: Deployment) -> Api:
 def client(api: Api) -> Credentials:
     """A client with every scope."""
     return api.client()
+
+
+@pytest.fixture
+def asked(api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The DynamoDB operations that the REST handler asks for from here on, where PynamoDB hands them over."""
+    from chalicelib import runtime
+
+    api.issue(client)  # makes the client
+    names: list[str] = []
+    connection = runtime.token_service()._store._model._get_connection().connection  # type: ignore[attr-defined]
+    call = connection.client._make_api_call
+
+    def note(operation: str, request: dict[str, Any]) -> Any:
+        if request.get("TableName") != runtime.settings().client_table:  # the authorizer may share the client
+            names.append(operation)
+        return call(operation, request)
+
+    monkeypatch.setattr(connection.client, "_make_api_call", note)
+    return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chalicelib import runtime, schemas
+from chalicelib import schemas
 from chalicelib.problems import TABLE
 from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
@@ -93,21 +93,6 @@ def witness(api: Api, client: Credentials, dynamodb: Any, deployment: Deployment
     issued = api.issue(client, nodeId=WITNESS_NODE, user="alice", ipAddresses=["10.0.0.0/8"], expiresIn=86_400)
     table = deployment.settings.token_table
     return Witness(api, client, dynamodb, table, issued["token"], issued["tokenId"])
-
-
-@pytest.fixture
-def asked(api: Api, client: Credentials) -> Iterator[list[str]]:
-    """The DynamoDB operations that the REST handler sends for tokens."""
-    api.issue(client)  # makes the botocore client
-    connection: Any = runtime.token_service()._store._model._get_connection().connection  # type: ignore[attr-defined]
-    names: list[str] = []
-
-    def note(request: Any, **_: Any) -> None:
-        names.append(request.headers["X-Amz-Target"].decode().partition(".")[2])
-
-    connection.client.meta.events.register("before-send.dynamodb", note)
-    yield names
-    connection.client.meta.events.unregister("before-send.dynamodb", note)
 
 
 NOT_A_DOCUMENT = {
