@@ -97,6 +97,7 @@ soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m tests.faults.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
 	@.venv/bin/python -m tests.faults.fuzz --requests 20000 --seed $(SEED)
 	@.venv/bin/python -m tests.mutation.soak
+	@.venv/bin/python -m tests.faults.soak_summary
 
 bench: setup ## Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
 	@$(PYTHON) -I local/install.py bench dynamodb-local
