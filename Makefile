@@ -14,7 +14,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check agree guard audit inspect package reference vendor demo soak bench lock clean
+.PHONY: help setup run test coverage check agree guard audit inspect package reference vendor demo soak bench load lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -105,6 +105,10 @@ bench: setup ## Cold starts, calls and memory beside peers, then the log forward
 	@.venv/bin/python -m bench.forwarder
 	@.venv-bench/bin/python -m bench.cost_plot
 
+load: setup ## An hour: rising concurrency, more tokens, more claims; fills docs/load.md
+	@$(PYTHON) -I local/install.py dynamodb-local load
+	@.venv/bin/python -m bench.load
+
 guard: setup ## Say no where the service became slower or larger than it may be
 	@$(PYTHON) -I local/install.py bench dynamodb-local
 	@.venv-bench/bin/python -m bench.guard
@@ -114,6 +118,7 @@ lock: setup ## Pin what requirements/*.in ask for
 	$(UV_LOCK) $(UPGRADE) requirements/lambda.in -o requirements.txt
 	$(UV_LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 	$(UV_LOCK) $(UPGRADE) requirements/bench.in -o requirements/bench.txt
+	$(UV_LOCK) $(UPGRADE) requirements/load.in -o requirements/load.txt
 	$(UV_LOCK) $(UPGRADE) requirements/engine.in -o requirements/engine.txt
 	$(UV_LOCK) $(UPGRADE) requirements/appinspect.in -o requirements/appinspect.txt
 	$(UV_LOCK) $(UPGRADE) requirements/checks.in -o requirements/checks.txt

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -49,6 +50,7 @@ from local.leash import end_with_parent
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 """API Gateway's own limit; the application has a lower one and must see what lies between to answer itself."""
 
+_MAX_AT_WORK: Final = 16
 _LINGER_SECONDS: Final = 2
 _STOP_SECONDS: Final = 10
 _MAX_LINE_BYTES: Final = 65_536
@@ -156,7 +158,8 @@ class Handler(chalice.local.ChaliceRequestHandler):
                 self._refuse(problem)
                 return
             try:
-                response = self.local_gateway.handle_request(self.command, self.path, dict(self.headers), body)
+                with self.server.turns:
+                    response = self.local_gateway.handle_request(self.command, self.path, dict(self.headers), body)
                 text = self._handle_binary(response)["body"]
                 self._send(response["statusCode"], {**response["headers"], **response["multiValueHeaders"]}, text)
             except LocalGatewayException as error:
@@ -285,14 +288,44 @@ class Handler(chalice.local.ChaliceRequestHandler):
         """Nothing besides the access log: http.server would write request lines."""
 
 
+class Turns:
+    """Lets so many in at once, and the others one by one as they came.
+
+    threading.Semaphore does not: who has just left and comes again passes those who wait.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: deque[threading.Lock] = deque()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            called = threading.Lock()
+            called.acquire()
+            self._waiting.append(called)
+        called.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
 class Server(chalice.local.ThreadedHTTPServer):
     """Serves many connections at once and stops once the requests at work are answered."""
 
-    request_queue_size = 128
+    request_queue_size = 1024
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._at_work = 0
         self._changed = threading.Condition()
+        self.turns = Turns(_MAX_AT_WORK)
         super().__init__(*arguments, **named)
 
     def server_bind(self) -> None:

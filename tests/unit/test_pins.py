@@ -14,6 +14,7 @@ INPUTS = {
     "lambda.in": "requirements.txt",
     "dev.in": "requirements/dev.txt",
     "bench.in": "requirements/bench.txt",
+    "load.in": "requirements/load.txt",
     "engine.in": "requirements/engine.txt",
     "appinspect.in": "requirements/appinspect.txt",
     "checks.in": "requirements/checks.txt",
