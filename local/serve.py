@@ -109,6 +109,7 @@ def prepare_store(deployment: Deployment) -> None:
 
 
 def _serve(started: ExitStack) -> NoReturn:
+    parent = os.getppid()  # now: once we say that we are ready, it may be gone at any moment
     port = _port()
     STATE.mkdir(exist_ok=True)
     started.enter_context(_alone(port))
@@ -126,7 +127,7 @@ def _serve(started: ExitStack) -> NoReturn:
     service = started.enter_context(_service(port, settings))
     _wait_until_ready(service, port)
     print(_welcome(port), flush=True)
-    _watch(service, engine)
+    _watch(service, engine, parent)
 
 
 def _port() -> int:
@@ -269,8 +270,7 @@ Ctrl-C stops it; tokens and clients are kept.
 """
 
 
-def _watch(service: subprocess.Popen[bytes], engine: Engine) -> NoReturn:
-    parent = os.getppid()
+def _watch(service: subprocess.Popen[bytes], engine: Engine, parent: int) -> NoReturn:
     while True:
         time.sleep(_LOOK_EVERY_SECONDS)
         if service.poll() is not None:

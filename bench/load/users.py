@@ -77,6 +77,10 @@ class Tally:
         if exception is not None:
             self.errors[f"{name}: {exception}"] += 1
 
+    def broke(self, exception: BaseException, **_: Any) -> None:
+        """A caller itself failed, and its call would be counted nowhere; locust's event."""
+        self.errors[f"caller: {type(exception).__name__}"] += 1
+
 
 class Caller(FastHttpUser):
     """One caller on a connection of its own."""
@@ -152,7 +156,8 @@ class Caller(FastHttpUser):
             if fits:
                 response.success()
             else:
-                response.failure(_what_came(status, answer, response.error))
+                # An answer whose status is no error has no such attribute.
+                response.failure(_what_came(status, answer, getattr(response, "error", None)))
         return status, answer
 
 
@@ -173,6 +178,7 @@ def run(users: int, per_second: float, url: str, tally: Tally) -> dict[str, Any]
     Caller.authorization = "Basic " + base64.b64encode(credentials.encode()).decode()
     environment = Environment(user_classes=[Caller], host=f"{parts.scheme}://{parts.netloc}")
     environment.events.request.add_listener(tally.answered)
+    environment.events.user_error.add_listener(lambda user_instance, exception, **_: tally.broke(exception))
     runner = environment.create_local_runner()
     begun, cpu = time.monotonic(), _cpu_seconds()
     runner.start(users, spawn_rate=per_second)
