@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Sample:
     peak_mb: float
 
 
-class Life:
+class Life(ABC):
     """A function from its start to its end, step by step, so that several can live side by side.
 
     Args:
@@ -71,14 +72,15 @@ class Life:
         self._warm: dict[str, list[Spent]] = {}
         self._init, self._first = self._begin()
 
+    @abstractmethod
     def step(self) -> None:
         """Make one warm call of each kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _first_event(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What the first call is given."""
 
-    def _prove(self) -> None:
+    def _prove(self) -> None:  # noqa: B027 - not every function has something to refuse
         """Ask it what it must refuse."""
 
     def end(self) -> Sample:

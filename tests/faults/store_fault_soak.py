@@ -74,7 +74,7 @@ def _on(engine: StoreEngine, asked: argparse.Namespace, progress: Progress, scra
         rows = []
         for way, numbers in seeds.items():
             parts = [numbers[n :: asked.lanes] for n in range(asked.lanes)]
-            ran = list(pool.map(lambda lane, part: lane.run(way, part, progress, tell[way]), lanes, parts))  # noqa: B023
+            ran = list(pool.map(lambda lane, part: lane.run(way, part, progress, tell[way]), lanes, parts))  # noqa: B023 - ends here
             rows.append(_row(engine, way, ran))
         return rows
 
