@@ -28,11 +28,13 @@ from chalicelib.settings import Settings, SettingsError
 from chalicelib.splunk.errors import SplunkError
 from local import leash
 from local.engine import HOST, ROOT, Engine, EngineError
+from local.output import LogFile, Output, show
 from local.shipping import ship
 from tokenctl import tables
 from tokenctl.deployment import (
     DEMO_ENV,
     LOCAL_ENV,
+    LOCAL_LOG,
     LOCAL_STAGE,
     Deployment,
     DeploymentError,
@@ -206,27 +208,27 @@ def _write_private(path: Path, variables: dict[str, str]) -> None:
 
 @contextmanager
 def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`chalice local`; where a Splunk is set, its log lines go there as well as to the terminal."""
+    """`chalice local`; where a Splunk is set, its log lines go there as well."""
     command = [sys.executable, "-m", "local.gateway", "--stage", LOCAL_STAGE, "--no-autoreload"]
-    process, shipping = None, None
-    try:
+    takers = [show, LogFile(LOCAL_LOG).write]
+    with ExitStack() as ending:
+        if settings.splunk.hec_url:
+            shipping = ship(settings, STATE / "splunk")
+            ending.callback(shipping.finish)
+            takers.append(shipping.put)
         with leash.uninterrupted():
             process = subprocess.Popen(
                 [*command, "--host", HOST, "--port", str(port)],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if settings.splunk.hec_url else None,
+                stdout=subprocess.PIPE,
                 start_new_session=True,
             )
-        if process.stdout:
-            shipping = ship(process.stdout, settings, STATE / "splunk")
+            assert process.stdout is not None  # noqa: S101 - asked for above
+            ending.callback(Output(process.stdout, takers).finish)
+            ending.callback(leash.stop, process, _STOPPED_WITHIN_SECONDS)
         yield process
-    finally:
-        if process is not None:
-            leash.stop(process, _STOPPED_WITHIN_SECONDS)
-        if shipping:
-            shipping.finish()
 
 
 def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:

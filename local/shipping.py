@@ -1,8 +1,8 @@
 """Carries the local service's log lines to Splunk, through the very code that does it on AWS.
 
 On AWS, CloudWatch Logs collects lines and hands them to `app.forward_logs`. Here a thread plays CloudWatch Logs: it
-shows each line in the terminal, collects lines for a second, and calls the same `Forwarder` with the same kind of
-event. What Splunk does not take goes to a folder, where `tokenctl splunk redrive --folder` finds it.
+collects lines for a second, and calls the same `Forwarder` with the same kind of event. What Splunk does not take goes
+to a folder, where `tokenctl splunk redrive --folder` finds it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from chalicelib.audit import redact
 from chalicelib.settings import Settings
@@ -36,43 +35,32 @@ _END: Final = b""
 
 
 class Shipping:
-    """Reads lines until their source ends, shows them, and forwards them.
+    """Forwards lines.
 
     Args:
-        lines: the service's output.
         splunk: the forwarder, as the Lambda function has it.
         record: where events are kept that Splunk does not take.
     """
 
-    def __init__(self, lines: IO[bytes], splunk: Forwarder, record: FolderRecord) -> None:
-        self._lines = lines
+    def __init__(self, splunk: Forwarder, record: FolderRecord) -> None:
         self._splunk = splunk
         self._record = record
         self._waiting: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._stream = f"make-run/{uuid.uuid4()}"
         self._count = 0
         self._ending = False
-        self._threads = [
-            threading.Thread(target=self._show, name="show", daemon=True),
-            threading.Thread(target=self._ship, name="ship", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._ship, name="ship", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Let a line be forwarded, in its turn."""
+        self._waiting.put((time.time_ns() // 1_000_000, line))
 
     def finish(self) -> None:
-        """Wait until the source has ended and its last lines are delivered or kept."""
+        """Wait until the lines that are there are delivered or kept."""
         self._ending = True
-        for thread in self._threads:
-            thread.join()
-
-    def _show(self) -> None:
-        for line in self._lines:
-            # A terminal that is gone is no reason to keep lines from Splunk.
-            with suppress(OSError, ValueError):
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
-            self._waiting.put((time.time_ns() // 1_000_000, line))
         self._waiting.put((0, _END))
+        self._thread.join()
 
     def _ship(self) -> None:
         ended = False
@@ -136,11 +124,10 @@ class Shipping:
         return {"awslogs": {"data": base64.b64encode(gzip.compress(json.dumps(content).encode())).decode()}}
 
 
-def ship(lines: IO[bytes], settings: Settings, folder: Path) -> Shipping:
-    """Forward lines to the Splunk that the settings name.
+def ship(settings: Settings, folder: Path) -> Shipping:
+    """Begin to forward lines to the Splunk that the settings name.
 
     Args:
-        lines: the service's output.
         settings: `SPLUNK_HEC_URL` is among them.
         folder: for what Splunk does not take.
 
@@ -148,7 +135,7 @@ def ship(lines: IO[bytes], settings: Settings, folder: Path) -> Shipping:
         Misconfigured: the collector's address or the CA bundle can't be used.
     """
     record = FolderRecord(folder)
-    return Shipping(lines, forwarder(settings.splunk, settings.stage, record=record), record)
+    return Shipping(forwarder(settings.splunk, settings.stage, record=record), record)
 
 
 def _say(text: str) -> None:

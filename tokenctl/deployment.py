@@ -12,12 +12,15 @@ from typing import Any, Final
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
+from tokenctl.trouble import advice
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONFIG: Final = ROOT / ".chalice" / "config.json"
 LOCAL_STAGE: Final = "local"
 LOCAL_ENV: Final = ROOT / ".local" / "local.env"
 DEMO_ENV: Final = ROOT / ".local" / "demo.env"
+LOCAL_LOG: Final = ROOT / ".local" / "service.log"
+"""What the local service wrote; behind it stands `service.log.1`, the part before."""
 
 
 class DeploymentError(Exception):
@@ -67,9 +70,13 @@ class Deployment:
             code = error.response.get("Error", {}).get("Code", "unknown error")
             if code == "ResourceNotFoundException":
                 return self
-            raise DeploymentError(f"the settings of function {function} can't be read: {code}") from None
+            raise DeploymentError(
+                f"the settings of function {function} can't be read: {code}; {advice(error, self.stage)}"
+            ) from None
         except BotoCoreError as error:
-            raise DeploymentError(f"the settings of function {function} can't be read: {error}") from None
+            raise DeploymentError(
+                f"the settings of function {function} can't be read: {error} {advice(error, self.stage)}"
+            ) from None
         except SettingsError as error:
             raise DeploymentError(f"function {function}: {error}") from None
         return replace(self, settings=replace(self.settings, splunk=settings.splunk))
@@ -96,29 +103,41 @@ def open_stage(stage: str) -> Deployment:
         raise DeploymentError(f"stage {stage}: {error}") from None
 
 
+def stages() -> list[str]:
+    """The stages of `.chalice/config.json`; none where it can't be read."""
+    try:
+        return list(_config()["stages"])
+    except (DeploymentError, KeyError, TypeError):
+        return []
+
+
 def stage_environ(stage: str) -> dict[str, str]:
     """The environment variables that `.chalice/config.json` gives a stage.
 
     Raises:
         DeploymentError: the file can't be read, or does not know the stage.
     """
-    try:
-        config = json.loads(CONFIG.read_text("utf-8"))
-    except OSError as error:
-        raise DeploymentError(f".chalice/config.json: {error.strerror}") from None
-    except ValueError as error:
-        raise DeploymentError(f".chalice/config.json is not JSON: {error}") from None
-    stages = config.get("stages") if isinstance(config, dict) else None
-    if not isinstance(stages, dict) or not isinstance(stages.get(stage), dict):
-        known = ", ".join(stages) if isinstance(stages, dict) else "none"
+    config = _config()
+    configured = config.get("stages") if isinstance(config, dict) else None
+    if not isinstance(configured, dict) or not isinstance(configured.get(stage), dict):
+        known = ", ".join(configured) if isinstance(configured, dict) else "none"
         raise DeploymentError(f".chalice/config.json has no stage {stage!r}; it has: {known}")
     variables: dict[str, str] = {}
-    for level in (config, stages[stage]):
+    for level in (config, configured[stage]):
         given = level.get("environment_variables", {})
         if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
             raise DeploymentError(".chalice/config.json: environment_variables must be an object of strings")
         variables.update(given)
     return variables
+
+
+def _config() -> Any:
+    try:
+        return json.loads(CONFIG.read_text("utf-8"))
+    except OSError as error:
+        raise DeploymentError(f".chalice/config.json: {error.strerror}") from None
+    except ValueError as error:
+        raise DeploymentError(f".chalice/config.json is not JSON: {error}") from None
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:

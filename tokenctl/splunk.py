@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
 from tokenctl.redrive import MAX_BYTES, BucketSource, Entry, FolderSource, Outcome, QueueSource, Source, redrive
-from tokenctl.terminal import Terminal, common, plain
+from tokenctl.terminal import Terminal, common, plain, table, tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from tokenctl.deployment import Deployment
 
@@ -79,17 +76,7 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
     deployment = terminal.deployment().with_deployed_splunk()
     place = _place_of(deployment, bucket, queue_url, folder)
     rows = list(listing(place, deployment.aws))
-    if terminal.as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
-    table = Table(box=None)
-    for heading in ("kind", "name", "events", "at", "reason"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        events = "?" if row["events"] is None else str(row["events"])
-        table.add_row(*map(plain, (row["kind"], row["name"], events, row["at"], row["reason"])))
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table if rows else "Nothing is kept: Splunk took everything.")
+    terminal.show(rows, lambda console: _show_kept(console, rows))
 
 
 @splunk.command("redrive")
@@ -114,16 +101,12 @@ def redrive_command(
         replay = build(deployment, place)
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
-    quiet = terminal.as_json
-    outcomes = [
-        (name, _replay_all(source, replay, names, name, quiet)) for name, source in place.sources(deployment.aws)
-    ]
-    if quiet:
-        click.echo(json.dumps({name: outcome.facts() for name, outcome in outcomes}, indent=2))
-    else:
-        for name, outcome in outcomes:
-            _tell(name, outcome)
-    if any(outcome.stopped for _, outcome in outcomes):
+    outcomes = {
+        name: _replay_all(terminal, name, source, replay, names) for name, source in place.sources(deployment.aws)
+    }
+    facts = {name: outcome.facts() for name, outcome in outcomes.items()}
+    terminal.show(facts, lambda _: _tell(outcomes))
+    if any(outcome.stopped for outcome in outcomes.values()):
         raise SystemExit(1)
 
 
@@ -160,21 +143,32 @@ def build(deployment: Deployment, place: Place) -> Forwarder:
     )
 
 
-def _replay_all(source: Source, replay: Forwarder, names: tuple[str, ...], place: str, quiet: bool) -> Outcome:
+def _replay_all(terminal: Terminal, place: str, source: Source, replay: Forwarder, names: tuple[str, ...]) -> Outcome:
     chosen: Iterator[Entry]
     if names:
         chosen = (entry for entry in source.entries(Kind.POISON) if entry.name in names)
     else:
         chosen = source.entries(Kind.FAILED)
-    if quiet:
-        return redrive(source, replay, chosen)
     # How many entries there are is not known before all are read, and then each would be read twice.
-    with click.progressbar(chosen, label=place, show_pos=True, item_show_func=_name, file=sys.stderr) as bar:
-        return redrive(source, replay, bar)
+    with terminal.progress(f"Replaying {place}", total=None) as advance:
+        return redrive(source, replay, tracked(chosen, advance))
 
 
-def _name(entry: Entry | None) -> str | None:
-    return entry.name if entry else None
+def _show_kept(console: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        console.print("Nothing is kept: Splunk took everything.")
+        return
+    cells = [
+        (
+            plain(row["kind"], "red" if row["kind"] == Kind.POISON else "yellow"),
+            row["name"],
+            "?" if row["events"] is None else str(row["events"]),
+            row["at"],
+            row["reason"],
+        )
+        for row in rows
+    ]
+    console.print(table(("kind", "name", "events", "at", "reason"), cells))
 
 
 def _place_of(deployment: Deployment, bucket: str | None, queue_url: str | None, folder: Path | None) -> Place:
@@ -187,11 +181,12 @@ def _place_of(deployment: Deployment, bucket: str | None, queue_url: str | None,
     return Place(bucket, queue_url, folder)
 
 
-def _tell(name: str, outcome: Outcome) -> None:
-    click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
-    if outcome.set_aside:
-        click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
-    for unreadable in outcome.unreadable or ():
-        click.echo(f"  not readable, left where it is: {unreadable}")
-    if outcome.stopped:
-        click.echo(f"  stopped; what is left waits for the next run: {outcome.stopped}", err=True)
+def _tell(outcomes: Mapping[str, Outcome]) -> None:
+    for name, outcome in outcomes.items():
+        click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
+        if outcome.set_aside:
+            click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
+        for unreadable in outcome.unreadable or ():
+            click.echo(f"  not readable, left where it is: {unreadable}")
+        if outcome.stopped:
+            click.echo(f"  stopped; what is left waits for the next run: {outcome.stopped}", err=True)

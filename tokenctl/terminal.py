@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
-from tokenctl.deployment import LOCAL_STAGE, Deployment, open_stage
+from tokenctl.deployment import LOCAL_STAGE, Deployment, open_stage, stages
+
+_ENDLESS: Final = 100_000  # columns
+
+T = TypeVar("T")
+Advance: TypeAlias = Callable[[], object]
 
 
 @dataclass(slots=True)
@@ -29,12 +37,82 @@ class Terminal:
         if self.as_json:
             click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         else:
-            human(Console(soft_wrap=True, highlight=False))
+            human(_console())
+
+    @contextmanager
+    def progress(self, what: str, total: int | None) -> Iterator[Advance]:
+        """Show on standard error how far a long work is; programs see nothing of it.
+
+        Args:
+            what: is being done.
+            total: how many steps there are, perhaps roughly; None: nobody knows.
+
+        Yields:
+            What is to be called after each step.
+        """
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        shown = console.is_terminal and not self.as_json
+        with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
 
 
-def plain(text: str) -> Text:
+def tracked(steps: Iterable[T], advance: Advance) -> Iterator[T]:
+    """The steps as they are, each told to the progress bar when it is done."""
+    for step in steps:
+        yield step
+        advance()
+
+
+def _console() -> Console:
+    """Standard output. Lines are folded for a person's eyes alone: what goes into a pipe stays whole."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _ENDLESS
+    return console
+
+
+def plain(text: str, style: str = "") -> Text:
     """A text as it is: no markup in it counts, and no control character reaches the terminal."""
-    return Text("".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text))
+    return Text("".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text), style)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    """Rows in columns, without the columns in which nothing stands.
+
+    Args:
+        head: a name for each column; all of them empty: the head is not shown.
+    """
+    used = [place for place in range(len(head)) if not rows or any(str(row[place]) for row in rows)]
+    made = Table(box=None, pad_edge=False, show_header=any(head), header_style="bold")
+    for place in used:
+        made.add_column(head[place], overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in (row[place] for place in used)))
+    return made
+
+
+def facts_table(facts: Mapping[str, Any]) -> Table:
+    """Names beside their values."""
+    return table(
+        ("", ""),
+        [
+            (plain(name, "bold"), json.dumps(fact, ensure_ascii=False) if isinstance(fact, list) else str(fact))
+            for name, fact in facts.items()
+        ],
+    )
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line that says what is wrong, and what to do."""
+    raise click.ClickException(message)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,6 +126,13 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         terminal = context.ensure_object(Terminal)
         terminal.as_json = value or terminal.as_json
 
-    stage = click.option("--stage", expose_value=False, callback=set_stage, metavar="NAME", help="Stage to work on.")
+    stage = click.option(
+        "--stage",
+        expose_value=False,
+        callback=set_stage,
+        metavar="NAME",
+        help="Stage to work on.",
+        shell_complete=lambda _context, _option, begun: [name for name in stages() if name.startswith(begun)],
+    )
     as_json = click.option("--json", is_flag=True, expose_value=False, callback=set_json, help="Print JSON.")
     return stage(as_json(function))

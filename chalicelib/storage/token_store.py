@@ -208,11 +208,22 @@ class TokenStore(Store):
             index_name="by-node" if node_id is not None else "by-user",
             filter_condition=None if issuer is None else token.issuer == issuer,
         ).page_iter
+        for item in self._items("query", pages):
+            yield item["id"][STRING]
+
+    def all(self) -> Iterator[Token]:
+        """Every token that is stored, in no order. It reads the whole table: for operators, never for a request."""
+        for item in self._items("scan", self._model.scan().page_iter):
+            token = self._to_token(item)
+            if token is not None:
+                yield token
+
+    def _items(self, operation: str, pages: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The items of all pages, each page one request."""
         while True:
-            with self._request("query"):
+            with self._request(operation):
                 page = next(pages)
-            for item in page[ITEMS]:
-                yield item["id"][STRING]
+            yield from page[ITEMS]
             if LAST_EVALUATED_KEY not in page:
                 return
 

@@ -9,70 +9,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from botocore.exceptions import ClientError
+from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.clients import SECRET_PREFIX, Scope
+from chalicelib.problems import StoreUnavailable
 from local.engine import HOST, free_port
 from tests.conftest import ROOT, Api, Credentials
-from tokenctl import __main__ as program
+from tests.contract.conftest import Run, Tokenctl
 from tokenctl import deployment as deployment_
-from tokenctl import doctor, openapi
+from tokenctl import doctor, openapi, trouble
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
 ABSENT_ID = "tok_" + "0" * 32
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def assert_refused(self, *words: str, code: int = 1) -> None:
-        """It failed with one line on standard error that says these words, and printed nothing else."""
-        assert self.code == code, self.out + self.err
-        assert self.out == ""
-        lines = [line for line in self.err.splitlines() if line]
-        if code == 2:  # click tells the usage before
-            lines = [line for line in lines if not line.startswith(("Usage:", "Try "))]
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("Error: ")
-        for word in words:
-            assert word in lines[0]
-
-
-Tokenctl = Callable[..., Run]
-
-
-@pytest.fixture
-def tokenctl(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tokenctl:
-    """Runs the program in this process."""
-
-    def run(*arguments: str) -> Run:
-        monkeypatch.setattr(sys, "argv", ["tokenctl", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            program.main()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        code = ended.value.code
-        return Run(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    monkeypatch.setenv("COLUMNS", "200")
-    return run
 
 
 def in_a_process(*arguments: str, **environ: str) -> Run:
@@ -488,6 +445,8 @@ class TestOptions:
         ("client", "disable", "{client}"),
         ("token", "show", "{token_id}"),
         ("token", "revoke", "{token_id}"),
+        ("explain", "{token_id}"),
+        ("stats",),
         ("tables", "create"),
         ("doctor",),
     )
@@ -590,6 +549,9 @@ class TestBrokenSurroundings:
             ("client", "disable", "somebody"),
             ("token", "show", ABSENT_ID),
             ("token", "revoke", ABSENT_ID),
+            ("token", "revoke", "--user", "somebody"),
+            ("explain", ABSENT_ID),
+            ("stats",),
             ("tables", "create"),
         ],
         ids=" ".join,
@@ -600,11 +562,60 @@ class TestBrokenSurroundings:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
         tokenctl(*command).assert_refused("store gave no answer", "EndpointConnectionError", "tokenctl doctor")
 
-    def test_a_table_that_is_not_there_is_told_by_its_error(
+    def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLIENT_TABLE", "missing-clients")
-        tokenctl("client", "list").assert_refused("ResourceNotFoundException", "tokenctl doctor")
+        tokenctl("client", "list", "--stage", "test").assert_refused(
+            "ResourceNotFoundException", "tokenctl tables create --stage test", "tokenctl doctor --stage test"
+        )
+
+    @pytest.mark.parametrize(
+        ("environ", "words"),
+        [
+            ({"AWS_DEFAULT_REGION": None}, ["NoRegionError", "set AWS_DEFAULT_REGION"]),
+            ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, ["NoCredentialsError", "log in to AWS"]),
+            ({"AWS_SECRET_ACCESS_KEY": None}, ["PartialCredentialsError", "log in to AWS"]),
+            ({"AWS_PROFILE": "no-such"}, ["ProfileNotFound", "aws configure list-profiles"]),
+        ],
+    )
+    @pytest.mark.parametrize("command", [("client", "list"), ("stats",), ("splunk", "failed")], ids=" ".join)
+    def test_what_aws_lacks_is_told_with_what_to_do(  # noqa: PLR0917 - fixtures
+        self,
+        deployment: Deployment,
+        tokenctl: Tokenctl,
+        monkeypatch: pytest.MonkeyPatch,
+        command: tuple[str, ...],
+        environ: dict[str, str | None],
+        words: list[str],
+    ) -> None:
+        for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(variable, os.devnull)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for variable, value in environ.items():
+            if value is None:
+                monkeypatch.delenv(variable)
+            else:
+                monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers what the environment was
+        tokenctl(*command, "--stage", "test").assert_refused(*words[1:])
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            ("ExpiredTokenException", "have expired"),
+            ("UnrecognizedClientException", "does not know these credentials"),
+            ("AccessDeniedException", "right account and role"),
+            ("ThrottlingException", "try again in a moment"),
+            ("SomethingNew", "tokenctl doctor --stage dev"),
+        ],
+    )
+    def test_what_aws_says_no_with_has_an_answer(self, code: str, words: str) -> None:
+        """Emulators say no such thing: the error is made as boto3 makes it, at the bottom of a chain of causes."""
+        unavailable = StoreUnavailable()
+        unavailable.__cause__ = PynamoDBException("", ClientError({"Error": {"Code": code}}, "Scan"))
+        assert trouble.cause(unavailable) == code
+        assert words in trouble.advice(unavailable, "dev")
 
     @pytest.mark.parametrize("command", [("client", "list"), ("tables", "create"), ("token", "show", ABSENT_ID)])
     def test_an_endpoint_that_is_no_address_is_told_in_one_line(
@@ -612,6 +623,53 @@ class TestBrokenSurroundings:
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
         tokenctl(*command).assert_refused("nonsense")
+
+
+class TestCompletion:
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_each_shell_gets_a_script_of_its_own(self, tokenctl: Tokenctl, shell: str) -> None:
+        run = tokenctl("completion", shell)
+        assert run.code == 0
+        assert f"_TOKENCTL_COMPLETE={shell}_complete" in run.out
+
+    def test_an_unknown_shell_is_refused(self, tokenctl: Tokenctl) -> None:
+        tokenctl("completion", "powershell").assert_refused("powershell", code=2)
+
+    @pytest.mark.parametrize(
+        ("typed", "offered"),
+        [
+            ("", {"client", "explain", "stats", "token"}),
+            ("token re", {"revoke"}),
+            ("--stage ", {"local", "dev", "test", "prod"}),
+            ("client list --stage pr", {"prod"}),
+            ("client add somebody --scope ma", {"manage"}),
+            ("client rotate {name}", {"{name}"}),
+        ],
+    )
+    def test_bash_completes_commands_options_stages_scopes_and_clients(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str, typed: str, offered: set[str]
+    ) -> None:
+        assert tokenctl("client", "add", name, "--scope", "use").code == 0
+        self.ask(monkeypatch, typed.format(name=name))
+        run = tokenctl()
+        found = {line.removeprefix("plain,") for line in run.out.splitlines()}
+        assert {each.format(name=name) for each in offered} <= found
+        assert run.err == ""
+
+    def test_where_there_is_no_store_no_client_is_offered_and_nothing_is_said(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
+        self.ask(monkeypatch, "client rotate ")
+        run = tokenctl()
+        assert (run.out.strip(), run.err) == ("", "")
+
+    def ask(self, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+        """As bash asks: with the words typed so far, the last of which is to be completed."""
+        words = ["tokenctl", *typed.split(" ")]
+        monkeypatch.setenv("_TOKENCTL_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(words))
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
 
 
 class TestOpenApi:

@@ -71,6 +71,25 @@ def test_a_use_through_the_gateway_is_found_in_splunk(stack: Stack, client: Cred
     assert token not in json.dumps(hec.collector.indexed)
 
 
+def test_an_operator_is_told_why_a_link_was_refused(stack: Stack, client: Credentials) -> None:
+    issued = stack.call("POST", "/token", client, {"nodeId": NODE, "user": "ada"}).json()
+    for user in ("grace", "ada", "ada"):
+        stack.call("POST", "/use", client, {"token": issued["token"], "user": user})
+
+    def told() -> Any:
+        return stack.aws.tokenctl("dev", "explain", issued["tokenId"])
+
+    life = eventually(told, lambda life: len(life["moments"]) == 4)
+    assert life["refusals"] == {"user_mismatch": 1, "token_exhausted": 1}
+    assert [each["event"] for each in life["moments"]] == [
+        "token.issued",
+        "token.refused",
+        "token.used",
+        "token.refused",
+    ]
+    assert stack.aws.tokenctl("dev", "stats")["today"]["refusals"]["user_mismatch"] == 1
+
+
 def test_wrong_credentials_are_told_the_challenge_and_found_in_splunk(
     stack: Stack, client: Credentials, hec: HecServer
 ) -> None:

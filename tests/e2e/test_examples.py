@@ -31,6 +31,13 @@ for path in sys.argv[1:]:
     runpy.run_path(path, run_name="__main__")
     print("END OF PROGRAM", flush=True)
 """
+# The operator's program, looking for the log where this service writes it.
+TOKENCTL = """
+from pathlib import Path
+from tokenctl import __main__ as program, deployment
+deployment.LOCAL_LOG = Path("service.log")
+program.main()
+"""
 JAVA_RUNNER = """
 class Runner {
     public static void main(String[] names) throws Exception {
@@ -84,9 +91,13 @@ def served(api: Api, client: Credentials, tmp_path_factory: pytest.TempPathFacto
     (directory / ".local").mkdir()
     demo = f"TOKENSERVICE_USER={client.user}\nTOKENSERVICE_PASSWORD={client.password}\n"
     (directory / ".local" / "demo.env").write_text(demo)
+    tokenctl = directory / ".venv" / "bin" / "tokenctl"
+    tokenctl.parent.mkdir(parents=True)
+    tokenctl.write_text(f"#!{sys.executable}\n{TOKENCTL}")
+    tokenctl.chmod(0o755)
     port = free_port()
     command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
-    with (directory / "log").open("w") as log:
+    with (directory / "service.log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             base = f"http://127.0.0.1:{port}"
@@ -188,7 +199,10 @@ def masked(text: str) -> str:
         (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b(?=\"})", "REQUEST"),
         (r"\"(clientId|issuer)\":\"[^\"]+\"", r'"\1":"CLIENT"'),
-        (r"\n+", "\n"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", "INSTANT"),
+        (r"\bclient-\d+\b", "demo"),
+        (r" +", " "),
+        (r" ?\n+", "\n"),
     ):
         text = re.sub(pattern, mask, text)
     return text.strip()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +26,18 @@ def settings(url: str, token: str = "the-token") -> Settings:
     return Settings.from_environ({"STAGE": "local", "SPLUNK_HEC_URL": url, "SPLUNK_HEC_TOKEN": token})
 
 
-def test_lines_are_shown_and_delivered_in_their_order(
-    hec: HecServer, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def forward(hec: HecServer, folder: Path, *lines: bytes) -> None:
+    """Forward lines, and wait until they are delivered or kept."""
+    shipping = ship(settings(hec.url), folder)
+    for line in lines:
+        shipping.put(line)
+    shipping.finish()
+
+
+def test_lines_are_delivered_in_their_order(hec: HecServer, tmp_path: Path) -> None:
     lines = [json.dumps({"event": "token.used", "number": n}).encode() + b"\n" for n in range(2500)]
     lines += ["plain text, Größe\n".encode(), b"not UTF-8: \xff\n", b"no line break at the end"]
-    ship(io.BytesIO(b"".join(lines)), settings(hec.url), tmp_path).finish()
-    assert capfdbinary.readouterr().out == b"".join(lines)
+    forward(hec, tmp_path, *lines)
     indexed = hec.collector.indexed
     assert [event["event"]["number"] for event in indexed[:2500]] == list(range(2500))
     assert [event["event"] for event in indexed[2500:]] == [
@@ -50,17 +52,11 @@ def test_lines_are_shown_and_delivered_in_their_order(
 
 
 def test_a_line_is_delivered_while_the_service_goes_on(hec: HecServer, tmp_path: Path) -> None:
-    read, write = os.pipe()
-    with os.fdopen(read, "rb") as lines, os.fdopen(write, "wb", buffering=0) as service:
-        shipping = ship(lines, settings(hec.url), tmp_path)
-        service.write(b'{"event":"token.issued"}\n')
-        delivered = threading.Event()
-        while not delivered.is_set():
-            if hec.collector.indexed:
-                delivered.set()
-            time.sleep(0.02)
-        service.close()
-        shipping.finish()
+    shipping = ship(settings(hec.url), tmp_path)
+    shipping.put(b'{"event":"token.issued"}\n')
+    while not hec.collector.indexed:
+        time.sleep(0.02)
+    shipping.finish()
     assert hec.collector.indexed[0]["event"] == {"event": "token.issued"}
 
 
@@ -68,7 +64,7 @@ def test_what_splunk_does_not_take_is_kept_and_said_without_the_lines(
     hec: HecServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hec.faults.extend([ForcedCode(4, 1)] * 10)
-    ship(io.BytesIO(b"a line about alice\n"), settings(hec.url), tmp_path).finish()
+    forward(hec, tmp_path, b"a line about alice\n")
     told = capfd.readouterr().err
     assert "Splunk did not take 1 log lines" in told
     assert "alice" not in told
@@ -80,7 +76,7 @@ def test_what_splunk_does_not_take_is_kept_and_said_without_the_lines(
 
 def test_an_address_that_would_give_the_token_away_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="SPLUNK_HEC_URL"):
-        ship(io.BytesIO(b""), settings("http://splunk.example:8088"), tmp_path)
+        ship(settings("http://splunk.example:8088"), tmp_path)
 
 
 def test_a_failure_record_that_can_not_be_written_does_not_end_the_shipping(
@@ -88,15 +84,12 @@ def test_a_failure_record_that_can_not_be_written_does_not_end_the_shipping(
 ) -> None:
     (tmp_path / "no-folder").write_text("")
     hec.faults.extend([ForcedCode(4, 1)] * 2)
-    read, write = os.pipe()
-    with os.fdopen(read, "rb") as lines, os.fdopen(write, "wb", buffering=0) as service:
-        shipping = ship(lines, settings(hec.url), tmp_path / "no-folder")
-        service.write(b"first\n")
-        told = ""
-        while "lost to Splunk" not in told:
-            told += capfd.readouterr().err
-            time.sleep(0.02)
-        service.write(b"second\n")
-        service.close()
-        shipping.finish()
+    shipping = ship(settings(hec.url), tmp_path / "no-folder")
+    shipping.put(b"first\n")
+    told = ""
+    while "lost to Splunk" not in told:
+        told += capfd.readouterr().err
+        time.sleep(0.02)
+    shipping.put(b"second\n")
+    shipping.finish()
     assert [event["event"] for event in hec.collector.indexed] == ["second"]

@@ -1,0 +1,60 @@
+"""The operator's command line, run in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tokenctl import __main__ as program
+from tokenctl.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def assert_refused(self, *words: str, code: int = 1) -> None:
+        """It failed with one line on standard error that says these words, and printed nothing else."""
+        assert self.code == code, self.out + self.err
+        assert self.out == ""
+        lines = [line for line in self.err.splitlines() if line]
+        if code == 2:  # click tells the usage before
+            lines = [line for line in lines if not line.startswith(("Usage:", "Try "))]
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("Error: ")
+        for word in words:
+            assert word in lines[0]
+
+
+Tokenctl = Callable[..., Run]
+
+
+@pytest.fixture
+def tokenctl(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tokenctl:
+    """Runs the program in this process."""
+
+    def run(*arguments: str) -> Run:
+        monkeypatch.setattr(sys, "argv", ["tokenctl", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        code = ended.value.code
+        return Run(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    monkeypatch.setenv("COLUMNS", "200")
+    return run

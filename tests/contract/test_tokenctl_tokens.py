@@ -1,0 +1,349 @@
+"""`tokenctl explain`, `stats` and `token revoke` of many, on a real store and on what the service really wrote."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from rich.console import Console
+
+from chalicelib.audit import timestamp
+from chalicelib.runtime import now
+from local.engine import HOST, free_port
+from tests.conftest import Api, Credentials
+from tests.contract.conftest import Run, Tokenctl
+from tests.contract.test_tokenctl import ABSENT_ID
+from tokenctl import census, terminal
+from tokenctl import deployment as deployment_
+from tokenctl.deployment import Deployment
+from tokenctl.trail import CloudWatchTrail, FileTrail, TrailUnreadable
+
+NODE = "a-hidden-node"
+Keep = Callable[[], None]
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / ".local" / "service.log"
+    path.parent.mkdir()
+    monkeypatch.setattr(deployment_, "LOCAL_LOG", path)
+    return path
+
+
+@pytest.fixture
+def keep(log: Path, capsys: pytest.CaptureFixture[str]) -> Keep:
+    """Puts into the log what the service has written since, as `make run` does."""
+    capsys.readouterr()
+
+    def keep() -> None:
+        with log.open("a") as lines:
+            lines.write(capsys.readouterr().out)
+
+    return keep
+
+
+class TestExplain:
+    def test_a_life_is_told_with_every_use_and_every_refusal(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep
+    ) -> None:
+        issued = api.issue(client, nodeId=NODE, user="alice", maxUses=2)
+        api.use(client, issued["token"], user="bob")
+        assert api.use(client, issued["token"], user="alice", key="click").status == 200
+        assert api.use(client, issued["token"], user="alice", key="click").status == 200
+        assert api.use(client, issued["token"], user="alice", ipAddress="10.1.2.3", action="download").status == 200
+        api.use(client, issued["token"], user="alice")
+        api.call("DELETE", f"/token/{issued['tokenId']}", client)
+        keep()
+        run = tokenctl("explain", issued["tokenId"], "--json")
+        assert run.code == 0, run.err
+        told = run.json
+        assert (told["state"], told["stored"], told["log"]) == ("token_revoked", True, "read")
+        assert told["refusals"] == {"user_mismatch": 1, "token_exhausted": 1}
+        moments = [(each["event"], each.get("user"), each.get("reason")) for each in told["moments"]]
+        assert moments == [
+            ("token.issued", "alice", None),
+            ("token.refused", "bob", "user_mismatch"),
+            ("token.used", "alice", None),
+            ("token.used", "alice", "replayed"),
+            ("token.used", "alice", None),
+            ("token.refused", "alice", "token_exhausted"),
+            ("token.revoked", None, None),
+        ]
+        assert all(each["clientId"] == client.user for each in told["moments"])
+        human = tokenctl("explain", issued["tokenId"])
+        for shown in ("revoked", "bob", "10.1.2.3", "user_mismatch", "Issue a new one", "2 of 2"):
+            assert shown in human.out
+        for kept in (issued["token"], NODE):
+            assert kept not in run.out + run.err + human.out + human.err
+
+    def test_without_a_log_the_store_still_tells_the_uses_and_what_is_missing_is_said(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, log: Path
+    ) -> None:
+        issued = api.issue(client)
+        api.use(client, issued["token"])
+        told = tokenctl("explain", issued["tokenId"], "--json").json
+        assert [each["event"] for each in told["moments"]] == ["token.issued", "token.used"]
+        assert told["log"] == ".local/service.log: not there; 'make run' writes it"
+        human = tokenctl("explain", issued["tokenId"])
+        assert human.code == 0
+        assert "Refusals are missing. .local/service.log: not there" in human.out
+
+    def test_a_token_that_was_deleted_is_told_from_the_log(  # noqa: PLR0917 - fixtures
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep, deployment: Deployment, dynamodb: Any
+    ) -> None:
+        issued = api.issue(client)
+        keep()
+        dynamodb.delete_item(TableName=deployment.settings.token_table, Key={"id": {"S": issued["tokenId"]}})
+        run = tokenctl("explain", issued["tokenId"], "--json")
+        assert (run.code, run.json["stored"], run.json["state"]) == (0, False, "token_not_found")
+        assert [each["event"] for each in run.json["moments"]] == ["token.issued"]
+        assert "7 days after its expiry" in tokenctl("explain", issued["tokenId"]).out
+
+    def test_a_token_of_which_nothing_is_known_is_told_in_one_line(self, tokenctl: Tokenctl, log: Path) -> None:
+        tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing", "not there")
+        log.write_text("")
+        tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing of it")
+
+    def test_what_a_caller_said_is_shown_as_it_is_and_harmless(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep
+    ) -> None:
+        issued = api.issue(client, user="[/b][link=http://evil]alice\x1b]0;owned\x07")
+        api.use(client, issued["token"], user="\x1b[2J[red]bob")
+        keep()
+        shown = tokenctl("explain", issued["tokenId"])
+        assert shown.code == 0
+        assert "[/b][link=http://evil]alice\\x1b]0;owned\\x07" in shown.out
+        assert "\\x1b[2J[red]bob" in shown.out
+        assert "\x1b" not in shown.out
+
+    def test_a_token_in_place_of_its_id_is_refused_and_not_echoed(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl
+    ) -> None:
+        token = api.issue(client)["token"]
+        run = tokenctl("explain", token)
+        run.assert_refused("token id", code=2)
+        assert token not in run.out + run.err
+
+    def test_a_life_does_not_break_in_a_pipe_and_folds_on_a_terminal(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issued = api.issue(client, user="é" * 250)
+        use = api.use(client, issued["token"], user="é" * 250).json
+        keep()
+        monkeypatch.setenv("COLUMNS", "80")
+        piped = tokenctl("explain", issued["tokenId"]).out
+        assert "é" * 250 in piped
+        assert use["useId"] in piped
+        monkeypatch.setattr(terminal, "Console", lambda **given: Console(**given, force_terminal=True, no_color=True))
+        folded = click.unstyle(tokenctl("explain", issued["tokenId"]).out)
+        assert max(map(len, folded.splitlines())) <= 80
+        assert folded.count("é") == piped.count("é") == 750
+
+
+class TestStats:
+    @pytest.fixture
+    def fresh(self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+        """A stage whose tables are empty."""
+        name = f"stats-{request.node.name[:40].strip('_').replace('[', '-').replace(']', '')}"
+        monkeypatch.setenv("TOKEN_TABLE", f"{name}-tokens")
+        monkeypatch.setenv("CLIENT_TABLE", f"{name}-clients")
+        assert tokenctl("tables", "create").code == 0
+
+    def test_an_empty_stage_is_no_error(self, fresh: None, tokenctl: Tokenctl, log: Path) -> None:
+        log.write_text("")
+        told = tokenctl("stats", "--json").json
+        assert (told["stored"], told["states"], told["clients"]) == (0, {}, {})
+        assert told["today"]["refused"] == 0
+        assert "live" in tokenctl("stats").out
+
+    def test_what_happened_is_counted(
+        self, api: Api, tokenctl: Tokenctl, keep: Keep, log: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Others use these tables, too: what is asserted is what these calls changed."""
+        keep()
+        before = tokenctl("stats", "--json").json
+        client = api.client()
+        kept = api.issue(client, nodeId=NODE, user="alice", maxUses=3)
+        spent = api.issue(client, nodeId=NODE)
+        for token in (kept, spent, spent):
+            api.use(client, token["token"], user="alice")
+        api.use(client, kept["token"], user="bob")
+        keep()
+        run = tokenctl("stats", "--json")
+        after = run.json
+        assert after["stored"] - before["stored"] == 2
+        assert {
+            state: after["states"][state] - before["states"].get(state, 0) for state in ("live", "token_exhausted")
+        } == {
+            "live": 1,
+            "token_exhausted": 1,
+        }
+        assert after["clients"][client.user] == {"live": 1, "issuedToday": 2, "usedToday": 2}
+        assert after["today"]["refusals"] == {"token_exhausted": 1, "user_mismatch": 1}
+        assert after["today"]["issued"] - before["today"]["issued"] == 2
+        assert after["today"]["used"] - before["today"]["used"] == 2
+        human = tokenctl("stats").out
+        for shown in ("Stage local", "live", "issued", "user_mismatch", client.user):
+            assert shown in human
+        for hidden in (NODE, kept["token"], "alice"):
+            assert hidden not in run.out + human
+
+    def test_a_log_that_can_not_be_read_leaves_the_rest(self, tokenctl: Tokenctl, log: Path) -> None:
+        run = tokenctl("stats", "--json")
+        assert (run.code, run.json["today"]["refused"]) == (0, None)
+        assert "not there" in run.json["log"]
+        assert "Refusals are missing" in tokenctl("stats").out
+
+
+class TestTrail:
+    def lines(self, path: Path, *lines: str) -> None:
+        with path.open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+    def test_both_parts_of_the_local_log_are_read_and_what_is_no_event_is_left_out(self, log: Path) -> None:
+        at = '"time":"2026-11-21T12:00:00.000Z"'
+        self.lines(log.with_name("service.log.1"), f'{{"event":"one",{at},"tokenId":"tok_a"}}')
+        self.lines(
+            log,
+            f'{{"event":"two",{at},"tokenId":"tok_a"}}',
+            f'{{"event":"other",{at},"tokenId":"tok_b"}}',
+            '"tok_a"',
+            '{"tokenId":"tok_a"}',
+            '{"tokenId":"tok_a","time":7}',
+            '{"tokenId":"tok_a", cut off',
+            "\udcff tok_a".encode("utf-8", "surrogateescape").decode("latin-1"),
+        )
+        found = FileTrail(log).events("tok_a", now() - timedelta(days=20_000))
+        assert [event["event"] for event in found] == ["one", "two"]
+
+    def test_what_is_older_is_left_out(self, log: Path) -> None:
+        self.lines(log, *(f'{{"event":"{n}","time":"2026-11-2{n}T00:00:00.000Z","t":"tok_a"}}' for n in range(4)))
+        since = census.midnight(now().replace(year=2026, month=11, day=22))
+        assert [event["event"] for event in FileTrail(log).events("tok_a", since)] == ["2", "3"]
+
+    def test_a_file_that_can_not_be_read_is_told(self, log: Path) -> None:
+        log.mkdir()
+        with pytest.raises(TrailUnreadable, match=r"service\.log: Is a directory"):
+            list(FileTrail(log).events("tok_a", now()))
+
+    def test_cloudwatch_is_read_page_by_page_and_what_an_engine_lets_through_is_filtered(
+        self, deployment: Deployment
+    ) -> None:
+        logs = deployment.aws("logs")
+        group = "/aws/lambda/tokenservice-trail"
+        logs.create_log_group(logGroupName=group)
+        instant = now()
+        for stream in ("a", "b"):
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
+            events = [
+                {
+                    "timestamp": int(instant.timestamp() * 1000) + number,
+                    "message": json.dumps(
+                        {"event": f"{stream}{number}", "time": timestamp(instant), "tokenId": f"tok_{number % 2}"}
+                    ),
+                }
+                for number in range(4)
+            ]
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+        trail = CloudWatchTrail(logs, group)
+        found = trail.events("tok_1", instant - timedelta(seconds=1))
+        assert sorted(event["event"] for event in found) == ["a1", "a3", "b1", "b3"]
+        assert list(trail.events("tok_1", instant + timedelta(minutes=1))) == []
+
+    def test_a_log_group_that_is_not_there_or_not_to_be_reached_is_told(
+        self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trail = CloudWatchTrail(deployment.aws("logs"), "/nowhere")
+        with pytest.raises(TrailUnreadable, match="log group /nowhere: ResourceNotFoundException"):
+            list(trail.events("tok_1", now()))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
+        with pytest.raises(TrailUnreadable, match="/nowhere: Could not connect"):
+            list(CloudWatchTrail(deployment.aws("logs"), "/nowhere").events("tok_1", now()))
+
+    def test_the_trail_of_a_deployed_stage_is_the_log_group_of_its_function(
+        self, tokenctl: Tokenctl, api: Api, client: Credentials
+    ) -> None:
+        tokenctl("tables", "create", "--stage", "test")
+        run = tokenctl("stats", "--stage", "test", "--json")
+        assert run.json["log"] == "log group /aws/lambda/tokenservice-test: ResourceNotFoundException"
+
+
+class TestRevokeMany:
+    @pytest.fixture
+    def answer(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        """What the operator types."""
+
+        def answer(text: str) -> None:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+        return answer
+
+    def live(self, tokenctl: Tokenctl, *issued: dict[str, Any]) -> list[bool]:
+        return [not tokenctl("token", "show", each["tokenId"], "--json").json["revoked"] for each in issued]
+
+    @pytest.mark.parametrize(("option", "field"), [("--user", "user"), ("--node", "nodeId")])
+    def test_all_live_tokens_of_a_user_or_a_document_are_revoked_and_no_others(
+        self, api: Api, tokenctl: Tokenctl, option: str, field: str
+    ) -> None:
+        mine = f"somebody-{option}"
+        one, other = api.issue(api.client(), **{field: mine}), api.issue(api.client(), **{field: mine})
+        stranger = api.issue(api.client(), **{field: mine + "-else"})
+        run = tokenctl("token", "revoke", option, mine, "--yes", "--json")
+        assert (run.code, run.json) == (0, {"revoked": 2})
+        assert self.live(tokenctl, one, other, stranger) == [False, False, True]
+        again = tokenctl("token", "revoke", option, mine)
+        assert (again.code, again.out) == (0, "0 live tokens are revoked.\n")
+
+    @pytest.mark.parametrize(("typed", "live"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
+    def test_it_asks_before_it_revokes_many(  # noqa: PLR0917 - fixtures
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, answer: Callable[[str], None], typed: str, live: bool
+    ) -> None:
+        issued = api.issue(client, user=f"asked-{typed!r}")
+        answer(typed)
+        run = tokenctl("token", "revoke", "--user", f"asked-{typed!r}")
+        assert "Revoke 1 tokens?" in run.err
+        assert run.code == int(live)
+        assert self.live(tokenctl, issued) == [live]
+
+    def test_a_program_is_not_asked_and_has_to_say_so(self, api: Api, client: Credentials, tokenctl: Tokenctl) -> None:
+        issued = api.issue(client, user="asked-by-a-program")
+        tokenctl("token", "revoke", "--user", "asked-by-a-program", "--json").assert_refused("--yes", code=2)
+        assert self.live(tokenctl, issued) == [True]
+
+    def test_the_id_of_a_document_can_be_read_from_input(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, answer: Callable[[str], None]
+    ) -> None:
+        issued = api.issue(client, nodeId="node from input")
+        answer("node from input\r\n")
+        assert tokenctl("token", "revoke", "--node", "-", "--yes", "--json").json == {"revoked": 1}
+        assert self.live(tokenctl, issued) == [False]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [(), (ABSENT_ID, "--user", "a"), ("--user", "a", "--node", "b"), ("--user", ""), ("--node", "")],
+        ids=" ".join,
+    )
+    def test_what_names_no_tokens_or_too_many_is_refused(self, tokenctl: Tokenctl, arguments: tuple[str, ...]) -> None:
+        run: Run = tokenctl("token", "revoke", *arguments)
+        run.assert_refused(code=2)
+
+
+def test_a_person_sees_how_far_a_long_work_is_and_a_program_does_not(
+    api: Api, client: Credentials, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        api.issue(client, user="long-work")
+    monkeypatch.setattr(terminal, "Console", lambda **given: Console(**given, force_terminal=True))
+    quiet = tokenctl("token", "revoke", "--user", "nobody", "--yes", "--json")
+    assert quiet.err == ""
+    shown = tokenctl("token", "revoke", "--user", "long-work", "--yes")
+    assert "Revoking" in shown.err
+    assert "3/3" in shown.err
+    assert shown.out == "3 live tokens are revoked.\n"

@@ -1,0 +1,196 @@
+"""What an operator is told of a token: put together from the store and the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib import tokens
+from chalicelib.audit import timestamp
+from chalicelib.tokens import Action, Claim, Reason, Terms, Token
+from tokenctl import census
+from tokenctl.life import ADVICE, LIVE, Life, life, meaning, state
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 0, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+
+
+def token(**terms: Any) -> Token:
+    return tokens.new_token("records", Terms(**{"node_id": "hidden", "expires_at": NOW + HOUR, **terms}), NOW)[1]
+
+
+def claim(number: int, at: datetime, client: str = "viewer", **facts: Any) -> Claim:
+    return Claim(f"use_{number:032}", "attempt", at, client, **facts)
+
+
+def event(of: Token, name: str, at: datetime, **facts: str) -> dict[str, str]:
+    return {"event": name, "time": timestamp(at), "tokenId": of.id, "nodeId": "hidden", "stage": "dev", **facts}
+
+
+def told(life_: Life) -> list[str]:
+    return [moment.event.removeprefix("token.") for moment in life_.moments]
+
+
+BOUND = {
+    "user": "alice",
+    "networks": frozenset({tokens.parse_network("10.0.0.0/8")}),
+    "audience": frozenset({"viewer", "other"}),
+    "actions": frozenset({Action.EDIT}),
+}
+
+
+@pytest.mark.parametrize("terms", [{}, BOUND], ids=["free", "bound"])
+@pytest.mark.parametrize(
+    ("changes", "later", "issued_after", "expected"),
+    [
+        ({}, 0, None, LIVE),
+        ({"claims": (claim(1, NOW),)}, 0, None, Reason.EXHAUSTED),
+        ({}, 2, None, Reason.EXPIRED),
+        ({"mismatches": 5}, 0, None, Reason.LOCKED),
+        ({"mismatches": 4}, 0, None, LIVE),
+        ({"revoked_at": NOW}, 0, None, Reason.REVOKED),
+        ({}, 0, NOW + SECOND, Reason.REVOKED),
+        ({}, 0, NOW, LIVE),
+    ],
+)
+def test_the_state_is_what_the_use_that_was_meant_would_get(
+    terms: dict[str, Any], changes: dict[str, Any], later: int, issued_after: datetime | None, expected: str
+) -> None:
+    assert state(replace(token(**terms), **changes), NOW + later * HOUR, issued_after) == expected
+
+
+def test_a_token_that_is_not_there_or_not_yet_valid_says_so() -> None:
+    assert state(None, NOW, None) == Reason.NOT_FOUND
+    assert state(token(not_before=NOW + SECOND), NOW, None) == Reason.NOT_YET_VALID
+
+
+@pytest.mark.parametrize("reason", [LIVE, *Reason])
+def test_every_state_has_a_meaning_and_something_to_do(reason: str) -> None:
+    assert meaning(reason).endswith(".")
+    assert ADVICE[reason].endswith(".")
+
+
+def test_the_store_alone_tells_issue_uses_revocation_and_expiry_in_their_order() -> None:
+    first = claim(1, NOW + SECOND, user="alice", address=tokens.parse_address("10.1.2.3"), action=Action.EDIT)
+    stored = replace(
+        token(max_uses=3), claims=(first, claim(2, NOW + 2 * SECOND)), revoked_at=NOW + 3 * SECOND, mismatches=1
+    )
+    known = life(stored.id, stored, [], NOW + 2 * HOUR)
+    assert told(known) == ["issued", "used", "used", "revoked", "expired"]
+    assert known.moments[0].facts == {"clientId": "records"}
+    assert known.moments[1].facts == {
+        "clientId": "viewer",
+        "user": "alice",
+        "action": "edit",
+        "useId": first.id,
+        "ipAddress": "10.1.2.3",
+    }
+    assert known.moments[2].facts == {"clientId": "viewer", "useId": "use_" + "2".zfill(32)}
+    assert [moment.at for moment in known.moments][1:4] == [timestamp(NOW + n * SECOND) for n in (1, 2, 3)]
+    assert told(life(stored.id, stored, [], NOW + HOUR - SECOND)) == ["issued", "used", "used", "revoked"]
+
+
+def test_what_both_tell_is_told_once_and_with_what_only_the_log_knows() -> None:
+    used = claim(1, NOW + SECOND)
+    stored = replace(token(max_uses=2), claims=(used, claim(2, NOW + 2 * SECOND)), revoked_at=NOW + 5 * SECOND)
+    log = [
+        event(stored, "token.revoked", NOW + 5 * SECOND, clientId="tokenctl", requestId="r5"),
+        event(stored, "token.used", NOW + SECOND, clientId="viewer", useId=used.id, requestId="r1"),
+        event(stored, "token.used", NOW + 3 * SECOND, useId=used.id, requestId="r3", reason="replayed"),
+        event(stored, "token.issued", NOW, clientId="records", user="alice", requestId="r0"),
+    ]
+    known = life(stored.id, stored, log, NOW + 6 * SECOND)
+    assert told(known) == ["issued", "used", "used", "used", "revoked"]
+    assert [moment.facts.get("requestId") for moment in known.moments] == ["r0", "r1", None, "r3", "r5"]
+
+
+def test_refusals_are_counted_by_reason_the_most_frequent_first() -> None:
+    stored = token(user="alice")
+    log = [
+        event(stored, "token.refused", NOW + SECOND, reason=Reason.EXHAUSTED),
+        *(event(stored, "token.refused", NOW + n * SECOND, reason=Reason.USER, user="bob") for n in range(3)),
+        event(stored, "token.locked", NOW + 9 * SECOND, reason=Reason.USER),
+    ]
+    known = life(stored.id, stored, log, NOW)
+    assert list(known.refusals.items()) == [(Reason.USER, 3), (Reason.EXHAUSTED, 1)]
+    assert told(known)[-1] == "locked"
+    assert known.facts()["refusals"] == {"user_mismatch": 3, "token_exhausted": 1}
+
+
+def test_a_token_that_was_deleted_is_told_from_the_log_alone() -> None:
+    gone = token()
+    log = [event(gone, "token.issued", NOW), event(gone, "token.refused", NOW, reason=Reason.EXPIRED)]
+    known = life(gone.id, None, log, NOW + 100 * HOUR)
+    assert (told(known), known.state) == (["issued", "refused"], Reason.NOT_FOUND)
+
+
+def test_neither_the_document_nor_other_tokens_are_ever_told() -> None:
+    stored, other = token(metadata={"title": "hidden"}), token()
+    log: list[dict[str, Any]] = [
+        event(stored, "token.refused", NOW, reason=Reason.USER),
+        event(other, "token.refused", NOW, reason=Reason.LOCKED),
+        {"tokenId": stored.id, "time": timestamp(NOW), "no": "event"},
+    ]
+    known = life(stored.id, stored, log, NOW)
+    assert "hidden" not in repr(known) + repr(known.facts())
+    assert list(known.refusals) == [Reason.USER]
+    assert stored.digest not in repr(known.facts())
+
+
+class TestCensus:
+    YESTERDAY = NOW - timedelta(hours=12, milliseconds=1)
+    MIDNIGHT = NOW - timedelta(hours=12)
+
+    def counted(self, stored: Iterable[Token], issued_after: datetime | None = None) -> census.Census:
+        return census.count(stored, NOW, issued_after)
+
+    def test_tokens_are_counted_by_state(self) -> None:
+        stored = [
+            token(),
+            token(user="alice"),
+            replace(token(), claims=(claim(1, NOW),)),
+            token(expires_at=NOW),
+            replace(token(), mismatches=5),
+            replace(token(), revoked_at=NOW),
+            token(not_before=NOW + SECOND),
+        ]
+        assert self.counted(stored).states == {
+            LIVE: 2,
+            **dict.fromkeys([Reason.EXHAUSTED, Reason.EXPIRED, Reason.LOCKED, Reason.REVOKED, Reason.NOT_YET_VALID], 1),
+        }
+        assert self.counted(stored, NOW + SECOND).states == {Reason.REVOKED: 7}
+
+    def test_today_begins_at_midnight_utc(self) -> None:
+        old = replace(
+            token(max_uses=3),
+            issued_at=self.YESTERDAY,
+            claims=(claim(1, self.YESTERDAY), claim(2, self.MIDNIGHT), claim(3, NOW, "other")),
+        )
+        counted = self.counted([old, replace(token(), issued_at=self.MIDNIGHT)])
+        assert (counted.stored, counted.issued, counted.used) == (2, 1, 2)
+        assert counted.facts()["clients"] == {
+            "other": {"live": 0, "issuedToday": 0, "usedToday": 1},
+            "records": {"live": 1, "issuedToday": 1, "usedToday": 0},
+            "viewer": {"live": 0, "issuedToday": 0, "usedToday": 1},
+        }
+        assert census.midnight(NOW) == self.MIDNIGHT
+
+    def test_an_empty_table_is_no_error_and_an_unread_log_no_zero(self) -> None:
+        counted = self.counted([])
+        assert (counted.stored, counted.facts()["today"]["refused"]) == (0, None)
+        counted.refused = Counter()
+        assert counted.facts()["today"]["refused"] == 0
+
+    def test_only_refusals_are_counted_as_such(self) -> None:
+        one = token()
+        log = [
+            event(one, "token.refused", NOW, reason=Reason.USER),
+            event(one, "token.locked", NOW, reason=Reason.USER),
+            event(one, "token.refused", NOW, reason=Reason.USER),
+        ]
+        assert census.count_refusals(log) == {"user_mismatch": 2}
