@@ -105,7 +105,7 @@ bench: setup ## Cold starts, calls and memory beside peers, then the log forward
 	@.venv/bin/python -m bench.forwarder
 	@.venv-bench/bin/python -m bench.cost_plot
 
-load: setup ## An hour: rising concurrency, more tokens, more claims; fills docs/load.md
+load: setup ## 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md
 	@$(PYTHON) -I local/install.py dynamodb-local load
 	@.venv/bin/python -m bench.load
 

@@ -69,7 +69,7 @@ def _draw_growth(parts: Mapping[str, Any], path: Path) -> None:
             spent = [row["operations"][operation]["p50_ms"] for row in found["sizes"]]
             stored.plot(sizes, spent, "o" + style, label=f"{operation}, {engine}")
     stored.set(title="A call and the tokens stored", xlabel="tokens", ylabel="p50, milliseconds", xscale="log")
-    stored.set(ylim=(0, None))
+    stored.set(ylim=(0, 1.5 * stored.get_ylim()[1]))  # leaves the legend a place of its own
     levels = parts.get("claims", {}).get("levels", [])
     made = [level["claims"] for level in levels]
     claims.plot(made, [level["write_units"] for level in levels], "o-", label="this use")
@@ -80,7 +80,7 @@ def _draw_growth(parts: Mapping[str, Any], path: Path) -> None:
     for axes in (stored, claims):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend()
+            axes.legend(loc="upper left", ncols=2)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
