@@ -6,6 +6,8 @@ export PORT
 RUNS ?= 10000
 SEED ?= 1
 TOKENS ?= 10000
+# Where somebody forbids it, each of the hundreds of processes that tests start would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 STAGES := dev test prod
 TEMPLATES := infra/account.yaml infra/deployer.yaml infra/pipeline.yaml $(STAGES:%=out/%/template.yaml)

@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from chalice.config import Config
 from chalice.local import LocalGateway, LocalGatewayException
 
@@ -30,6 +31,15 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGE = "local"
 BASE_PATH = "/tokenservice/services/api"
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_of_aws() -> Iterator[None]:
+    """Let botocore read each of its files once, not anew for each of the hundreds of clients that are made here."""
+    read = cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
 
 
 @pytest.fixture(scope="session")

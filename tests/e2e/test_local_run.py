@@ -42,6 +42,7 @@ class Run:
 
     def __init__(self, checkout: Path, environ: dict[str, str]) -> None:
         self.checkout = checkout
+        self.port = environ["PORT"]
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "local"],
@@ -105,18 +106,34 @@ class Run:
                 return refused.status, json.load(refused)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    copy = tmp_path / "checkout"
+def copy_of_the_checkout(copy: Path) -> Path:
     copy.mkdir()
     for name in ("chalicelib", "local", "tokenctl"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)  # with what is compiled: it fits, since the copy keeps the times
     for name in ("app.py", CONFIG):
         (copy / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
     for name in (".venv", ".venv-engine"):
         (copy / name).symlink_to(ROOT / name)
     return copy
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return copy_of_the_checkout(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One that is ready, for whoever does not stop it; started where an AWS account is set."""
+    account = {"AWS_PROFILE": "nonesuch", "AWS_ACCESS_KEY_ID": "real", "AWS_REGION": "x"}
+    checkout = copy_of_the_checkout(tmp_path_factory.mktemp("running") / "checkout")
+    run = Run(checkout, {"PORT": str(free_port()), "AWS_ENDPOINT_URL": f"http://{HOST}:1", **account})
+    try:
+        run.wait_until_ready()
+        yield run
+    finally:
+        run.stop()
 
 
 @pytest.fixture
@@ -163,21 +180,44 @@ def refusal(run: Run) -> tuple[int, str]:
     return code, run.errors[0].strip()
 
 
-def test_the_ready_line_tells_where_and_the_command_below_it_works(start: Any, checkout: Path, port: int) -> None:
-    run = start()
-    assert run.wait_until_ready() == f"http://{HOST}:{port}{BASE}"
-    command = "".join(run.output).split("directory:\n")[1].split("\n\n")[0]
-    pasted = subprocess.run(["bash", "-euc", command], cwd=checkout, capture_output=True, text=True, check=True)
+def test_the_ready_line_tells_where_and_the_command_below_it_works(running: Run) -> None:
+    assert running.wait_until_ready() == f"http://{HOST}:{running.port}{BASE}"
+    command = "".join(running.output).split("directory:\n")[1].split("\n\n")[0]
+    pasted = subprocess.run(["bash", "-euc", command], cwd=running.checkout, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"[0-9a-f]{64}", json.loads(pasted.stdout)["token"])
 
 
-def test_secrets_are_kept_for_the_owner_alone(start: Any, checkout: Path) -> None:
-    run = start()
-    run.wait_until_ready()
-    for name in ("demo.env", "local.env"):
-        assert stat.S_IMODE((checkout / ".local" / name).stat().st_mode) == 0o600
-    assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
-    assert run.demo()["TOKENSERVICE_PASSWORD"] not in "".join(run.output + run.errors)
+def test_secrets_and_what_names_documents_are_kept_for_the_owner_alone(running: Run) -> None:
+    kept = running.checkout / ".local"
+    for name in ("demo.env", "local.env", "service.log"):
+        assert stat.S_IMODE((kept / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((kept / "engine").stat().st_mode) == 0o700
+    assert running.demo()["TOKENSERVICE_PASSWORD"] not in "".join(running.output + running.errors)
+
+
+def test_what_the_service_writes_is_shown_and_kept(running: Run) -> None:
+    status, issued = running.post(f"{running.wait_until_ready()}/token", {"nodeId": NODE})
+    assert status == 201
+
+    def told(text: str) -> bool:
+        return f'"tokenId":"{issued["tokenId"]}"' in text
+
+    wait_until(lambda: told("".join(running.output)))
+    assert told((running.checkout / ".local" / "service.log").read_text("utf-8"))
+
+
+def test_an_aws_account_in_the_environment_is_left_alone(running: Run) -> None:
+    """The service was started with one, at an address where nothing answers."""
+    assert running.post(f"{running.wait_until_ready()}/token", {"nodeId": NODE})[0] == 201
+
+
+def test_a_second_run_is_told_of_the_first(running: Run) -> None:
+    second = Run(running.checkout, {"PORT": str(free_port())})
+    assert second.wait() == 1
+    assert second.errors == [
+        f"tokenservice: runs already from this directory (process {running.process.pid}, port {running.port})\n"
+    ]
+    assert running.process.poll() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -326,50 +366,16 @@ def test_a_missing_engine_is_named_in_one_line(start: Any, checkout: Path) -> No
     assert "make setup" in line
 
 
-def test_a_second_run_is_told_of_the_first(start: Any, port: int) -> None:
+def test_a_wrong_demo_secret_is_mended(start: Any, checkout: Path) -> None:
+    """More ways to lose it are in tests/contract/test_demo_client.py."""
     first = start()
     first.wait_until_ready()
-    second = start(PORT=str(free_port()))
-    assert second.wait() == 1
-    assert second.errors == [
-        f"tokenservice: runs already from this directory (process {first.process.pid}, port {port})\n"
-    ]
-    assert first.process.poll() is None
-
-
-@pytest.mark.parametrize("left", [None, "", "\xff\xfe", "TOKENSERVICE_USER=demo\nTOKENSERVICE_PASSWORD=wrong\n"])
-def test_a_lost_or_broken_demo_secret_is_mended(start: Any, checkout: Path, left: str | None) -> None:
-    first = start()
-    first.wait_until_ready()
-    old = first.demo()
     first.stop()
-    (checkout / ".local/demo.env").unlink()
-    if left is not None:
-        (checkout / ".local/demo.env").write_text(left, encoding="latin-1")
+    (checkout / ".local/demo.env").write_text("TOKENSERVICE_USER=demo\nTOKENSERVICE_PASSWORD=wrong\n")
 
     second = start()
     url = second.wait_until_ready()
-    assert second.demo() != old
     assert second.post(f"{url}/token", {"nodeId": NODE})[0] == 201
-
-
-def test_a_demo_secret_that_the_store_lost_is_mended(start: Any, checkout: Path) -> None:
-    first = start()
-    first.wait_until_ready()
-    old = first.demo()
-    first.stop()
-    shutil.rmtree(checkout / ".local/engine")
-
-    second = start()
-    url = second.wait_until_ready()
-    assert second.demo() != old
-    assert second.post(f"{url}/token", {"nodeId": NODE})[0] == 201
-
-
-def test_an_aws_account_in_the_environment_is_left_alone(start: Any) -> None:
-    run = start(AWS_PROFILE="nonesuch", AWS_ACCESS_KEY_ID="real", AWS_ENDPOINT_URL=f"http://{HOST}:1", AWS_REGION="x")
-    url = run.wait_until_ready()
-    assert run.post(f"{url}/token", {"nodeId": NODE})[0] == 201
 
 
 def test_the_engine_names_a_taken_port_and_stops_twice_without_complaint(port: int) -> None:

@@ -18,8 +18,8 @@ from tests.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode
 from tests.hec_server import HecServer
 from tests.splunk_world import ANY_FAULT, MarkedCollector, MemoryRecord, subscription
 
-RUNS = 2_000
-PARTS = 8
+RUNS = 1_000
+PARTS = 4
 
 
 @pytest.mark.parametrize("part", range(PARTS))
