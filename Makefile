@@ -16,7 +16,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check agree guard audit inspect package reference vendor demo soak bench load lock clean
+.PHONY: help setup run test coverage check agree guard audit inspect package reference dashboard vendor demo soak bench load lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,10 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 agree: setup ## The contract and fault suites with botocore in place of our own client
 	@$(PYTHON) -I local/install.py dynamodb-local
 	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
+
+dashboard: setup ## Draw docs/images/cloudwatch-dashboard.png from infra/dashboard.json
+	@$(PYTHON) -I local/install.py bench
+	@.venv-bench/bin/python -m infra.dashboard
 
 reference: setup ## Make docs/openapi.yaml, chalicelib/openapi.json and docs/api.html anew
 	@.venv/bin/python -m infra.reference

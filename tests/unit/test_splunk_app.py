@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from configparser import ConfigParser
-from pathlib import Path
 from xml.etree import ElementTree as ET
+
+import pytest
 
 from chalicelib.clients import Doubt
 from chalicelib.tokens import Reason
+from tests.conftest import ROOT
+from tests.splunk_search import Search, config, expanded, known_to
 
-ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "splunk"
+PAGE = ROOT / "docs" / "splunk.md"
+SEARCHES = {name: section for name, section in config("savedsearches.conf").items() if "search" in section}
 EVENT = re.compile(r'"((?:token|auth)\.[a-z]+)"')
-
-
-def conf(name: str) -> ConfigParser:
-    parser = ConfigParser(interpolation=None, strict=True)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(APP / "default" / f"{name}.conf", "utf-8")
-    return parser
 
 
 def test_every_reason_of_a_refusal_has_its_meaning() -> None:
@@ -37,7 +33,7 @@ def test_every_event_that_the_service_writes_has_an_outcome() -> None:
     for name in ("service", "authorizer"):
         written.update(EVENT.findall((ROOT / "chalicelib" / f"{name}.py").read_text("utf-8")))
     assert written
-    assert written <= set(EVENT.findall(conf("props")["tokenservice"]["EVAL-action"]))
+    assert written <= set(EVENT.findall(config("props.conf")["tokenservice"]["EVAL-action"]))
 
 
 def test_searches_name_only_macros_and_lookups_that_the_app_has() -> None:
@@ -47,12 +43,25 @@ def test_searches_name_only_macros_and_lookups_that_the_app_has() -> None:
     lookups = set(re.findall(r"\| lookup (\w+)", "\n".join(lines)))
     assert macros
     assert lookups
-    assert macros <= set(conf("macros").sections())
-    assert lookups <= set(conf("transforms").sections())
+    assert macros <= set(config("macros.conf").sections())
+    assert lookups <= set(config("transforms.conf").sections())
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHES if not SEARCHES[name]["search"].startswith("|")])
+def test_every_field_of_a_report_or_alert_is_there_where_it_is_used(name: str) -> None:
+    text = expanded(SEARCHES[name]["search"])
+    Search(known_to(text)).follow(text)
+
+
+def test_every_search_of_the_documents_can_be_followed() -> None:
+    told = re.findall(r"^```\n(`.*?)```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(told) >= 4
+    for text in map(expanded, told):
+        Search(known_to(text)).follow(" ".join(text.split()))
 
 
 def test_alerts_are_off_until_somebody_wants_them() -> None:
-    searches = conf("savedsearches")
+    searches = config("savedsearches.conf")
     scheduled = [name for name in searches.sections() if searches[name].get("enableSched") == "1"]
     assert scheduled
     assert all(searches[name]["disabled"] == "1" for name in scheduled)

@@ -1,0 +1,1 @@
+"""The picture of the CloudWatch dashboard, drawn from its definition with generated data."""
