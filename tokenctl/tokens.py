@@ -89,7 +89,7 @@ def _revoke_all(terminal: Terminal, node: str | None, user: str | None, yes: boo
     if found and not yes:
         if terminal.as_json:
             raise click.UsageError("--json can't ask whether to revoke them: add --yes")
-        click.confirm(f"Revoke {found} tokens?", abort=True, err=True)
+        click.confirm(f"Tokens to revoke: {found}. Revoke them?", abort=True, err=True)
     service = _service(deployment)
     with terminal.progress("Revoking", total=found) as advance:
 
@@ -98,7 +98,7 @@ def _revoke_all(terminal: Terminal, node: str | None, user: str | None, yes: boo
             return True
 
         done = service.revoke_all(_OPERATOR, node_id=node_id, user=user, time_left=go_on)
-    terminal.show({"revoked": done.revoked}, lambda console: console.print(f"{done.revoked} live tokens are revoked."))
+    terminal.show({"revoked": done.revoked}, lambda console: console.print(f"Live tokens revoked: {done.revoked}"))
 
 
 @click.command("explain")
@@ -116,7 +116,7 @@ def explain(terminal: Terminal, token_id: str) -> None:
     since = stored.issued_at if stored is not None else instant - _LONGEST_LIFE
     events, unread = _read(terminal, open_trail(deployment), token_id, since)
     told = life_.life(token_id, stored, events, instant, deployment.settings.tokens_issued_after)
-    if stored is None and not told.moments:
+    if not told.moments:
         fail(f"there is no token {token_id}, and the log tells nothing of it" + (f" ({unread})" if unread else ""))
     facts = {**told.facts(), "stored": stored is not None, "log": unread or "read"}
     terminal.show(facts, lambda console: _show_life(console, told, stored, unread))

@@ -299,7 +299,7 @@ class TestRevokeMany:
         assert (run.code, run.json) == (0, {"revoked": 2})
         assert self.live(tokenctl, one, other, stranger) == [False, False, True]
         again = tokenctl("token", "revoke", option, mine)
-        assert (again.code, again.out) == (0, "0 live tokens are revoked.\n")
+        assert (again.code, again.out) == (0, "Live tokens revoked: 0\n")
 
     @pytest.mark.parametrize(("typed", "live"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
     def test_it_asks_before_it_revokes_many(  # noqa: PLR0917 - fixtures
@@ -308,7 +308,7 @@ class TestRevokeMany:
         issued = api.issue(client, user=f"asked-{typed!r}")
         answer(typed)
         run = tokenctl("token", "revoke", "--user", f"asked-{typed!r}")
-        assert "Revoke 1 tokens?" in run.err
+        assert "Tokens to revoke: 1. Revoke them?" in run.err
         assert run.code == int(live)
         assert self.live(tokenctl, issued) == [live]
 
@@ -346,4 +346,4 @@ def test_a_person_sees_how_far_a_long_work_is_and_a_program_does_not(
     shown = tokenctl("token", "revoke", "--user", "long-work", "--yes")
     assert "Revoking" in shown.err
     assert "3/3" in shown.err
-    assert shown.out == "3 live tokens are revoked.\n"
+    assert shown.out == "Live tokens revoked: 3\n"

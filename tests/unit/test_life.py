@@ -92,6 +92,7 @@ def test_the_store_alone_tells_issue_uses_revocation_and_expiry_in_their_order()
     }
     assert known.moments[2].facts == {"clientId": "viewer", "useId": "use_" + "2".zfill(32)}
     assert [moment.at for moment in known.moments][1:4] == [timestamp(NOW + n * SECOND) for n in (1, 2, 3)]
+    assert told(life(stored.id, stored, [], NOW + HOUR))[-1] == "expired"
     assert told(life(stored.id, stored, [], NOW + HOUR - SECOND)) == ["issued", "used", "used", "revoked"]
 
 
