@@ -84,6 +84,9 @@ class Walk:
         version = self.step("version", "GET", "/version", 200)
         if version["stage"] != stage:
             raise SmokeError(f"version: stage {version['stage']}, wanted: {stage}")
+        document = self.step("document", "GET", "/openapi.json", 200)
+        if document["info"]["version"] != version["version"]:
+            raise SmokeError("document: of another version than the service")
         issued = self.step("issue", "POST", "/token", 201, body={"nodeId": NODE})
         used = self.step("use", "POST", "/use", 200, body={"token": issued["token"]})
         if used["nodeId"] != NODE:

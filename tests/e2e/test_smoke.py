@@ -21,7 +21,17 @@ from tests.e2e import smoke
 from tests.e2e.local_aws import LocalAws, Package, Stack, local_aws
 from tests.e2e.test_local_run import CONFIG, Run
 
-STEPS = ["version", "issue", "use", "use again", "issue another", "revoke", "use of the revoked", "wrong secret"]
+STEPS = [
+    "version",
+    "document",
+    "issue",
+    "use",
+    "use again",
+    "issue another",
+    "revoke",
+    "use of the revoked",
+    "wrong secret",
+]
 ACCOUNT, REGION = "000000000000", "us-east-1"
 
 
@@ -110,7 +120,7 @@ def test_a_wrong_answer_fails_it_and_its_client_is_disabled(dev: Stack, role: di
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """`make run` in a copy of the checkout, so that nobody's own store is touched."""
     for name in ("chalicelib", "local", "tokenctl"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("app.py", CONFIG, "tests/e2e/smoke.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
