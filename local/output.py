@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -12,6 +11,8 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final, cast
+
+from tokenctl.deployment import private
 
 Take = Callable[[bytes], object]
 
@@ -77,10 +78,6 @@ class LogFile(RotatingFileHandler):
 
     def _open(self) -> TextIOWrapper:
         opened = open(  # noqa: SIM115 - only the plain `open` takes an opener; the handler closes it
-            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=_private
+            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=private
         )
         return cast(TextIOWrapper, opened)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

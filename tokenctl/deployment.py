@@ -131,6 +131,11 @@ def stage_environ(stage: str) -> dict[str, str]:
     return variables
 
 
+def private(path: str, flags: int) -> int:
+    """An opener for files that nobody but their owner may read."""
+    return os.open(path, flags, 0o600)
+
+
 def _config() -> Any:
     try:
         return json.loads(CONFIG.read_text("utf-8"))

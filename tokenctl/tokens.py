@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +25,7 @@ from tokenctl.census import Census
 from tokenctl.deployment import Deployment
 from tokenctl.life import ADVICE, LIVE, Life, Moment, meaning
 from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table, tracked
-from tokenctl.trail import Event, Trail, TrailUnreadable, open_trail
+from tokenctl.trail import Event, Record, Trail, TrailUnavailable, open_trail
 
 _OPERATOR: Final = Caller("tokenctl", frozenset(Scope), "tokenctl")
 _LONGEST_LIFE: Final = schemas.MAX_LIFETIME + KEPT_AFTER_EXPIRY
@@ -51,9 +53,9 @@ _TOKEN_ID = click.argument("token_id", metavar="ID", callback=_token_id)
 @click.pass_obj
 def show(terminal: Terminal, token_id: str) -> None:
     """Show a token's limits and uses; never the token, never the node id."""
-    service = _service(terminal.deployment())
-    found = service.status(_OPERATOR, token_id)
-    facts = msgspec.to_builtins(schemas.status_answer(found, service.counts_as_revoked(found)))
+    with _service(terminal.deployment()) as service:
+        found = service.status(_OPERATOR, token_id)
+        facts = msgspec.to_builtins(schemas.status_answer(found, service.counts_as_revoked(found)))
     terminal.show(facts, lambda console: console.print(facts_table(facts)))
 
 
@@ -75,7 +77,9 @@ def revoke(terminal: Terminal, token_id: str | None, user: str | None, node: str
     if token_id is None:
         _revoke_all(terminal, node, user, yes)
         return
-    if not _service(terminal.deployment()).revoke(_OPERATOR, token_id):
+    with _service(terminal.deployment()) as service:
+        is_there = service.revoke(_OPERATOR, token_id)
+    if not is_there:
         fail(f"there is no token {token_id}; it may have been deleted, days after it expired")
     terminal.show({"tokenId": token_id, "revoked": True}, lambda console: console.print(f"{token_id} is revoked."))
 
@@ -90,8 +94,7 @@ def _revoke_all(terminal: Terminal, node: str | None, user: str | None, yes: boo
         if terminal.as_json:
             raise click.UsageError("--json can't ask whether to revoke them: add --yes")
         click.confirm(f"Tokens to revoke: {found}. Revoke them?", abort=True, err=True)
-    service = _service(deployment)
-    with terminal.progress("Revoking", total=found) as advance:
+    with _service(deployment) as service, terminal.progress("Revoking", total=found) as advance:
 
         def go_on() -> bool:
             advance()
@@ -155,7 +158,7 @@ def _read(terminal: Terminal, trail: Trail, term: str, since: datetime) -> tuple
         with terminal.progress(f"Reading {trail.place}", total=None) as advance:
             # What was read before an error stays in the list.
             events.extend(tracked(trail.events(term, since), advance))
-    except TrailUnreadable as error:
+    except TrailUnavailable as error:
         return events, str(error)
     return events, None
 
@@ -244,7 +247,15 @@ def _tell_unread(console: Console, unread: str | None) -> None:
         console.print(plain(f"Refusals are missing. {unread}", "yellow"))
 
 
-def _service(deployment: Deployment) -> TokenService:
-    """The service's own rules on the stage's store; audit events of what an operator does go to standard error."""
-    audit = Audit(deployment.stage, __version__, lambda line: click.echo(line, err=True))
-    return TokenService(deployment.token_store(), audit, now, deployment.settings.tokens_issued_after)
+@contextmanager
+def _service(deployment: Deployment) -> Iterator[TokenService]:
+    """The service's own rules on the stage's store.
+
+    Audit events of what the operator does go into the stage's log, as those of all others do; however the block ends.
+    """
+    record = Record(lambda: open_trail(deployment), lambda line: click.echo(line, err=True))
+    audit = Audit(deployment.stage, __version__, record.write)
+    try:
+        yield TokenService(deployment.token_store(), audit, now, deployment.settings.tokens_issued_after)
+    finally:
+        record.flush()

@@ -1,27 +1,33 @@
-"""What a stage's service wrote of its decisions, read back: from CloudWatch Logs, or from the log of `make run`.
+"""The audit events of a stage: in CloudWatch Logs, or in the log of `make run`.
 
-The store knows every use. Why uses were refused only the log knows, for as long as it keeps its lines.
+They are read back, since only they know why uses were refused; and what an operator decides is added to them, so that
+Splunk and whoever reads the log later learn of it as of all else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.audit import timestamp
 from tokenctl import deployment as deployment_
-from tokenctl.deployment import LOCAL_STAGE, Deployment
+from tokenctl.deployment import LOCAL_STAGE, Deployment, private
 
 Event = Mapping[str, Any]
 
+_STREAM: Final = "tokenctl"
+_MOST_AT_ONCE: Final = 100
 
-class TrailUnreadable(Exception):
-    """The log can't be read; the message says why."""
+
+class TrailUnavailable(Exception):
+    """The log can't be read or written; the message says why."""
 
 
 class Trail(Protocol):
@@ -37,7 +43,14 @@ class Trail(Protocol):
             since: nothing older.
 
         Raises:
-            TrailUnreadable: while reading, too.
+            TrailUnavailable: while reading, too.
+        """
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Write audit events, at most a hundred, a line of JSON each.
+
+        Raises:
+            TrailUnavailable: perhaps none of them was written.
         """
 
 
@@ -60,13 +73,26 @@ class CloudWatchTrail:
         pages = self._client.get_paginator("filter_log_events").paginate(
             logGroupName=self._group, startTime=int(since.timestamp() * 1000), filterPattern=f'"{term}"'
         )
-        try:
+        with self._told():
             for page in pages:
                 yield from _found((event["message"] for event in page["events"]), term, since)
+
+    def add(self, lines: Sequence[str]) -> None:
+        at_ms = time.time_ns() // 1_000_000
+        stream = {"logGroupName": self._group, "logStreamName": _STREAM}
+        with self._told():
+            with suppress(self._client.exceptions.ResourceAlreadyExistsException):
+                self._client.create_log_stream(**stream)
+            self._client.put_log_events(**stream, logEvents=[{"timestamp": at_ms, "message": line} for line in lines])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except ClientError as error:
-            raise TrailUnreadable(f"{self.place}: {error.response.get('Error', {}).get('Code', 'refused')}") from None
+            raise TrailUnavailable(f"{self.place}: {error.response.get('Error', {}).get('Code', 'refused')}") from None
         except BotoCoreError as error:
-            raise TrailUnreadable(f"{self.place}: {error}") from None
+            raise TrailUnavailable(f"{self.place}: {error}") from None
 
 
 class FileTrail:
@@ -79,13 +105,52 @@ class FileTrail:
     def events(self, term: str, since: datetime) -> Iterator[Event]:
         parts = [path for path in (self._path.with_name(f"{self._path.name}.1"), self._path) if path.exists()]
         if not parts:
-            raise TrailUnreadable(f"{self.place}: not there; 'make run' writes it")
+            raise TrailUnavailable(f"{self.place}: not there; 'make run' writes it")
         for path in parts:
             try:
                 with path.open(encoding="utf-8", errors="replace") as lines:
                     yield from _found(lines, term, since)
             except OSError as error:
-                raise TrailUnreadable(f"{self.place}: {error.strerror}") from None
+                raise TrailUnavailable(f"{self.place}: {error.strerror}") from None
+
+    def add(self, lines: Sequence[str]) -> None:
+        try:
+            with open(self._path, "a", encoding="utf-8", opener=private) as file:
+                file.write("".join(f"{line}\n" for line in lines))
+        except OSError as error:
+            raise TrailUnavailable(f"{self.place}: {error.strerror}") from None
+
+
+class Record:
+    """Adds audit events to a trail, a hundred at a time; `flush()` adds the last.
+
+    Args:
+        open_trail: is asked for the trail when there is something to add.
+        otherwise: takes the events that could not be added, and before them why.
+    """
+
+    def __init__(self, open_trail: Callable[[], Trail], otherwise: Callable[[str], object]) -> None:
+        self._open = open_trail
+        self._otherwise = otherwise
+        self._lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Add an event, perhaps later."""
+        self._lines.append(line)
+        if len(self._lines) == _MOST_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Add what is still to be added."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            self._open().add(lines)
+        except TrailUnavailable as error:
+            self._otherwise(f"Keep these audit events; they are not in the log of the stage ({error}):")
+            for line in lines:
+                self._otherwise(line)
 
 
 def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:

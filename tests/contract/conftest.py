@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tokenctl import __main__ as program
+from tokenctl import deployment as deployment_
 from tokenctl.deployment import Deployment
 
 
@@ -43,7 +45,18 @@ Tokenctl = Callable[..., Run]
 
 
 @pytest.fixture
-def tokenctl(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tokenctl:
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local log: of this test alone, and not there yet."""
+    path = tmp_path / ".local" / "service.log"
+    path.parent.mkdir()
+    monkeypatch.setattr(deployment_, "LOCAL_LOG", path)
+    return path
+
+
+@pytest.fixture
+def tokenctl(
+    deployment: Deployment, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Tokenctl:
     """Runs the program in this process."""
 
     def run(*arguments: str) -> Run:

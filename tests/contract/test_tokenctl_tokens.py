@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,19 @@ import pytest
 from rich.console import Console
 
 from chalicelib.audit import timestamp
+from chalicelib.problems import StoreUnavailable
 from chalicelib.runtime import now
+from chalicelib.storage.token_store import TokenStore
 from local.engine import HOST, free_port
 from tests.conftest import Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tests.contract.test_tokenctl import ABSENT_ID
 from tokenctl import census, terminal
-from tokenctl import deployment as deployment_
 from tokenctl.deployment import Deployment
-from tokenctl.trail import CloudWatchTrail, FileTrail, TrailUnreadable
+from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable
 
 NODE = "a-hidden-node"
 Keep = Callable[[], None]
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / ".local" / "service.log"
-    path.parent.mkdir()
-    monkeypatch.setattr(deployment_, "LOCAL_LOG", path)
-    return path
 
 
 @pytest.fixture
@@ -230,7 +223,7 @@ class TestTrail:
 
     def test_a_file_that_can_not_be_read_is_told(self, log: Path) -> None:
         log.mkdir()
-        with pytest.raises(TrailUnreadable, match=r"service\.log: Is a directory"):
+        with pytest.raises(TrailUnavailable, match=r"service\.log: Is a directory"):
             list(FileTrail(log).events("tok_a", now()))
 
     def test_cloudwatch_is_read_page_by_page_and_what_an_engine_lets_through_is_filtered(
@@ -261,10 +254,10 @@ class TestTrail:
         self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trail = CloudWatchTrail(deployment.aws("logs"), "/nowhere")
-        with pytest.raises(TrailUnreadable, match="log group /nowhere: ResourceNotFoundException"):
+        with pytest.raises(TrailUnavailable, match="log group /nowhere: ResourceNotFoundException"):
             list(trail.events("tok_1", now()))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
-        with pytest.raises(TrailUnreadable, match="/nowhere: Could not connect"):
+        with pytest.raises(TrailUnavailable, match="/nowhere: Could not connect"):
             list(CloudWatchTrail(deployment.aws("logs"), "/nowhere").events("tok_1", now()))
 
     def test_the_trail_of_a_deployed_stage_is_the_log_group_of_its_function(
@@ -273,6 +266,82 @@ class TestTrail:
         tokenctl("tables", "create", "--stage", "test")
         run = tokenctl("stats", "--stage", "test", "--json")
         assert run.json["log"] == "log group /aws/lambda/tokenservice-test: ResourceNotFoundException"
+
+
+class TestWhatAnOperatorDoes:
+    """Is in the log of the stage, like what all others do, and nowhere else."""
+
+    def revoked(self, lines: Iterable[str]) -> list[tuple[str, str]]:
+        events = [json.loads(line) for line in lines]
+        return [(event["clientId"], event["tokenId"]) for event in events if event["event"] == "token.revoked"]
+
+    def test_a_revocation_is_in_the_local_log(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, log: Path
+    ) -> None:
+        issued = [api.issue(client, user="who-left")["tokenId"] for _ in range(3)]
+        one = tokenctl("token", "revoke", issued[0])
+        rest = tokenctl("token", "revoke", "--user", "who-left", "--yes")
+        assert (one.err, rest.err) == ("", "")
+        assert sorted(self.revoked(log.read_text().splitlines())) == sorted(("tokenctl", each) for each in issued)
+        assert log.stat().st_mode & 0o777 == 0o600
+        [moment] = [
+            each
+            for each in tokenctl("explain", issued[0], "--json").json["moments"]
+            if each["event"] == "token.revoked"
+        ]
+        assert moment["clientId"] == "tokenctl"
+
+    def test_on_a_deployed_stage_it_is_in_the_log_group_of_the_function(self, deployment: Deployment) -> None:
+        logs, group = deployment.aws("logs"), "/aws/lambda/tokenservice-recorded"
+        logs.create_log_group(logGroupName=group)
+        otherwise: list[str] = []
+        record = Record(lambda: CloudWatchTrail(logs, group), otherwise.append)
+        lines = [json.dumps({"event": "token.revoked", "tokenId": f"tok_{number}"}) for number in range(205)]
+        for line in lines:
+            record.write(line)
+        record.flush()
+        record.flush()
+        found = [each["message"] for each in logs.filter_log_events(logGroupName=group)["events"]]
+        assert sorted(found) == sorted(lines)
+        assert otherwise == []
+
+    def test_what_the_log_does_not_take_is_printed_so_that_it_is_not_lost(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, log: Path
+    ) -> None:
+        log.mkdir()
+        issued = api.issue(client)["tokenId"]
+        run = tokenctl("token", "revoke", issued)
+        assert run.code == 0
+        head, *lines = run.err.splitlines()
+        assert head == (
+            "Keep these audit events; they are not in the log of the stage (.local/service.log: Is a directory):"
+        )
+        assert self.revoked(lines) == [("tokenctl", issued)]
+
+    def test_a_log_group_that_is_away_is_told_with_the_events(self, deployment: Deployment) -> None:
+        otherwise: list[str] = []
+        record = Record(lambda: CloudWatchTrail(deployment.aws("logs"), "/nowhere"), otherwise.append)
+        record.write("{}")
+        record.flush()
+        assert "log group /nowhere: ResourceNotFoundException" in otherwise[0]
+        assert otherwise[1:] == ["{}"]
+
+    def test_what_was_done_before_an_error_is_in_the_log(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, log: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issued = {api.issue(client, user="cut-short")["tokenId"] for _ in range(3)}
+        revoke, asked = TokenStore.revoke, iter([True, True])
+
+        def until_it_is_away(*arguments: Any) -> Any:
+            if not next(asked, False):
+                raise StoreUnavailable
+            return revoke(*arguments)
+
+        monkeypatch.setattr(TokenStore, "revoke", until_it_is_away)
+        tokenctl("token", "revoke", "--user", "cut-short", "--yes").assert_refused("store gave no answer")
+        done = self.revoked(log.read_text().splitlines())
+        assert len(done) == 2
+        assert {token_id for _, token_id in done} < issued
 
 
 class TestRevokeMany:

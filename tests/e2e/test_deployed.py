@@ -90,6 +90,16 @@ def test_an_operator_is_told_why_a_link_was_refused(stack: Stack, client: Creden
     assert stack.aws.tokenctl("dev", "stats")["today"]["refusals"]["user_mismatch"] == 1
 
 
+def test_what_an_operator_revokes_is_explained_and_found_in_splunk(
+    stack: Stack, client: Credentials, hec: HecServer
+) -> None:
+    token_id = stack.call("POST", "/token", client, {"nodeId": NODE}).json()["tokenId"]
+    stack.aws.tokenctl("dev", "token", "revoke", token_id)
+    [event] = eventually(lambda: events(hec, event="token.revoked", tokenId=token_id))
+    assert event["clientId"] == "tokenctl"
+    assert stack.aws.tokenctl("dev", "explain", token_id)["moments"][-1]["clientId"] == "tokenctl"
+
+
 def test_wrong_credentials_are_told_the_challenge_and_found_in_splunk(
     stack: Stack, client: Credentials, hec: HecServer
 ) -> None:
