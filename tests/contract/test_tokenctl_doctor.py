@@ -1,0 +1,170 @@
+"""`tokenctl doctor`: what is well, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.engine import HOST, free_port
+from tests.conftest import ROOT, Credentials
+from tests.contract.conftest import Run, Tokenctl
+from tests.contract.test_tokenctl import switch_ttl
+from tokenctl import doctor
+from tokenctl.deployment import Deployment
+
+
+@pytest.fixture(scope="module")
+def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service of stage `local`, really listening."""
+    port = free_port()
+    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
+    output = tmp_path_factory.mktemp("service") / "output"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    assert process.stdin is not None
+    try:
+        while True:
+            assert process.poll() is None, output.read_text()
+            try:
+                socket.create_connection((HOST, port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield f"http://{HOST}:{port}"
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+class TestDoctor:
+    @pytest.fixture(autouse=True)
+    def nobodys_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Neither the developer's own demo client nor what the environment names."""
+
+        monkeypatch.setattr(doctor, "DEMO_ENV", tmp_path / "demo.env")
+        for variable in ("TOKENSERVICE_USER", "TOKENSERVICE_PASSWORD"):
+            monkeypatch.delenv(variable, raising=False)
+
+    def as_client(self, monkeypatch: pytest.MonkeyPatch, user: str, password: str) -> None:
+        monkeypatch.setenv("TOKENSERVICE_USER", user)
+        monkeypatch.setenv("TOKENSERVICE_PASSWORD", password)
+
+    def unwell(self, run: Run) -> dict[str, tuple[str, str]]:
+        """What is not well: what was seen and the advice."""
+        assert run.code == 1, run.err
+        found = {each["what"]: (each["seen"], each["advice"]) for each in run.json if not each["well"]}
+        assert found
+        assert all(advice for _, advice in found.values())
+        return found
+
+    def test_a_stage_that_is_well_is_told_so(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        for given in (url, url + "/"):
+            run = tokenctl("doctor", "--url", given, "--json")
+            assert (run.code, run.err) == (0, "")
+            assert len(run.json) == 6
+            assert all(each["well"] for each in run.json)
+            assert client.password not in run.out
+        human = tokenctl("doctor", "--url", url)
+        assert human.code == 0
+        assert human.out.count("well") == 6
+        assert "NOT WELL" not in human.out
+
+    def test_the_demo_clients_credentials_are_tried_locally(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, tmp_path: Path
+    ) -> None:
+        lines = f"# comment\nTOKENSERVICE_USER={client.user}\nTOKENSERVICE_PASSWORD={client.password}\n"
+        (tmp_path / "demo.env").write_text(lines)
+        assert tokenctl("doctor", "--url", url).code == 0
+
+    def test_the_local_stage_is_looked_for_where_make_run_serves(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        monkeypatch.setattr(doctor, "LOCAL_ENV", tmp_path / "local.env")
+        nowhere = tokenctl("doctor")
+        assert nowhere.code == 1
+        assert "--url" in nowhere.out
+        (tmp_path / "local.env").write_text(f"TOKENSERVICE_URL={url}\n")
+        assert tokenctl("doctor").code == 0
+
+    def test_missing_tables_are_told_with_the_command_that_makes_them(
+        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOKEN_TABLE", "missing-tokens")
+        monkeypatch.setenv("CLIENT_TABLE", "missing-clients")
+        found = self.unwell(tokenctl("doctor", "--stage", "dev", "--url", url, "--json"))
+        for what in ("table missing-tokens", "table missing-clients"):
+            assert found[what] == ("ResourceNotFoundException", "tokenctl tables create --stage dev")
+        human = tokenctl("doctor", "--stage", "dev", "--url", url)
+        assert human.code == 1
+        assert "NOT WELL" in human.out
+        assert "tokenctl tables create --stage dev" in human.out
+
+    def test_ttl_and_recovery_that_are_off_are_told(self, tokenctl: Tokenctl, url: str, dynamodb: Any) -> None:
+        tokenctl("tables", "create", "--stage", "test")
+        tokens, clients = "tokenservice-test-tokens", "tokenservice-test-clients"
+        switch_ttl(dynamodb, tokens, on=False)
+        off = {"PointInTimeRecoveryEnabled": False}
+        dynamodb.update_continuous_backups(TableName=clients, PointInTimeRecoverySpecification=off)
+        try:
+            found = self.unwell(tokenctl("doctor", "--stage", "test", "--url", url, "--json"))
+        finally:
+            tokenctl("tables", "create", "--stage", "test")
+        assert found["expired tokens are deleted (TTL)"][0] == "off"
+        assert found["point-in-time recovery"][0] == f"off for {clients}"
+
+    @pytest.mark.parametrize(("user", "password"), [("nobody", "x"), ("é", "ü"), ("a:b", "c")])
+    def test_wrong_credentials_are_told_without_the_password(
+        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch, user: str, password: str
+    ) -> None:
+        self.as_client(monkeypatch, user, password + "-hunter2")
+        run = tokenctl("doctor", "--url", url, "--json")
+        found = self.unwell(run)
+        assert list(found) == [f"credentials of {user}"]
+        assert re.fullmatch("refused with 40[13]", found[f"credentials of {user}"][0])
+        assert "hunter2" not in run.out + run.err
+
+    def test_no_credentials_to_try_are_told(self, tokenctl: Tokenctl, url: str) -> None:
+        assert list(self.unwell(tokenctl("doctor", "--url", url, "--json"))) == ["credentials"]
+
+    @pytest.mark.parametrize("wrong", ["http://127.0.0.1:{}", "nonsense", "http://", "ftp://127.0.0.1"])
+    def test_a_service_that_does_not_answer_is_told(
+        self, tokenctl: Tokenctl, client: Credentials, monkeypatch: pytest.MonkeyPatch, wrong: str
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        run = tokenctl("doctor", "--url", wrong.format(free_port()), "--json")
+        found = self.unwell(run)
+        assert found["service"][0].startswith("no answer")
+        assert set(found) == {"service", f"credentials of {client.user}"}
+        assert client.password not in run.out + run.err
+
+    def test_something_else_that_listens_there_is_not_the_service(self, tokenctl: Tokenctl) -> None:
+        found = self.unwell(tokenctl("doctor", "--url", os.environ["AWS_ENDPOINT_URL"], "--json"))
+        assert "without credentials" in found["service"][0]
+
+    def test_a_stage_elsewhere_needs_its_address(self, tokenctl: Tokenctl) -> None:
+        found = self.unwell(tokenctl("doctor", "--stage", "prod", "--json"))
+        assert found["service"] == ("its address is not known", "give it with --url")
+
+    def test_a_store_that_is_away_is_told_and_the_rest_is_looked_at(
+        self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.as_client(monkeypatch, client.user, client.password)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
+        found = self.unwell(tokenctl("doctor", "--url", url, "--json"))
+        assert len(found) == 4
+        assert all("AWS_ENDPOINT_URL" in advice for _, advice in found.values())
