@@ -213,10 +213,7 @@ class TokenStore(Store):
 
     def all(self) -> Iterator[Token]:
         """Every token that is stored, in no order. It reads the whole table: for operators, never for a request."""
-        for item in self._items("scan", self._model.scan().page_iter):
-            token = self._to_token(item)
-            if token is not None:
-                yield token
+        return filter(None, map(self._to_token, self._items("scan", self._model.scan().page_iter)))
 
     def _items(self, operation: str, pages: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The items of all pages, each page one request."""

@@ -226,6 +226,16 @@ class TestTokenStore:
         made = {add(node_id="node-of-pages")[1].id for _ in range(5)}
         assert set(store.find_unrevoked(node_id="node-of-pages", issuer=None, now=NOW)) == made
 
+    def test_every_token_is_read_over_all_pages_of_the_table(
+        self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Others use the table, too."""
+        scan = store._model.scan
+        monkeypatch.setattr(store._model, "scan", lambda: scan(page_size=30))
+        made = {token.id: token for _, token in (add(node_id=f"node-{number}") for number in range(40))}
+        found = {token.id: token for token in store.all()}
+        assert found.items() >= made.items()
+
     @pytest.mark.parametrize("max_uses", [1, 2, 5])
     def test_racers_win_exactly_as_often_as_the_token_allows(self, max_uses: int, add: Add, store: TokenStore) -> None:
         racers = 16
