@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.routes import BASE_PATH
 from tokenctl import tables
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, read_env_file
+from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 
 _TIMEOUT_SECONDS = 10
 
@@ -97,11 +98,16 @@ def _service(base: str) -> str:
 
 
 def _version(base: str, user: str, password: str) -> str:
-    answer = requests.get(f"{base}{BASE_PATH}/version", auth=(user, password), timeout=_TIMEOUT_SECONDS)
-    if not answer.ok:
-        raise _Unwell(f"refused with {answer.status_code}")
-    told = answer.json()
-    return f"good; version {told['version']}, commit {told['commit']}, stage {told['stage']}"
+    try:
+        with TokenServiceClient(base, user, password, timeout_seconds=_TIMEOUT_SECONDS, patience_seconds=0) as client:
+            told = client.version()
+    except ValueError as error:
+        raise _Unwell(f"not tried: {error}") from None
+    except Problem as error:
+        raise _Unwell(f"refused with {error.status}") from None
+    except TokenServiceError as error:
+        raise _Unwell(str(error)) from None
+    return f"good; version {told.version}, commit {told.commit}, stage {told.stage}"
 
 
 def _credentials(deployment: Deployment) -> tuple[str, str]:

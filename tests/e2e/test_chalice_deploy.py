@@ -41,7 +41,10 @@ HANDLERS = {
     "forward_logs": ("tokenservice-dev-forward_logs", "app.forward_logs"),
     "forward_events": ("tokenservice-dev-forward_events", "app.forward_events"),
 }
-PROJECT = ("app.py", "chalicelib", "tokenctl", "requirements.txt", ".chalice/config.json", ".chalice/policies")
+PROJECT = (
+    *("app.py", "chalicelib", "tokenctl", "tokenservice_client"),
+    *("requirements.txt", ".chalice/config.json", ".chalice/policies"),
+)
 
 
 class Project:

@@ -108,7 +108,7 @@ class Run:
 
 def copy_of_the_checkout(copy: Path) -> Path:
     copy.mkdir()
-    for name in ("chalicelib", "local", "tokenctl"):
+    for name in ("chalicelib", "local", "tokenctl", "tokenservice_client"):
         shutil.copytree(ROOT / name, copy / name)  # with what is compiled: it fits, since the copy keeps the times
     for name in ("app.py", CONFIG):
         (copy / name).parent.mkdir(exist_ok=True)

@@ -119,7 +119,7 @@ def test_a_wrong_answer_fails_it_and_its_client_is_disabled(dev: Stack, role: di
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """`make run` in a copy of the checkout, so that nobody's own store is touched."""
-    for name in ("chalicelib", "local", "tokenctl"):
+    for name in ("chalicelib", "local", "tokenctl", "tokenservice_client"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("app.py", CONFIG, "tests/e2e/smoke.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
