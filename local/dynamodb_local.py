@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +61,7 @@ class DynamoDbLocal:
         self._log = log
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -106,6 +108,9 @@ class DynamoDbLocal:
         process, self._process = self._process, None
         if process is not None:
             leash.stop(process, _STOPPED_WITHIN_SECONDS)
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -116,7 +121,10 @@ class DynamoDbLocal:
         self.stop()
 
     def _start_on(self, port: int) -> None:
-        environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        # It unpacks a library there, and leaves it.
+        self._scratch = tempfile.TemporaryDirectory(prefix="dynamodb-local-", ignore_cleanup_errors=True)
+        environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environ["TMPDIR"] = self._scratch.name
         try:
             with self._log.open("wb") as log, leash.uninterrupted():
                 self._process = process = subprocess.Popen(
@@ -151,6 +159,8 @@ def main(port: str) -> NoReturn:
     command = [
         str(shutil.which("java")),
         f"-Djava.library.path={library}",
+        f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+        "-XX:-UsePerfData",  # a file for each Java program, whatever the folder for such files is
         # The configuration is ours; there is no schema to hold it against.
         "-Dorg.eclipse.jetty.xml.XmlParser.Validating=false",
         "-Dorg.eclipse.jetty.LEVEL=WARN",

@@ -72,6 +72,7 @@ class Engine:
         self._log = log
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def port(self) -> int:
@@ -131,7 +132,7 @@ class Engine:
         if process is None:
             return
         leash.stop(process, _STOPPED_WITHIN_SECONDS)
-        self._forget_log()
+        self._clean_up()
 
     def kill(self) -> None:
         """End it at once, as a crash would: nothing is saved."""
@@ -141,7 +142,7 @@ class Engine:
         process.kill()
         process.wait()
         leash.release(process)
-        self._forget_log()
+        self._clean_up()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -171,12 +172,14 @@ class Engine:
         if self._state_dir is not None:
             # Secrets are not in it, but node ids are: it is for its owner alone.
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # It leaves behind what each Lambda function was unpacked to.
+        self._scratch = tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True)
         try:
             with self._log.open("wb") as log, leash.uninterrupted():
                 self._process = process = subprocess.Popen(
                     [str(PYTHON), "-m", "local.engine_process"],
                     cwd=ROOT,
-                    env=self._process_environ(port),
+                    env=self._process_environ(port) | {"TMPDIR": self._scratch.name},
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -207,7 +210,7 @@ class Engine:
 
     def _process_environ(self, port: int) -> dict[str, str]:
         # Not our whole environment: AWS_PROFILE, LOG_LEVEL or SERVICES would mean something to it, too.
-        environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environ |= CREDENTIALS
         environ |= {
             "BIND_HOST": HOST,
@@ -224,7 +227,10 @@ class Engine:
             environ |= {"PERSIST_STATE": "1", "STATE_DIR": str(self._state_dir.resolve())}
         return environ | self._environ
 
-    def _forget_log(self) -> None:
+    def _clean_up(self) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
         if not self._keeps_log and self._log is not None:
             self._log.unlink(missing_ok=True)
             self._log = None

@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -387,6 +388,17 @@ def test_the_engine_names_a_taken_port_and_stops_twice_without_complaint(port: i
     engine.stop()
     engine.stop()
     assert not engine.is_running
+
+
+@pytest.mark.parametrize("end", [Engine.stop, Engine.kill])
+def test_the_engine_leaves_no_temporary_files_behind(
+    end: Callable[[Engine], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = Engine().start()
+    assert list(tmp_path.rglob("ministack-*.pid"))
+    end(engine)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_engine_tells_where_its_log_is_when_it_does_not_start(
