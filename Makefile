@@ -19,7 +19,7 @@ UV_LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 .PHONY: help setup run test coverage check agree guard audit inspect package reference dashboard vendor demo soak bench load lock clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Create .venv and .venv-engine, where they are not as the pinned requirements say
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
@@ -132,6 +132,9 @@ lock: setup ## Pin what requirements/*.in ask for
 	$(UV_LOCK) $(UPGRADE) examples/document_gateway/requirements.in -o examples/document_gateway/requirements.txt
 
 clean: ## Remove the environments, the local store and all that was made from the sources
-	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .venv-bench .venv-load .dynamodb-local .local .chalice/deployments vendor out build *.egg-info
+	@$(PYTHON) -I -c 'import fcntl, os; \
+		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
+		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
+	rm -rf .venv .venv-engine .venv-appinspect .venv-checks .venv-checkov .venv-bench .venv-load .dynamodb-local .local .chalice/deployments vendor out build *.egg-info tokenservice_client/build tokenservice_client/*.egg-info __pycache__
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl local infra tests bench tokenservice_client examples -name __pycache__ -prune -exec rm -rf {} +

@@ -16,6 +16,8 @@ from chalicelib.tokens import Action
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 _R = TypeVar("_R", bound=Request)
+_LENGTH = re.compile(r"Expected `\w+` of length (>=|<=) (\d+)")
+_BOUND: Final = {">=": "least", "<=": "most"}
 _FIELD_PATH = re.compile(r" - at `(key` in `)?\$\.?(.*)`$")
 
 
@@ -111,6 +113,7 @@ def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError
         message = f"must be one of {', '.join(Action)}"
     elif "matching regex" in message:
         message = "has characters that are not allowed"
+    message = _LENGTH.sub(lambda found: f"must be at {_BOUND[found[1]]} {found[2]} long", message)
     return FieldError(field, message.replace("`", ""))
 
 

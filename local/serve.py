@@ -35,6 +35,7 @@ from tokenctl.deployment import (
     DEMO_ENV,
     LOCAL_ENV,
     LOCAL_LOG,
+    LOCAL_SPLUNK,
     LOCAL_STAGE,
     Deployment,
     DeploymentError,
@@ -213,7 +214,7 @@ def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]
     takers = [show, LogFile(LOCAL_LOG).write]
     with ExitStack() as ending:
         if settings.splunk.hec_url:
-            shipping = ship(settings, STATE / "splunk")
+            shipping = ship(settings, LOCAL_SPLUNK)
             ending.callback(shipping.finish)
             takers.append(shipping.put)
         with leash.uninterrupted():
@@ -264,9 +265,9 @@ def _welcome(port: int) -> str:
 Ready: {base}
 
 Issue a token, from another terminal in this directory:
-  source {DEMO_ENV.relative_to(ROOT)}
+  set -a; source {DEMO_ENV.relative_to(ROOT)}; set +a
   curl -u "$TOKENSERVICE_USER:$TOKENSERVICE_PASSWORD" -H 'Content-Type: application/json' \\
-    -d '{{"nodeId": "{EXAMPLE_NODE}"}}' {base}/token
+    -d '{{"nodeId": "{EXAMPLE_NODE}"}}' {base}/token; echo
 
 Ctrl-C stops it; tokens and clients are kept.
 """

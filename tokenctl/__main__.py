@@ -33,7 +33,7 @@ _COMPLETION = "_TOKENCTL_COMPLETE"
 """The variable by which a shell asks for completions; click makes its name from the program's."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name=_PROGRAM)
 @common
 @click.pass_context

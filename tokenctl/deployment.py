@@ -19,6 +19,8 @@ CONFIG: Final = ROOT / ".chalice" / "config.json"
 LOCAL_STAGE: Final = "local"
 LOCAL_ENV: Final = ROOT / ".local" / "local.env"
 DEMO_ENV: Final = ROOT / ".local" / "demo.env"
+LOCAL_SPLUNK: Final = ROOT / ".local" / "splunk"
+"""What the local service keeps of what Splunk did not take."""
 LOCAL_LOG: Final = ROOT / ".local" / "service.log"
 """What the local service wrote; behind it stands `service.log.1`, the part before."""
 

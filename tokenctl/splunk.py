@@ -12,6 +12,7 @@ from rich.console import Console
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
+from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE
 from tokenctl.redrive import MAX_BYTES, BucketSource, Entry, FolderSource, Outcome, QueueSource, Source, redrive
 from tokenctl.terminal import Terminal, common, plain, table, tracked
 
@@ -53,8 +54,8 @@ def _place(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--folder",
             envvar="SPLUNK_FAILURE_FOLDER",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder of the record, for a local service.",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="Folder of the record; for the local stage, that of 'make run'.",
         ),
     )
     for add in reversed(options):
@@ -175,6 +176,7 @@ def _place_of(deployment: Deployment, bucket: str | None, queue_url: str | None,
     """Where the options say, or else where the stage does."""
     if not (bucket or folder):
         bucket = deployment.settings.splunk.failure_bucket
+        folder = LOCAL_SPLUNK if deployment.stage == LOCAL_STAGE and not bucket else None
     if not (bucket or folder):
         # A queue alone will not do: it holds no poison, and a replay may meet some.
         raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket or --folder")

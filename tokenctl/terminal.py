@@ -58,7 +58,7 @@ class Terminal:
             TimeRemainingColumn(),
         )
         console = Console(stderr=True)
-        shown = console.is_terminal and not self.as_json
+        shown = console.is_terminal and not self.as_json and total != 0
         with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
@@ -103,11 +103,16 @@ def facts_table(facts: Mapping[str, Any]) -> Table:
     """Names beside their values."""
     return table(
         ("", ""),
-        [
-            (plain(name, "bold"), json.dumps(fact, ensure_ascii=False) if isinstance(fact, list) else str(fact))
-            for name, fact in facts.items()
-        ],
+        [(plain(name, "bold"), _in_words(fact)) for name, fact in facts.items()],
     )
+
+
+def _in_words(fact: Any) -> str:
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, list) and all(isinstance(each, str) for each in fact):
+        return ", ".join(fact)
+    return json.dumps(fact, ensure_ascii=False) if isinstance(fact, list) else str(fact)
 
 
 def fail(message: str) -> NoReturn:

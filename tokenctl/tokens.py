@@ -93,15 +93,21 @@ def _revoke_all(terminal: Terminal, node: str | None, user: str | None, yes: boo
     if found and not yes:
         if terminal.as_json:
             raise click.UsageError("--json can't ask whether to revoke them: add --yes")
-        click.confirm(f"Tokens to revoke: {found}. Revoke them?", abort=True, err=True)
+        if not sys.stdin.isatty() or node == "-":
+            raise click.UsageError(f"nobody can be asked whether to revoke {found}: add --yes")
+        click.confirm(f"Tokens to revoke, used up ones included: {found}. Revoke them?", abort=True, err=True)
+    revoked = 0
     with _service(deployment) as service, terminal.progress("Revoking", total=found) as advance:
 
         def go_on() -> bool:
+            nonlocal revoked
+            revoked += 1
             advance()
             return True
 
         done = service.revoke_all(_OPERATOR, node_id=node_id, user=user, time_left=go_on)
-    terminal.show({"revoked": done.revoked}, lambda console: console.print(f"Live tokens revoked: {done.revoked}"))
+    told = f"Tokens revoked: {revoked}; could still be used: {done.revoked}"
+    terminal.show({"revoked": revoked, "live": done.revoked}, lambda console: console.print(told))
 
 
 @click.command("explain")
@@ -170,7 +176,12 @@ def _show_life(console: Console, told: Life, stored: Token | None, unread: str |
         console.print()
         console.print(facts_table(_terms(stored)))
     console.print()
-    console.print(table(("time", "what", "by", "user", "address", "action", ""), [_row(each) for each in told.moments]))
+    console.print(
+        table(
+            ("time (UTC)", "what", "by", "user", "address", "action", "reason or use"),
+            [_row(each) for each in told.moments],
+        )
+    )
     if told.refusals:
         console.print()
         rows = [
@@ -189,8 +200,8 @@ def _terms(stored: Token) -> dict[str, str]:
         "for the user": terms.user or "",
         "from addresses": ", ".join(sorted(map(str, terms.networks))),
         "by applications": ", ".join(sorted(terms.audience)),
-        "not before": _clock(timestamp(terms.not_before)) if terms.not_before else "",
-        "until": _clock(timestamp(terms.expires_at)),
+        "not before": f"{_clock(timestamp(terms.not_before))} UTC" if terms.not_before else "",
+        "until": f"{_clock(timestamp(terms.expires_at))} UTC",
     }
     return {name: text for name, text in shown.items() if text}
 

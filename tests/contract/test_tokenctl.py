@@ -18,11 +18,12 @@ from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.clients import SECRET_PREFIX, Scope
 from chalicelib.problems import StoreUnavailable
+from chalicelib.splunk.record import FolderRecord, Kind
 from local.engine import HOST, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tokenctl import deployment as deployment_
-from tokenctl import doctor, openapi, trouble
+from tokenctl import doctor, openapi, splunk, trouble
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -181,8 +182,13 @@ class TestClient:
         first = tokenctl("client", "disable", name, "--json")
         assert first.json["state"] == "disabled"
         assert tokenctl("client", "disable", name, "--json").json == first.json
-        assert "60 seconds" in tokenctl("client", "disable", name).out
+        assert tokenctl("client", "disable", name).out == f"{name} is refused, from now on.\n"
         assert not opens(api, name, secret)
+
+    def test_disabling_says_how_long_a_gateway_may_let_the_client_in(self, tokenctl: Tokenctl, name: str) -> None:
+        tokenctl("tables", "create", "--stage", "test")
+        tokenctl("client", "add", name, "--scope", "use", "--stage", "test")
+        assert "60 seconds" in tokenctl("client", "disable", name, "--stage", "test").out
 
 
 class TestToken:
@@ -467,6 +473,20 @@ class TestBrokenSurroundings:
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
         tokenctl(*command).assert_refused("nonsense")
+
+
+class TestSplunk:
+    def test_the_local_stage_has_a_failure_record_of_its_own(
+        self, tokenctl: Tokenctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(splunk, "LOCAL_SPLUNK", tmp_path / "splunk")
+        assert tokenctl("splunk", "failed").out == "Nothing is kept: Splunk took everything.\n"
+        name = FolderRecord(tmp_path / "splunk").put(Kind.FAILED, b"{}", "away")
+        [kept] = tokenctl("splunk", "failed", "--json").json
+        assert (kept["kind"], kept["name"]) == ("failed", name)
+
+    def test_a_folder_that_is_not_there_is_refused(self, tokenctl: Tokenctl, tmp_path: Path) -> None:
+        tokenctl("splunk", "failed", "--folder", str(tmp_path / "nowhere")).assert_refused("nowhere", code=2)
 
 
 class TestCompletion:

@@ -344,13 +344,20 @@ class TestWhatAnOperatorDoes:
         assert {token_id for _, token_id in done} < issued
 
 
+class Typed(io.StringIO):
+    """What a person types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class TestRevokeMany:
     @pytest.fixture
     def answer(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         """What the operator types."""
 
         def answer(text: str) -> None:
-            monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+            monkeypatch.setattr(sys, "stdin", Typed(text))
 
         return answer
 
@@ -364,11 +371,13 @@ class TestRevokeMany:
         mine = f"somebody-{option}"
         one, other = api.issue(api.client(), **{field: mine}), api.issue(api.client(), **{field: mine})
         stranger = api.issue(api.client(), **{field: mine + "-else"})
+        spent, client = {field: mine, "user": mine}, api.client()
+        api.use(client, api.issue(client, **spent)["token"], user=mine)
         run = tokenctl("token", "revoke", option, mine, "--yes", "--json")
-        assert (run.code, run.json) == (0, {"revoked": 2})
+        assert (run.code, run.json) == (0, {"revoked": 3, "live": 2})
         assert self.live(tokenctl, one, other, stranger) == [False, False, True]
         again = tokenctl("token", "revoke", option, mine)
-        assert (again.code, again.out) == (0, "Live tokens revoked: 0\n")
+        assert (again.code, again.out) == (0, "Tokens revoked: 0; could still be used: 0\n")
 
     @pytest.mark.parametrize(("typed", "live"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
     def test_it_asks_before_it_revokes_many(  # noqa: PLR0917 - fixtures
@@ -377,13 +386,20 @@ class TestRevokeMany:
         issued = api.issue(client, user=f"asked-{typed!r}")
         answer(typed)
         run = tokenctl("token", "revoke", "--user", f"asked-{typed!r}")
-        assert "Tokens to revoke: 1. Revoke them?" in run.err
+        assert "Tokens to revoke, used up ones included: 1. Revoke them?" in run.err
         assert run.code == int(live)
         assert self.live(tokenctl, issued) == [live]
 
-    def test_a_program_is_not_asked_and_has_to_say_so(self, api: Api, client: Credentials, tokenctl: Tokenctl) -> None:
-        issued = api.issue(client, user="asked-by-a-program")
+    def test_where_nobody_can_be_asked_nothing_is_revoked_without_a_word(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issued = api.issue(client, user="asked-by-a-program", nodeId="asked-by-a-program")
+        monkeypatch.setattr(sys, "stdin", Typed("y\n"))
         tokenctl("token", "revoke", "--user", "asked-by-a-program", "--json").assert_refused("--yes", code=2)
+        monkeypatch.setattr(sys, "stdin", Typed("asked-by-a-program\ny\n"))
+        tokenctl("token", "revoke", "--node", "-").assert_refused("--yes", code=2)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+        tokenctl("token", "revoke", "--user", "asked-by-a-program").assert_refused("--yes", code=2)
         assert self.live(tokenctl, issued) == [True]
 
     def test_the_id_of_a_document_can_be_read_from_input(
@@ -391,7 +407,7 @@ class TestRevokeMany:
     ) -> None:
         issued = api.issue(client, nodeId="node from input")
         answer("node from input\r\n")
-        assert tokenctl("token", "revoke", "--node", "-", "--yes", "--json").json == {"revoked": 1}
+        assert tokenctl("token", "revoke", "--node", "-", "--yes", "--json").json == {"revoked": 1, "live": 1}
         assert self.live(tokenctl, issued) == [False]
 
     @pytest.mark.parametrize(
@@ -415,4 +431,4 @@ def test_a_person_sees_how_far_a_long_work_is_and_a_program_does_not(
     shown = tokenctl("token", "revoke", "--user", "long-work", "--yes")
     assert "Revoking" in shown.err
     assert "3/3" in shown.err
-    assert shown.out == "Live tokens revoked: 3\n"
+    assert shown.out == "Tokens revoked: 3; could still be used: 3\n"

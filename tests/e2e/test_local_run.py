@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
@@ -373,10 +374,25 @@ def test_a_wrong_demo_secret_is_mended(start: Any, checkout: Path) -> None:
     first.wait_until_ready()
     first.stop()
     (checkout / ".local/demo.env").write_text("TOKENSERVICE_USER=demo\nTOKENSERVICE_PASSWORD=wrong\n")
+    (checkout / ".local/engine").chmod(0o755)
 
     second = start()
     url = second.wait_until_ready()
     assert second.post(f"{url}/token", {"nodeId": NODE})[0] == 201
+    assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
+
+
+def test_make_clean_leaves_a_running_service_alone(tmp_path: Path) -> None:
+    (tmp_path / ".local").mkdir()
+    clean = ["make", "-f", str(ROOT / "Makefile"), "clean"]
+    with (tmp_path / ".local" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = subprocess.run(clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert refused.returncode != 0
+        assert "make run still runs from this directory" in refused.stderr
+        assert (tmp_path / ".local" / "lock").exists()
+    subprocess.run(clean, cwd=tmp_path, capture_output=True, check=False)
+    assert not (tmp_path / ".local").exists()
 
 
 def test_the_engine_names_a_taken_port_and_stops_twice_without_complaint(port: int) -> None:

@@ -231,7 +231,7 @@ class TestBody:
             (b'{"nodeId":"n","actions":["print"]}', "actions[0]", "must be one of download, preview, edit"),
             (b'{"nodeId":"n","metadata":{"a":1}}', "metadata[...]", "Expected str, got int"),
             # DynamoDB refuses an item with an empty name in a map.
-            (b'{"nodeId":"n","metadata":{"":"v"}}', "metadata", "one of its names: Expected str of length >= 1"),
+            (b'{"nodeId":"n","metadata":{"":"v"}}', "metadata", "one of its names: must be at least 1 long"),
             (b'{"nodeId":1,"x":NaN}', "body", "not a JSON document in UTF-8"),
             (b'{"nodeId":1}{', "body", "not a JSON document in UTF-8"),
         ],
@@ -245,8 +245,8 @@ class TestBody:
             ({}, "tokens[1].nodeId", "is missing"),
             ({"nodeId": "n", "x": 1}, "tokens[1].x", "there is no such field"),
             ({"nodeId": "n", "": 1}, "tokens[1].", "there is no such field"),
-            ({"nodeId": ""}, "tokens[1].nodeId", "Expected str of length >= 1"),
-            ({"nodeId": "n", "ipAddresses": ["", 1]}, "tokens[1].ipAddresses[0]", "Expected str of length >= 1"),
+            ({"nodeId": ""}, "tokens[1].nodeId", "must be at least 1 long"),
+            ({"nodeId": "n", "ipAddresses": ["", 1]}, "tokens[1].ipAddresses[0]", "must be at least 1 long"),
             (1, "tokens[1]", "must be a JSON object"),
         ],
     )
