@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,15 @@ def keep(log: Path, capsys: pytest.CaptureFixture[str]) -> Keep:
             lines.write(capsys.readouterr().out)
 
     return keep
+
+
+@pytest.fixture
+def group(deployment: Deployment) -> Iterator[str]:
+    """A log group that is there as long as the test."""
+    name = "/aws/lambda/tokenservice-of-a-test"
+    deployment.aws("logs").create_log_group(logGroupName=name)
+    yield name
+    deployment.aws("logs").delete_log_group(logGroupName=name)
 
 
 class TestExplain:
@@ -227,11 +236,9 @@ class TestTrail:
             list(FileTrail(log).events("tok_a", now()))
 
     def test_cloudwatch_is_read_page_by_page_and_what_an_engine_lets_through_is_filtered(
-        self, deployment: Deployment
+        self, deployment: Deployment, group: str
     ) -> None:
         logs = deployment.aws("logs")
-        group = "/aws/lambda/tokenservice-trail"
-        logs.create_log_group(logGroupName=group)
         instant = now()
         for stream in ("a", "b"):
             logs.create_log_stream(logGroupName=group, logStreamName=stream)
@@ -291,9 +298,10 @@ class TestWhatAnOperatorDoes:
         ]
         assert moment["clientId"] == "tokenctl"
 
-    def test_on_a_deployed_stage_it_is_in_the_log_group_of_the_function(self, deployment: Deployment) -> None:
-        logs, group = deployment.aws("logs"), "/aws/lambda/tokenservice-recorded"
-        logs.create_log_group(logGroupName=group)
+    def test_on_a_deployed_stage_it_is_in_the_log_group_of_the_function(
+        self, deployment: Deployment, group: str
+    ) -> None:
+        logs = deployment.aws("logs")
         otherwise: list[str] = []
         record = Record(lambda: CloudWatchTrail(logs, group), otherwise.append)
         lines = [json.dumps({"event": "token.revoked", "tokenId": f"tok_{number}"}) for number in range(205)]
