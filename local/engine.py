@@ -171,8 +171,8 @@ class Engine:
             self._log = Path(name)
         if self._state_dir is not None:
             # Secrets are not in it, but node ids are: it is for its owner alone.
-            self._state_dir.mkdir(parents=True, exist_ok=True)
-            self._state_dir.chmod(0o700)
+            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._state_dir.chmod(0o700)  # where something else made it
         # It leaves behind what each Lambda function was unpacked to.
         self._scratch = tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True)
         try:
