@@ -226,7 +226,7 @@ class Transport:
             ) as response:
                 return _reply(response.status_code, response.headers, _content(response), self._hide(request))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            failure = _no_answer(error)
+            failure = _no_answer(error, urlsplit(self._base).netloc)
         # Not within the handler: requests' errors hold the request with its body and its Authorization header, and an
         # error raised there would carry them along as its context.
         raise failure
@@ -266,11 +266,11 @@ def _reply(status: int, headers: Mapping[str, str], content: bytes, hide: Callab
     return Reply(body, headers)
 
 
-def _no_answer(error: Exception) -> TokenServiceError:
-    """What a failed exchange is called, without the words of the libraries: they name addresses."""
+def _no_answer(error: Exception, host: str) -> TokenServiceError:
+    """What a failed exchange is called, without the words of the libraries: they name whole addresses."""
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return UntrustedServer("untrusted_server", "the service's certificate can't be verified")
-    return NoAnswer("no_answer", f"no whole answer came from the service ({type(error).__name__})")
+    return NoAnswer("no_answer", f"no whole answer came from {host} ({type(error).__name__})")
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
