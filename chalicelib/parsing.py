@@ -16,7 +16,7 @@ from chalicelib.tokens import Action
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 _R = TypeVar("_R", bound=Request)
-_LENGTH = re.compile(r"Expected `\w+` of length (>=|<=) (\d+)")
+_LENGTH: Final = r"Expected `\w+` of length (>=|<=) (\d+)"  # compiled by the first mistake that needs it
 _BOUND: Final = {">=": "least", "<=": "most"}
 _FIELD_PATH = re.compile(r" - at `(key` in `)?\$\.?(.*)`$")
 
@@ -113,7 +113,7 @@ def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError
         message = f"must be one of {', '.join(Action)}"
     elif "matching regex" in message:
         message = "has characters that are not allowed"
-    message = _LENGTH.sub(lambda found: f"must be at {_BOUND[found[1]]} {found[2]} long", message)
+    message = re.sub(_LENGTH, lambda found: f"must be at {_BOUND[found[1]]} {found[2]} long", message)
     return FieldError(field, message.replace("`", ""))
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +12,10 @@ from typing import Any
 import pytest
 
 from local.engine import HOST, free_port
-from tests.conftest import ROOT, Credentials
+from tests.conftest import Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tests.contract.test_tokenctl import switch_ttl
+from tests.serving import serving
 from tokenctl import doctor
 from tokenctl.deployment import Deployment
 
@@ -25,26 +23,8 @@ from tokenctl.deployment import Deployment
 @pytest.fixture(scope="module")
 def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The service of stage `local`, really listening."""
-    port = free_port()
-    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
-    output = tmp_path_factory.mktemp("service") / "output"
-    with output.open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-        )
-    assert process.stdin is not None
-    try:
-        while True:
-            assert process.poll() is None, output.read_text()
-            try:
-                socket.create_connection((HOST, port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        yield f"http://{HOST}:{port}"
-    finally:
-        process.stdin.close()
-        process.wait()
+    with serving(tmp_path_factory.mktemp("service") / "output") as url:
+        yield url
 
 
 class TestDoctor:

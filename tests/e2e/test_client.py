@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import http.client
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from chalicelib.clients import Scope
-from local.engine import HOST, ROOT, free_port
+from local.engine import HOST
 from tests.conftest import NODE, Api, Credentials
+from tests.serving import serving
 from tokenservice_client import (
     FieldError,
     InsufficientScope,
@@ -33,30 +27,6 @@ from tokenservice_client import (
     TokenServiceClient,
     Unauthorized,
 )
-
-
-@contextmanager
-def serving(log: Path) -> Iterator[str]:
-    """The service over HTTP, on the engine that the environment names."""
-    port = free_port()
-    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=dict(os.environ), stdin=subprocess.PIPE, stdout=output, stderr=output
-        )
-    assert process.stdin is not None
-    try:
-        while True:
-            assert process.poll() is None, log.read_text()
-            try:
-                socket.create_connection((HOST, port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        yield f"http://{HOST}:{port}"
-    finally:
-        process.stdin.close()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

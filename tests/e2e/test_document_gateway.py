@@ -20,7 +20,7 @@ from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentS
 from local.engine import HOST, free_port
 from tests.conftest import Api, Credentials
 from tests.e2e.gateway_world import ELSEWHERE, USER_HEADER, Visitor, World, gateway, wait_until
-from tests.e2e.test_client import serving
+from tests.serving import serving
 
 PDF = DOCUMENTS[REPORT].content
 BIG = "big-document"

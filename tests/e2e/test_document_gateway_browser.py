@@ -16,7 +16,7 @@ from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, PAGE, REPORT, ContentServer
 from tests.conftest import Api
 from tests.e2e.gateway_world import Visitor, World, chromium, gateway, wait_until
-from tests.e2e.test_client import serving
+from tests.serving import serving
 
 PDF = DOCUMENTS[REPORT].content
 

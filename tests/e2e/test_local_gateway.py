@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -24,6 +21,7 @@ from chalice.local import LocalDevServer
 
 from local import gateway
 from local.engine import HOST, ROOT, free_port
+from tests.serving import serving
 
 BASE = "/tokenservice/services/api"
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
@@ -72,31 +70,8 @@ def receive(connection: socket.socket, method: str = "GET") -> Reply:
 
 @contextmanager
 def running(log: Path, environ: dict[str, str]) -> Iterator[Service]:
-    port = free_port()
-    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **environ},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    assert process.stdin is not None
-    try:
-        while True:
-            assert process.poll() is None, log.read_text()
-            try:
-                socket.create_connection((HOST, port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        yield Service(port, log)
-    finally:
-        process.stdin.close()
-        process.wait()
+    with serving(log, **environ) as url:
+        yield Service(int(url.rpartition(":")[2]), log)
 
 
 @pytest.fixture(scope="module")
