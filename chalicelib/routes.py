@@ -50,17 +50,24 @@ class Call:
     build: schemas.VersionAnswer
     request_id: str
 
-    def caller(self) -> Caller:
-        """The client that the authorizer found.
+    def caller(self, scope: Scope | None = None) -> Caller:
+        """The client that the authorizer found. Called first by every view: nothing is read for who may not send it.
+
+        Args:
+            scope: what the client needs; None: nothing.
 
         Raises:
             Unauthorized: there was no authorizer before us.
+            InsufficientScope
         """
         found: Mapping[str, Any] = self.request.context.get("authorizer") or {}
         if not found.get("clientId"):
             raise Unauthorized
-        scopes = frozenset(scope for scope in Scope if scope in str(found.get("scopes", "")).split())
-        return Caller(str(found["clientId"]), scopes, self.request_id)
+        scopes = frozenset(each for each in Scope if each in str(found.get("scopes", "")).split())
+        caller = Caller(str(found["clientId"]), scopes, self.request_id)
+        if scope is not None:
+            self.service.require(caller, scope)
+        return caller
 
     def body(self) -> bytes:
         """The JSON body as bytes.
@@ -97,7 +104,7 @@ Headers = dict[str, str | list[str]]
 
 
 def issue(call: Call) -> Response:
-    caller = call.caller()
+    caller = call.caller(Scope.ISSUE)
     request = parsing.parse_body(call.body(), schemas.IssueRequest)
     [(secret, token)] = call.service.issue(caller, [schemas.to_terms(request, call.service.now())])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
@@ -105,7 +112,7 @@ def issue(call: Call) -> Response:
 
 
 def issue_batch(call: Call) -> Response:
-    caller = call.caller()
+    caller = call.caller(Scope.ISSUE)
     request = parsing.parse_body(call.body(), schemas.BatchRequest)
     issued = call.service.issue(caller, schemas.to_terms_of_all(request, call.service.now()))
     answers = [schemas.issue_answer(secret, token) for secret, token in issued]
@@ -113,15 +120,16 @@ def issue_batch(call: Call) -> Response:
 
 
 def use_by_query(call: Call) -> Response:
-    return _use(call, parsing.parse_query(call.query(), schemas.UseRequest))
+    caller = call.caller(Scope.USE)
+    return _use(call, caller, parsing.parse_query(call.query(), schemas.UseRequest))
 
 
 def use(call: Call) -> Response:
-    return _use(call, parsing.parse_body(call.body(), schemas.UseRequest))
+    caller = call.caller(Scope.USE)
+    return _use(call, caller, parsing.parse_body(call.body(), schemas.UseRequest))
 
 
-def _use(call: Call, request: schemas.UseRequest) -> Response:
-    caller = call.caller()
+def _use(call: Call, caller: Caller, request: schemas.UseRequest) -> Response:
     decision = call.service.use(caller, schemas.to_use(request, caller.client_id, call.idempotency_key()))
     if isinstance(decision, Refusal):
         raise UseRefused(decision.reason)
@@ -130,14 +138,14 @@ def _use(call: Call, request: schemas.UseRequest) -> Response:
 
 
 def introspect(call: Call) -> Response:
-    caller = call.caller()
+    caller = call.caller(Scope.USE)
     request = parsing.parse_body(call.body(), schemas.UseRequest)
     decision = call.service.introspect(caller, schemas.to_use(request, caller.client_id))
     return _json(200, schemas.introspect_answer(decision))
 
 
 def status(call: Call, token_id: str) -> Response:
-    caller = call.caller()
+    caller = call.caller(Scope.MANAGE)
     if not schemas.TOKEN_ID.fullmatch(token_id):
         raise TokenNotFound
     token = call.service.status(caller, token_id)
@@ -145,7 +153,7 @@ def status(call: Call, token_id: str) -> Response:
 
 
 def revoke(call: Call, token_id: str) -> Response:
-    caller = call.caller()
+    caller = call.caller(Scope.MANAGE)
     if not schemas.TOKEN_ID.fullmatch(token_id):
         # 204 would say that a token is revoked, where a token itself, say, was given for its id.
         raise InvalidRequest([FieldError("tokenId", "must be tok_ and 32 lower-case hex characters")])
@@ -154,7 +162,7 @@ def revoke(call: Call, token_id: str) -> Response:
 
 
 def revoke_all(call: Call) -> Response:
-    caller = call.caller()
+    caller = call.caller(Scope.MANAGE)
     whose = schemas.to_revocation(parsing.parse_body(call.body(), schemas.RevokeRequest))
     done = call.service.revoke_all(caller, **whose, time_left=call.has_time_left)
     return _json(200, schemas.RevokeAnswer(done.revoked, done.more))

@@ -86,13 +86,32 @@ class TokenService:
         """The instant that this service takes for the present."""
         return self._clock()
 
+    def require(self, caller: Caller, scope: Scope) -> None:
+        """Check that a caller has a scope. Each operation does; routes do it before they read a body.
+
+        Raises:
+            InsufficientScope: it has not, which is an audit event.
+        """
+        if scope in caller.scopes or (scope is Scope.MANAGE and Scope.ADMIN in caller.scopes):
+            return
+        self._audit.event(
+            "auth.refused",
+            self._clock(),
+            "WARNING",
+            requestId=caller.request_id,
+            clientId=caller.client_id,
+            reason="insufficient_scope",
+        )
+        self._audit.count("AuthRefused")
+        raise InsufficientScope(f"The client needs the scope {scope}.")
+
     def issue(self, caller: Caller, terms: Sequence[Terms]) -> list[tuple[str, Token]]:
         """Issue tokens, all or none.
 
         Returns:
             For each terms the token itself, to be shown once, and what is stored of it.
         """
-        self._require(caller, Scope.ISSUE)
+        self.require(caller, Scope.ISSUE)
         now = self._clock()
         issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
         self._store.add([token for _, token in issued])
@@ -103,7 +122,7 @@ class TokenService:
 
     def use(self, caller: Caller, use: Use) -> Grant | Refusal:
         """Spend one use of a token, or say why not. A refusal spends nothing."""
-        self._require(caller, Scope.USE)
+        self.require(caller, Scope.USE)
         now = self._clock()
         decision = self._claim(use, now)
         if isinstance(decision, Refusal):
@@ -117,7 +136,7 @@ class TokenService:
 
     def introspect(self, caller: Caller, use: Use) -> Grant | Refusal:
         """Say what `use()` would decide now, and change nothing."""
-        self._require(caller, Scope.USE)
+        self.require(caller, Scope.USE)
         return tokens.decide(self._store.find(use.token_id), use, self._clock(), self._issued_after)
 
     def status(self, caller: Caller, token_id: str) -> Token:
@@ -126,7 +145,7 @@ class TokenService:
         Raises:
             TokenNotFound: there is none with that id.
         """
-        self._require(caller, Scope.MANAGE)
+        self.require(caller, Scope.MANAGE)
         token = self._store.find(token_id)
         if token is None:
             raise TokenNotFound
@@ -143,7 +162,7 @@ class TokenService:
         Returns:
             Whether there is such a token.
         """
-        self._require(caller, Scope.MANAGE)
+        self.require(caller, Scope.MANAGE)
         now = self._clock()
         token = self._store.revoke(token_id, self._issuer_bound(caller), now)
         if token is not None:
@@ -167,7 +186,7 @@ class TokenService:
         Args:
             time_left: asked before each token; False ends the work.
         """
-        self._require(caller, Scope.MANAGE)
+        self.require(caller, Scope.MANAGE)
         issuer = self._issuer_bound(caller)
         now = self._clock()
         revoked = 0
@@ -197,23 +216,9 @@ class TokenService:
             if count == tokens.LOCKED_AFTER_MISMATCHES:
                 self._tell("token.locked", now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
 
-    def _require(self, caller: Caller, scope: Scope) -> None:
-        if scope in caller.scopes or (scope is Scope.MANAGE and Scope.ADMIN in caller.scopes):
-            return
-        self._audit.event(
-            "auth.refused",
-            self._clock(),
-            "WARNING",
-            requestId=caller.request_id,
-            clientId=caller.client_id,
-            reason="insufficient_scope",
-        )
-        self._audit.count("AuthRefused")
-        raise InsufficientScope(f"The client needs the scope {scope}.")
-
     def _require_ownership(self, caller: Caller, token: Token) -> None:
         if token.issuer != caller.client_id:
-            self._require(caller, Scope.ADMIN)
+            self.require(caller, Scope.ADMIN)
 
     def _issuer_bound(self, caller: Caller) -> str | None:
         return None if Scope.ADMIN in caller.scopes else caller.client_id

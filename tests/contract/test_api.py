@@ -460,6 +460,19 @@ class TestIsolation:
             assert (answer.status, answer.code) == (403, "insufficient_scope")
             assert api.call("GET", f"/token/{issued['tokenId']}", api.client(Scope.ADMIN)).json["claims"] == []
 
+    @pytest.mark.parametrize(("method", "path"), [route for route, scopes in SCOPES.items() if scopes < set(Scope)])
+    def test_without_the_scope_a_request_is_refused_before_it_is_read(self, api: Api, method: str, path: str) -> None:
+        holder = api.client(*set(Scope) - self.SCOPES[method, path])
+        target = path.replace("{id}", "no-token-id") + ("" if method == "POST" else "?surprise=1&surprise=2")
+        for body, media_type in (
+            (b"{", "application/json"),
+            (b"{}", "application/json"),
+            (b"{}", "text/plain"),
+            (b" " * 70_000, "application/json"),
+        ):
+            answer = api.call(method, target, holder, body, headers={"Content-Type": media_type})
+            assert (answer.status, answer.code) == (403, "insufficient_scope")
+
     @pytest.mark.parametrize(("method", "path"), SCOPES)
     def test_no_route_opens_without_credentials_or_with_wrong_ones(
         self, api: Api, client: Credentials, method: str, path: str
