@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,6 +14,8 @@ from chalicelib.problems import FieldError, InvalidRequest
 from chalicelib.schemas import BatchRequest, IssueRequest, Request
 from chalicelib.tokens import Action
 
+_GIVEN_TWICE: Final = "given more than once"
+_SINGLE_HEADERS: Final = {name.lower(): name for name in ("Authorization", "Content-Type", "Idempotency-Key")}
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 _R = TypeVar("_R", bound=Request)
 _LENGTH: Final = r"Expected `\w+` of length (>=|<=) (\d+)"  # compiled by the first mistake that needs it
@@ -44,16 +46,47 @@ def parse_query(query: Mapping[str, Sequence[str]], into: type[_R]) -> _R:
     Raises:
         InvalidRequest: names every parameter that is wrong.
     """
-    repeated = [FieldError(name, "given more than once") for name, values in query.items() if len(values) != 1]
+    repeated = [FieldError(name, _GIVEN_TWICE) for name, values in query.items() if len(values) != 1]
     if repeated:
         raise InvalidRequest(repeated)
     return _convert({name: values[0] for name, values in query.items()}, into)
 
 
+def check_headers(names: Iterable[str]) -> None:
+    """Check that no header that decides something comes twice: two readers of one request must not differ.
+
+    Args:
+        names: the name of every header that came, in any case, as often as it came.
+
+    Raises:
+        InvalidRequest: names the headers.
+    """
+    lines = [_SINGLE_HEADERS[name.lower()] for name in names if name.lower() in _SINGLE_HEADERS]
+    if len(set(lines)) != len(lines):
+        raise InvalidRequest([FieldError(name, _GIVEN_TWICE) for name in sorted(set(lines)) if lines.count(name) > 1])
+
+
+def parse_media_type(value: str) -> str:
+    """Read the header `Content-Type`: the media type in lower case, without its parameters.
+
+    Raises:
+        InvalidRequest: there are two, which a proxy may have joined by a comma (RFC 9110, section 5.3).
+    """
+    outside_quotes = value.split('"')[::2]
+    if any("," in part for part in outside_quotes):
+        raise InvalidRequest([FieldError("Content-Type", _GIVEN_TWICE)])
+    return value.partition(";")[0].strip().lower()
+
+
 def parse_idempotency_key(value: str | None) -> str | None:
-    """Read the header `Idempotency-Key`: 1 to 255 visible ASCII characters; None: it was not sent."""
+    """Read the header `Idempotency-Key`: 1 to 255 visible ASCII characters; None: it was not sent.
+
+    Raises:
+        InvalidRequest: something else, or two keys, which a proxy joined by a comma and a space.
+    """
     if value is not None and not _IDEMPOTENCY_KEY.fullmatch(value):
-        raise InvalidRequest([FieldError("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+        message = _GIVEN_TWICE if ", " in value else "must be 1 to 255 visible ASCII characters"
+        raise InvalidRequest([FieldError("Idempotency-Key", message)])
     return value
 
 
@@ -121,4 +154,4 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     times = Counter(name for name, _ in pairs)
     if len(times) != len(pairs):
         twice = sorted(name for name, count in times.items() if count > 1)
-        raise InvalidRequest([FieldError(name, "given more than once") for name in twice])
+        raise InvalidRequest([FieldError(name, _GIVEN_TWICE) for name in twice])

@@ -32,6 +32,7 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Refusal
 
 BASE_PATH: Final = "/tokenservice/services/api"
+_JSON: Final = "application/json"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Where the document's paths begin; in the file it is the root of whatever host it is read from.
 ROOT_SERVER: Final = '"servers":[{"url":"/"}]'
@@ -73,11 +74,10 @@ class Call:
         """The JSON body as bytes.
 
         Raises:
-            UnsupportedMediaType, PayloadTooLarge
+            InvalidRequest, UnsupportedMediaType, PayloadTooLarge
         """
         # Without the header we take JSON for granted, as API Gateway does.
-        media_type = self.request.headers.get("content-type", "application/json")
-        if media_type.partition(";")[0].strip().lower() != "application/json":
+        if parsing.parse_media_type(self.request.headers.get("content-type", _JSON)) != _JSON:
             raise UnsupportedMediaType
         try:
             body = self.request.raw_body
@@ -247,6 +247,7 @@ def _answer(
     context: Any = request.lambda_context
     request_id: str = context.aws_request_id
     try:
+        parsing.check_headers(_header_names(request.to_original_event()))
         response = view(Call(request, service(), build, request_id), **parameters)
     except Problem as problem:
         if isinstance(problem, StoreUnavailable | InternalError):
@@ -260,9 +261,15 @@ def _answer(
     return response
 
 
+def _header_names(event: Mapping[str, Any]) -> list[str]:
+    """The names of all headers, as often as they came; API Gateway keeps only the last value of each in `headers`."""
+    values: Mapping[str, list[str]] | None = event.get("multiValueHeaders")
+    return [name for name in values for _ in values[name]] if values else list(event["headers"] or ())
+
+
 def _json(status_code: int, answer: Any, **headers: str) -> Response:
     """Answer with a text that is JSON already, or with what becomes JSON."""
-    told: Headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
+    told: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
     body = answer if isinstance(answer, str) else schemas.encode(answer)
     return Response(body, status_code=status_code, headers=told)
 

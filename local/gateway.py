@@ -32,7 +32,7 @@ from chalice import Chalice
 from chalice.config import Config
 from chalice.local import ForbiddenError, InvalidAuthorizerError, LocalGatewayException, NotAuthorizedError
 
-from chalicelib import audit, problems
+from chalicelib import audit, parsing, problems
 from chalicelib.problems import (
     FieldError,
     InternalError,
@@ -158,12 +158,16 @@ class Handler(chalice.local.ChaliceRequestHandler):
                 self._refuse(problem)
                 return
             try:
+                # On AWS the application does this; here Chalice would hand it the first of two values alone.
+                parsing.check_headers(self.headers.keys())
                 with self.server.turns:
                     response = self.local_gateway.handle_request(self.command, self.path, dict(self.headers), body)
                 text = self._handle_binary(response)["body"]
                 self._send(response["statusCode"], {**response["headers"], **response["multiValueHeaders"]}, text)
             except LocalGatewayException as error:
                 self._send_problem(_problem(error))
+            except Problem as problem:
+                self._send_problem(problem)
             except OSError:
                 raise
             except Exception:

@@ -150,6 +150,15 @@ class Answer:
         return self.json["code"] if is_problem else None
 
 
+class Gateway(LocalGateway):
+    """Chalice's stand-in for API Gateway, with headers as AWS hands them over: all values, and the last of each."""
+
+    def _generate_lambda_event(self, method: str, path: str, headers: Any, body: bytes | None) -> Any:
+        values = {name: value if isinstance(value, list) else [value] for name, value in headers.items()}
+        last = {name: each[-1] for name, each in values.items()}
+        return {**super()._generate_lambda_event(method, path, last, body), "multiValueHeaders": values}
+
+
 class Api:
     """Calls the application as API Gateway does: authorizer first, then the REST handler."""
 
@@ -158,7 +167,7 @@ class Api:
 
         self.app = app.app
         config = Config.create(chalice_app=self.app, lambda_timeout=29, project_dir=str(ROOT))
-        self._gateway = LocalGateway(self.app, config)
+        self._gateway = Gateway(self.app, config)
         self._client_store = deployment.client_store()
         self._made = 0
 
@@ -180,7 +189,7 @@ class Api:
         body: Any = None,
         *,
         query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | list[str]] | None = None,
     ) -> Answer:
         """Send a request.
 
@@ -188,8 +197,9 @@ class Api:
             path: below the base path.
             body: sent as JSON, unless it is bytes already.
             query: values that are lists are given more than once.
+            headers: the same.
         """
-        sent = dict(headers or {})
+        sent: dict[str, Any] = dict(headers or {})
         if client is not None:
             sent.setdefault("Authorization", client.header)
         raw = body

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chalicelib import schemas
+from chalicelib import routes, schemas
 from chalicelib.problems import TABLE
 from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
@@ -545,6 +545,52 @@ class TestIdempotencyKey:
         token = api.issue(client)["token"]
         first, again = (api.use(client, token, key=key) for _ in range(2))
         assert (first.status, again.status, again.text) == (200, 200, first.text)
+
+
+ROUTES = [(method, path) for path, views in routes.ROUTES.items() for method in views]
+
+
+class TestHeadersGivenTwice:
+    @pytest.mark.parametrize("name", ["Idempotency-Key", "Content-Type", "Authorization"])
+    @pytest.mark.parametrize(("method", "path"), [*ROUTES, ("PUT", "/token"), ("OPTIONS", "/use")])
+    def test_a_header_that_decides_something_is_refused_when_it_comes_twice_on_every_route(
+        self, witness: Witness, method: str, path: str, name: str
+    ) -> None:
+        value = {"Authorization": witness.client.header, "Content-Type": "application/json"}.get(name, "key")
+        body = witness.good_body(path) if method == "POST" else None
+        query = {"token": witness.token, "user": "alice", "ipAddress": "10.0.0.1"} if method == "GET" else None
+        target = path.replace("{token_id}", witness.token_id)
+        for headers in ({name: ["x", value]}, {name: [value] * 2}, {name.lower(): value, name.upper(): value}):
+            witness.refused(400, "invalid_request", [name], method, target, body, query=query, headers=headers)
+
+    def test_all_headers_that_came_twice_are_named(self, witness: Witness) -> None:
+        headers = {
+            name: [value] * 3 for name, value in (("content-type", "application/json"), ("IDEMPOTENCY-KEY", "k"))
+        }
+        body = witness.good_body("/use")
+        witness.invalid("/use", body, "Content-Type", "Idempotency-Key", headers=headers)
+
+    def test_other_headers_may_come_more_than_once(self, api: Api, client: Credentials) -> None:
+        headers = {"X-Forwarded-For": ["10.0.0.1", "10.0.0.2"], "Accept": ["application/json", "*/*"]}
+        assert api.call("GET", "/version", client, headers=headers).status == 200
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("Content-Type", "application/json, application/json"),
+            ("Content-Type", "application/json; charset=utf-8,application/json"),
+            ("Content-Type", "application/json; charset=utf-8, text/plain"),
+            ("Idempotency-Key", "first, second"),
+        ],
+    )
+    def test_two_values_that_a_proxy_joined_by_a_comma_are_two(self, witness: Witness, name: str, value: str) -> None:
+        answer = witness.invalid("/use", witness.good_body("/use"), name, headers={name: value})
+        assert f"{name}: given more than once" in answer.json["detail"]
+
+    def test_a_comma_in_quotes_or_inside_a_key_joins_nothing(self, api: Api, client: Credentials) -> None:
+        headers = {"Content-Type": 'application/json; profile="a,b"', "Idempotency-Key": "a,b"}
+        body = {"token": api.issue(client)["token"]}
+        assert api.call("POST", "/use", client, body, headers=headers).status == 200
 
 
 class TestRevoke:

@@ -117,10 +117,16 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
     "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [(200, None)]),
     "nothing at all": (lambda c: b"", []),
     "half a request line": (lambda c: b"GET /tok", [BAD]),
-    "two Authorizations, the first one good": (get("Authorization: Basic YTpi"), [(200, None)]),
+    "two Authorizations, the first one good": (get("Authorization: Basic YTpi"), [BAD]),
     "two Authorizations, the first one bad": (
         lambda c: request(VERSION, "Authorization: Basic YTpi", f"Authorization: {c.header}"),
-        [(401, "unauthorized")],
+        [BAD],
+    ),
+    "two Authorizations that agree": (lambda c: get(f"authorization: {c.header}")(c), [BAD]),
+    "two Content-Types": (lambda c: post("/token", c, BODY, "content-type: application/json"), [BAD]),
+    "two Idempotency-Keys": (
+        lambda c: post("/token", c, BODY, "Idempotency-Key: a", "idempotency-key: b") + get()(c),
+        [BAD, (200, None)],
     ),
 }
 
