@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from chalicelib import __version__
+from chalicelib import __version__, instants
 from chalicelib.audit import Audit, configure_logging
 from chalicelib.settings import BOTOCORE, Settings, SettingsError, runs_in_lambda
 
@@ -40,8 +40,7 @@ def settings() -> Settings:
 
 def now() -> datetime:
     """The current instant, to the millisecond."""
-    instant = datetime.now(UTC)
-    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    return instants.cut(datetime.now(UTC))
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from chalicelib import tokens
+from chalicelib import instants, tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import CLIENT_ID
 from chalicelib.problems import FieldError, InvalidRequest
@@ -57,8 +57,12 @@ ClientIdText = Annotated[
     str, Meta(min_length=1, max_length=64, pattern=f"^{CLIENT_ID.pattern}{_END}", examples=["records"])
 ]
 MetadataName = Annotated[str, Meta(min_length=1)]  # DynamoDB takes an empty value, but no empty name
-Instant = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
+# A text, since msgspec would round a fraction of more than six digits.
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59Z"])]
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
+
+
+Wrong = Callable[[str, str], None]
 
 
 class Request(Struct, forbid_unknown_fields=True, rename="camel"):
@@ -251,8 +255,8 @@ def to_terms(request: IssueRequest, now: datetime, prefix: str = "") -> Terms:
         errors.append(FieldError(prefix + field, message))
 
     expires_at = _expiry(request, now, wrong)
-    not_before = None if request.not_before is UNSET else _instant(request.not_before)
-    if not_before is not None and not_before >= expires_at:
+    not_before = _instant("notBefore", request.not_before, wrong)
+    if not_before is not None and expires_at is not None and not_before >= expires_at:
         wrong("notBefore", "must lie before the expiry")
     networks: list[Network] = []
     for place, text in enumerate(request.ip_addresses or ()):
@@ -267,7 +271,7 @@ def to_terms(request: IssueRequest, now: datetime, prefix: str = "") -> Terms:
     for field, values in (("actions", request.actions), ("ipAddresses", networks), ("audience", audience)):
         if len(set(values)) != len(values):
             wrong(field, "holds a value twice")
-    if errors:
+    if errors or expires_at is None:
         raise InvalidRequest(errors)
     return Terms(
         node_id=request.node_id,
@@ -407,22 +411,28 @@ def _granted(grant: Grant) -> dict[str, Any]:
     }
 
 
-def _expiry(request: IssueRequest, now: datetime, wrong: Callable[[str, str], None]) -> datetime:
+def _expiry(request: IssueRequest, now: datetime, wrong: Wrong) -> datetime | None:
     if request.expires_at is UNSET:
         return now + (DEFAULT_LIFETIME if request.expires_in is UNSET else timedelta(seconds=request.expires_in))
-    expires_at = _instant(request.expires_at)
+    expires_at = _instant("expiresAt", request.expires_at, wrong)
     if request.expires_in is not UNSET:
         wrong("expiresAt", "give either expiresAt or expiresIn")
-    elif not timedelta(seconds=1) <= expires_at - now <= MAX_LIFETIME:
+    elif expires_at is not None and not timedelta(seconds=1) <= expires_at - now <= MAX_LIFETIME:
         wrong("expiresAt", f"must lie 1 second to {MAX_LIFETIME.days} days ahead")
     return expires_at
 
 
-def _instant(value: datetime) -> datetime:
-    """In UTC and cut to the millisecond, like everything that the service stores and tells."""
+def _instant(field: str, text: str | UnsetType, wrong: Wrong) -> datetime | None:
+    """In UTC; None: it is not given, or it is wrong."""
+    if text is UNSET:
+        return None
     try:
-        utc = value.astimezone(UTC)
+        instant = instants.parse(text)
+    except ValueError:
+        wrong(field, "must be a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3339, no leap second)")
+        return None
+    try:
+        return instant.astimezone(UTC)
     except OverflowError:
         # In UTC it lies in the year 0 or 10000, which no datetime holds: near enough to be judged the same way.
-        utc = value.replace(tzinfo=UTC)
-    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+        return instant.replace(tzinfo=UTC)

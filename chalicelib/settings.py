@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from chalicelib import instants
+
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -178,8 +180,7 @@ class _Reader:
         if value is None:
             return None
         try:
-            instant = datetime.fromisoformat(value)
-            in_utc = instant.astimezone(UTC) if instant.tzinfo and "T" in value.upper() else None
+            in_utc = instants.parse(value).astimezone(UTC)
         except (ValueError, OverflowError):
             in_utc = None
         if in_utc is None:

@@ -159,7 +159,8 @@ class TestLeapSecond:
             answer = api.call("POST", "/token", client, {"nodeId": NODE, field: text})
             assert (answer.status, answer.code) == (400, "invalid_request")
             [error] = answer.json["errors"]
-            assert error == {"field": field, "message": "Invalid RFC3339 encoded datetime"}
+            assert error["field"] == field
+            assert "no leap second" in error["message"]
 
     def test_a_life_over_a_leap_second_is_counted_in_posix_seconds(self, service_at: ServiceAt) -> None:
         before = datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -19,18 +19,22 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.clients": (set(), set()),
     "chalicelib.problems": (set(), set()),
     "chalicelib.audit": (set(), set()),
-    "chalicelib.settings": (set(), set()),
+    "chalicelib.instants": (set(), set()),
+    "chalicelib.settings": ({"instants"}, set()),
     "chalicelib.service": ({"tokens", "clients", "problems"}, set()),
     "chalicelib.aws": (set(), {"botocore"}),
     "chalicelib.storage": ({"tokens", "clients", "problems", "aws"}, {"pynamodb", "botocore"}),
-    "chalicelib.schemas": ({"tokens", "clients", "problems", "audit"}, {"msgspec"}),
+    "chalicelib.schemas": ({"instants", "tokens", "clients", "problems", "audit"}, {"msgspec"}),
     "chalicelib.parsing": ({"schemas", "problems", "tokens"}, {"msgspec"}),
     "chalicelib.authorizer": ({"clients"}, {"chalice"}),
     "chalicelib.routes": (
         {"service", "parsing", "schemas", "problems", "audit", "tokens", "clients"},
         {"chalice"},
     ),
-    "chalicelib.runtime": ({"settings", "audit", "storage", "aws", "service", "authorizer", "splunk"}, set()),
+    "chalicelib.runtime": (
+        {"instants", "settings", "audit", "storage", "aws", "service", "authorizer", "splunk"},
+        set(),
+    ),
     "app": ({"routes", "runtime", "schemas"}, {"chalice"}),
 }
 

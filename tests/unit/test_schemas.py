@@ -155,12 +155,34 @@ class TestIssue:
             assert not_before is not None
             assert not_before.year == 1
 
-    def test_microseconds_are_cut_off(self) -> None:
-        terms = issue(expiresAt="2026-11-21T13:00:00.123999Z", notBefore="2026-11-21T12:30:00.999999Z")
-        assert (terms.expires_at.microsecond, terms.not_before) == (
-            123_000,
-            datetime(2026, 11, 21, 12, 30, 0, 999_000, tzinfo=UTC),
-        )
+    @given(st.text("0123456789", min_size=1, max_size=40) | st.sampled_from(["9" * n for n in range(1, 20)]))
+    def test_an_instant_is_cut_to_the_millisecond_however_many_digits_it_has(self, digits: str) -> None:
+        terms = issue(expiresAt=f"2026-11-21T13:00:00.{digits}Z", notBefore=f"2026-11-21t12:30:00.{digits}+00:00")
+        cut = timedelta(milliseconds=int(digits[:3].ljust(3, "0")))
+        assert terms.expires_at == datetime(2026, 11, 21, 13, tzinfo=UTC) + cut
+        assert terms.not_before == datetime(2026, 11, 21, 12, 30, tzinfo=UTC) + cut
+
+    def test_a_not_before_just_before_the_expiry_is_still_before_it(self) -> None:
+        """Rounding would make them equal."""
+        assert issue(expiresAt="2026-11-21T13:00:01Z", notBefore="2026-11-21T13:00:00.9999999Z").not_before
+        assert named(lambda: issue(expiresAt="2026-11-21T13:00:00.0001Z", notBefore="2026-11-21T13:00:00Z")) == [
+            "notBefore"
+        ]
+
+    @pytest.mark.parametrize("field", ["expiresAt", "notBefore"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "now", "2026-11-21", "2026-11-21T13:00Z", "2026-11-21T13:00:00", "2026-11-21T13:00:00.5"),
+            *("2026-11-21T13:00:00.Z", "2026-11-21T13:00:00,5Z", "2026-11-21T24:00:00Z", "2026-11-21T13:60:00Z"),
+            *("2026-11-21T13:00:60Z", "2026-02-29T13:00:00Z", "0000-11-21T13:00:00Z", "2026-11-21_13:00:00Z"),
+            *("2026-11-21T13:00:00+24:00", "2026-11-21T13:00:00+01:60", "2026-11-21T13:00:00+01", "20261121T130000Z"),
+            *("2026-W47-6T13:00:00Z", "2026-11-21T13:00:00Z\n", " 2026-11-21T13:00:00Z", "\u0662026-11-21T13:00:00Z"),
+            *("+2026-11-21T13:00:00Z", "2026-11-21T13:00:00ZZ", "1795269600", "2026-11-21T13:00:00-0:00"),
+        ],
+    )
+    def test_what_is_no_instant_with_an_offset_is_named(self, field: str, text: str) -> None:
+        assert named(lambda: issue(**{field: text})) == [field]
 
     def test_not_before_lies_before_the_expiry_to_the_millisecond(self) -> None:
         expiry = NOW + MINUTE

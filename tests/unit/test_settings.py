@@ -79,6 +79,8 @@ def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None
         ("AUTHORIZER_TTL_SECONDS", "9" * 5000),
         ("TOKENS_ISSUED_AFTER", "yesterday"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31"),
+        ("TOKENS_ISSUED_AFTER", "2026-01-31T12:00:60Z"),
+        ("TOKENS_ISSUED_AFTER", "2026-W05-6T12:00:00Z"),
         ("TOKENS_ISSUED_AFTER", "0001-01-01T00:00:00+14:00"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31T12:00:00"),
         ("SPLUNK_HEC_URL", "splunk.example"),
@@ -91,6 +93,12 @@ def test_a_malformed_setting_is_named(name: str, value: str) -> None:
         Settings.from_environ({"STAGE": "dev", "SPLUNK_HEC_TOKEN": "x", name: value})
     assert str(caught.value).startswith(f"{name}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("digits", ["123", "1239", "1239999", "123999999999", "123" + "9" * 30])
+def test_the_instant_before_which_tokens_are_refused_is_cut_to_the_millisecond(digits: str) -> None:
+    environ = {"STAGE": "dev", "TOKENS_ISSUED_AFTER": f"2026-01-31T12:00:00.{digits}Z"}
+    assert Settings.from_environ(environ).tokens_issued_after == datetime(2026, 1, 31, 12, 0, 0, 123_000, tzinfo=UTC)
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
