@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import termios
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,18 @@ class Terminal:
         else:
             human(_console())
 
+    def confirm(self, question: str) -> None:
+        """Ask whether to go on; no ends the command.
+
+        Raises:
+            click.UsageError: there is nobody to ask.
+        """
+        if self.as_json:
+            raise click.UsageError("--json can't ask whether to go on: add --yes")
+        if not sys.stdin.isatty():
+            raise click.UsageError("standard input is no terminal, so nobody can be asked whether to go on: add --yes")
+        click.confirm(question, abort=True, err=True)
+
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Advance]:
         """Show on standard error how far a long work is; programs see nothing of it.
@@ -62,6 +76,35 @@ class Terminal:
         with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
+
+
+def read_secret(prompt: str) -> str:
+    """Read a line of standard input. At a terminal, ask for it and do not show what is typed."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    with _without_echo():
+        click.echo(f"{prompt}: ", nl=False, err=True)
+        line = sys.stdin.readline()
+    click.echo(err=True)
+    return line.rstrip("\r\n")
+
+
+@contextmanager
+def _without_echo() -> Iterator[None]:
+    """Not getpass: it drops what was typed or pasted before it asks, and reads from elsewhere than the questions."""
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (OSError, termios.error):
+        yield  # a terminal that can't hide anything
+        return
+    hidden = before.copy()
+    hidden[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSADRAIN, hidden)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 def tracked(steps: Iterable[T], advance: Advance) -> Iterator[T]:

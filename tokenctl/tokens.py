@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,7 +23,7 @@ from tokenctl import life as life_
 from tokenctl.census import Census
 from tokenctl.deployment import Deployment
 from tokenctl.life import ADVICE, LIVE, Life, Moment, meaning
-from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table, tracked
+from tokenctl.terminal import Terminal, common, facts_table, fail, plain, read_secret, table, tracked
 from tokenctl.trail import Event, Record, Trail, TrailUnavailable, open_trail
 
 _OPERATOR: Final = Caller("tokenctl", frozenset(Scope), "tokenctl")
@@ -69,13 +68,13 @@ def show(terminal: Terminal, token_id: str) -> None:
 def revoke(terminal: Terminal, token_id: str | None, user: str | None, node: str | None, yes: bool) -> None:
     """Revoke a token, or all live tokens of a user or of a document.
 
-    It does not matter whether a token was revoked before. A document's id is secret: '--node -' keeps it out of the
-    shell's history.
+    It does not matter whether a token was revoked before. A document's id is secret: '--node -' asks for it, or reads
+    it from a pipe, and keeps it out of the shell's history.
     """
     if sum(given is not None for given in (token_id, user, node)) != 1:
         raise click.UsageError("give one of ID, --user and --node")
     if token_id is None:
-        _revoke_all(terminal, node, user, yes)
+        _revoke_all(terminal, read_secret("Document id") if node == "-" else node, user, yes)
         return
     with _service(terminal.deployment()) as service:
         is_there = service.revoke(_OPERATOR, token_id)
@@ -84,18 +83,13 @@ def revoke(terminal: Terminal, token_id: str | None, user: str | None, node: str
     terminal.show({"tokenId": token_id, "revoked": True}, lambda console: console.print(f"{token_id} is revoked."))
 
 
-def _revoke_all(terminal: Terminal, node: str | None, user: str | None, yes: bool) -> None:
-    node_id = sys.stdin.readline().rstrip("\r\n") if node == "-" else node
+def _revoke_all(terminal: Terminal, node_id: str | None, user: str | None, yes: bool) -> None:
     if "" in (node_id, user):
         raise click.UsageError("the user, or the id of the document, is empty")
     deployment = terminal.deployment()
     found = sum(1 for _ in deployment.token_store().find_unrevoked(node_id=node_id, user=user, issuer=None, now=now()))
     if found and not yes:
-        if terminal.as_json:
-            raise click.UsageError("--json can't ask whether to revoke them: add --yes")
-        if not sys.stdin.isatty() or node == "-":
-            raise click.UsageError(f"nobody can be asked whether to revoke {found}: add --yes")
-        click.confirm(f"Tokens to revoke, used up ones included: {found}. Revoke them?", abort=True, err=True)
+        terminal.confirm(f"Tokens to revoke, used up ones included: {found}. Revoke them?")
     revoked = 0
     with _service(deployment) as service, terminal.progress("Revoking", total=found) as advance:
 
@@ -106,8 +100,8 @@ def _revoke_all(terminal: Terminal, node: str | None, user: str | None, yes: boo
             return True
 
         done = service.revoke_all(_OPERATOR, node_id=node_id, user=user, time_left=go_on)
-    told = f"Tokens revoked: {revoked}; could still be used: {done.revoked}"
-    terminal.show({"revoked": revoked, "live": done.revoked}, lambda console: console.print(told))
+    text = f"Tokens revoked: {revoked}. Of these, {done.revoked} were live until now."
+    terminal.show({"revoked": revoked, "live": done.revoked}, lambda console: console.print(text))
 
 
 @click.command("explain")

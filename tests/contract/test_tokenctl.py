@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -50,6 +51,13 @@ _names = (f"application-{number}" for number in range(1_000))
 def name() -> str:
     """A client's name that is still free."""
     return next(_names)
+
+
+class Typed(io.StringIO):
+    """What a person types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def opens(api: Api, name: str, secret: str) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -19,9 +23,9 @@ from chalicelib.problems import StoreUnavailable
 from chalicelib.runtime import now
 from chalicelib.storage.token_store import TokenStore
 from local.engine import HOST, free_port
-from tests.conftest import Api, Credentials
+from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
-from tests.contract.test_tokenctl import ABSENT_ID
+from tests.contract.test_tokenctl import ABSENT_ID, Typed
 from tokenctl import census, terminal
 from tokenctl.deployment import Deployment
 from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable
@@ -352,11 +356,30 @@ class TestWhatAnOperatorDoes:
         assert {token_id for _, token_id in done} < issued
 
 
-class Typed(io.StringIO):
-    """What a person types at a terminal."""
+def at_a_terminal(arguments: tuple[str, ...], answers: list[tuple[str, str]], ahead: bool) -> tuple[int, str]:
+    """Runs the program at a terminal of its own.
 
-    def isatty(self) -> bool:
-        return True
+    Args:
+        answers: what is asked, and what a person types then.
+        ahead: the person types all of it before anything is asked.
+
+    Returns:
+        The exit code, and all that the terminal shows.
+    """
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "tokenctl", *arguments]
+    shown = ""
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT) as program:
+        os.close(terminal)
+        for question, answer in answers:
+            while question not in shown and not ahead:
+                shown += os.read(person, 1024).decode()
+            os.write(person, f"{answer}\n".encode())
+        with contextlib.suppress(OSError):  # so Linux says that the program has closed the terminal
+            while part := os.read(person, 1024):
+                shown += part.decode()
+    os.close(person)
+    return program.returncode, shown
 
 
 class TestRevokeMany:
@@ -385,7 +408,7 @@ class TestRevokeMany:
         assert (run.code, run.json) == (0, {"revoked": 3, "live": 2})
         assert self.live(tokenctl, one, other, stranger) == [False, False, True]
         again = tokenctl("token", "revoke", option, mine)
-        assert (again.code, again.out) == (0, "Tokens revoked: 0; could still be used: 0\n")
+        assert (again.code, again.out) == (0, "Tokens revoked: 0. Of these, 0 were live until now.\n")
 
     @pytest.mark.parametrize(("typed", "live"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
     def test_it_asks_before_it_revokes_many(  # noqa: PLR0917 - fixtures
@@ -404,7 +427,7 @@ class TestRevokeMany:
         issued = api.issue(client, user="asked-by-a-program", nodeId="asked-by-a-program")
         monkeypatch.setattr(sys, "stdin", Typed("y\n"))
         tokenctl("token", "revoke", "--user", "asked-by-a-program", "--json").assert_refused("--yes", code=2)
-        monkeypatch.setattr(sys, "stdin", Typed("asked-by-a-program\ny\n"))
+        monkeypatch.setattr(sys, "stdin", io.StringIO("asked-by-a-program\ny\n"))
         tokenctl("token", "revoke", "--node", "-").assert_refused("--yes", code=2)
         monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
         tokenctl("token", "revoke", "--user", "asked-by-a-program").assert_refused("--yes", code=2)
@@ -417,6 +440,20 @@ class TestRevokeMany:
         answer("node from input\r\n")
         assert tokenctl("token", "revoke", "--node", "-", "--yes", "--json").json == {"revoked": 1, "live": 1}
         assert self.live(tokenctl, issued) == [False]
+
+    @pytest.mark.parametrize("ahead", [True, False], ids=["typed ahead", "typed when asked"])
+    @pytest.mark.parametrize("typed", ["y", "n"])
+    def test_the_id_of_a_document_is_asked_for_at_a_terminal_and_not_shown(
+        self, api: Api, tokenctl: Tokenctl, ahead: bool, typed: str
+    ) -> None:
+        node = f"node at a terminal {ahead} {typed}"
+        issued = api.issue(api.client(), nodeId=node)
+        answers = [("Document id: ", node), ("Revoke them?", typed)]
+        code, shown = at_a_terminal(("token", "revoke", "--node", "-"), answers, ahead)
+        assert code == int(typed == "n"), shown
+        assert self.live(tokenctl, issued) == [typed == "n"]
+        if not ahead:  # what is typed before the program runs is shown by the terminal itself
+            assert node not in shown
 
     @pytest.mark.parametrize(
         "arguments",
@@ -439,4 +476,4 @@ def test_a_person_sees_how_far_a_long_work_is_and_a_program_does_not(
     shown = tokenctl("token", "revoke", "--user", "long-work", "--yes")
     assert "Revoking" in shown.err
     assert "3/3" in shown.err
-    assert shown.out == "Tokens revoked: 3; could still be used: 3\n"
+    assert shown.out == "Tokens revoked: 3. Of these, 3 were live until now.\n"
