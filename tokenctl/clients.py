@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,8 +16,8 @@ from chalicelib import clients
 from chalicelib.audit import timestamp
 from chalicelib.clients import Client, Scope
 from chalicelib.runtime import now
-from tokenctl.deployment import LOCAL_STAGE
-from tokenctl.terminal import Terminal, common, fail, plain, table
+from tokenctl.deployment import LOCAL_STAGE, Deployment
+from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table
 
 _DEFAULT_OVERLAP_HOURS = 24
 
@@ -44,11 +44,7 @@ def _names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
 
 _NEW_NAME = click.argument("name", callback=_client_id)
 _NAME = click.argument("name", callback=_client_id, shell_complete=_names)
-
-
-@client.command("add")
-@_NEW_NAME
-@click.option(
+_SCOPES = click.option(
     "--scope",
     "scopes",
     multiple=True,
@@ -56,23 +52,28 @@ _NAME = click.argument("name", callback=_client_id, shell_complete=_names)
     type=click.Choice([scope.value for scope in Scope]),
     help="May be repeated.",
 )
+
+
+@client.command("add")
+@_NEW_NAME
+@_SCOPES
 @common
 @click.pass_obj
 def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
-    """Make a client. Its secret is printed once and kept nowhere."""
+    """Add a client. Its secret is printed once and kept nowhere."""
     instant = now()
     secret, kept = clients.new_secret(instant)
-    made = Client(name, frozenset(Scope(scope) for scope in scopes), (kept,), instant)
-    if not terminal.deployment().client_store().add(made):
+    added = Client(name, _scopes(scopes), (kept,), instant)
+    if not terminal.deployment().client_store().add(added):
         fail(f"there is a client {name!r} already; 'tokenctl client rotate {name}' gives it a new secret")
-    _show_secret(terminal, made, secret)
+    _show_secret(terminal, added, secret, instant)
 
 
 @client.command("list")
 @common
 @click.pass_obj
 def client_list(terminal: Terminal) -> None:
-    """List clients, their scopes and how many secrets are valid."""
+    """List clients, their scopes and states, and when an old secret ends that a rotation left valid."""
     known = terminal.deployment().client_store().all()
     instant = now()
     facts = [_client_facts(each, instant) for each in known]
@@ -83,14 +84,39 @@ def client_list(terminal: Terminal) -> None:
                 fact["clientId"],
                 " ".join(fact["scopes"]),
                 plain(fact["state"], "green" if fact["state"] == "active" else "red"),
-                str(fact["validSecrets"]),
-                fact["createdAt"],
+                _to_the_minute(fact["oldSecretEndsAt"]) if "oldSecretEndsAt" in fact else "",
             )
             for fact in facts
         ]
-        console.print(table(["client", "scopes", "state", "valid secrets", "created"], rows))
+        console.print(table(["client", "scopes", "state", "old secret ends"], rows))
 
     terminal.show(facts, human)
+
+
+@client.command("show")
+@_NAME
+@common
+@click.pass_obj
+def client_show(terminal: Terminal, name: str) -> None:
+    """Show a client's scopes, state and secrets' dates; never a secret."""
+    facts = _client_facts(_there(terminal.deployment().client_store().find(name), name), now())
+    terminal.show(facts, lambda console: console.print(facts_table(facts)))
+
+
+@client.command("change")
+@_NAME
+@_SCOPES
+@common
+@click.pass_obj
+def client_change(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
+    """Give a client these scopes in place of those that it has."""
+    scopes_given = _scopes(scopes)
+    _change(
+        terminal,
+        name,
+        lambda known: replace(known, scopes=scopes_given),
+        f"{name} has the scopes {' '.join(sorted(scopes_given))}",
+    )
 
 
 def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -113,15 +139,22 @@ def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
 @common
 @click.pass_obj
 def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
-    """Give a client a new secret. The old one stays valid for a while, so that nothing stops."""
+    """Give a client a new secret. The old one stays valid for a while, so that nothing stops.
+
+    A disabled client gets none: its secret would be refused. Enable it first.
+    """
     instant = now()
     secret, kept = clients.new_secret(instant)
 
     def rotate(known: Client) -> Client:
+        if known.disabled_at is not None:
+            fail(
+                f"client {name!r} is disabled, and a new secret would be refused: 'tokenctl client enable {name}' first"
+            )
         return clients.rotated(known, kept, instant, timedelta(hours=hours))
 
     changed = terminal.deployment().client_store().change(name, rotate)
-    _show_secret(terminal, _there(changed, name), secret)
+    _show_secret(terminal, _there(changed, name), secret, instant)
 
 
 @client.command("disable")
@@ -131,15 +164,66 @@ def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
 def client_disable(terminal: Terminal, name: str) -> None:
     """Refuse a client from now on; the gateway forgets what it allowed within AUTHORIZER_TTL_SECONDS."""
     instant = now()
-    deployment = terminal.deployment()
-    changed = deployment.client_store().change(
-        name, lambda known: replace(known, disabled_at=known.disabled_at or instant)
+    _change(
+        terminal, name, lambda known: replace(known, disabled_at=known.disabled_at or instant), f"{name} is refused"
     )
-    facts = _client_facts(_there(changed, name), instant)
-    # `make run` has no gateway that keeps what the authorizer said.
+
+
+@client.command("enable")
+@_NAME
+@common
+@click.pass_obj
+def client_enable(terminal: Terminal, name: str) -> None:
+    """Let a disabled client in again, with the scopes and secrets that it has.
+
+    If it was disabled because a secret leaked, end that secret: 'tokenctl client rotate NAME --overlap 0'.
+    """
+    _change(terminal, name, lambda known: replace(known, disabled_at=None), f"{name} is let in")
+
+
+@client.command("delete")
+@_NAME
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+@click.pass_obj
+def client_delete(terminal: Terminal, name: str, yes: bool) -> None:
+    """Delete a client for good; 'disable' can be undone.
+
+    The tokens that it issued stay valid until they expire, and only clients with the scope admin can still revoke
+    them. A new client of the same name manages them again.
+    """
+    deployment = terminal.deployment()
+    store = deployment.client_store()
+    known = _there(store.find(name), name)
+    facts = _client_facts(known, now())
+    if not yes:
+        terminal.confirm(
+            f"Client {name}: {facts['state']}, scopes {' '.join(facts['scopes'])}. Its secrets end with it; the tokens "
+            "that it issued do not. Delete it?"
+        )
+    if not store.delete(known):
+        fail(f"client {name!r} was changed in the meantime and is still there: look at it again, then repeat")
+    terminal.show(
+        {"clientId": name, "deleted": True},
+        lambda console: console.print(f"{name} is deleted, and refused {_when(deployment)}."),
+    )
+
+
+def _scopes(names: Sequence[str]) -> frozenset[Scope]:
+    return frozenset(map(Scope, names))
+
+
+def _change(terminal: Terminal, name: str, to: Callable[[Client], Client], result: str) -> None:
+    """Change a client and show it; `result` is the sentence for a person."""
+    deployment = terminal.deployment()
+    facts = _client_facts(_there(deployment.client_store().change(name, to), name), now())
+    terminal.show(facts, lambda console: console.print(f"{result}, {_when(deployment)}."))
+
+
+def _when(deployment: Deployment) -> str:
+    """When the gateway follows a change of a client. `make run` has none that keeps what the authorizer answered."""
     seconds = 0 if deployment.stage == LOCAL_STAGE else deployment.settings.authorizer_ttl_seconds
-    when = f"at the latest in {seconds} seconds" if seconds else "from now on"
-    terminal.show(facts, lambda console: console.print(f"{name} is refused, {when}."))
+    return f"at the latest in {seconds} seconds" if seconds else "from now on"
 
 
 def _there(found: Client | None, name: str) -> Client:
@@ -150,18 +234,34 @@ def _there(found: Client | None, name: str) -> Client:
 
 def _client_facts(known: Client, instant: datetime) -> dict[str, Any]:
     valid = [kept for kept in known.secrets if kept.valid(instant)]
-    return {
+    facts: dict[str, Any] = {
         "clientId": known.id,
         "scopes": sorted(known.scopes),
         "state": "disabled" if known.disabled_at else "active",
         "validSecrets": len(valid),
         "createdAt": timestamp(known.created_at),
+        "secretCreatedAt": timestamp(known.secrets[0].created_at),
     }
+    ends = [secret.expires_at for secret in valid if secret.expires_at]
+    if ends:
+        facts["oldSecretEndsAt"] = timestamp(max(ends))
+    if known.disabled_at:
+        facts["disabledAt"] = timestamp(known.disabled_at)
+    return facts
 
 
-def _show_secret(terminal: Terminal, known: Client, secret: str) -> None:
+def _to_the_minute(at: str) -> str:
+    """`2026-01-31T12:00Z` of a time stamp."""
+    return f"{at[:16]}Z"
+
+
+def _show_secret(terminal: Terminal, known: Client, secret: str, instant: datetime) -> None:
+    facts = _client_facts(known, instant)
+
     def human(_: Console) -> None:
-        click.echo(f"client: {known.id}\nscopes: {' '.join(sorted(known.scopes))}\nsecret: {secret}")
+        click.echo(f"client: {known.id}\nscopes: {' '.join(facts['scopes'])}\nsecret: {secret}")
         click.echo("The secret is shown this once and kept nowhere.", err=True)
+        if "oldSecretEndsAt" in facts:
+            click.echo(f"The old secret is valid until {facts['oldSecretEndsAt']}.", err=True)
 
-    terminal.show({**_client_facts(known, now()), "secret": secret}, human)
+    terminal.show({**facts, "secret": secret}, human)

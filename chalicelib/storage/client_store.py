@@ -75,6 +75,27 @@ class ClientStore(Store):
                 continue
             return changed
 
+    def delete(self, client: Client) -> bool:
+        """Delete a client, if it is still as given.
+
+        Returns:
+            Whether no client has that id now. False: somebody changed the client, and it stays.
+        """
+        with self._request("find_client"):
+            try:
+                item = self._model.get(client.id, consistent_read=True)
+            except DoesNotExist:
+                return True
+        if _to_client(item) != client:
+            return False
+        try:
+            with self._request("delete_client"):
+                item.delete()
+        except ConditionFailed:
+            # A repetition after a lost answer finds no item, where this very call deleted it.
+            return self.find(client.id) is None
+        return True
+
     def all(self) -> list[Client]:
         """All clients, in the order of their ids."""
         with self._request("list_clients"):

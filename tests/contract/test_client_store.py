@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,45 @@ def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_sto
     assert client_store.find("store-3") == changed
     assert client_store.change("store-nobody", lambda known: known) is None
     assert client_store.find("store-nobody") is None
+
+
+def test_a_client_is_deleted_if_it_is_still_as_given(client_store: ClientStore) -> None:
+    known = a_client("store-6")
+    client_store.add(known)
+    client_store.change("store-6", lambda now_known: replace(now_known, disabled_at=NOW))
+    assert not client_store.delete(known)
+    changed = client_store.find("store-6")
+    assert changed == replace(known, disabled_at=NOW)
+    assert client_store.delete(changed)
+    assert client_store.find("store-6") is None
+    assert client_store.delete(changed), "nobody has that id, which is what was wanted"
+
+
+def test_a_client_that_changes_while_it_is_deleted_stays(
+    client_store: ClientStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = a_client("store-7")
+    client_store.add(known)
+    delete = client_store._model.delete
+
+    def somebody_is_faster(item: Any) -> Any:
+        client_store.change("store-7", lambda now_known: replace(now_known, disabled_at=NOW))
+        return delete(item)
+
+    monkeypatch.setattr(client_store._model, "delete", somebody_is_faster)
+    assert not client_store.delete(known)
+    assert client_store.find("store-7") == replace(known, disabled_at=NOW)
+
+
+def test_a_deletion_that_is_repeated_after_a_lost_answer_is_a_deletion(
+    client_store: ClientStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = a_client("store-8")
+    client_store.add(known)
+    delete = client_store._model.delete
+    monkeypatch.setattr(client_store._model, "delete", lambda item: (delete(item), delete(item)))
+    assert client_store.delete(known)
+    assert client_store.find("store-8") is None
 
 
 def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> None:

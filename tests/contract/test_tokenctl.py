@@ -8,15 +8,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
+import click
 import pytest
 import yaml
 from botocore.exceptions import ClientError
 from pynamodb.exceptions import PynamoDBException
+from rich.console import Console
 
+from chalicelib import clients
 from chalicelib.clients import SECRET_PREFIX, Scope
 from chalicelib.problems import StoreUnavailable
 from chalicelib.splunk.record import FolderRecord, Kind
@@ -24,7 +29,7 @@ from local.engine import HOST, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tokenctl import deployment as deployment_
-from tokenctl import doctor, openapi, splunk, trouble
+from tokenctl import doctor, openapi, splunk, terminal, trouble
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -58,6 +63,13 @@ class Typed(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def line_of(tokenctl: Tokenctl, name: str) -> str:
+    """A client's line of `client list`."""
+    listed = click.unstyle(tokenctl("client", "list").out)
+    [line] = [line for line in listed.splitlines() if name in line.split()]
+    return line
 
 
 def opens(api: Api, name: str, secret: str) -> bool:
@@ -136,9 +148,9 @@ class TestClient:
         assert facts["scopes"] == ["use"]
 
     @pytest.mark.parametrize("wrong", ["", " ", "a b", "-a", ".a", "a/b", "é", "a:b", "a\n", "a" * 65])
-    @pytest.mark.parametrize("command", ["add", "rotate", "disable"])
+    @pytest.mark.parametrize("command", ["add", "show", "change", "rotate", "disable", "enable", "delete"])
     def test_a_malformed_name_is_refused(self, tokenctl: Tokenctl, command: str, wrong: str) -> None:
-        scope = ("--scope", "use") if command == "add" else ()
+        scope = ("--scope", "use") if command in ("add", "change") else ()
         tokenctl("client", command, *scope, "--", wrong).assert_refused("letters, digits", code=2)
 
     def test_scopes_must_be_named_and_known(self, tokenctl: Tokenctl, name: str) -> None:
@@ -146,15 +158,43 @@ class TestClient:
         tokenctl("client", "add", name, "--scope", "root").assert_refused("'root'", "manage", code=2)
         assert name not in tokenctl("client", "list").out
 
-    @pytest.mark.parametrize("command", ["rotate", "disable"])
+    @pytest.mark.parametrize("command", ["show", "change", "rotate", "disable", "enable", "delete"])
     def test_an_unknown_client_is_told(self, tokenctl: Tokenctl, name: str, command: str) -> None:
-        tokenctl("client", command, name).assert_refused(name, "tokenctl client list")
+        scope = ("--scope", "use") if command == "change" else ()
+        tokenctl("client", command, name, *scope).assert_refused(name, "tokenctl client list")
         assert name not in tokenctl("client", "list").out
 
     def test_clients_are_listed_with_what_a_person_wants_to_know(self, tokenctl: Tokenctl, name: str) -> None:
         tokenctl("client", "add", name, "--scope", "use", "--scope", "issue")
-        [line] = [line for line in tokenctl("client", "list").out.splitlines() if name in line]
-        assert re.fullmatch(rf"{name} +issue use +active +1 +\d{{4}}-\d\d-\d\dT[\d:.]+Z *", line)
+        assert re.fullmatch(rf"{name} +issue use +active *", line_of(tokenctl, name))
+        tokenctl("client", "rotate", name)
+        assert re.fullmatch(rf"{name} +issue use +active +\d{{4}}-\d\d-\d\dT\d\d:\d\dZ", line_of(tokenctl, name))
+        tokenctl("client", "rotate", name, "--overlap", "0")
+        tokenctl("client", "disable", name)
+        assert re.fullmatch(rf"{name} +issue use +disabled *", line_of(tokenctl, name))
+
+    def test_the_list_says_when_the_old_secret_ends(self, tokenctl: Tokenctl, name: str) -> None:
+        tokenctl("client", "add", name, "--scope", "use")
+        rotated = tokenctl("client", "rotate", name, "--overlap", "12", "--json")
+        ends = rotated.json["oldSecretEndsAt"]
+        left = datetime.fromisoformat(ends) - datetime.now(UTC)
+        assert timedelta(hours=11, minutes=50) < left <= timedelta(hours=12)
+        assert line_of(tokenctl, name).split()[-1] == f"{ends[:16]}Z"
+        assert f"The old secret is valid until {ends[:10]}" in tokenctl("client", "rotate", name, "--overlap", "12").err
+
+    def test_a_client_with_every_scope_fits_a_terminal_of_80_columns(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        scopes = [word for scope in Scope for word in ("--scope", str(scope))]
+        tokenctl("client", "add", name, *scopes)
+        tokenctl("client", "rotate", name)
+        tokenctl("client", "disable", name)
+        assert len(line_of(tokenctl, name)) <= 80
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(terminal, "Console", lambda **given: Console(**given, force_terminal=True, no_color=True))
+        line = line_of(tokenctl, name)
+        assert len(line) <= 80
+        assert line.split()[-2] == "disabled"
 
     def test_a_rotation_without_overlap_ends_the_old_secret_now(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
         old = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
@@ -185,6 +225,133 @@ class TestClient:
         tokenctl("client", "rotate", name, "--overlap", hours).assert_refused("--overlap", code=2)
         assert opens(api, name, secret)
 
+    def test_a_disabled_client_gets_no_secret_that_would_be_refused(
+        self, api: Api, tokenctl: Tokenctl, name: str
+    ) -> None:
+        secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        tokenctl("client", "disable", name)
+        for extra in ((), ("--json",), ("--overlap", "0")):
+            tokenctl("client", "rotate", name, *extra).assert_refused("disabled", f"tokenctl client enable {name}")
+        tokenctl("client", "enable", name)
+        assert opens(api, name, secret), "the secret that it had is the one that it has"
+        assert opens(api, name, tokenctl("client", "rotate", name, "--json").json["secret"])
+
+    def test_a_disabled_client_comes_back_with_what_it_had(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
+        added = tokenctl("client", "add", name, "--scope", "use", "--scope", "issue", "--json").json
+        tokenctl("client", "disable", name)
+        assert not opens(api, name, added["secret"])
+        enabled = tokenctl("client", "enable", name, "--json")
+        assert enabled.json == {member: added[member] for member in added if member != "secret"}
+        assert opens(api, name, added["secret"])
+        again = tokenctl("client", "enable", name)
+        assert (again.code, again.out) == (0, f"{name} is let in, from now on.\n")
+
+    def test_the_scopes_of_a_client_are_replaced_and_its_secret_stays(
+        self, api: Api, tokenctl: Tokenctl, name: str
+    ) -> None:
+        secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        who = Credentials(name, secret)
+        assert api.call("POST", "/token", who, {"nodeId": "n"}).code == "insufficient_scope"
+        changed = tokenctl("client", "change", name, "--scope", "issue", "--scope", "manage")
+        assert (changed.code, changed.out) == (0, f"{name} has the scopes issue manage, from now on.\n")
+        assert api.call("POST", "/token", who, {"nodeId": "n"}).status == 201
+        assert api.call("POST", "/use", who, {"token": "0" * 64}).code == "insufficient_scope"
+        assert tokenctl("client", "show", name, "--json").json["scopes"] == ["issue", "manage"]
+        assert tokenctl("client", "change", name).code == 2
+        tokenctl("client", "change", name, "--scope", "root").assert_refused("'root'", code=2)
+
+    def test_changing_the_scopes_of_a_disabled_client_does_not_let_it_in(
+        self, api: Api, tokenctl: Tokenctl, name: str
+    ) -> None:
+        secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        tokenctl("client", "disable", name)
+        assert tokenctl("client", "change", name, "--scope", "admin", "--json").json["state"] == "disabled"
+        assert not opens(api, name, secret)
+
+    def test_a_client_is_shown_without_its_secret(self, tokenctl: Tokenctl, name: str) -> None:
+        added = tokenctl("client", "add", name, "--scope", "use", "--json").json
+        tokenctl("client", "rotate", name)
+        tokenctl("client", "disable", name)
+        facts = tokenctl("client", "show", name, "--json")
+        assert set(facts.json) == {
+            *("clientId", "scopes", "state", "validSecrets", "createdAt", "secretCreatedAt"),
+            *("oldSecretEndsAt", "disabledAt"),
+        }
+        assert (facts.json["createdAt"], facts.json["validSecrets"]) == (added["createdAt"], 2)
+        shown = tokenctl("client", "show", name)
+        for fact in (name, "disabled", facts.json["oldSecretEndsAt"], facts.json["disabledAt"]):
+            assert fact in shown.out
+        for secret in (added["secret"], clients.digest(added["secret"])):
+            assert secret not in shown.out + facts.out
+
+    @pytest.mark.parametrize("disabled", [True, False])
+    def test_a_deleted_client_is_gone_and_its_name_is_free(
+        self, api: Api, tokenctl: Tokenctl, name: str, disabled: bool
+    ) -> None:
+        secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        if disabled:
+            tokenctl("client", "disable", name)
+        deleted = tokenctl("client", "delete", name, "--yes", "--json")
+        assert (deleted.code, deleted.json) == (0, {"clientId": name, "deleted": True})
+        assert not opens(api, name, secret)
+        assert name not in tokenctl("client", "list").out
+        for command in ("show", "enable", "disable", "rotate"):
+            tokenctl("client", command, name).assert_refused(name, "tokenctl client list")
+        newer = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
+        assert opens(api, name, newer)
+        assert not opens(api, name, secret)
+
+    def test_tokens_of_a_deleted_client_stay_good_and_only_an_admin_manages_them(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl
+    ) -> None:
+        gone = api.client()
+        kept, revoked = api.issue(gone), api.issue(gone)
+        tokenctl("client", "delete", gone.user, "--yes")
+        assert api.use(client, kept["token"]).status == 200
+        path = f"/token/{revoked['tokenId']}"
+        assert api.call("DELETE", path, api.client(Scope.MANAGE)).code == "insufficient_scope"
+        assert api.call("DELETE", path, api.client(Scope.ADMIN)).status == 204
+        newer = tokenctl("client", "add", gone.user, "--scope", "manage", "--json").json["secret"]
+        assert api.call("GET", path, Credentials(gone.user, newer)).status == 200
+
+    @pytest.mark.parametrize(("typed", "gone"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+    def test_it_asks_before_it_deletes(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str, typed: str, gone: bool
+    ) -> None:
+        tokenctl("client", "add", name, "--scope", "use")
+        monkeypatch.setattr(sys, "stdin", Typed(typed))
+        deleted = tokenctl("client", "delete", name)
+        assert f"Client {name}: active, scopes use." in deleted.err
+        assert deleted.code == int(not gone)
+        assert (name not in tokenctl("client", "list").out) == gone
+
+    def test_where_nobody_can_be_asked_nothing_is_deleted(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        tokenctl("client", "add", name, "--scope", "use")
+        tokenctl("client", "delete", name, "--json").assert_refused("--yes", code=2)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+        tokenctl("client", "delete", name).assert_refused("--yes", code=2)
+        assert name in tokenctl("client", "list").out
+
+    def test_a_client_that_somebody_changes_while_it_is_looked_at_is_not_deleted(
+        self, deployment: Deployment, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        tokenctl("client", "add", name, "--scope", "use")
+
+        class Slow(Typed):
+            """Before the answer comes, somebody else gives the client another scope."""
+
+            def readline(self, *_: Any) -> str:
+                deployment.client_store().change(name, lambda known: replace(known, scopes=frozenset({Scope.ISSUE})))
+                return super().readline()
+
+        monkeypatch.setattr(sys, "stdin", Slow("y\n"))
+        deleted = tokenctl("client", "delete", name)
+        assert deleted.code == 1
+        assert "changed in the meantime" in deleted.err
+        assert tokenctl("client", "show", name, "--json").json["scopes"] == ["issue"]
+
     def test_disabling_twice_changes_nothing_more(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
         secret = tokenctl("client", "add", name, "--scope", "use", "--json").json["secret"]
         first = tokenctl("client", "disable", name, "--json")
@@ -196,7 +363,9 @@ class TestClient:
     def test_disabling_says_how_long_a_gateway_may_let_the_client_in(self, tokenctl: Tokenctl, name: str) -> None:
         tokenctl("tables", "create", "--stage", "test")
         tokenctl("client", "add", name, "--scope", "use", "--stage", "test")
-        assert "60 seconds" in tokenctl("client", "disable", name, "--stage", "test").out
+        for command in (("disable",), ("enable",), ("change", "--scope", "issue"), ("delete", "--yes")):
+            run = tokenctl("client", command[0], name, *command[1:], "--stage", "test")
+            assert "at the latest in 60 seconds" in run.out, run.err
 
 
 class TestToken:
@@ -299,8 +468,12 @@ class TestOptions:
     COMMANDS = (
         ("client", "list"),
         ("client", "add", "{name}", "--scope", "use"),
+        ("client", "show", "{client}"),
+        ("client", "change", "{client}", "--scope", "use"),
         ("client", "rotate", "{client}"),
         ("client", "disable", "{client}"),
+        ("client", "enable", "{client}"),
+        ("client", "delete", "{client}", "--yes"),
         ("token", "show", "{token_id}"),
         ("token", "revoke", "{token_id}"),
         ("explain", "{token_id}"),
@@ -324,6 +497,8 @@ class TestOptions:
         facts = {"token_id": api.issue(client)["tokenId"], "client": api.client().user}
         options = ("--json", "--stage", "local")
         for place in (0, len(command)):
+            if "delete" in command:
+                facts["client"] = api.client().user
             filled = [word.format(name=f"{name}-{place}", **facts) for word in command]
             filled[place:place] = options
             run = tokenctl(*filled)
@@ -403,8 +578,12 @@ class TestBrokenSurroundings:
         [
             ("client", "list"),
             ("client", "add", "somebody", "--scope", "use"),
+            ("client", "show", "somebody"),
+            ("client", "change", "somebody", "--scope", "use"),
             ("client", "rotate", "somebody"),
             ("client", "disable", "somebody"),
+            ("client", "enable", "somebody"),
+            ("client", "delete", "somebody", "--yes"),
             ("token", "show", ABSENT_ID),
             ("token", "revoke", ABSENT_ID),
             ("token", "revoke", "--user", "somebody"),
@@ -515,7 +694,9 @@ class TestCompletion:
             ("--stage ", {"local", "dev", "test", "prod"}),
             ("client list --stage pr", {"prod"}),
             ("client add somebody --scope ma", {"manage"}),
+            ("client ", {"add", "change", "delete", "disable", "enable", "list", "rotate", "show"}),
             ("client rotate {name}", {"{name}"}),
+            ("client delete {name}", {"{name}"}),
         ],
     )
     def test_bash_completes_commands_options_stages_scopes_and_clients(
