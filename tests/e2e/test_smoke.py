@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ import pytest
 import yaml
 from chalice.package import YAMLTemplateSerializer
 
-from local.engine import ROOT, free_port
+from local.engine import HOST, ROOT, free_port
 from tests.e2e import smoke
 from tests.e2e.local_aws import LocalAws, Package, Stack, local_aws
 from tests.e2e.test_local_run import CONFIG, Run
@@ -35,10 +36,17 @@ STEPS = [
 ACCOUNT, REGION = "000000000000", "us-east-1"
 
 
-def run(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [sys.executable, "-m", "tests.e2e.smoke", *arguments]
-    return subprocess.run(command, cwd=directory, env={**kept, **environ}, capture_output=True, text=True, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=directory, env={**kept, **environ}, text=True, **pipes)
+
+
+def run(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    with start(directory, environ, *arguments) as process:
+        output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def steps(said: subprocess.CompletedProcess[str]) -> list[str]:
@@ -89,9 +97,8 @@ def role(aws: LocalAws) -> dict[str, str]:
 def test_it_passes_on_a_deployed_stage_with_what_its_role_may_do(dev: Stack, role: dict[str, str]) -> None:
     said = run(ROOT, role, "--stage", "dev", "--url", dev.url)
     assert steps(said) == STEPS
-    name = re.search(r"client (\S+) disabled", said.stdout)[1]
-    states = {each["clientId"]: each["state"] for each in dev.aws.tokenctl("dev", "client", "list")}
-    assert states[name] == "disabled"
+    assert re.search(r"client smoke-\S+ deleted", said.stdout)
+    assert dev.aws.tokenctl("dev", "client", "list") == []
     assert not re.search(r"tss_|[0-9a-f]{64}", said.stdout + said.stderr)
 
 
@@ -108,12 +115,40 @@ def test_a_stage_that_is_not_deployed_is_named_in_one_line(role: dict[str, str],
     assert len(said.stderr.splitlines()) == 1
 
 
-def test_a_wrong_answer_fails_it_and_its_client_is_disabled(dev: Stack, role: dict[str, str]) -> None:
+def test_a_wrong_answer_fails_it_and_its_client_is_deleted(dev: Stack, role: dict[str, str]) -> None:
     said = run(ROOT, role, "--stage", "dev", "--url", dev.url.removesuffix("/api") + "/other")
     assert said.returncode == 1
     assert said.stderr.startswith("FAILED  version: ")
-    states = {each["state"] for each in dev.aws.tokenctl("dev", "client", "list")}
-    assert states == {"disabled"}
+    assert dev.aws.tokenctl("dev", "client", "list") == []
+
+
+def test_a_run_that_is_stopped_deletes_its_client(dev: Stack, role: dict[str, str]) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        url = f"http://{HOST}:{silent.getsockname()[1]}"
+        with start(ROOT, role, "--stage", "dev", "--url", url) as process:
+            connection, _ = silent.accept()
+            assert len(dev.aws.tokenctl("dev", "client", "list")) == 1
+            process.terminate()
+            process.communicate()
+        connection.close()
+    assert process.returncode == 1
+    assert dev.aws.tokenctl("dev", "client", "list") == []
+
+
+def test_a_client_that_can_not_be_deleted_does_not_hide_what_went_wrong_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tokenctl(_: str, *arguments: str) -> Any:
+        if "delete" in arguments:
+            raise smoke.SmokeError("tokenctl client delete: away")
+        return {"secret": "s"}
+
+    monkeypatch.setattr(smoke, "tokenctl", tokenctl)
+    monkeypatch.setattr(sys, "argv", ["smoke", "--stage", "dev", "--url", f"http://127.0.0.1:{free_port()}"])
+    assert smoke.main() == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("FAILED  version: no answer")
+    assert second == "FAILED  tokenctl client delete: away"
 
 
 @pytest.fixture
