@@ -15,14 +15,15 @@ from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.audit import NAMESPACE
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
+from infra.checks.splunk_app import APP
 from infra.dashboard import definition
 from infra.dashboard.definition import Graph, Series
 from tests.conftest import ROOT
-from tests.splunk_search import APP, Search, Unknown, known_to, written
+from tests.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines
 
 DEFINITION = json.loads(definition.DEFINITION.read_text("utf-8"))
-VIEW = ET.parse(APP / "data/ui/views/tokenservice.xml").getroot()
+VIEW = ET.parse(APP / "default/data/ui/views/tokenservice.xml").getroot()
 QUESTIONS = 5
 
 AWS_METRICS = {
@@ -194,7 +195,7 @@ def test_every_search_names_log_groups_that_are_forwarded() -> None:
 
 def test_the_alarms_of_the_forwarders_are_alarms_that_there_are() -> None:
     [text] = [text for _, text, _ in searches() if EVENT_SOURCETYPE in text]
-    [wanted] = re.findall(r"alarm IN \(([^)]+)\)", text)
+    [wanted] = re.findall(r"detail\.alarmName IN \(([^)]+)\)", text.replace("$stage$", "prod"))
     alarms = named("AlarmName")
     found = [{alarm for alarm in alarms if fnmatch(alarm, pattern)} for pattern in re.findall(r'"([^"]+)"', wanted)]
     assert all(found)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from chalicelib.clients import Doubt
 from chalicelib.tokens import Reason
+from infra.checks.splunk_app import APP, config, expanded
 from tests.conftest import ROOT
-from tests.splunk_search import Search, config, expanded, known_to
+from tests.splunk_search import Event, Search, known_to, logged
+from tests.splunk_world import START_MS
 
-APP = ROOT / "splunk"
 PAGE = ROOT / "docs" / "splunk.md"
 SEARCHES = {name: section for name, section in config("savedsearches.conf").items() if "search" in section}
+HAPPENED = START_MS // 1000
 EVENT = re.compile(r'"((?:token|auth)\.[a-z]+)"')
 
 
@@ -47,17 +50,21 @@ def test_searches_name_only_macros_and_lookups_that_the_app_has() -> None:
     assert lookups <= set(config("transforms.conf").sections())
 
 
-@pytest.mark.parametrize("name", [name for name in SEARCHES if not SEARCHES[name]["search"].startswith("|")])
+@pytest.mark.parametrize("name", SEARCHES)
 def test_every_field_of_a_report_or_alert_is_there_where_it_is_used(name: str) -> None:
-    text = expanded(SEARCHES[name]["search"])
+    text = SEARCHES[name]["search"]
     Search(known_to(text)).follow(text)
 
 
+def in_documents() -> list[str]:
+    blocks = re.findall(r"^```\n((?:`|index=).*?)```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [" ".join(text.split()) for text in blocks]
+
+
 def test_every_search_of_the_documents_can_be_followed() -> None:
-    told = re.findall(r"^```\n(`.*?)```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(told) >= 4
-    for text in map(expanded, told):
-        Search(known_to(text)).follow(" ".join(text.split()))
+    assert len(in_documents()) >= 4
+    for text in in_documents():
+        Search(known_to(text)).follow(text)
 
 
 def test_alerts_are_off_until_somebody_wants_them() -> None:
@@ -65,6 +72,54 @@ def test_alerts_are_off_until_somebody_wants_them() -> None:
     scheduled = [name for name in searches.sections() if searches[name].get("enableSched") == "1"]
     assert scheduled
     assert all(searches[name]["disabled"] == "1" for name in scheduled)
+
+
+def all_searches() -> Iterator[tuple[str, list[str]]]:
+    """Every search of the app and of its documents, with the search that it goes on from."""
+    for name, section in SEARCHES.items():
+        yield name, [section["search"]]
+    view = ET.parse(APP / "default/data/ui/views/tokenservice.xml").getroot()
+    bases = {each.get("id"): str(each.findtext("query")) for each in view.findall("search")}
+    for number, each in enumerate(view.findall(".//row//search")):
+        base = [bases[each.get("base")]] if "base" in each.attrib else []
+        yield f"panel {number}", [text.replace("$stage$", "*") for text in [*base, str(each.findtext("query"))]]
+    for number, text in enumerate(in_documents()):
+        yield f"documents {number}", [text]
+
+
+@pytest.mark.parametrize("texts", [pytest.param(texts, id=name) for name, texts in all_searches()])
+def test_indexers_filter_before_duplicates_are_removed(texts: list[str]) -> None:
+    commands = [command.split()[0] for command in expanded(texts[0]).split("|")[1:]]
+    assert "search" not in commands
+    assert "dedup" not in commands[1:]
+
+
+COUNTING = [
+    pytest.param(texts, id=name)
+    for name, texts in all_searches()
+    if "| stats " in texts[0] and "_indextime" not in texts[0]
+]
+
+
+def answers(texts: list[str], events: list[Event]) -> list[Event]:
+    search = Search(known_to(texts[0]), events)
+    for text in texts:
+        search.follow(text)
+    return search.rows
+
+
+@pytest.mark.parametrize("texts", COUNTING)
+def test_an_event_that_comes_again_is_counted_once(texts: list[str]) -> None:
+    events = logged(["token.issued", "token.used", "token.refused", "auth.refused"], HAPPENED, reason="user_mismatch")
+    again = [event | {"_indextime": HAPPENED + 60} for event in events]
+    assert answers(texts, [*events, *again]) == answers(texts, events)
+
+
+@pytest.mark.parametrize("texts", COUNTING)
+def test_a_replay_is_no_second_use(texts: list[str]) -> None:
+    events = logged(["token.issued", "token.used"], HAPPENED)
+    [replay] = logged(["token.used"], HAPPENED, reason="replayed")
+    assert answers(texts, [*events, replay | {"event_id": "another"}]) == answers(texts, events)
 
 
 def test_the_dashboard_is_well_formed() -> None:

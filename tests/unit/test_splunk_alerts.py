@@ -1,0 +1,109 @@
+"""The Splunk app's alerts, run by a clock: what is delivered late rings, and everything rings once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from infra.checks import spl, splunk_app
+from tests.splunk_search import Event, Search, known_to, logged
+from tests.splunk_world import START_MS
+
+HAPPENED = START_MS // 1000
+HOUR = 3600
+ALERTS = {
+    name: section
+    for name, section in splunk_app.config("savedsearches.conf").items()
+    if section.get("enableSched") == "1"
+}
+SILENCE = "Token service - alert: no events arrive"
+RINGING = {
+    "Token service - alert: a token is probed": ["token.locked"],
+    "Token service - alert: many refused credentials": ["auth.refused"] * 20,
+    "Token service - alert: refusals are unusually many": ["token.used"] * 40 + ["token.refused"] * 20,
+}
+"""What has to happen for an alert to ring."""
+
+
+def period(name: str) -> int:
+    """Seconds from one run of an alert to the next."""
+    return 60 * int(re.fullmatch(r"\*/(\d+) \* \* \* \*", ALERTS[name]["cron_schedule"])[1])  # type: ignore[index]
+
+
+def runs(name: str, begin: int, end: int) -> range:
+    """When the scheduler runs an alert."""
+    return range(-(-begin // period(name)) * period(name), end, period(name))
+
+
+def finds(name: str, now: int, event: Event) -> bool:
+    """Whether a run looks at an event, by its time and by its index time: `[earliest, latest)`."""
+    alert = ALERTS[name]
+    return all(
+        spl.instant(alert.get(f"dispatch.{earliest}", "0"), now)
+        <= event[field]
+        < spl.instant(alert.get(f"dispatch.{latest}", "+1d"), now)
+        for field, earliest, latest in (
+            ("_time", "earliest_time", "latest_time"),
+            ("_indextime", "index_earliest", "index_latest"),
+        )
+    )
+
+
+def results(name: str, now: int, events: Iterable[Event]) -> list[Event]:
+    search = Search(known_to(ALERTS[name]["search"]), [event for event in events if finds(name, now, event)])
+    search.follow(ALERTS[name]["search"])
+    return search.rows
+
+
+def test_it_is_known_of_every_alert_what_makes_it_ring() -> None:
+    assert {*RINGING, SILENCE} == set(ALERTS)
+
+
+@pytest.mark.parametrize("late", [0, HOUR, 89 * 24 * HOUR], ids=["on time", "an hour late", "89 days late"])
+@pytest.mark.parametrize("name", RINGING)
+def test_what_is_delivered_late_rings_once(name: str, late: int) -> None:
+    indexed_at = HAPPENED + late
+    events = logged(RINGING[name], indexed_at)
+    moments = {*runs(name, HAPPENED - HOUR, HAPPENED + HOUR), *runs(name, indexed_at - HOUR, indexed_at + 3 * HOUR)}
+    rung = [now for now in moments if results(name, now, events)]
+    assert len(rung) == 1
+    assert 0 < rung[0] - indexed_at <= period(name) + 60
+
+
+def test_what_arrives_late_has_arrived() -> None:
+    indexed_at = HAPPENED + HOUR
+    events = logged(["token.used"], indexed_at)
+    quiet = [now for now in runs(SILENCE, HAPPENED, HAPPENED + 3 * HOUR) if not results(SILENCE, now, events)]
+    assert len(quiet) == 1
+    assert 0 < quiet[0] - indexed_at <= period(SILENCE) + 60
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_second_of_index_time_is_looked_at_by_one_run(name: str) -> None:
+    length = period(name)
+    seen = Counter(
+        second
+        for now in runs(name, HAPPENED, HAPPENED + 4 * length)
+        for minute in range((HAPPENED - length) // 60, (HAPPENED + 5 * length) // 60)
+        for second in (60 * minute - 1, 60 * minute, 60 * minute + 1)
+        if finds(name, now, {"_time": HAPPENED - HOUR, "_indextime": second})
+    )
+    assert set(seen.values()) == {1}
+    assert len(seen) == 3 * 4 * length // 60
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_a_run_that_was_missed_is_made_up_for(name: str) -> None:
+    assert ALERTS[name]["realtime_schedule"] == "0"
+
+
+@pytest.mark.parametrize("name", [name for name in RINGING if "alert.suppress" in ALERTS[name]])
+def test_an_alert_about_one_token_or_client_does_not_silence_the_others(name: str) -> None:
+    alert = ALERTS[name]
+    assert alert["alert.digest_mode"] == "0"
+    events = logged(RINGING[name], HAPPENED)
+    found = [result for now in runs(name, HAPPENED, HAPPENED + HOUR) for result in results(name, now, events)]
+    assert [set(result) >= {alert["alert.suppress.fields"]} for result in found] == [True]
