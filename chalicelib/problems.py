@@ -63,7 +63,7 @@ TABLE: Final = MappingProxyType(
         "token_expired": Row(410, "Expired", "The token's time is over."),
         "token_exhausted": Row(410, "Used up", "The token was used as often as it may be."),
         "token_revoked": Row(410, "Revoked", "The token was revoked."),
-        "token_locked": Row(410, "Locked", "The token was tried for the wrong user, address or use too often."),
+        "token_locked": Row(410, "Locked", "The token was tried for the wrong user, address or action too often."),
         "payload_too_large": Row(413, "Payload too large", "The body is larger than allowed."),
         "unsupported_media_type": Row(415, "Unsupported media type", "The body must be application/json."),
         "idempotency_key_reused": Row(

@@ -51,8 +51,9 @@ class Reason(StrEnum):
     EXHAUSTED = "token_exhausted"
 
 
-MISMATCHES: Final = frozenset({Reason.AUDIENCE, Reason.USER, Reason.ADDRESS, Reason.ACTION})
-"""The refusals that count towards locking: each is a guess about whom the token is for."""
+MISMATCHES: Final = frozenset({Reason.USER, Reason.ADDRESS, Reason.ACTION})
+"""The refusals that count towards locking: each may be a guess. A client can't guess who it is, so an audience mismatch
+does not count: otherwise any client could lock a token that is not meant for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Token:
         digest: SHA-256 of the token as 64 hex characters.
         issuer: id of the client that issued it.
         claims: the uses granted so far, in the order in which they were granted.
-        mismatches: how often it was presented for the wrong user, address, action or audience.
+        mismatches: how often it was presented for the wrong user, address or action.
         last_mismatch_at: when that happened last; None: never.
         revoked_at: when it was revoked; None: it was not.
     """

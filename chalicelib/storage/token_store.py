@@ -157,7 +157,7 @@ class TokenStore(Store):
             return self._to_token(failed.item)
 
     def count_mismatch(self, token_id: str, now: datetime) -> int | None:
-        """Count one use for the wrong user, address, action or audience.
+        """Count one use for the wrong user, address or action.
 
         A repetition after a lost answer counts twice: the token then locks earlier, never later. Where the answer to
         the locking count itself was lost, the repetition knows it by its instant.

@@ -214,22 +214,38 @@ class TestLocking:
         assert (locked[0]["tokenId"], locked[0]["reason"]) == (issued["tokenId"], "user_mismatch")
 
     def test_each_kind_of_mismatch_counts_and_other_refusals_do_not(self, api: Api, client: Credentials) -> None:
-        stranger = api.client(Scope.USE)
-        issued = api.issue(client, user="alice", ipAddresses=["10.0.0.1"], audience=[client.user])
+        issued = api.issue(client, user="alice", ipAddresses=["10.0.0.1"])
         good = {"user": "alice", "ipAddress": "10.0.0.1"}
 
         def mismatches() -> int:
             count: int = api.call("GET", f"/token/{issued['tokenId']}", client).json["mismatches"]
             return count
 
-        api.use(stranger, issued["token"], **good)
         api.use(client, issued["token"], **{**good, "user": "bob"})
         api.use(client, issued["token"], **{**good, "ipAddress": "10.0.0.2"})
         api.use(client, issued["token"], **good, action="edit")
-        assert mismatches() == 4
+        assert mismatches() == 3
         assert api.use(client, issued["token"], **good).status == 200
         assert api.use(client, issued["token"], **good).code == "token_exhausted"
-        assert mismatches() == 4
+        assert mismatches() == 3
+
+    def test_a_client_outside_the_audience_is_refused_and_logged_and_never_locks_the_token(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        stranger = api.client(Scope.USE)
+        issued = api.issue(client, user="alice", audience=[client.user])
+        capsys.readouterr()
+        for user in ("alice", "bob", None, "alice", "bob", "alice"):
+            said = {} if user is None else {"user": user}
+            assert api.use(stranger, issued["token"], **said).code == "audience_mismatch"
+        events = [line for line in audit_lines(capsys) if line.get("event", "").startswith("token.")]
+        assert {(event["event"], event["reason"], event["clientId"]) for event in events} == {
+            ("token.refused", "audience_mismatch", stranger.user)
+        }
+        assert len(events) == 6
+        status = api.call("GET", f"/token/{issued['tokenId']}", client).json
+        assert (status["mismatches"], status["locked"]) == (0, False)
+        assert api.use(client, issued["token"], user="alice").status == 200
 
     def test_introspection_neither_counts_nor_locks(self, api: Api, client: Credentials) -> None:
         issued = api.issue(client, user="alice")

@@ -147,15 +147,10 @@ def test_what_belongs_to_one_client_is_neither_used_nor_seen_nor_revoked_by_anot
     answer = ask(api, method, path, stranger, subject)
     for secret in (SECRET_NODE, SECRET_USER, SECRET_TITLE, owner.user):
         assert secret not in answer.text
-    after = token_store.find(subject.token_id)
     assert before is not None
-    assert after is not None
-    assert (after.claims, after.revoked_at) == ((), None)
+    assert token_store.find(subject.token_id) == before
     if path == "/use":
         assert (answer.status, answer.code) == (403, "audience_mismatch")
-        assert after.mismatches == 1
-    else:
-        assert after == before
     if path == "/introspect":
         assert answer.json == {"active": False, "reason": "audience_mismatch"}
     if path == OF_ONE_TOKEN:

@@ -31,6 +31,9 @@ USERS = ("alice", "bob")
 ADDRESSES = tuple(map(tokens.parse_address, ("10.0.0.1", "10.0.0.2", "192.0.2.7", "2001:db8::1")))
 NETWORKS = tuple(map(tokens.parse_network, ("10.0.0.0/8", "10.0.0.1", "2001:db8::/32", "0.0.0.0/0")))
 KEYS = ("k1", "k2")
+COUNTED = ("user_mismatch", "ip_mismatch", "action_not_permitted")
+MISMATCHES = ("audience_mismatch", *COUNTED)
+STRANGER = ("stranger", "mallory", tokens.parse_address("203.0.113.9"))
 
 
 @dataclass
@@ -142,7 +145,7 @@ class Machine(RuleBasedStateMachine):
 
     # Few rules with a choice inside: hypothesis leaves some rules out of each example, and no example may lack uses.
     @rule(
-        what=st.sampled_from(("use", "use", "introspect", "repeat", "repeat", "retry")),
+        what=st.sampled_from(("use", "use", "introspect", "repeat", "repeat", "retry", "probe")),
         asked=ASKED,
         spoilt=SPOILT,
         key=KEY,
@@ -154,6 +157,8 @@ class Machine(RuleBasedStateMachine):
         keyed = [spent for spent in self.model.spent if spent.key]
         if what == "introspect":
             self.introspect(self.fit(asked, spoilt), key)
+        elif what == "probe":
+            self.probe(self.fit(asked, None), repeat["place"])
         elif what == "repeat" and keyed:
             self.repeat_a_key(keyed, **repeat)
         elif what == "retry" and self.last is not None:
@@ -180,13 +185,30 @@ class Machine(RuleBasedStateMachine):
             case "expired":
                 self.now = max(self.now, self.model.expires_at)
 
-    def use(self, asked: tuple[Any, ...], key: str | None) -> None:
+    def use(self, asked: tuple[Any, ...], key: str | None) -> Any:
         use = self.use_of(asked, key)
         expected = self.model.judge(asked, key, self.now)  # type: ignore[arg-type]
         decision = self.service.use(self.caller(asked), use)
         self.compare(decision, expected)
         self.count(decision, expected, asked, key)
         self.last = (use, asked)
+        return expected
+
+    def probe(self, asked: tuple[Any, ...], place: int) -> None:
+        """One thing that the token names is wrong, again and again, until the answer changes."""
+        model = self.model
+        wrong = (*STRANGER, next(iter(set(Action) - model.actions), None))
+        named = [
+            place for place, value in enumerate((model.audience, model.user, model.networks, wrong[ACTION])) if value
+        ]
+        if not named:
+            return
+        at = named[place % len(named)]
+        asked = (*asked[:at], wrong[at], *asked[at + 1 :])
+        first = self.use(asked, None)
+        for _ in range(5):
+            if first not in MISMATCHES or self.use(asked, None) != first:
+                return
 
     def repeat_a_key(self, keyed: list[Spent], place: int, later: timedelta, same: bool) -> None:
         """Ask for a granted use again: at once, just inside the ten minutes, just after them; or for another body."""
@@ -274,12 +296,7 @@ class Machine(RuleBasedStateMachine):
             assert decision.claim is not None
             spent = Spent(asked, self.now, key, decision.claim.id, decision.uses_remaining)  # type: ignore[arg-type]
             self.model.spent.append(spent)
-        self.model.mismatches += expected in (
-            "audience_mismatch",
-            "user_mismatch",
-            "ip_mismatch",
-            "action_not_permitted",
-        )
+        self.model.mismatches += expected in COUNTED
 
 
 def run_machine(store: TokenStore, examples: int) -> tuple[int, Counter[str]]:
@@ -315,5 +332,7 @@ def test_the_service_does_what_the_model_does(store_engine: StoreEngine) -> None
         "introspected as active",
         Reason.EXHAUSTED,
         Reason.KEY_REUSED,
+        Reason.AUDIENCE,
+        Reason.LOCKED,
     }
     assert compared.keys() >= usual, "the examples must be of all usual kinds"
