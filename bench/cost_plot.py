@@ -1,4 +1,4 @@
-"""The tables and plots of docs/scale.md: `.venv-bench/bin/python -m bench.cost_plot`.
+"""The tables and plots of docs/scale.md: `.venv/bin/python -m bench.cost_plot`.
 
 The page holds a table between two comments, `<!-- cost:rates -->` and `<!-- /cost -->`; what stands there is replaced.
 Every figure comes from `tokenctl cost`: its prices, the code's own log lines, the template, and what was measured.

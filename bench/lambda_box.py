@@ -5,7 +5,7 @@ the machine lets us, it runs in a control group with Lambda's memory and, after 
 processor; otherwise processor times alone are told, and the result says so. Behind it stands DynamoDB Local (without
 Java: MiniStack), with TLS in front.
 
-Runs in `.venv-bench`, which `python3.11 -I local/install.py bench` makes.
+The functions run on the Python of `.venv`: `make bench PYTHON=/path/to/python3.13`.
 """
 
 from __future__ import annotations

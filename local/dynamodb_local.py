@@ -25,7 +25,7 @@ from typing import Final, NoReturn, Self
 
 from local import leash
 from local.engine import CREDENTIALS, HOST, ROOT, EngineError, free_port, is_free
-from local.install import DYNAMODB_LOCAL, PACKAGE_OF_PROGRAM
+from local.install import DIRECTORY, why_missing
 
 _CONFIGURATION: Final = ROOT / "local" / "dynamodb_local.xml"
 _READY_WITHIN_SECONDS: Final = 60.0
@@ -39,15 +39,6 @@ _LIST_TABLES: Final = {
     "Authorization": f"AWS4-HMAC-SHA256 Credential={CREDENTIALS['AWS_ACCESS_KEY_ID']}/20000101/"
     f"{CREDENTIALS['AWS_DEFAULT_REGION']}/dynamodb/aws4_request, SignedHeaders=host, Signature=none",
 }
-
-
-def why_missing() -> str | None:
-    """Why DynamoDB Local can't run on this machine, in one line; None: it can."""
-    if shutil.which("java") is None:
-        return f"java is not installed (Debian: {PACKAGE_OF_PROGRAM['java']})"
-    if not DYNAMODB_LOCAL.is_unpacked():
-        return f"{DYNAMODB_LOCAL.directory} is missing; 'python3.11 -I local/install.py dynamodb-local' makes it"
-    return None
 
 
 class DynamoDbLocal:
@@ -155,7 +146,7 @@ class DynamoDbLocal:
 
 def main(port: str) -> NoReturn:
     """Become DynamoDB Local, and leave a child behind that kills it as soon as standard input ends."""
-    library = DYNAMODB_LOCAL.path / "DynamoDBLocal_lib"
+    library = DIRECTORY / "DynamoDBLocal_lib"
     command = [
         str(shutil.which("java")),
         f"-Djava.library.path={library}",
@@ -165,7 +156,7 @@ def main(port: str) -> NoReturn:
         "-Dorg.eclipse.jetty.xml.XmlParser.Validating=false",
         "-Dorg.eclipse.jetty.LEVEL=WARN",
         "-cp",
-        f"{DYNAMODB_LOCAL.path / 'DynamoDBLocal.jar'}:{library}/*",
+        f"{DIRECTORY / 'DynamoDBLocal.jar'}:{library}/*",
         "org.eclipse.jetty.xml.XmlConfiguration",
         f"host={HOST}",
         f"port={port}",

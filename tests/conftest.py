@@ -23,6 +23,7 @@ from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from local import dynamodb_local, install
 from local.engine import Engine
+from tests.browser import WITHOUT_BROWSER
 from tests.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage
@@ -101,7 +102,7 @@ def store_engine(request: pytest.FixtureRequest) -> StoreEngine:
 
 LEFT_OUT = {
     WITHOUT_SECOND_ENGINE: ("ONE ENGINE ONLY", "on Amazon's DynamoDB Local"),
-    "not run in a browser: ": ("NO BROWSER", "in a browser"),
+    WITHOUT_BROWSER: ("NO BROWSER", "in a browser"),
     "not run as Java: ": ("NO JAVA COMPILER", "as Java"),
 }
 """What a skip begins with, to the heading and the words that tell of it at the end."""

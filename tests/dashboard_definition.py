@@ -7,7 +7,6 @@ can write.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 from chalicelib.tokens import Reason
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parent.parent
 DEFINITION: Final = ROOT / "infra" / "dashboard.json"
 STAGE: Final = "prod"
 REGION: Final = "eu-central-1"
@@ -32,7 +31,7 @@ _SEARCH: Final = re.compile(
 
 
 class UnknownPart(Exception):
-    """The definition has something that can't be drawn; the message is one line that names it."""
+    """The definition has a part that is not known here; the message is one line that names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def graphs(definition: Mapping[str, Any]) -> list[Graph]:
     """
     text = json.dumps(definition).replace("${Stage}", STAGE).replace("${AWS::Region}", REGION)
     known = _Known(json.loads(text), "the dashboard")
-    known.want("start", "-P1D")  # the generated data is of a day
+    known.want("start", "-P1D")
     found = [_graph(each) for each in known.take("widgets")]
     known.end()
     return sorted(found, key=lambda graph: (graph.place[1], graph.place[0]))
@@ -102,7 +101,7 @@ class _Known:
         """Take what has to be one of these values; of several, the first stands for nothing said."""
         value = self.take(name, *values[: len(values) > 1])
         if value not in values:
-            raise UnknownPart(f"{self.where}: {name} {value!r} can't be drawn")
+            raise UnknownPart(f"{self.where}: {name} {value!r} is not known here")
         return value
 
     def inner(self, name: str, *default: Any) -> _Known:
@@ -110,7 +109,7 @@ class _Known:
 
     def end(self) -> None:
         if self._left:
-            raise UnknownPart(f"{self.where}: {', '.join(self._left)} can't be drawn")
+            raise UnknownPart(f"{self.where}: {', '.join(self._left)} is not known here")
 
 
 def _graph(members: Mapping[str, Any]) -> Graph:
@@ -181,7 +180,7 @@ def _found(expression: str, where: str) -> Iterator[Series]:
     match = _SEARCH.fullmatch(expression)
     values = {"Reason": reasons, "Operation": operations}.get(match["dimension"]) if match else None
     if match is None or values is None or int(match["period"]) != STEP:
-        raise UnknownPart(f"{where}: {expression} can't be drawn")
+        raise UnknownPart(f"{where}: {expression} is not known here")
     for value in values():
         dimensions = (("Stage", match["stage"]), (match["dimension"], value))
         yield Series(match["namespace"], match["name"], dimensions, match["stat"], value)
@@ -208,9 +207,3 @@ def _methods(path: Path, name: str) -> Iterator[ast.FunctionDef]:
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             yield from (each for each in node.body if isinstance(each, ast.FunctionDef))
-
-
-def digest(definition: Mapping[str, Any]) -> str:
-    """Names what a picture shows: the definition, and what its searches find."""
-    shown = json.dumps([definition, reasons(), operations()], sort_keys=True)
-    return hashlib.sha256(shown.encode()).hexdigest()

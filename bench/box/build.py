@@ -1,6 +1,6 @@
 """Lays archives out as Lambda unpacks them, below `out/bench/`; what is there and still right is used again.
 
-A peer's libraries are copied out of `.venv-bench`, whose pins have hashes. Stock means as its tool leaves it: sources
+A peer's libraries are copied out of `.venv`, whose pins have hashes. Stock means as its tool leaves it: sources
 only, everything that the libraries bring. Tuned means what we do for ourselves: compiled ahead ("unchecked", so that
 Lambda need not look at the source's date), of botocore's data DynamoDB's alone, few certificate authorities.
 """
@@ -108,14 +108,12 @@ def our_package() -> Path:
         for path in ROOT.glob(pattern)
         if path.is_file() and "__pycache__" not in path.parts
     )
-    stamp = _digest(
-        part for path in sources for part in (path.relative_to(ROOT).as_posix().encode(), path.read_bytes())
-    )
+    parts = [part for path in sources for part in (path.relative_to(ROOT).as_posix().encode(), path.read_bytes())]
+    stamp = _digest([_pins(), *parts])
     stamped = OUT / "ours-package.stamp"
     if not (folder / "deployment.zip").is_file() or not stamped.is_file() or stamped.read_text() != stamp:
-        python = ROOT / ".venv" / "bin" / "python"
         environ = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ}
-        command = [str(python), "-m", "infra.package", "--stage", _STAGE, "--out", str(folder)]
+        command = [sys.executable, "-m", "infra.package", "--stage", _STAGE, "--out", str(folder)]
         made = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
         if made.returncode:
             raise BuildError(f"our own package: {' '.join(made.stderr.split()) or made.stdout}")
@@ -250,7 +248,8 @@ def _amazons_authorities() -> bytes:
 
 
 def _pins() -> bytes:
-    return (ROOT / "requirements" / "bench.txt").read_bytes()
+    """What decides over an archive beside its sources: the libraries, and the Python that it is compiled for."""
+    return (ROOT / "requirements" / "dev.txt").read_bytes() + sys.version.encode()
 
 
 def _digest(parts: Iterable[bytes]) -> str:

@@ -171,7 +171,7 @@ def _lambda_environ(task: Path, runtime: Path, handler: str, memory_mb: int) -> 
         **CREDENTIALS,
         "AWS_REGION": CREDENTIALS["AWS_DEFAULT_REGION"],
         "AWS_SESSION_TOKEN": "s" * 356,  # as long as a role's
-        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*sys.version_info),
         "AWS_LAMBDA_FUNCTION_NAME": "tokenservice",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),

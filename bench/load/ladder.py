@@ -15,7 +15,7 @@ from bench.load import processes
 from bench.load.targets import ROLES, Target
 from local.engine import ROOT
 
-PYTHON: Final = ROOT / ".venv-load" / "bin" / "python"
+PYTHON: Final = ROOT / ".venv" / "bin" / "python"
 LEVELS: Final = (1, 4, 16, 64, 128, 256)
 
 _UNLIMITED: Final = 10**9

@@ -1,4 +1,4 @@
-"""Draws the results, in `.venv-load`: `.venv-load/bin/python -m bench.load.plots FOLDER`."""
+"""Draws the results, in `.venv`: `.venv/bin/python -m bench.load.plots FOLDER`."""
 
 from __future__ import annotations
 

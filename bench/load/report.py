@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from local.engine import ROOT
-from local.install import DYNAMODB_LOCAL
+from local.install import PIN
 
 RESULTS: Final = ROOT / "bench" / "results"
 DOCUMENT: Final = ROOT / "docs" / "load.md"
@@ -40,7 +40,7 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
 def surroundings(command: str) -> dict[str, str]:
     """The command, the date, and on what it ran."""
     pins = dict(re.findall(r"^(ministack|locust)==(\S+)", _requirements(), re.MULTILINE))
-    carrier = json.loads((ROOT / DYNAMODB_LOCAL.pin).read_text())
+    carrier = json.loads(PIN.read_text())
     pins |= {"pynamodb": version("pynamodb"), carrier["package"]: carrier["version"]}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {

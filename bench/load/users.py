@@ -1,7 +1,7 @@
-"""The callers: what each one sends, and what must come back. Runs in `.venv-load`, where locust is.
+"""The callers: what each one sends, and what must come back. Runs in `.venv`, where locust is.
 
 ```
-LOAD_USER=… LOAD_PASSWORD=… .venv-load/bin/python -m bench.load.users --url http://127.0.0.1:8000/… --users 64 \
+LOAD_USER=… LOAD_PASSWORD=… .venv/bin/python -m bench.load.users --url http://127.0.0.1:8000/… --users 64 \
     --calls 20000 --seconds 300 --out level.json
 ```
 A caller goes round: issue a token with one use, use it (200), use it once more (410), ask for the version. It sends the

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     for path, secret in new:
         print(f"{path}:{secret.line_number}: looks like a secret ({secret.type})", file=sys.stderr)
     if new:
-        print(f"If none of them is: .venv-checks/bin/python -m {__spec__.name} --update", file=sys.stderr)
+        print(f"If none of them is: .venv/bin/python -m {__spec__.name} --update", file=sys.stderr)
         return 1
     print(f"no secret in {len(sources())} files; {len(known.json())} of them hold something that was looked at")
     return 0

@@ -362,7 +362,7 @@ class TestTheUnits:
 class TestThePage:
     def test_its_tables_are_as_they_would_be_made_now(self, tariff: Tariff) -> None:
         told_now = cost_plot.filled(PAGE, tariff)
-        assert told_now == PAGE, "docs/scale.md is old: .venv-bench/bin/python -m bench.cost_plot makes it anew"
+        assert told_now == PAGE, "docs/scale.md is old: .venv/bin/python -m bench.cost_plot makes it anew"
 
     def test_it_shows_every_table_once(self) -> None:
         assert sorted(re.findall(r"<!-- cost:(\w+) -->", PAGE)) == sorted(cost_plot.TABLES)

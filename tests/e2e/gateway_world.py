@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
@@ -19,14 +17,11 @@ from selenium.webdriver.chrome.service import Service as Driver
 from examples.document_gateway.__main__ import Server
 from examples.document_gateway.content_server import REPORT, ContentServer
 from examples.document_gateway.settings import Settings
-from local import install
 from local.engine import HOST, free_port
+from tests import browser
 from tests.conftest import Credentials
 from tokenservice_client import Issued, TokenServiceClient
 
-WITHOUT_BROWSER = "not run in a browser: "
-PROGRAMS = {"chromium": "chromium", "chromedriver": "chromium-driver"}
-"""Programs to Debian's packages."""
 USER_HEADER = "X-Person"
 ELSEWHERE = "192.0.2.7"
 _FIELD = re.compile(r'name="visit" value="([^"]+)"')
@@ -105,12 +100,6 @@ def gateway(tokens_url: str, client: Credentials, content: ContentServer, **chan
         thread.join()
 
 
-def why_no_browser() -> str | None:
-    """What is missing for the tests in a browser; None: nothing."""
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    return f"{' and '.join(missing)} not installed" if missing else None
-
-
 @contextmanager
 def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
     """Debian's Chromium without a window; in CI it must be there.
@@ -118,11 +107,9 @@ def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
     Args:
         downloads: where it saves documents, and keeps its own files.
     """
-    missing = why_no_browser()
-    if missing is not None:
-        (pytest.fail if install.in_ci() else pytest.skip)(WITHOUT_BROWSER + missing)
+    found = browser.find()
     options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
+    options.binary_location = found.program
     # Its sandbox does not work for root, which is who runs containers; /dev/shm is small in them.
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"):
         options.add_argument(argument)
@@ -132,11 +119,11 @@ def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # With the driver's path nothing is looked for, and nothing downloaded.
-    browser = webdriver.Chrome(options, Driver(str(shutil.which("chromedriver"))))
+    chrome = webdriver.Chrome(options, Driver(found.driver))
     try:
-        yield browser
+        yield chrome
     finally:
-        browser.quit()
+        chrome.quit()
 
 
 def wait_until(happened: Callable[[], Any]) -> Any:

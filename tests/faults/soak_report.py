@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from local.engine import ROOT
-from local.install import DYNAMODB_LOCAL
+from local.install import PIN
 from tests.store_engines import TRANSPORT
 
 DIRECTORY: Final = ROOT / "out" / "soak"
@@ -24,7 +24,7 @@ def surroundings() -> dict[str, str]:
         for line in (ROOT / "requirements" / "engine.txt").read_text().splitlines()
         if line.startswith("ministack==")
     )
-    carrier = json.loads((ROOT / DYNAMODB_LOCAL.pin).read_text())
+    carrier = json.loads(PIN.read_text())
     versions = {
         "Python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},

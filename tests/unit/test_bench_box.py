@@ -16,7 +16,7 @@ from bench.box import group
 from bench.box.function import Function
 from bench.box.runtime_api import Answered, Asked, FunctionError, RuntimeApi
 
-# AWS's own client comes with `.venv-bench`; this one does as much of the same as the box needs.
+# AWS's own client comes with `.venv`; this one does as much of the same as the box needs.
 CLIENT = """
 import http.client, importlib, json, os, sys
 sys.path.insert(0, os.getcwd())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,8 @@ def test_a_peer_lets_nobody_in_without_the_scope() -> None:
 
 def test_a_tuned_archive_is_compiled_and_trusts_few_and_a_stock_one_is_as_it_came(out: Path) -> None:
     tuned = build.built(Archive("tuned", "bare_botocore", ("jmespath",)), None)
-    assert (tuned.task / "__pycache__" / "app.cpython-311.pyc").is_file()
-    assert (tuned.task / "jmespath" / "__pycache__" / "lexer.cpython-311.pyc").is_file()
+    assert (tuned.task / "__pycache__" / f"app.{sys.implementation.cache_tag}.pyc").is_file()
+    assert (tuned.task / "jmespath" / "__pycache__" / f"lexer.{sys.implementation.cache_tag}.pyc").is_file()
     assert 0 < tuned.authorities.count(b"BEGIN CERTIFICATE") < 10
     stock = build.built(Archive("stock", "bare_botocore", ("botocore",), tuned=False), None)
     assert list(stock.task.rglob("*.pyc")) == []

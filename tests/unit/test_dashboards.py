@@ -16,9 +16,9 @@ from chalice.package import YAMLTemplateSerializer
 from chalicelib.audit import NAMESPACE
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from infra.checks.splunk_app import APP
-from infra.dashboard import definition
-from infra.dashboard.definition import Graph, Series
+from tests import dashboard_definition as definition
 from tests.conftest import ROOT
+from tests.dashboard_definition import Graph, Series
 from tests.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from collections import Counter
 from functools import cache
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from infra import reference
-from local import install
 from local.engine import free_port
+from tests import browser
 from tests.conftest import ROOT
 from tokenctl import openapi
 
@@ -84,13 +83,10 @@ def test_another_archive_than_the_pinned_one_is_refused(tmp_path: Path, monkeypa
 
 
 def test_a_browser_without_a_network_draws_every_operation_with_its_samples(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        (pytest.fail if install.in_ci() else pytest.skip)("not run in a browser: chromium not installed")
     # The proxy is a port at which nobody listens. Root, who runs containers, can't have Chromium's sandbox.
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     options += [f"--user-data-dir={tmp_path}", f"--proxy-server=127.0.0.1:{free_port()}", "--virtual-time-budget=20000"]
-    command = [str(chromium), *options, "--enable-logging=stderr", "--dump-dom", PAGE.as_uri()]
+    command = [browser.find().program, *options, "--enable-logging=stderr", "--dump-dom", PAGE.as_uri()]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     drawn = run.stdout.partition('<div id="reference">')[2].partition('id="document"')[0]
     shown: Counter[str] = Counter()

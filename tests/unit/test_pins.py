@@ -1,26 +1,31 @@
-"""The pinned requirements are what the input files ask for, and one set where they overlap."""
+"""Each lock pins what its dependency group in `pyproject.toml` names, and the locks agree where they overlap."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = {
-    "lambda.in": "requirements.txt",
-    "dev.in": "requirements/dev.txt",
-    "bench.in": "requirements/bench.txt",
-    "load.in": "requirements/load.txt",
-    "engine.in": "requirements/engine.txt",
-    "appinspect.in": "requirements/appinspect.txt",
-    "checks.in": "requirements/checks.txt",
-    "checkov.in": "requirements/checkov.txt",
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKS = {
+    "lambda": "requirements.txt",
+    "run": "requirements/run.txt",
+    "dev": "requirements/dev.txt",
+    "engine": "requirements/engine.txt",
+    "scanners": "requirements/scanners.txt",
+    "uv": "requirements/uv.txt",
+    "gateway": "examples/document_gateway/requirements.txt",
 }
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+_A_YEAR = timedelta(days=365)
 
 
 def pins(path: str) -> dict[str, str]:
@@ -28,29 +33,53 @@ def pins(path: str) -> dict[str, str]:
     return {canonicalize_name(name): version for name, version, _ in _PIN.findall((ROOT / path).read_text())}
 
 
-@pytest.mark.parametrize(("asked", "pinned"), INPUTS.items())
-def test_pins_answer_what_is_asked_for(asked: str, pinned: str) -> None:
-    lines = (ROOT / "requirements" / asked).read_text().splitlines()
-    wanted = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
-    found = pins(pinned)
-    assert {each.name for each in wanted if found.get(canonicalize_name(each.name)) not in each.specifier} == set()
-    # `make lock` notes below each pin who asked for it.
-    asked_for = {name for name, _, rest in _PIN.findall((ROOT / pinned).read_text()) if f"/{asked}\n" in rest + "\n"}
-    assert {canonicalize_name(name) for name in asked_for} == {canonicalize_name(each.name) for each in wanted}
+def requirements_of(group: str) -> Iterator[Requirement]:
+    for entry in PROJECT["dependency-groups"][group]:
+        if isinstance(entry, dict):
+            yield from requirements_of(entry["include-group"])
+        else:
+            yield Requirement(entry)
 
 
-@pytest.mark.parametrize("pinned", INPUTS.values())
-def test_every_pin_has_hashes_and_no_index_is_named(pinned: str) -> None:
-    text = (ROOT / pinned).read_text()
+@pytest.mark.parametrize("group", PROJECT["dependency-groups"])
+def test_a_lock_pins_everything_that_its_group_names(group: str) -> None:
+    pinned = pins(LOCKS[group])
+    wanted = list(requirements_of(group))
+    assert [str(each) for each in wanted if pinned.get(canonicalize_name(each.name)) not in each.specifier] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS.values())
+def test_every_pin_has_hashes_and_no_lock_names_an_index(lock: str) -> None:
+    text = (ROOT / lock).read_text()
     assert [name for name, _, rest in _PIN.findall(text) if "--hash=sha256:" not in rest] == []
     assert "://" not in text
 
 
-def test_what_is_tested_is_what_is_deployed() -> None:
-    assert pins("requirements.txt").items() <= pins("requirements/dev.txt").items()
+def test_what_is_tested_is_what_is_deployed_and_what_make_run_serves() -> None:
+    assert pins(LOCKS["lambda"]).items() <= pins(LOCKS["run"]).items() <= pins(LOCKS["dev"]).items()
 
 
-def test_the_translator_that_checks_is_the_one_that_deploys_in_tests() -> None:
-    assert (
-        pins("requirements/checks.txt")["aws-sam-translator"] == pins("requirements/engine.txt")["aws-sam-translator"]
-    )
+def test_the_translator_that_checks_templates_is_the_one_of_the_local_aws() -> None:
+    assert pins(LOCKS["dev"])["aws-sam-translator"] == pins(LOCKS["engine"])["aws-sam-translator"]
+
+
+def test_the_wheel_of_the_project_admits_the_versions_that_are_tested() -> None:
+    tested = pins(LOCKS["run"])
+    wanted = [Requirement(each) for each in PROJECT["project"]["dependencies"]]
+    assert [str(each) for each in wanted if tested[canonicalize_name(each.name)] not in each.specifier] == []
+
+
+class TestRuntimeOfLambda:
+    RUNTIMES: Any = tomllib.loads((ROOT / "infra" / "runtimes.toml").read_text())
+
+    def test_aws_supports_the_deployed_runtime_for_another_year(self) -> None:
+        end: date = self.RUNTIMES["runtime"][self.RUNTIMES["deployed"]]["deprecated"]
+        assert end - datetime.now(UTC).date() > _A_YEAR, "move to a later runtime: docs/deploy.md"
+
+    def test_the_documented_end_of_each_runtime_is_the_one_in_the_table(self) -> None:
+        document = (ROOT / "docs" / "deploy.md").read_text()
+        for version, runtime in self.RUNTIMES["runtime"].items():
+            row = (
+                f"| Python {version} | {runtime['operating_system']} | {runtime['deprecated']} | {runtime['blocked']} |"
+            )
+            assert row in document

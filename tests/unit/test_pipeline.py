@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -202,7 +203,10 @@ def test_the_build_checks_and_packages_what_is_deployed() -> None:
     assert build["env"]["variables"]["CI"] == "true"
     packaged = [re.fullmatch(r"make package STAGE=(\w+)", each)[1] for each in commands[1:]]
     assert [f"{stage}/packaged.yaml" for stage in packaged] == build["artifacts"]["files"]
-    assert str(build["phases"]["install"]["runtime-versions"]["python"]) == "3.11"
+    smoke = yaml.safe_load(template("pipeline.yaml")["Resources"]["Smoke"]["Properties"]["Source"]["BuildSpec"])
+    deployed = tomllib.loads((INFRA / "runtimes.toml").read_text("utf-8"))["deployed"]
+    for spec in (build, smoke):
+        assert str(spec["phases"]["install"]["runtime-versions"]["python"]) == deployed
 
 
 def test_every_make_target_of_the_builds_exists() -> None:

@@ -1,0 +1,181 @@
+"""Set-up on a machine that is not the one it was written on: old pip, empty home, newer releases, no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local import environments
+from local.engine import ROOT
+from tests.unit.test_pins import pins
+
+OLD_PIP = "23.0"
+NEWER = "9999.0"
+_NOT_COPIED = shutil.ignore_patterns(".*", "out", "build", "docs", "tests", "bench", "node_modules", "__pycache__")
+
+
+_OWN_UV = environments.OWN_UV / "bin" / "uv"
+UV = _OWN_UV if _OWN_UV.exists() else Path(str(shutil.which("uv")))
+"""The uv that set up this checkout."""
+WITH_UV = f"{UV.parent}:/usr/bin:/bin"
+
+
+def uv(*arguments: str, **environ: str) -> str:
+    """Run uv; its output and its messages."""
+    run = subprocess.run(
+        [str(UV), *arguments], env={**os.environ, **environ}, capture_output=True, text=True, check=True
+    )
+    return run.stdout + run.stderr
+
+
+CACHE = uv("cache", "dir").strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT, tmp_path / "checkout", ignore=_NOT_COPIED)
+    return tmp_path / "checkout"
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody with an empty home, a Python with an old pip, and no uv."""
+    home = tmp_path / "home"
+    home.mkdir()
+    old = tmp_path / "old"
+    uv("venv", "--quiet", "--no-project", "--python", sys.executable, str(old))
+    uv("pip", "install", "--quiet", "--python", str(old), f"pip=={OLD_PIP}")
+    # With the cache of this machine, only to spare the index: it holds what the locks pin, too.
+    return {"HOME": str(home), "PATH": f"{old}/bin:/usr/bin:/bin", "UV_CACHE_DIR": CACHE}
+
+
+@pytest.fixture
+def set_up(checkout: Path, stranger: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
+    def set_up(*names: str, **environ: str) -> subprocess.Popen[str]:
+        # With an empty value of `environ`, the variable is missing.
+        known = {name: value for name, value in {**stranger, **environ}.items() if value}
+        return subprocess.Popen(
+            [str(shutil.which("python3", path=known["PATH"])), "-I", "local/environments.py", *names],
+            cwd=checkout,
+            env=known,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return set_up
+
+
+def newer_release(directory: Path, name: str) -> None:
+    """A wheel that any installer prefers to the pinned version, if it is free to choose."""
+    stem = re.sub(r"[-.]+", "_", name)
+    with zipfile.ZipFile(directory / f"{stem}-{NEWER}-py3-none-any.whl", "w") as wheel:
+        folder = f"{stem}-{NEWER}.dist-info"
+        wheel.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {NEWER}\n")
+        wheel.writestr(
+            f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{folder}/RECORD", "")
+
+
+@pytest.fixture
+def newer_index(tmp_path: Path) -> Path:
+    """An index on which everything that is pinned has been released once more."""
+    index = tmp_path / "index"
+    index.mkdir()
+    for lock in ("run", "dev", "engine", "uv"):
+        for name in pins(f"requirements/{lock}.txt"):
+            newer_release(index, name)
+    return index
+
+
+def installed(environment: Path) -> dict[str, str]:
+    listed = json.loads(uv("pip", "list", "--quiet", "--format", "json", "--python", str(environment)))
+    return {each["name"]: each["version"] for each in listed}
+
+
+def test_a_newer_release_of_everything_changes_nothing(
+    checkout: Path, set_up: Callable[..., subprocess.Popen[str]], newer_index: Path
+) -> None:
+    links = {"UV_FIND_LINKS": str(newer_index), "PIP_FIND_LINKS": str(newer_index)}
+    # An installer that is free to choose takes the newer one from this index.
+    choice = uv("pip", "install", "--dry-run", "--target", str(checkout / "other"), "click", **links)
+    assert f"click=={NEWER}" in choice
+    process = set_up("run", "engine", **links)
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, ""), output
+    for name, lock in ((".venv", "run"), (".venv-engine", "engine")):
+        found, pinned = installed(checkout / name), pins(f"requirements/{lock}.txt")
+        assert found.keys() - pinned.keys() <= {"tokenservice"}
+        assert {each: version for each, version in found.items() if each in pinned and version != pinned[each]} == {}
+    tool = checkout / ".venv" / "bin" / "tokenctl"
+    assert "Usage" in subprocess.run([str(tool), "--help"], capture_output=True, text=True, check=True).stdout
+
+
+def test_killed_half_way_or_started_twice_at_once_it_still_ends_with_whole_environments(
+    checkout: Path, set_up: Callable[..., subprocess.Popen[str]]
+) -> None:
+    killed = set_up("run", PATH=WITH_UV)
+    assert killed.stdout is not None
+    while "Setting up .venv" not in killed.stdout.readline():
+        assert killed.poll() is None
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    both = [set_up("run", PATH=WITH_UV), set_up("run", PATH=WITH_UV)]
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum("Setting up .venv" in output for output, _ in outputs) == 1
+    assert set_up("run", PATH=WITH_UV).communicate() == ("", "")  # nothing is left to do
+    assert installed(checkout / ".venv").keys() > {"chalice", "pynamodb", "tokenservice"}
+
+
+def test_without_pip_uv_comes_with_the_pip_that_python_carries(
+    tmp_path: Path, checkout: Path, set_up: Callable[..., subprocess.Popen[str]]
+) -> None:
+    bare = tmp_path / "bare"
+    uv("venv", "--quiet", "--no-project", "--python", sys.executable, str(bare))
+    process = set_up("uv", PATH=f"{bare}/bin")
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    subprocess.run([str(checkout / ".uv/bin/uv"), "--version"], check=True)
+
+
+class TestOneLineNamesWhatIsWrong:
+    def refusal(self, process: subprocess.Popen[str]) -> str:
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        assert len(errors.splitlines()) == 1
+        return errors
+
+    def test_no_network(self, tmp_path: Path, set_up: Callable[..., subprocess.Popen[str]]) -> None:
+        nowhere = {
+            "PIP_INDEX_URL": "http://127.0.0.1:1/simple",
+            "PIP_RETRIES": "1",
+            "PIP_FIND_LINKS": "",
+            "PIP_CONFIG_FILE": os.devnull,
+        }
+        errors = self.refusal(set_up("run", **nowhere))
+        assert errors.startswith("Set-up failed: uv: the package index can't be reached; see .local/setup-uv.log")
+
+    @pytest.mark.parametrize(
+        "python", ["/nonexistent/python3.12", "python3.99", sys.executable.replace("python", "no")]
+    )
+    def test_a_python_that_does_not_exist(self, python: str, set_up: Callable[..., subprocess.Popen[str]]) -> None:
+        errors = self.refusal(set_up("run", PYTHON=python, PATH=WITH_UV))
+        assert errors == f"Set-up failed: PYTHON: there is no Python at {python!r}\n"
+
+    def test_a_python_that_is_too_old(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_up: Callable[..., subprocess.Popen[str]]
+    ) -> None:
+        monkeypatch.setattr(environments, "version_of", lambda _: (3, 10))
+        with pytest.raises(environments.SetupError, match=r"Python 3\.11 to 3\.14 is needed; .* is 3\.10"):
+            environments.find_python(environments.find_uv(0), sys.executable)
