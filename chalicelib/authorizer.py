@@ -87,8 +87,9 @@ class Authorizer:
 
         Returns:
             A policy that allows every route, with the client's id and scopes for the REST handler; a policy that
-            denies every route; or None where the store gave no answer: the gateway then tells the caller 5xx and
-            keeps nothing. (An exception would do the same there, but ends the connection in `chalice local`.)
+            denies every route, with the client and the reason for the access log; or None where the store gave no
+            answer: the gateway then tells the caller 5xx and keeps nothing. (An exception would do the same there,
+            but ends the connection in `chalice local`.)
         """
         now = self._clock()
         try:
@@ -104,7 +105,7 @@ class Authorizer:
         told = client_id if client else None
         self._audit.event("auth.refused", now, "WARNING", requestId=_request_id(), clientId=told, reason=doubt)
         self._audit.count("AuthRefused")
-        return _deny(request.method_arn)
+        return _deny(request.method_arn, told, doubt)
 
     def _check(self, header: str, now: datetime) -> tuple[str | None, Doubt | None, Client | None]:
         try:
@@ -116,14 +117,17 @@ class Authorizer:
         return client_id, clients.doubt(client, secret, now), client
 
 
-def _deny(method_arn: str) -> dict[str, Any]:
-    """A policy against every route of the API and stage. Chalice's `AuthResponse` can only allow."""
+def _deny(method_arn: str, client_id: str | None, doubt: Doubt | None) -> dict[str, Any]:
+    """A policy against every route of the API and stage. Chalice's `AuthResponse` can only allow.
+
+    Client and reason are for the gateway's access log, the only place where they stand beside the caller's address.
+    """
     api_and_stage = "/".join(method_arn.split("/")[:2])
     statement = {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": [f"{api_and_stage}/*"]}
     return {
-        "principalId": "nobody",
+        "principalId": client_id or "nobody",
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {},
+        "context": {"reason": doubt},
     }
 
 

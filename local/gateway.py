@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from types import MappingProxyType
 from typing import Any, Final
 
 import chalice.cli
@@ -64,7 +65,18 @@ log = logging.getLogger("tokenservice.local")
 
 
 class Authorizer(chalice.local.LocalGatewayAuthorizer):
-    """Runs the application's authorizer; one that fails is a configuration error, as on AWS."""
+    """Runs the application's authorizer; one that fails is a configuration error, as on AWS.
+
+    Attributes:
+        answer: what it answered to the current request; empty until it was asked.
+    """
+
+    answer: Mapping[str, Any] = MappingProxyType({})
+
+    def _check_can_invoke_view_function(self, arn: str, auth_result: Any) -> bool:
+        self.answer = auth_result
+        allows: bool = super()._check_can_invoke_view_function(arn, auth_result)
+        return allows
 
     def authorize(self, raw_path: str, lambda_event: Any, lambda_context: Any) -> Any:
         try:
@@ -81,7 +93,7 @@ class Gateway(chalice.local.LocalGateway):
 
     def __init__(self, app_object: Chalice, config: Config) -> None:
         super().__init__(app_object, config)
-        self._authorizer = Authorizer(app_object)
+        self.authorizer = self._authorizer = Authorizer(app_object)
         self.request_id = ""
 
     def _generate_lambda_context(self) -> chalice.local.LambdaContext:
@@ -116,6 +128,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
         # http.server may refuse a request before it has set any of these.
         self.command, self.path = "", ""
         self.local_gateway.request_id = str(uuid.uuid4())
+        self.local_gateway.authorizer.answer = {}
         self._begun = time.monotonic()
         super().handle_one_request()
 
@@ -275,16 +288,20 @@ class Handler(chalice.local.ChaliceRequestHandler):
             self.wfile.write(raw)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Write the access log, without the query: it may hold a token."""
+        """Write the access log, without the query: it may hold a token. Names are those of the deployed gateway's."""
+        answer = self.local_gateway.authorizer.answer
         line = {
-            "event": "local.request",
+            "event": "access",
             "time": audit.timestamp(datetime.now(UTC)),
             "level": "INFO",
             "requestId": self.local_gateway.request_id,
+            "ip": self.client_address[0],
+            "clientId": answer.get("principalId", "-"),
             "method": self.command or "-",
             "path": self.path.partition("?")[0][:_MAX_LOGGED_PATH] or "-",
             "status": int(code),
             "milliseconds": round((time.monotonic() - self._begun) * 1000, 1),
+            "reason": answer.get("context", {}).get("reason", "-"),
         }
         audit.write_line(audit.to_line(line))
 

@@ -20,6 +20,8 @@ FORWARDERS: Final = (LOG_FORWARDER, "-forward_events")
 FUNCTIONS: Final = ("", "-basic_auth", *FORWARDERS)
 
 FILTER_NAME: Final = "splunk"
+REFUSED_CREDENTIALS: Final = '{ ($.status = "401") || ($.error = "ACCESS_DENIED") }'
+"""What of the access log goes to Splunk; `infra/resources.yaml` says why."""
 PROD_DAYS: Final = 90
 OTHER_DAYS: Final = 14
 RETENTIONS: Final = (
@@ -68,6 +70,7 @@ def create(deployment: Deployment, days: int | None = None) -> dict[str, str]:
 def subscribe(deployment: Deployment) -> dict[str, str]:
     """Hand the logs of all other functions to the log forwarder, and keep the inputs at which the forwarders fail.
 
+    If there is an access log (`chalice deploy` makes none), its lines about refused credentials go there, too.
     Wanted after the first deployment, and after one that changes the failure bucket. Once more changes nothing.
 
     Returns:
@@ -89,6 +92,11 @@ def subscribe(deployment: Deployment) -> dict[str, str]:
         group = _group(deployment, function)
         with _told(f"log group {group}"):
             done[group] = _subscribe(functions, logs, group, destination)
+    group = f"/tokenservice/{deployment.stage}/access"
+    with _told(f"log group {group}"):
+        found = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+        if any(each["logGroupName"] == group for each in found):
+            done[group] = _subscribe(functions, logs, group, destination, REFUSED_CREDENTIALS)
     for forwarder in forwarders:
         name = forwarder["FunctionName"]
         with _told(f"function {name}"):
@@ -171,7 +179,7 @@ def _variable(function: Mapping[str, Any], name: str) -> str:
     return value.strip()
 
 
-def _subscribe(functions: Any, logs: Any, group: str, destination: str) -> str:
+def _subscribe(functions: Any, logs: Any, group: str, destination: str, pattern: str = "") -> str:
     _, partition, _, region, account, _, forwarder = destination.split(":")
     _unless(
         "ResourceConflictException",  # it was given before
@@ -188,7 +196,7 @@ def _subscribe(functions: Any, logs: Any, group: str, destination: str) -> str:
         logs.put_subscription_filter,
         logGroupName=group,
         filterName=FILTER_NAME,
-        filterPattern="",
+        filterPattern=pattern,
         destinationArn=destination,
     )
     if answer is None:

@@ -23,6 +23,7 @@ from tokenctl.deployment import Deployment, DeploymentError, open_stage
 STAGE = "test"
 BUCKET = f"tokenservice-{STAGE}-failures-000000000000-us-east-1"
 FORWARDER = f"tokenservice-{STAGE}-forward_logs"
+ACCESS = f"/tokenservice/{STAGE}/access"
 GROUPS = [f"/aws/lambda/tokenservice-{STAGE}{function}" for function in logs.FUNCTIONS]
 TEMPLATE = RESOURCES.read_text("utf-8")
 CLOSED = {
@@ -183,6 +184,18 @@ class TestSubscribe:
             [each] = filters
             assert (each["filterName"], each["filterPattern"], each["destinationArn"]) == ("splunk", "", arn)
 
+    def test_of_an_access_log_refused_credentials_go_to_the_forwarder(self, stage: Deployment) -> None:
+        logs.create(stage)
+        deploy(stage, **SPLUNK)
+        stage.aws("logs").create_log_group(logGroupName=f"{ACCESS}-of-old")
+        assert ACCESS not in logs.subscribe(stage)
+        stage.aws("logs").create_log_group(logGroupName=ACCESS)
+        assert logs.subscribe(stage)[ACCESS] == f"goes to {FORWARDER}"
+        [each] = stage.aws("logs").describe_subscription_filters(logGroupName=ACCESS)["subscriptionFilters"]
+        assert each["filterPattern"] == logs.REFUSED_CREDENTIALS
+        sources = [found["Condition"]["ArnLike"]["AWS:SourceArn"] for found in seen(stage)["policy"]["Statement"]]
+        assert sources[-1].endswith(f":log-group:{ACCESS}:*")
+
     def test_logs_may_invoke_the_forwarder_for_these_groups_of_this_account_alone(self, stage: Deployment) -> None:
         logs.create(stage)
         deploy(stage, **SPLUNK)
@@ -272,6 +285,7 @@ class TestBothWays:
 
     def test_they_subscribe_and_try_again_alike(self) -> None:
         assert template(r"FilterName: (\S+)$") == {logs.FILTER_NAME}
+        assert template(r"FilterPattern: '(.*)'$") == {"", logs.REFUSED_CREDENTIALS}
         assert template(r"MaximumRetryAttempts: (\d+)$") == {str(logs.MAX_RETRIES)}
         assert template(r"MaximumEventAgeInSeconds: (\d+)$") == {str(logs.MAX_AGE_SECONDS)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -304,12 +305,30 @@ def test_a_query_and_a_token_in_a_path_reach_no_log(service: Service, client: An
     assert client.header not in written
 
 
+def access_line(service: Service, reply: Reply) -> dict[str, Any]:
+    lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
+    return next(each for each in lines if each.get("requestId") == reply.headers["x-amzn-requestid"])
+
+
 def test_every_request_is_told_in_one_json_line(service: Service, client: Any) -> None:
     reply = service.send(request(f"GET {BASE}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
-    lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
-    told = next(line for line in lines if line.get("requestId") == reply.headers["x-amzn-requestid"])
-    assert told.items() >= {"event": "local.request", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
+    told = access_line(service, reply)
+    assert told.items() >= {"event": "access", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
+    assert (told["ip"], told["clientId"], told["reason"]) == ("127.0.0.1", client.user, "-")
     assert told["milliseconds"] >= 0
+
+
+def test_refused_credentials_are_told_with_address_client_and_reason(service: Service, client: Any) -> None:
+    def told(*headers: str) -> tuple[str, ...]:
+        line = access_line(service, service.send(request(f"GET {BASE}/version HTTP/1.1", *headers)))
+        return tuple(str(line[name]) for name in ("status", "ip", "clientId", "reason"))
+
+    def basic(name: str) -> str:
+        return "Authorization: Basic " + base64.b64encode(f"{name}:wrong".encode()).decode()
+
+    assert told(basic(client.user)) == ("401", "127.0.0.1", client.user, "wrong_secret")
+    assert told(basic("stranger")) == ("401", "127.0.0.1", "nobody", "unknown_client")
+    assert told() == ("401", "127.0.0.1", "-", "-")
 
 
 def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: Any, client: Any) -> None:

@@ -19,6 +19,7 @@ import pytest
 from chalicelib import problems
 from local.engine import ROOT
 from tests.e2e.local_aws import FUNCTIONS, Package, Template
+from tokenctl.costs import lines
 
 MAX_ARCHIVE_BYTES = 2_500_000
 SOURCES = ("app.py", "requirements.txt", ".chalice", "chalicelib", "infra", "local", "tokenctl")
@@ -180,7 +181,29 @@ def test_every_function_log_but_the_forwarders_own_is_subscribed(template: Templ
         each["Properties"]["LogGroupName"]["Ref"]
         for each in resources(template, "AWS::Logs::SubscriptionFilter").values()
     }
-    assert subscribed == {"APIHandlerLogGroup", "BasicAuthLogGroup", "ForwardEventsLogGroup"}
+    assert subscribed == {"APIHandlerLogGroup", "BasicAuthLogGroup", "ForwardEventsLogGroup", "AccessLogGroup"}
+
+
+def chosen(pattern: str, line: str) -> bool:
+    """Source: CloudWatch Logs user guide, "Filter pattern syntax"."""
+    clauses = re.findall(r'\(\$\.(\w+) = "([^"]+)"\)', pattern)
+    assert pattern == "{ " + " || ".join(f'($.{name} = "{value}")' for name, value in clauses) + " }"
+    return any(json.loads(line)[name] == value for name, value in clauses)
+
+
+def test_of_the_access_log_only_refused_credentials_are_forwarded(template: Template) -> None:
+    """A line of each other call would cost as much as its audit event, which says the same."""
+    pattern = template["Resources"]["AccessLogSubscription"]["Properties"]["FilterPattern"]
+    line = json.loads(lines.ACCESS)
+
+    def called(status: str, error: str) -> bool:
+        return chosen(pattern, json.dumps(line | {"status": status, "error": error}))
+
+    assert called("401", "ACCESS_DENIED")
+    assert called("401", "UNAUTHORIZED")
+    assert called("403", "ACCESS_DENIED"), "as the gateway says it where it has no responses of ours"
+    assert not any(called(status, "-") for status in ("200", "201", "204", "400", "403", "404", "410"))
+    assert not any(called(status, error) for status, error in (("404", "WAF_FILTERED"), ("429", "THROTTLED")))
 
 
 def test_whoever_may_invoke_a_function_is_named_by_its_source(template: Template) -> None:

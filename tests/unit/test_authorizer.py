@@ -84,7 +84,7 @@ def test_wrong_credentials_deny_every_route_of_this_stage_alone(
     _, client = secret_and_client
     answer = Gateway(client).ask(basic("records", "wrong"))
     assert answer == {
-        "principalId": "nobody",
+        "principalId": "records",
         "policyDocument": {
             "Version": "2012-10-17",
             "Statement": [
@@ -95,8 +95,16 @@ def test_wrong_credentials_deny_every_route_of_this_stage_alone(
                 }
             ],
         },
-        "context": {},
+        "context": {"reason": "wrong_secret"},
     }
+
+
+def test_a_name_that_no_client_has_does_not_reach_the_access_log(secret_and_client: tuple[str, Client]) -> None:
+    _, client = secret_and_client
+    answer = Gateway(client).ask(basic("perhaps-a-secret", "wrong"))
+    assert isinstance(answer, dict)
+    assert (answer["principalId"], answer["context"]) == ("nobody", {"reason": "unknown_client"})
+    assert "perhaps-a-secret" not in json.dumps(answer)
 
 
 @pytest.mark.parametrize(

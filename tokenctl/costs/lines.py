@@ -40,6 +40,7 @@ PLATFORM: Final[Lines] = (
 # A line of the access log in the format of infra/resources.yaml.
 ACCESS: Final = json.dumps(
     {
+        "event": "access",
         "requestId": _UUID,
         "time": "21/Nov/2026:12:00:00 +0000",
         "ip": "198.51.100.77",
@@ -52,6 +53,7 @@ ACCESS: Final = json.dumps(
         "integrationLatency": "18",
         "authorizerLatency": "-",
         "error": "-",
+        "reason": "-",
     },
     separators=(",", ":"),
 )
