@@ -24,7 +24,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check agree guard audit inspect pythons package reference vendor demo soak bench load lock clean
+.PHONY: help setup run test coverage check agree guard audit inspect pythons package dist reference vendor demo soak bench load lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -103,6 +103,15 @@ package: ## A stage's SAM template and archive in out/<stage>/: make package STA
 	@.venv-run-$(LAMBDA_PYTHON)/bin/python -m infra.package --stage "$(STAGE)"
 	@.venv/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
+dist: ## Wheels of tokenctl and of the Python client, in dist/
+	@$(SETUP) run uv
+	@rm -rf dist build tokenservice_client/build
+	@for project in . tokenservice_client; do \
+		$(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist $$project || exit 1; \
+	done
+	@rm -rf build tokenservice_client/build
+	@ls dist/*.whl
+
 vendor: setup ## Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m infra.vendor
 
@@ -149,6 +158,6 @@ clean: ## Remove the environments, the local store and all that was made from th
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \
 		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
-	rm -rf .uv .venv .venv-* .dynamodb-local .local .chalice/deployments vendor out build *.egg-info tokenservice_client/build tokenservice_client/*.egg-info __pycache__
+	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments vendor out build *.egg-info tokenservice_client/build tokenservice_client/*.egg-info __pycache__
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl local infra tests bench tokenservice_client examples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,3 +1,3 @@
 """The token service: grants and spends tokens that stand for a secret document id."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

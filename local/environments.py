@@ -83,7 +83,7 @@ class Environment(NamedTuple):
         content = (ROOT / "requirements" / f"{name}.txt").read_bytes()
         if name in _EDITABLE:
             content += (ROOT / "pyproject.toml").read_bytes()
-        return f"{self.directory}\n{hashlib.sha256(content).hexdigest()}\n"
+        return f"{self.directory}\n{name}\n{hashlib.sha256(content).hexdigest()}\n"
 
     def stamp(self) -> str:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -101,7 +101,10 @@ class Environment(NamedTuple):
             SetupError: names the log with uv's output.
         """
         shown = self.directory.relative_to(ROOT)
-        is_whole = self.stamp().startswith(f"{self.directory}\n") and self._is_usable()
+        stamp = self.stamp()
+        is_whole = stamp.startswith(f"{self.directory}\n") and self._is_usable()
+        larger = _INCLUDED.get(self.name)
+        name = larger if larger and is_whole and f"\n{larger}\n" in stamp else self.name  # takes nothing away
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.directory / "installed").unlink()
         log = LOGS / f"setup-{shown.name.lstrip('.')}.log"
@@ -110,14 +113,14 @@ class Environment(NamedTuple):
         if not is_whole:
             self._clear(uv, log)
         python = ("--python", str(self.executable))
-        lock = str(ROOT / "requirements" / f"{self.name}.txt")
+        lock = str(ROOT / "requirements" / f"{name}.txt")
         # A library without a wheel is built with the pinned setuptools, not with the newest.
         builders = ("--build-constraints", str(ROOT / "requirements" / "run.txt"))
         uv.run(log, shown, "pip", "sync", "--require-hashes", *builders, *python, lock)
-        if self.name in _EDITABLE:
+        if name in _EDITABLE:
             project = ("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
             uv.run(log, shown, "pip", "install", *python, *project)
-        (self.directory / "installed").write_text(self.fingerprint(self.name), "utf-8")
+        (self.directory / "installed").write_text(self.fingerprint(name), "utf-8")
 
     def _clear(self, uv: Uv, log: Path) -> None:
         python = _PYTHONS_OF_SCANNERS if self.name == "scanners" else PYTHONS

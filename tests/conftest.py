@@ -104,6 +104,7 @@ LEFT_OUT = {
     WITHOUT_SECOND_ENGINE: ("ONE ENGINE ONLY", "on Amazon's DynamoDB Local"),
     WITHOUT_BROWSER: ("NO BROWSER", "in a browser"),
     "not run as Java: ": ("NO JAVA COMPILER", "as Java"),
+    "not run on Python 3.9: ": ("NO PYTHON 3.9", "on the oldest Python of the client"),
 }
 """What a skip begins with, to the heading and the words that tell of it at the end."""
 

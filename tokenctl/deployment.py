@@ -96,6 +96,8 @@ def open_stage(stage: str) -> Deployment:
         raise DeploymentError(f"AWS_ENDPOINT_URL: {endpoint!r} is not an http(s) URL")
     if stage == LOCAL_STAGE and "AWS_ENDPOINT_URL" not in os.environ:
         engine = read_env_file(LOCAL_ENV)
+        if not in_checkout():
+            raise DeploymentError("there is no checkout here, so no local stage: name a stage with --stage")
         if not engine:
             raise DeploymentError("nothing runs locally: start it with 'make run', or name a stage with --stage")
         os.environ.update(engine)
@@ -113,12 +115,19 @@ def stages() -> list[str]:
         return []
 
 
+def in_checkout() -> bool:
+    """Whether this runs in a checkout; False where `pip install` brought tokenctl alone."""
+    return CONFIG.parent.is_dir()
+
+
 def stage_environ(stage: str) -> dict[str, str]:
-    """The environment variables that `.chalice/config.json` gives a stage.
+    """The environment variables that `.chalice/config.json` gives a stage; without a checkout, its name alone.
 
     Raises:
         DeploymentError: the file can't be read, or does not know the stage.
     """
+    if not in_checkout():
+        return {"STAGE": stage}
     config = _config()
     configured = config.get("stages") if isinstance(config, dict) else None
     if not isinstance(configured, dict) or not isinstance(configured.get(stage), dict):

@@ -28,7 +28,7 @@ from tokenservice_client.errors import (
 )
 from tokenservice_client.terms import Action, Terms
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Action",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenservice_client.errors import UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ def flag(value: Any) -> bool:
 
 def instant(value: Any) -> datetime:
     """RFC 3339 with an offset."""
-    read = datetime.fromisoformat(text(value))
+    read = datetime.fromisoformat(text(value).replace("Z", "+00:00"))  # before Python 3.11 it reads no Z
     if read.utcoffset() is None:
         raise ValueError
     return read
@@ -83,7 +86,7 @@ def pairs(value: Any) -> Mapping[str, str]:
     return {text(name): text(each) for name, each in value.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Issued:
     """A token that was issued. This is the only answer that holds it."""
 
@@ -106,7 +109,7 @@ class Issued:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Use:
     """A use that was granted.
 
@@ -143,7 +146,7 @@ class Use:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Introspection:
     """What a use would return now, or why it would be refused.
 
@@ -178,7 +181,7 @@ class Introspection:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Claim:
     """One use that was granted."""
 
@@ -203,7 +206,7 @@ class Claim:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Status:
     """What is known of a token; never the token, never the document."""
 
@@ -248,7 +251,7 @@ class Status:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Version:
     """What is deployed."""
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tokenservice_client.answers import Introspection, Issued, Members, Status, Use, Version, flag, number
 from tokenservice_client.errors import UnexpectedAnswer
 from tokenservice_client.terms import Action, Address, Range, Terms, without_none
 from tokenservice_client.transport import Reply, Request, Transport, base_url, basic
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TIMEOUT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 30.0

@@ -28,7 +28,7 @@ from typing import Any, Final
 _MAX_TEXT: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FieldError:
     """What is wrong with one field, parameter or header of a request."""
 

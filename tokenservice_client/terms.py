@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Union
 
-Action: TypeAlias = Literal["download", "preview", "edit"]
+Action = Literal["download", "preview", "edit"]
 """What a token may be used for."""
-Address: TypeAlias = str | IPv4Address | IPv6Address
-Range: TypeAlias = Address | IPv4Network | IPv6Network
+Address = Union[str, IPv4Address, IPv6Address]
+Range = Union[Address, IPv4Network, IPv6Network]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Terms:
     """What the issuer says of a token. What is None is left to the service, whose README has the limits.
 

@@ -41,7 +41,7 @@ _PIECE_BYTES: Final = 64 * 1024
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """What is sent.
 
@@ -56,7 +56,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """A successful answer.
 
@@ -274,7 +274,7 @@ def _no_answer(error: Exception, host: str) -> TokenServiceError:
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
-    return isinstance(error, NoAnswer | ServiceUnavailable)
+    return isinstance(error, (NoAnswer, ServiceUnavailable))
 
 
 _backoff: Final = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)

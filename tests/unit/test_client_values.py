@@ -158,7 +158,11 @@ def test_all_terms_are_written_as_the_service_reads_them() -> None:
     written = terms.as_json()
     assert set(written) | {"expiresAt"} == set(OPENAPI["components"]["schemas"]["IssueRequest"]["properties"])
     read = schemas.msgspec.convert(written, schemas.IssueRequest)
-    assert (read.expires_in, read.not_before, read.ip_addresses) == (120, AT, ["192.0.2.7", "2001:db8::/32"])
+    assert (read.expires_in, read.not_before, read.ip_addresses) == (
+        120,
+        AT.isoformat(),
+        ["192.0.2.7", "2001:db8::/32"],
+    )
     assert Terms(node_id=NODE).as_json() == {"nodeId": NODE}
     assert Terms(node_id=NODE, expires_at=AT).as_json()["expiresAt"] == "2026-11-21T04:53:32.867000+00:00"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tokenctl.deployment import CONFIG, ROOT, DeploymentError
+from tokenctl.deployment import CONFIG, ROOT, DeploymentError, in_checkout
 
 LAMBDA_BOX: Final = ROOT / "bench" / "results" / "lambda_box.json"
 FORWARDER: Final = ROOT / "bench" / "results" / "forwarder.json"
@@ -136,6 +136,8 @@ def _rows(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
+    if not in_checkout():
+        raise NotMeasured("this command reads the templates and measurements of a checkout, and there is none here")
     try:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
