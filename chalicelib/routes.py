@@ -61,11 +61,13 @@ class Call:
             Unauthorized: there was no authorizer before us.
             InsufficientScope
         """
-        found: Mapping[str, Any] = self.request.context.get("authorizer") or {}
+        context: Mapping[str, Any] = self.request.context
+        found = context.get("authorizer") or {}
         if not found.get("clientId"):
             raise Unauthorized
         scopes = frozenset(each for each in Scope if each in str(found.get("scopes", "")).split())
-        caller = Caller(str(found["clientId"]), scopes, self.request_id)
+        source_ip = context.get("identity", {}).get("sourceIp")
+        caller = Caller(str(found["clientId"]), scopes, self.request_id, source_ip)
         if scope is not None:
             self.service.require(caller, scope)
         return caller

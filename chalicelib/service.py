@@ -15,11 +15,16 @@ from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The client behind a request, as the authorizer found it, and the request's id for the log."""
+    """The client behind a request, as the authorizer found it; the request's id and address are for the log.
+
+    Attributes:
+        source_ip: address that the request came from; None: it came through no gateway.
+    """
 
     client_id: str
     scopes: frozenset[Scope]
     request_id: str
+    source_ip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class TokenService:
             self._clock(),
             "WARNING",
             requestId=caller.request_id,
+            sourceIp=caller.source_ip,
             clientId=caller.client_id,
             reason="insufficient_scope",
         )
@@ -241,6 +247,7 @@ class TokenService:
             now,
             level,
             requestId=caller.request_id,
+            sourceIp=caller.source_ip,
             clientId=caller.client_id,
             tokenId=token.id if token else (use.token_id if use else None),
             nodeId=token.terms.node_id if token else None,

@@ -576,7 +576,7 @@ class TestErrors:
 
 class TestAudit:
     MEMBERS = frozenset({"event", "time", "level", "requestId", "clientId", "tokenId", "nodeId", "user"}) | {
-        *("ipAddress", "action", "reason", "useId", "stage", "version"),
+        *("sourceIp", "ipAddress", "action", "reason", "useId", "stage", "version"),
     }
 
     def test_every_decision_is_one_audit_event_and_is_counted(
@@ -605,6 +605,8 @@ class TestAudit:
             ("auth.refused", "WARNING", "insufficient_scope"),
         ]
         assert all(set(event) <= self.MEMBERS for event in events)
+        # The authorizer sees no address; the access log has it.
+        assert [event.get("sourceIp") for event in events] == [*["127.0.0.1"] * 5, None, "127.0.0.1"]
         use = events[1]
         assert {name: use[name] for name in said} == said
         assert (use["useId"], use["tokenId"], use["nodeId"]) == (used["useId"], issued["tokenId"], NODE)

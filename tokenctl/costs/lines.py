@@ -20,7 +20,13 @@ _NOW: Final = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 _HEX: Final = "0123456789abcdef" * 2
 _UUID: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 # What a line of a usual call holds: ids as long as they are, a name, an address.
-_FACTS: Final = {"requestId": _UUID, "clientId": "records", "tokenId": f"tok_{_HEX}", "nodeId": _UUID}
+_FACTS: Final = {
+    "requestId": _UUID,
+    "sourceIp": "198.51.100.77",
+    "clientId": "records",
+    "tokenId": f"tok_{_HEX}",
+    "nodeId": _UUID,
+}
 _USER: Final = {"user": "ada.lovelace@example.org"}
 _USE: Final = {**_USER, "ipAddress": "192.0.2.77", "action": "download"}
 _STORE_MS: Final = 7.123
