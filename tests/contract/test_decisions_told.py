@@ -176,7 +176,7 @@ class TestStatus:
         for needed, other in (("manage", others["use"]), ("admin", others["manage"])):
             with pytest.raises(InsufficientScope, match=f"scope {needed}"):
                 service.status(other, token.id)
-            told = {"requestId": "request-1", "clientId": other.client_id, "reason": "insufficient_scope"}
+            told = said(None, clientId=other.client_id, reason="insufficient_scope")
             assert heard.events == [("auth.refused", NOW, "WARNING", told)]
             heard.forget()
 
