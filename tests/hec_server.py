@@ -27,23 +27,33 @@ class HecServer:
     """Answers as `collector` says, but for the faults that wait in `faults`, one per request.
 
     Attributes:
+        nodes: what each of several nodes behind the one address does to every request; as with many load balancers, a
+            new connection goes to the next node and stays there.
+        connections: made so far.
         slow_seconds: how long SLOW and DRIP hold an answer back; closing the server ends them at once.
     """
 
     def __init__(
-        self, collector: Collector | None = None, authority: trustme.CA | None = None, host: str = "127.0.0.1"
+        self,
+        collector: Collector | None = None,
+        authority: trustme.CA | None = None,
+        host: str = "127.0.0.1",
+        names: tuple[str, ...] = ("127.0.0.1", "localhost"),
     ) -> None:
         self.collector = collector or Collector()
         self.faults: deque[Fault | ForcedCode | None] = deque()
+        self.nodes: list[Fault | ForcedCode | None] = [None]
+        self.connections = 0
         self.requests: list[Request] = []
         self.slow_seconds = 30.0
         self.closing = threading.Event()
+        self.lock = threading.Lock()
         self._scheme = "https" if authority else "http"
         self._server = _Server((host, 0), _Handler)
         self._server.hec = self
         if authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+            authority.issue_cert(*names).configure_cert(context)
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
@@ -93,6 +103,13 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def setup(self) -> None:
+        super().setup()
+        hec = self.server.hec
+        with hec.lock:
+            self.node = hec.nodes[hec.connections % len(hec.nodes)]
+            hec.connections += 1
+
     def do_POST(self) -> None:
         self._serve()
 
@@ -106,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         hec = self.server.hec
-        fault = hec.faults.popleft() if hec.faults else None
+        fault = hec.faults.popleft() if hec.faults else self.node
         if fault in (Fault.REFUSED, Fault.RESET_BEFORE):
             self._reset()
             return

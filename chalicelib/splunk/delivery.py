@@ -139,6 +139,7 @@ class Deliverer:
         """Send events until there is an answer about them, and not only about the collector."""
         verdict = self._send(events, budget, delivery)
         if isinstance(verdict, Denied):
+            # The token was replaced, or it is one node of several that does not know it: the transport takes another.
             self._secret.renew(budget())
             verdict = self._send(events, budget, delivery)
         if isinstance(verdict, Busy):

@@ -273,6 +273,8 @@ class Wrong:
 
 
 Verdict = Accepted | Poisoned | TooLarge | Busy | Denied | Wrong
+Unwell = Busy | Denied | Wrong
+"""An answer about the collector, not about the events: another node of it may answer otherwise."""
 
 # Our words for the codes: what the other side wrote never reaches a log.
 MEANING: Final = {

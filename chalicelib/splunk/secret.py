@@ -1,7 +1,12 @@
-"""The HEC token: read when needed, kept for a while, read anew after it was refused."""
+"""The HEC token: read when needed, kept for a while, read anew after it was refused.
+
+Where it can't be read anew, the value at hand serves on: Splunk has the last word about it. Deliveries never wait long
+for another one, and not each of them waits.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TTL_SECONDS: Final = 300.0
+# How long a delivery waits for a newer value while it has one.
+RENEWAL_SECONDS: Final = 1.0
+# Between attempts to renew: after each that failed twice as long, up to the time to live.
+FIRST_PAUSE_SECONDS: Final = 60.0
+
+_LOG = logging.getLogger("tokenservice.splunk")
 
 
 class Secret:
@@ -35,7 +46,8 @@ class Secret:
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._value: str | None = None
-        self._read_at = 0.0
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._renew_at = 0.0
 
     def __repr__(self) -> str:
         return "Secret()"
@@ -43,35 +55,40 @@ class Secret:
     def get(self, within_seconds: float) -> str:
         """The secret.
 
-        A value past its time is still used while no newer one can be read: Splunk has the last word.
-
         Raises:
             Misconfigured: it can't be read, or not in time, and was never read before.
         """
         if self._value is None:
-            return self.renew(within_seconds)
-        if self._clock() - self._read_at >= self._ttl_seconds:
-            try:
-                return self.renew(within_seconds)
-            except Misconfigured:
-                pass
+            self._read_within(within_seconds)
+        elif self._clock() >= self._renew_at:
+            self.renew(within_seconds)
+        assert self._value is not None  # noqa: S101 - it was read, or that failed
         return self._value
 
-    def renew(self, within_seconds: float) -> str:
-        """Read the secret anew, whatever its age.
-
-        Raises:
-            Misconfigured: it can't be read, or not in time.
-        """
+    def renew(self, within_seconds: float) -> None:
+        """Try to read a newer value than the one at hand, whatever its age; takes no more than a second."""
         try:
-            value = within(within_seconds, self._read).strip()
+            self._read_within(min(within_seconds, RENEWAL_SECONDS))
+        except Misconfigured as error:
+            _LOG.warning("the HEC token can't be renewed; the one at hand is used: %s", error)
+            self._renew_at = self._clock() + self._pause_seconds
+            self._pause_seconds = min(2 * self._pause_seconds, self._ttl_seconds)
+
+    def _read_within(self, seconds: float) -> None:
+        try:
+            within(seconds, self._read_now)
         except TimeoutError:
             raise Misconfigured("the HEC token could not be read in time") from None
+
+    def _read_now(self) -> None:
+        """Read and keep it. Nobody may be waiting any more: what comes late serves the next delivery."""
+        value = self._read().strip()
         # Anything else could smuggle a header into the request.
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise Misconfigured("the HEC token is empty or holds characters that no token has")
-        self._value, self._read_at = value, self._clock()
-        return value
+        self._value = value
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._renew_at = self._clock() + self._ttl_seconds
 
 
 def fixed(value: str) -> Callable[[], str]:
@@ -97,7 +114,7 @@ def from_parameter(name: str, client: Any = None) -> Callable[[], str]:
                 from chalicelib.aws.services import Ssm  # noqa: PLC0415 - a token that is given needs none of it
 
                 client = Ssm.from_environ(os.environ)
-            answer = client.get_parameter(Name=name, WithDecryption=True)
+            return str(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
         except ClientError as error:
             why = error.response.get("Error", {}).get("Code", "unknown error")
             raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {why}") from None
@@ -106,6 +123,7 @@ def from_parameter(name: str, client: Any = None) -> Callable[[], str]:
             raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {why}") from None
         except NoCredentials as error:
             raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {error}") from None
-        return str(answer["Parameter"]["Value"])
+        except (KeyError, TypeError):
+            raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: no value") from None
 
     return read

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import ipaddress
 import queue
+import re
+import socket
 import ssl
 import threading
 import time
@@ -13,18 +17,33 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 
 from chalicelib.splunk.errors import Misconfigured, SplunkError
-from chalicelib.splunk.hec import Answer
+from chalicelib.splunk.hec import Answer, Unwell, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 EVENT_PATH: Final = "/services/collector/event"
+# What people paste: the paths of the collector's own, whichever of them.
+_OWN_PATH: Final = re.compile(r"/services/collector(/(event|raw|health|ack)(/1\.0)?)?/*$", re.IGNORECASE)
+_PORTS: Final = {"https": 443, "http": 80}
 
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_BYTES: Final = 64 * 1024  # an answer of the collector has some 60 bytes; a proxy's page may be long
+
+# OpenSSL's words for an answer that is no TLS, which differ by its version.
+_NO_TLS: Final = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+_TLS_ALERT: Final = "\x15\x03"
+_NO_ROUTE: Final = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
+# OpenSSL's numbers, see verify(1): what a certificate is refused for, other than its authority.
+_CERTIFICATE: Final = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is signed by itself",
+    62: "it is for another host",
+    64: "it is for another address",
+}
 
 T = TypeVar("T")
 
@@ -44,22 +63,28 @@ def endpoint(url: str) -> str:
     """The address that events are posted to.
 
     Args:
-        url: scheme, host and port; a path before or up to the collector's own is kept.
+        url: scheme and host, perhaps a port and a path. A path of the collector's own, as Splunk's pages show it, is
+            replaced; what stands before it, a reverse proxy's prefix, stays.
 
     Raises:
         Misconfigured: not https (http only to this very machine), or with a user, query or fragment.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise Misconfigured("SPLUNK_HEC_URL: not an https:// URL with a host") from None
+    if parts.scheme == "http" and not _is_loopback(host):
         raise Misconfigured("SPLUNK_HEC_URL: http:// would send the HEC token in the clear; use https://")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in _PORTS or not host or port == 0:
         raise Misconfigured("SPLUNK_HEC_URL: not an https:// URL with a host")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise Misconfigured("SPLUNK_HEC_URL: must not hold a user, a query or a fragment")
-    path = parts.path.rstrip("/")
-    for known in (EVENT_PATH, "/services/collector"):
-        path = path.removesuffix(known)
-    return f"{parts.scheme}://{parts.netloc}{path}{EVENT_PATH}"
+    address = f"[{host}]" if ":" in host else host
+    if port and port != _PORTS[parts.scheme]:
+        address += f":{port}"
+    prefix = _OWN_PATH.sub("", parts.path).rstrip("/")
+    return f"{parts.scheme}://{address}{prefix}{EVENT_PATH}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -97,7 +122,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 class Transport:
-    """Posts to one collector over connections that are kept open.
+    """Posts to one collector over a connection that is kept open while the collector is well.
+
+    A load balancer pins a connection, or a cookie, to one of several nodes. So after an answer about the collector
+    itself (it is busy, it refuses the token, its configuration is wrong) or after none, the next request takes a new
+    connection without cookies, in this invocation or a later one.
 
     Args:
         url: see `endpoint`.
@@ -114,7 +143,7 @@ class Transport:
             raise Misconfigured("SPLUNK_CA_BUNDLE: there is no such file")
         self._verify: str | bool = ca_bundle or True
         self._now = now
-        self._session = self._new_session()
+        self._session: requests.Session | None = None
 
     def _new_session(self) -> requests.Session:
         session = _Session()
@@ -129,21 +158,22 @@ class Transport:
 
         Raises:
             NoAnswer: none came in time, or not a whole one.
-            Misconfigured: the other side can't prove who it is.
+            Misconfigured: the other side can't prove who it is, or the port does not speak what the address says.
         """
-        session = self._session
+        session, self._session = self._session or self._new_session(), None
         try:
-            return within(timeout_seconds, lambda: self._exchange(session, body, token, timeout_seconds))
+            answer = within(timeout_seconds, lambda: self._exchange(session, body, token, timeout_seconds))
         except TimeoutError:
-            # The thread that was given up still owns the old session.
-            self._session = self._new_session()
+            # The thread that was given up still owns the session.
             raise NoAnswer("no answer in time") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if _is_certificate_error(error):
-                raise Misconfigured("the collector's certificate can't be verified") from None
-            raise NoAnswer(f"no answer: {type(error).__name__}") from None
         except Exception as error:  # noqa: BLE001 - whatever the other side provokes must not end the invocation
-            raise NoAnswer(f"no answer: {type(error).__name__}") from None
+            session.close()
+            raise failure(error, urlsplit(self._url).scheme) from None
+        if isinstance(judge(answer, 1), Unwell):
+            session.close()
+        else:
+            self._session = session
+        return answer
 
     def _exchange(self, session: requests.Session, body: bytes, token: str, timeout_seconds: float) -> Answer:
         headers = {
@@ -177,17 +207,57 @@ class Transport:
             return None
 
 
-def _is_certificate_error(error: BaseException | None) -> bool:
-    """Whether a failed check of the certificate lies at the bottom of it: time will not mend that."""
+def failure(error: BaseException, scheme: str) -> NoAnswer | Misconfigured:
+    """What a failed exchange means, without the libraries' words: they name the whole address.
+
+    Time does not mend a certificate or a port of another protocol; anything else it may.
+    """
+    why = type(error).__name__
+    for cause in _causes(error):
+        if defect := _defect(cause):
+            return Misconfigured(defect)
+        why = _hindrance(cause, scheme) or why
+    return NoAnswer(f"no answer: {why}")
+
+
+def _defect(cause: BaseException) -> str | None:
+    match cause:
+        case ssl.SSLCertVerificationError():
+            reason = _CERTIFICATE.get(cause.verify_code, "it comes from no authority that we trust")
+            return f"the collector's certificate can't be verified: {reason}"
+        case ssl.SSLError() if cause.reason in _NO_TLS:
+            return "SPLUNK_HEC_URL: the port does not speak TLS"
+        case http.client.BadStatusLine(args=(str(line), *_)) if line.startswith(_TLS_ALERT):
+            return "SPLUNK_HEC_URL: the port speaks TLS; use https://"
+    return None
+
+
+def _hindrance(cause: BaseException, scheme: str) -> str | None:
+    why = None
+    match cause:
+        case ssl.SSLError():
+            why = f"the TLS handshake failed ({cause.reason or 'closed'})"
+        case socket.gaierror():
+            why = "the name of the host can't be resolved (DNS)"
+        case ConnectionRefusedError():
+            why = "the port is closed (connection refused)"
+        case ConnectionResetError():
+            why = "the connection was closed" + ("; does the port speak TLS?" if scheme == "http" else "")
+        case requests.ConnectTimeout():
+            why = "no connection in time; is a firewall in the way?"
+        case OSError(errno=number) if number in _NO_ROUTE:
+            why = "there is no route to the host"
+    return why
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that lies at the bottom of it."""
     seen: set[int] = set()
-    pending = [error]
+    pending: list[object] = [error]
     while pending:
         cause = pending.pop()
-        if not isinstance(cause, BaseException) or id(cause) in seen:
-            continue
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
-        seen.add(id(cause))
-        # requests and urllib3 hand causes on as arguments and as `reason`, not only as __cause__.
-        pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
-    return False
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            # requests and urllib3 hand causes on as arguments and as `reason`, not only as __cause__.
+            pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from chalice.package import YAMLTemplateSerializer
 
+from chalicelib.splunk.errors import Misconfigured
+from chalicelib.splunk.transport import endpoint
 from infra.checks import vulnerabilities
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +111,29 @@ def test_a_stage_is_given_each_parameter_of_its_template(stage: str) -> None:
     for name in overrides:
         is_safe = parameters[stage + name]["Type"] == "Number"
         assert is_safe or not re.fullmatch(parameters[stage + name]["AllowedPattern"], 'https://a", "b": "c'), name
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("resources.yaml", "SplunkHecUrl"), ("pipeline.yaml", "DevSplunkHecUrl"), ("pipeline.yaml", "ProdSplunkHecUrl")],
+)
+def test_splunk_s_address_may_be_what_people_paste(file: str, name: str) -> None:
+    pattern = template(file)["Parameters"][name]["AllowedPattern"]
+    for path in ("", "/", "/services/collector", "/services/collector/event/1.0", "/proxy/services/collector/raw"):
+        for host in ("https://splunk.example", "HTTPS://http-inputs-x.SplunkCloud.com:443"):
+            assert re.fullmatch(pattern, host + path)
+            assert endpoint(host + path)
+    for bad in (
+        "http://splunk.example",
+        "splunk.example",
+        "https://a@b",
+        "https://a/?token=x",
+        "https://a/#x",
+        "https://",
+    ):
+        assert not re.fullmatch(pattern, bad), bad
+        with pytest.raises(Misconfigured):
+            endpoint(bad)
 
 
 def test_source_branch_and_connection_are_parameters() -> None:

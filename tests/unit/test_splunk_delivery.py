@@ -300,6 +300,16 @@ def test_a_token_that_is_refused_twice_fails_and_keeps_the_data() -> None:
     assert delivery.requests == 2
 
 
+def test_a_refused_token_that_can_t_be_read_anew_is_tried_once_more() -> None:
+    """It may be one node of several that refuses it."""
+    bench = Bench()
+    bench.deliver(events("a"))
+    bench.secrets = [""]
+    bench.script = [coded(4)]
+    assert len(bench.deliver(events("b")).accepted) == 1
+    assert bench.tokens == ["the-token"] * 3
+
+
 def test_what_was_accepted_before_a_failure_is_told_and_the_rest_kept_in_order() -> None:
     bench = Bench()
     bench.script = [coded(13, 2), coded(7, 1)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import botocore.session
@@ -11,8 +13,13 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
+from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.errors import Misconfigured
+from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
+from chalicelib.splunk.transport import Transport
+from tests.hec_server import HecServer
+from tests.splunk_world import subscription
 
 
 class Parameter:
@@ -21,7 +28,7 @@ class Parameter:
     def __init__(self) -> None:
         self.value: str | Exception = "first"
         self.reads = 0
-        self.seconds = 0.0
+        self.seconds: float = 0
 
     def read(self) -> str:
         self.reads += 1
@@ -49,18 +56,122 @@ def test_renewing_reads_at_once() -> None:
     secret = parameter.secret()
     secret.get(1)
     parameter.value = "second"
-    assert secret.renew(1) == "second"
+    secret.renew(1)
     assert secret.get(1) == "second"
 
 
-def test_an_old_value_serves_while_no_newer_one_can_be_read() -> None:
+def test_a_failed_renewal_is_not_repeated_for_a_while_that_grows(caplog: pytest.LogCaptureFixture) -> None:
+    """Counted in reads: each of them may cost its caller a second."""
     parameter = Parameter()
     secret = parameter.secret()
     secret.get(1)
-    parameter.value, parameter.seconds = Misconfigured("no"), 1000
+    parameter.value = Misconfigured("no")
+    reads = []
+    for parameter.seconds in range(300, 1200):
+        before = parameter.reads
+        assert secret.get(1) == "first"
+        if parameter.reads > before:
+            reads.append(parameter.seconds)
+    assert reads == [300, 360, 480, 720, 1020]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the HEC token can't be renewed; the one at hand is used: no"
+    ] * len(reads)
+
+
+def test_a_renewal_that_succeeds_ends_the_pauses() -> None:
+    parameter = Parameter()
+    secret = parameter.secret()
+    secret.get(1)
+    for parameter.value, parameter.seconds in ((Misconfigured("no"), 300), ("second", 360), (Misconfigured("no"), 660)):
+        secret.get(1)
+    assert secret.get(1) == "second"
+    parameter.value, parameter.seconds = "third", 720
+    assert secret.get(1) == "third"
+    assert parameter.reads == 5
+
+
+def test_a_refused_value_is_read_anew_even_after_a_failed_renewal() -> None:
+    parameter = Parameter()
+    secret = parameter.secret()
+    secret.get(1)
+    parameter.value, parameter.seconds = Misconfigured("no"), 300
+    secret.get(1)
+    parameter.value = "second"
+    secret.renew(1)
+    assert secret.get(1) == "second"
+
+
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each reading may take, in seconds; none of them ends in time."""
+    allowed: list[float] = []
+
+    def give_up(seconds: float, call: Callable[[], object]) -> None:
+        allowed.append(seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr("chalicelib.splunk.secret.within", give_up)
+    return allowed
+
+
+def test_with_a_value_at_hand_no_renewal_takes_more_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameter = Parameter()
+    secret = parameter.secret()
+    secret.get(9)
+    allowed = waits(monkeypatch)
+    parameter.seconds = 300
+    assert [secret.get(9) for _ in range(20)] == ["first"] * 20
+    secret.renew(9)
+    secret.renew(0.5)
+    assert allowed == [1.0, 1.0, 0.5]
+
+
+def test_without_a_value_reading_takes_the_time_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = Parameter().secret()
+    allowed = waits(monkeypatch)
+    with pytest.raises(Misconfigured, match="in time"):
+        secret.get(9)
+    assert allowed == [9]
+
+
+def test_a_value_that_comes_late_is_kept_for_the_next_delivery() -> None:
+    release, late = threading.Event(), iter(["first", "second"])
+
+    def read() -> str:
+        value = next(late)
+        if value == "second":
+            release.wait()
+        return value
+
+    seconds = 0.0
+    secret = Secret(read, clock=lambda: seconds)
+    secret.get(1)
+    secret.renew(0.01)
     assert secret.get(1) == "first"
-    with pytest.raises(Misconfigured):
-        secret.renew(1)
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "splunk":
+            thread.join()
+    assert secret.get(1) == "second"
+
+
+def test_a_silent_parameter_store_costs_a_warm_forwarder_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems Manager takes the connection and says nothing: over a real socket."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, HecServer() as hec:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for name in ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "eu-central-1")
+        parameter, reads = Parameter(), []
+        read_parameter = from_parameter("/splunk/token")
+
+        def read() -> str:
+            reads.append(parameter.seconds)
+            return "the-token" if len(reads) == 1 else read_parameter()
+
+        secret = Secret(read, clock=lambda: parameter.seconds)
+        warm = Forwarder(Deliverer(Transport(hec.url).post, secret), stage="test")
+        for parameter.seconds in (0, 300, 301, 302, 330, 359):
+            assert warm.forward(subscription(["a"]), lambda: 60_000).delivered == 1
+        assert reads == [0, 300]
 
 
 def test_what_was_never_read_can_t_be_had() -> None:
@@ -140,4 +251,10 @@ def test_no_connection_is_told_by_its_name(ssm: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(ssm.client, "get_parameter", fail)
     with pytest.raises(Misconfigured, match="EndpointConnectionError"):
+        from_parameter("/splunk/token", ssm.client)()
+
+
+def test_an_answer_without_a_value_is_told_with_the_parameter_s_name(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssm.client, "get_parameter", lambda **_: {})
+    with pytest.raises(Misconfigured, match="'/splunk/token': no value"):
         from_parameter("/splunk/token", ssm.client)()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gzip
 import json
+import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import requests
 import trustme
 
+from chalicelib.settings import Splunk
 from chalicelib.splunk.errors import Misconfigured
-from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, within
+from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure, within
 from tests.hec_faults import Fault, ForcedCode
 from tests.hec_rules import Reply
 from tests.hec_server import HecServer, refusing_port, write_authority
+from tests.splunk_world import subscription
 
 BODY = gzip.compress(json.dumps({"event": "café", "fields": {"event_id": "1"}}, ensure_ascii=False).encode())
 
@@ -27,7 +34,19 @@ BODY = gzip.compress(json.dumps({"event": "café", "fields": {"event_id": "1"}},
         ("https://splunk.example:8088/", "https://splunk.example:8088/services/collector/event"),
         ("https://splunk.example/services/collector", "https://splunk.example/services/collector/event"),
         ("https://splunk.example/services/collector/event", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example/services/collector/event/", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example/services/collector/event/1.0", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example/services/collector/raw", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example/services/collector/raw/1.0/", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example/services/collector/health", "https://splunk.example/services/collector/event"),
+        ("HTTPS://Splunk.Example/Services/Collector", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example//", "https://splunk.example/services/collector/event"),
+        (" https://splunk.example \n", "https://splunk.example/services/collector/event"),
+        ("https://splunk.example:443/services/collector", "https://splunk.example/services/collector/event"),
+        ("http://127.0.0.1:80", "http://127.0.0.1/services/collector/event"),
         ("https://proxy.example/splunk", "https://proxy.example/splunk/services/collector/event"),
+        ("https://proxy.example/splunk/services/collector/raw", "https://proxy.example/splunk/services/collector/event"),
+        ("https://proxy.example/services/collector/x", "https://proxy.example/services/collector/x/services/collector/event"),
         ("http://127.0.0.1:8088", "http://127.0.0.1:8088/services/collector/event"),
         ("http://localhost:8088", "http://localhost:8088/services/collector/event"),
         ("http://[::1]:8088", "http://[::1]:8088/services/collector/event"),
@@ -47,6 +66,10 @@ def test_the_collector_s_path_is_added_once(url: str, address: str) -> None:
         "ftp://splunk.example",
         "splunk.example",
         "https://",
+        "https://splunk.example:port",
+        "https://splunk.example:99999",
+        "https://splunk.example:0",
+        "https://[::1",
         "https://user:password@splunk.example",
         "https://splunk.example?token=x",
         "https://splunk.example#x",
@@ -68,13 +91,13 @@ def test_a_request_carries_the_token_and_the_gzipped_body() -> None:
         assert server.collector.indexed[0]["event"] == "café"
 
 
-def test_connections_are_used_again() -> None:
+def test_a_connection_to_a_collector_that_is_well_is_used_again() -> None:
     with HecServer() as server:
+        server.faults.extend([None, ForcedCode(13, 0), ForcedCode(24), Fault.TOO_LARGE_413])
         transport = Transport(server.url)
-        for _ in range(3):
+        for _ in range(5):
             transport.post(BODY, "the-token", 5)
-        assert len(transport._session.adapters["http://"].poolmanager.pools) == 1  # type: ignore[attr-defined]
-        assert len(server.collector.indexed) == 3
+        assert server.connections == 1
 
 
 FAULTS_WITHOUT_ANSWER = [Fault.REFUSED, Fault.RESET_BEFORE, Fault.RESET_MID, Fault.RESET_AFTER, Fault.TRUNCATED]
@@ -102,11 +125,60 @@ def test_an_answer_that_does_not_come_in_time_is_given_up(fault: Fault) -> None:
         server.slow_seconds = 6.0
         server.faults.append(fault)
         transport = Transport(server.url)
-        session = transport._session
         with pytest.raises(NoAnswer):
             transport.post(BODY, "the-token", 0.5)
-        assert transport._session is not session or fault is Fault.SLOW, "its thread still uses the old one"
         assert transport.post(BODY, "the-token", 5).status == 200
+        assert server.connections == 2
+
+
+SICK = [
+    *(ForcedCode(code) for code in (1, 2, 3, 4, 7, 8, 9, 10, 18, 20, 23, 26, 27)),
+    Fault.HTML_502, Fault.EMPTY_503, Fault.NOT_JSON_200, Fault.REDIRECT, *FAULTS_WITHOUT_ANSWER,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sickness", SICK, ids=str)
+def test_after_an_answer_of_a_sick_node_the_next_request_reaches_another(sickness: Fault | ForcedCode) -> None:
+    with HecServer() as server:
+        server.nodes = [sickness, None]
+        transport = Transport(server.url)
+        with contextlib.suppress(NoAnswer):
+            transport.post(BODY, "the-token", 5)
+        for _ in range(3):
+            assert json.loads(transport.post(BODY, "the-token", 5).body)["code"] == 0
+        assert server.connections == 2
+
+
+def test_a_node_that_falls_sick_is_left_by_a_connection_that_was_kept() -> None:
+    with HecServer() as server:
+        transport = Transport(server.url)
+        transport.post(BODY, "the-token", 5)
+        server.faults.append(ForcedCode(9))
+        assert transport.post(BODY, "the-token", 5).status == 503
+        assert transport.post(BODY, "the-token", 5).status == 200
+        assert server.connections == 2
+
+
+def test_a_cookie_does_not_pin_the_next_connection_to_a_sick_node() -> None:
+    with HecServer() as server:
+        cookie = {"Set-Cookie": "node=1", "Content-Type": "text/html"}
+        server.collector.answer = lambda request: Reply(503, b"", cookie)  # type: ignore[method-assign]
+        transport = Transport(server.url)
+        for _ in range(2):
+            transport.post(BODY, "the-token", 5)
+        assert "cookie" not in server.requests[1].headers
+
+
+@pytest.mark.parametrize("code", [4, 9], ids=["a token that one node does not know", "busy"])
+def test_a_warm_forwarder_delivers_although_one_of_two_nodes_is_sick(code: int) -> None:
+    with HecServer() as server:
+        server.nodes = [ForcedCode(code), None]
+        settings = Splunk(server.url, None, "the-token", None, "tokenservice", None)
+        warm = forwarder(settings, "test")
+        for number in range(3):
+            left = iter(range(60_000, 0, -1_000))
+            assert warm.forward(subscription(["a"], first_id=number), lambda left=left: next(left, 0)).delivered == 1
+        assert (server.connections, len(server.requests)) == (2, 4)
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -167,17 +239,16 @@ def test_tls_is_verified_with_the_authority_that_is_named(tmp_path: Path) -> Non
 
 def test_an_unknown_authority_is_a_matter_of_configuration_and_the_token_is_not_sent() -> None:
     with HecServer(authority=trustme.CA()) as server:
-        with pytest.raises(Misconfigured, match="certificate"):
+        with pytest.raises(Misconfigured, match="can't be verified: it comes from no authority that we trust"):
             Transport(server.url).post(BODY, "the-token", 5)
         assert server.requests == []
 
 
 def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
     authority = trustme.CA()
-    with HecServer(authority=authority) as server:
-        url = server.url.replace("127.0.0.1", "127.0.0.2")
-        server_elsewhere = Transport(url, write_authority(authority, tmp_path))
-        with pytest.raises((Misconfigured, NoAnswer)):
+    with HecServer(authority=authority, names=("127.0.0.2",)) as server:
+        server_elsewhere = Transport(server.url, write_authority(authority, tmp_path))
+        with pytest.raises(Misconfigured, match="can't be verified: it is for another address"):
             server_elsewhere.post(BODY, "the-token", 5)
         assert server.requests == []
 
@@ -202,6 +273,68 @@ def test_a_missing_bundle_is_said_at_the_start() -> None:
         Transport("https://splunk.example", "/nowhere/authority.pem")
 
 
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A port that answers anything with these bytes; host and port."""
+
+    def serve() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+TLS_ALERT = bytes.fromhex("15030100020246")  # version 1.0, fatal, protocol_version
+
+
+def test_what_is_wrong_with_an_address_is_told_apart() -> None:
+    """Each message says what to look at, and none where or what was sent."""
+    told = {}
+    with contextlib.ExitStack() as ports:
+        refusing = ports.enter_context(refusing_port())
+        http_port = ports.enter_context(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        tls_port = ports.enter_context(answering(TLS_ALERT))
+        closing, cutting = ports.enter_context(answering(b"")), ports.enter_context(answering(b""))
+        for what, url in {
+            "closed": refusing,
+            "no name": "https://nowhere.invalid",
+            "https to http": f"https://{http_port}",
+            "http to https": f"http://{tls_port}",
+            "cut off in the handshake": f"https://{cutting}",
+            "cut off": f"http://{closing}",
+        }.items():
+            with pytest.raises((NoAnswer, Misconfigured)) as caught:
+                Transport(url).post(BODY, "the-token", 5)
+            told[what] = f"{type(caught.value).__name__}: {caught.value}"
+            assert caught.value.__cause__ is None
+            assert caught.value.__suppress_context__
+    assert told.pop("cut off in the handshake").startswith("NoAnswer: no answer: the TLS handshake failed (")
+    assert told == {
+        "closed": "NoAnswer: no answer: the port is closed (connection refused)",
+        "no name": "NoAnswer: no answer: the name of the host can't be resolved (DNS)",
+        "https to http": "Misconfigured: SPLUNK_HEC_URL: the port does not speak TLS",
+        "http to https": "Misconfigured: SPLUNK_HEC_URL: the port speaks TLS; use https://",
+        "cut off": "NoAnswer: no answer: the connection was closed; does the port speak TLS?",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (requests.ConnectTimeout(), "no connection in time; is a firewall in the way?"),
+        (requests.ConnectionError(OSError(errno.EHOSTUNREACH, "x")), "there is no route to the host"),
+        (requests.ConnectionError(ConnectionResetError()), "the connection was closed"),
+        (requests.ReadTimeout("https://splunk.example"), "ReadTimeout"),
+        (OSError(errno.EMFILE, "x"), "OSError"),
+    ],
+)
+def test_what_hinders_a_connection_is_named(error: Exception, why: str) -> None:
+    assert str(failure(error, "https")) == f"no answer: {why}"
+
+
 def test_a_call_s_own_error_reaches_the_caller() -> None:
     def fail() -> None:
         raise ValueError("mine")
@@ -215,12 +348,3 @@ def test_a_call_that_takes_too_long_is_left_alone() -> None:
     with pytest.raises(TimeoutError):
         within(0.01, release.wait)
     release.set()
-
-
-def test_no_error_says_where_or_what_was_sent() -> None:
-    with refusing_port() as url, pytest.raises(NoAnswer) as caught:
-        Transport(url).post(BODY, "the-token", 5)
-    told: Any = caught.value
-    assert str(told) == "no answer: ConnectionError"
-    assert told.__cause__ is None
-    assert told.__suppress_context__
