@@ -5,7 +5,9 @@ No real Splunk stands behind this. It encodes what the documentation and other p
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import threading
 import zlib
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 ENVELOPE_KEYS = {"time", "host", "source", "sourcetype", "index", "event", "fields"}
 MAX_CONTENT_BYTES = 1_000_000
+MAX_LEVELS = 63  # of objects and lists in each other, the envelope's own included
 EVENT_PATHS = {"/services/collector", "/services/collector/event", "/services/collector/event/1.0"}
 HEALTH_PATHS = {"/services/collector/health", "/services/collector/health/1.0"}
 ACK_PATH = "/services/collector/ack"
@@ -163,16 +166,17 @@ class Collector:
                 at += 1
             if at == len(content):
                 return
+            start = at
             try:
                 event, at = _JSON.raw_decode(content, at)
             except (ValueError, RecursionError):
                 raise _Refused(6, number) from None
             if not isinstance(event, dict):
                 raise _Refused(6, number)
-            if event.keys() - ENVELOPE_KEYS:
+            if event.keys() - ENVELOPE_KEYS or _levels(content[start:at]) > MAX_LEVELS:
                 return  # "Success", and this event and all after it are gone
             self._check(event, number)
-            self.indexed.append(event)
+            self.indexed.append(_without_lone_surrogates(event))
             number += 1
 
     def _check(self, event: dict[str, Any], number: int) -> None:
@@ -190,6 +194,20 @@ class Collector:
             raise _Refused(6, number)
         if self.indexes is not None and event.get("index", "main") not in self.indexes:
             raise _Refused(7, number + 1)  # names the event after the bad one
+
+
+def _levels(text: str) -> int:
+    brackets = (
+        re.findall(r'"(?:[^"\\]|\\.)*"|([\[\]{}])', text) if text.count("{") + text.count("[") > MAX_LEVELS else ""
+    )
+    return max(itertools.accumulate({"{": 1, "[": 1, "}": -1, "]": -1}.get(each, 0) for each in brackets), default=0)
+
+
+def _without_lone_surrogates(event: dict[str, Any]) -> dict[str, Any]:
+    """What is left of half a surrogate pair is U+FFFD."""
+    text = json.dumps(event, ensure_ascii=False)
+    kept: dict[str, Any] = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return kept
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

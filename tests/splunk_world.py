@@ -31,9 +31,12 @@ START_MS = 1_700_000_000_123
 
 
 def subscription(
-    messages: Iterable[str], *, log_group: str = "/aws/lambda/service", first_id: int = 0, **changes: Any
+    messages: Iterable[str | None], *, log_group: str = "/aws/lambda/service", first_id: int = 0, **changes: Any
 ) -> dict[str, Any]:
-    """A subscription event as CloudWatch Logs makes it; each message gets an id and a time of its own."""
+    """A subscription event as CloudWatch Logs makes it; each message gets an id and a time of its own.
+
+    None is a message that CloudWatch Logs would not write: the item is no log event.
+    """
     content: dict[str, Any] = {
         "messageType": "DATA_MESSAGE",
         "owner": "123456789012",
@@ -46,6 +49,12 @@ def subscription(
         ],
     }
     return pack(content | changes)
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    """What a subscription event with one log event holds."""
+    found = json.loads(gzip.decompress(base64.b64decode(subscription(["a"])["awslogs"]["data"])))
+    return {**found, **changes}
 
 
 def pack(content: Any) -> dict[str, Any]:
@@ -92,7 +101,8 @@ class MemoryRecord:
         return [json.loads(v) for k, v in sorted(self.entries.items()) if k.startswith(kind.value + "/")]
 
     def ids(self, kind: Kind) -> list[str]:
-        return [log.id for kept in self.of(kind) for log in decode(kept["requestPayload"]).log_events()]
+        logs = [log for kept in self.of(kind) for log in decode(kept["requestPayload"]).log_events()]
+        return [json.loads(log.message)["id"] if log.fault else log.id for log in logs]
 
 
 class Clock:

@@ -158,7 +158,7 @@ def parse(name: str, content: bytes | str, handle: str) -> Entry:
         payload = found["requestPayload"]
         if not isinstance(payload, dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Entry(name, None, "not a record of a failed invocation", "", handle)
     answer = found.get("responsePayload")
     told = answer.get("errorMessage") if isinstance(answer, dict) else None

@@ -161,7 +161,7 @@ def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:
             continue
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and isinstance(event.get("time"), str) and event["time"] >= earliest:
             yield event

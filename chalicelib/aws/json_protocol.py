@@ -67,7 +67,7 @@ def _document(answer: Answer) -> dict[str, Any]:
         raise Garbled("the checksum does not fit")
     try:
         document = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         return document

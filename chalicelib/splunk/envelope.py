@@ -2,7 +2,8 @@
 
 All of an envelope is checked before any of it is used: nothing is sent from input that is broken further on. The
 events of an ordinary envelope are held meanwhile; those of a very large one are read again instead, so that memory
-does not grow with their number.
+does not grow with their number. An item of `logEvents` that is no log event does not spoil its neighbours: it is
+handed on with what is wrong about it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ _GZIP: Final = 31  # zlib's window bits for a gzip header and checksum
 _LATEST_MS: Final = 253_402_300_800_000  # the year 10000: beyond it no date can be shown
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
+_DIGITS: Final = 1_000  # of an integer; Python refuses to read more than some thousands
+
 _DECODER = json.JSONDecoder()
+_LENIENT_DECODER = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) < _DIGITS else float(text))
 
 
 class LogEvent(NamedTuple):
@@ -41,11 +46,13 @@ class LogEvent(NamedTuple):
         id: CloudWatch's id of the event, the same each time the event is delivered.
         timestamp_ms: when the event happened, milliseconds since 1970-01-01T00:00Z.
         message: the text as it was logged.
+        fault: why the item is no log event; empty where it is one. `message` is then the whole item as JSON.
     """
 
     id: str
     timestamp_ms: int
     message: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,7 @@ class Envelope:
             if key != "logEvents":
                 reader.value()
                 continue
-            for item in reader.each_item():
-                yield LogEvent(item["id"], item["timestamp"], item["message"])
+            yield from reader.each_log_event()
 
 
 def decode(event: Mapping[str, Any], max_bytes: int = MAX_BYTES) -> Envelope:
@@ -103,8 +109,7 @@ def decode(event: Mapping[str, Any], max_bytes: int = MAX_BYTES) -> Envelope:
             raise MalformedEnvelope("a name stands there twice")
         if key == "logEvents":
             head[key] = True
-            for item in reader.each_item():
-                log = _log_event(item, count)
+            for log in reader.each_log_event():
                 count += 1
                 if held is not None:
                     held.append(log)
@@ -153,7 +158,8 @@ def encode(envelope: Envelope, events: Iterable[LogEvent]) -> bytes:
     pieces = [deflater.compress(json.dumps(head)[:-1].encode() + b', "logEvents": [')]
     for number, log in enumerate(events):
         item = {"id": log.id, "timestamp": log.timestamp_ms, "message": log.message}
-        pieces.append(deflater.compress((", " if number else "").encode() + json.dumps(item).encode()))
+        text = log.message.encode(errors="surrogateescape") if log.fault else json.dumps(item).encode()
+        pieces.append(deflater.compress((b", " if number else b"") + text))
     pieces += [deflater.compress(b"]}"), deflater.flush()]
     return b'{"awslogs": {"data": "' + base64.b64encode(b"".join(pieces)) + b'"}}'
 
@@ -178,15 +184,18 @@ def _string(head: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _log_event(item: Any, number: int) -> LogEvent:
+def _fault(item: Any) -> str:
+    """Why an item of `logEvents` is no log event; empty where it is one."""
     if type(item) is not dict:
-        raise MalformedEnvelope(f"log event {number} is not an object")
-    event_id, message, timestamp = item.get("id"), item.get("message"), item.get("timestamp")
-    if type(event_id) is not str or type(message) is not str:
-        raise MalformedEnvelope(f"log event {number} lacks an id or a message")
+        return "not an object, or nested too deep"
+    if type(item.get("id")) is not str:
+        return "id is missing or not a string"
+    if type(item.get("message")) is not str:
+        return "message is missing or not a string"
+    timestamp = item.get("timestamp")
     if type(timestamp) is not int or not 0 <= timestamp < _LATEST_MS:
-        raise MalformedEnvelope(f"log event {number} has no timestamp in milliseconds")
-    return LogEvent(event_id, timestamp, message)
+        return "timestamp is missing or not in milliseconds since 1970"
+    return ""
 
 
 def _inflate(compressed: bytes, max_bytes: int) -> Iterator[bytes]:
@@ -222,8 +231,10 @@ class _Reader:
         self.compressed = compressed
         self.bytes_read = 0
         self._pieces = _inflate(compressed, max_bytes)
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        # Bytes that are no UTF-8 become lone surrogates: in a message they do no harm, and elsewhere there are none.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._text = ""
+        self._start = 0  # of the value that was read last
         self._at = 0
         self._finished = False
 
@@ -244,7 +255,7 @@ class _Reader:
             self._at += 1
         self._take("}")
 
-    def each_item(self) -> Iterator[Any]:
+    def each_log_event(self) -> Iterator[LogEvent]:
         """The items of the array that comes next."""
         if self._peek() != "[":
             raise MalformedEnvelope("logEvents is not a list")
@@ -253,7 +264,11 @@ class _Reader:
             self._at += 1
             return
         while True:
-            yield self.value()
+            item = self.value()
+            if fault := _fault(item):
+                yield LogEvent("", 0, self._text[self._start : self._at], f"malformed: {fault}")
+            else:
+                yield LogEvent(item["id"], item["timestamp"], item["message"])
             # Mostly the comma is at hand: thousands of events are worth a shorter way.
             if not self._text.startswith(",", self._at) and self._peek() != ",":
                 break
@@ -261,24 +276,43 @@ class _Reader:
         self._take("]")
 
     def value(self) -> Any:
-        """The value that comes next, whole."""
+        """The value that comes next, whole; None for one that is nested too deep."""
         if not self._text.startswith("{", self._at):
             self._peek()
+        decoder = _DECODER
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = decoder.raw_decode(self._text, self._at)
             except RecursionError:
-                raise MalformedEnvelope("the content is nested too deep") from None
-            except ValueError:
+                value, end = None, self._end_of_nested()
+            except json.JSONDecodeError:
                 # Cut off at the end of what was read so far, or no JSON at all: more text tells.
-                if not self._more(at_least=len(self._text) - self._at):
-                    raise MalformedEnvelope("the content is not JSON") from None
+                self._more_or_malformed()
+                continue
+            except ValueError:
+                decoder = _LENIENT_DECODER
                 continue
             # A number that ends where the text ends may go on in the next piece.
             if end == len(self._text) and not isinstance(value, str | list | dict) and self._more():
                 continue
-            self._at = end
+            self._start, self._at = self._at, end
             return value
+
+    def _end_of_nested(self) -> int:
+        """Where the value ends that comes next: by counting brackets, as deep as they may be."""
+        while True:
+            depth = 0
+            for part in _STRING_OR_BRACKET.finditer(self._text, self._at):
+                if part[0] == '"':  # a string that goes on in the next piece
+                    break
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(part[0], 0)
+                if not depth:
+                    return part.end()
+            self._more_or_malformed()
+
+    def _more_or_malformed(self) -> None:
+        if not self._more(at_least=len(self._text) - self._at):
+            raise MalformedEnvelope("the content is not JSON")
 
     def end(self) -> None:
         """Check that nothing follows."""
@@ -312,14 +346,11 @@ class _Reader:
             raise MalformedEnvelope(f"a value is longer than {_MAX_VALUE_CHARACTERS} characters, or not JSON")
         self._text, self._at = "", 0
         gained = 0
-        try:
-            while gained < max(at_least, 1) and not self._finished:
-                piece = next(self._pieces, None)
-                self._finished = piece is None
-                self.bytes_read += len(piece or b"")
-                pieces.append(self._utf8.decode(piece or b"", final=self._finished))
-                gained += len(pieces[-1])
-        except UnicodeDecodeError:
-            raise MalformedEnvelope("the content is not UTF-8") from None
+        while gained < max(at_least, 1) and not self._finished:
+            piece = next(self._pieces, None)
+            self._finished = piece is None
+            self.bytes_read += len(piece or b"")
+            pieces.append(self._utf8.decode(piece or b"", final=self._finished))
+            gained += len(pieces[-1])
         self._text = "".join(pieces)
         return gained > 0

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from chalicelib.splunk import envelope as envelopes
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import Envelope, LogEvent
-from chalicelib.splunk.errors import MalformedEnvelope
+from chalicelib.splunk.errors import MalformedEnvelope, RecordUnavailable
 from chalicelib.splunk.hec import Composer, batches
 from chalicelib.splunk.keeping import Encode, Keeper, TimeLeft
 from chalicelib.splunk.record import FailureRecord
@@ -177,6 +177,7 @@ class Forwarder:
         for batch in batches(composer, events()):
             delivery = self._deliverer.deliver(batch.events, keeper.time_left.budget)
             report.add(delivery, self._clock_ms())
+            report.blank += batch.blank
             keeper.hold(chain(batch.set_aside, delivery.set_aside))
             failure = delivery.failure or keeper.make_room(encode)
             if failure is not None and keeper.left:
@@ -229,7 +230,10 @@ def _log_encoder(envelope: Envelope) -> Encode:
 
 
 def _json(event: Mapping[str, Any]) -> bytes:
-    return json.dumps(event, separators=(",", ":")).encode()
+    try:
+        return json.dumps(event, separators=(",", ":")).encode()
+    except RecursionError:
+        raise RecordUnavailable("the input is nested too deep to be written anew") from None
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

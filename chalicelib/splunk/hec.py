@@ -22,12 +22,15 @@ BATCH_BYTES: Final = 1_000_000
 # A batch ends at so many events that can't be sent as well: they take memory until they are set aside.
 _BATCH_SET_ASIDE: Final = 2_500
 
-_MAX_DEPTH: Final = 64
+# Of objects and lists in each other. At 64, the envelope included, another vendor's collector answers "Success" and
+# drops the event and all after it; ours are a handful.
+_MAX_DEPTH: Final = 30
 _MAX_REQUEST_ID: Final = 256
 _EXACT_DIGITS: Final = 15  # a decimal of up to 15 digits survives a double; IEEE 754
 _EXACT_INTEGER: Final = 2**53
 _SMALLEST_NORMAL: Final = 2.2250738585072014e-308
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # "RequestId: …" in Lambda's START, END and REPORT lines; "[INFO]\t<time>\t<id>\t" of its text logger.
 _REQUEST_ID_IN_TEXT = re.compile(
     r"(?:RequestId: |^\[[A-Z]+\]\t[0-9TZ:.-]+\t)([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\b"
@@ -53,11 +56,13 @@ class Batch(NamedTuple):
 
     Attributes:
         set_aside: log events met on the way that can't be sent at all.
+        blank: how many were met that hold nothing but white space.
         consumed: how many log events, counted from the first, this and all earlier batches have dealt with.
     """
 
     events: Sequence[HecEvent]
     set_aside: Sequence[SetAside]
+    blank: int
     consumed: int
 
 
@@ -86,11 +91,13 @@ class Composer:
         self._head = "," + json.dumps(head)[1:-1] + ',"fields":{' + constant
         self._limit_bytes = limit_bytes
 
-    def compose(self, log: LogEvent) -> HecEvent | SetAside:
-        """Turn one log event into a HEC event, or say why Splunk would refuse it."""
+    def compose(self, log: LogEvent) -> HecEvent | SetAside | None:
+        """Turn one log event into a HEC event, or say why Splunk would refuse it; None: it holds nothing to send."""
         message = log.message
+        if log.fault:
+            return SetAside(log, log.fault)
         if not message or message.isspace():
-            return SetAside(log, "blank: Splunk refuses an event without content (code 13)")
+            return None  # Splunk refuses an event without content (code 13), and nobody would miss it
         value, request_id = _event_value(message)
         request = f',"request_id":{encode_basestring_ascii(request_id)}' if request_id else ""
         # Seconds are built from whole milliseconds: a division would bring the noise of binary fractions.
@@ -114,24 +121,26 @@ def batches(composer: Composer, events: Iterable[LogEvent], limit_bytes: int = B
     """Group log events, in their order, into requests of at most `limit_bytes` before compression."""
     ready: list[HecEvent] = []
     aside: list[SetAside] = []
-    size = aside_size = consumed = 0
+    size = aside_size = blank = consumed = 0
     for log in events:
         composed = composer.compose(log)
-        if isinstance(composed, SetAside):
+        if composed is None:
+            blank += 1
+        elif isinstance(composed, SetAside):
             aside.append(composed)
             aside_size += len(log.message)
         else:
             if ready and size + len(composed.body) > limit_bytes:
-                yield Batch(ready, aside, consumed)
-                ready, aside, size, aside_size = [], [], 0, 0
+                yield Batch(ready, aside, blank, consumed)
+                ready, aside, size, aside_size, blank = [], [], 0, 0, 0
             ready.append(composed)
             size += len(composed.body)
         consumed += 1
         if len(aside) >= _BATCH_SET_ASIDE or aside_size >= limit_bytes:
-            yield Batch(ready, aside, consumed)
-            ready, aside, size, aside_size = [], [], 0, 0
-    if ready or aside:
-        yield Batch(ready, aside, consumed)
+            yield Batch(ready, aside, blank, consumed)
+            ready, aside, size, aside_size, blank = [], [], 0, 0, 0
+    if ready or aside or blank:
+        yield Batch(ready, aside, blank, consumed)
 
 
 class _WouldNotSurvive(ValueError):
@@ -147,6 +156,9 @@ def _event_value(message: str) -> tuple[str, str | None]:
                 found, end = _STRICT.raw_decode(text)
                 shallow = text.count("{") + text.count("[") <= _MAX_DEPTH or _depth(found) <= _MAX_DEPTH
                 if found and shallow and end == len(text):
+                    if _ESCAPED_SURROGATE.search(text):
+                        # Fails where one stands alone: a collector may make U+FFFD of it.
+                        json.dumps(found, ensure_ascii=False).encode()
                     # As it was written, not as we would write it: no number and no order of keys changes.
                     return text, _request_id(found)
             except (ValueError, RecursionError):
@@ -167,16 +179,11 @@ def _request_id(found: Mapping[str, Any]) -> str | None:
 
 
 def _depth(value: object) -> int:
+    """How many objects and lists lie in each other."""
     depth, level = 0, [value]
-    while level:
+    while level := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
-        inner: list[object] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner.extend(each.values())
-            elif isinstance(each, list):
-                inner.extend(each)
-        level = inner
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
     return depth
 
 

@@ -95,8 +95,8 @@ class Keeper:
 
     @property
     def left(self) -> int:
-        """Events of the input that are neither delivered nor poison."""
-        return self._report.received - self._report.delivered - self._report.set_aside - len(self._held)
+        """Events of the input that are neither delivered nor blank nor poison."""
+        return self._report.left - len(self._held)
 
     def make_room(self, encode: Encode) -> Undelivered | None:
         """Write so much of what is held that it does not fill the memory, or say that there is no time for it."""

@@ -25,6 +25,7 @@ class Report:
         received: events in the input; an input that can't be read counts as one.
         delivered: accepted by Splunk.
         set_aside: kept in the failure record as poison.
+        blank: nothing but white space; neither sent nor kept.
         kept: kept in the failure record to be replayed, because others of the input were accepted already.
         requests: requests made to the collector.
         retries: how many of them repeated one that had failed.
@@ -35,12 +36,18 @@ class Report:
     received: int = 0
     delivered: int = 0
     set_aside: int = 0
+    blank: int = 0
     kept: int = 0
     requests: int = 0
     retries: int = 0
     longest_delay_ms: int = 0
     total_delay_ms: int = 0
     records: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """Events that are not dealt with: neither delivered nor set aside nor blank."""
+        return self.received - self.delivered - self.set_aside - self.blank
 
     def add(self, delivery: Delivery, now_ms: int) -> None:
         """Count what was accepted, and what that took."""
@@ -69,9 +76,11 @@ class Metrics:
             "EventsReceived": (report.received, "Count"),
             "EventsDelivered": (report.delivered, "Count"),
             "EventsSetAside": (report.set_aside, "Count"),
-            "EventsFailed": (report.received - report.delivered - report.set_aside, "Count"),
+            "EventsFailed": (report.left, "Count"),
             "RequestsRetried": (report.retries, "Count"),
         }
+        if report.blank:
+            values["EventsBlank"] = (report.blank, "Count")
         if report.delivered:
             values["DeliveryDelayMax"] = (report.longest_delay_ms, "Milliseconds")
             values["DeliveryDelayMean"] = (round(report.total_delay_ms / report.delivered, 3), "Milliseconds")

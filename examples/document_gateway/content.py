@@ -123,7 +123,7 @@ class ContentApi:
                 size = content.get("sizeInBytes")
                 kind = safe_media_type(str(content.get("mimeType", "")))
                 return Document(str(entry["name"]), kind, size if isinstance(size, int) else None)
-            except (ValueError, KeyError, TypeError, AttributeError, requests.RequestException):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, requests.RequestException):
                 pass
         raise ContentUnavailable("the content API describes a document in words of its own")
 

@@ -224,6 +224,7 @@ class TestTrail:
             '{"tokenId":"tok_a"}',
             '{"tokenId":"tok_a","time":7}',
             '{"tokenId":"tok_a", cut off',
+            '{"tokenId":"tok_a","deep":' + "[" * 100_000 + "]" * 100_000 + "}",
             "\udcff tok_a".encode("utf-8", "surrogateescape").decode("latin-1"),
         )
         found = FileTrail(log).events("tok_a", now() - timedelta(days=20_000))

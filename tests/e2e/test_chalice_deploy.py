@@ -218,7 +218,7 @@ def test_a_state_change_is_told_to_splunk(project: Project, hec: HecServer) -> N
 
 
 def test_what_splunk_can_never_take_is_kept_in_the_failure_bucket(project: Project) -> None:
-    project.invoke("tokenservice-dev-forward_logs", subscription(["good", " "]))
+    project.invoke("tokenservice-dev-forward_logs", subscription(["good", None]))
     [kept] = project.tokenctl("splunk", "failed")
     assert (kept["kind"], kept["events"]) == ("poison", 1)
 

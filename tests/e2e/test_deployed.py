@@ -186,7 +186,7 @@ def test_what_splunk_refuses_waits_at_the_destination_until_a_redrive_delivers_i
 
 
 def test_an_event_that_splunk_can_never_take_is_kept_in_the_failure_bucket(stack: Stack) -> None:
-    said = stack.invoke(FORWARDER, subscription(["good", " "]))
+    said = stack.invoke(FORWARDER, subscription(["good", None]))
     assert said["error"] is None, said
     [kept] = stack.aws.tokenctl("dev", "splunk", "failed")
     assert (kept["kind"], kept["events"]) == ("poison", 1)

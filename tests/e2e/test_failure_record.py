@@ -67,7 +67,7 @@ def test_poison_and_rest_go_through_a_bucket_and_the_rest_comes_back(
 
     told = command(deployment, server, "redrive")[f"s3://{BUCKET}"]
     assert (told["replayed"], told["events"], told["stopped"]) == (1, 2, None)
-    assert server.collector.indexed[-1]["event"] == "café \ud800"
+    assert server.collector.indexed[-1]["event"] == "café \ufffd"
     assert [row["kind"] for row in command(deployment, server, "failed")] == ["poison"]
     assert command(deployment, server, "redrive")[f"s3://{BUCKET}"]["replayed"] == 0
 

@@ -110,7 +110,7 @@ class Probes:
         if function == "basic_auth":
             return {"dynamodb:GetItem": self._newcomer_is_let_in}[action]
         poison, good = {
-            "forward_logs": (subscription([" "]), subscription(["good"])),
+            "forward_logs": (subscription([None]), subscription(["good"])),
             "forward_events": (
                 # Larger than any collector takes.
                 state_change("tokenservice-dev-slow", reason="x" * 2_000_000),

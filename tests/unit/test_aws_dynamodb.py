@@ -141,6 +141,7 @@ def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
         Scripted(b"{}", 429),
         Scripted(b'{"Item"', 200),
         Scripted(b"[]", 200),
+        Scripted(b"[" * 100_000, 200),
         Scripted(b"", 200),
         replace(DONE, crc32="1"),
         None,

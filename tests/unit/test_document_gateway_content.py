@@ -47,6 +47,7 @@ def test_a_document_is_described(
     [
         (drop, ContentUnavailable),
         (answer(200, b"<html>"), ContentUnavailable),
+        (answer(200, b"[" * 100_000 + b"]" * 100_000), ContentUnavailable),
         (answer(200, []), ContentUnavailable),
         (answer(200, {"entry": {}}), ContentUnavailable),
         (answer(200, {"entry": []}), ContentUnavailable),

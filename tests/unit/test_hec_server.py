@@ -88,6 +88,23 @@ def test_an_unknown_envelope_key_is_a_success_that_loses_the_event_and_all_after
     assert len(collector.indexed) == 1
 
 
+@pytest.mark.parametrize(("levels", "indexed"), [(63, 3), (64, 1)])
+def test_nesting_that_is_too_deep_is_a_success_that_loses_the_event_and_all_after_it(levels: int, indexed: int) -> None:
+    collector = Collector()
+    deep = '{"event": ' + "[" * (levels - 1) + "]" * (levels - 1) + ', "fields": {"a": "[[["}}'
+    assert ask(collector, GOOD, deep, GOOD) == (200, 0, None)
+    assert len(collector.indexed) == indexed
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '{"\\udc00": ["\\udc00\\ud800"]}'])
+def test_half_a_surrogate_pair_is_stored_as_the_replacement_character(text: str) -> None:
+    collector = Collector()
+    assert ask(collector, '{"event": ' + text + ', "fields": {}}') == (200, 0, None)
+    stored = json.dumps(collector.indexed[0]["event"])
+    assert "\\ufffd" in stored
+    assert "\\ud800" not in stored
+
+
 def test_a_forbidden_index_names_the_event_after_the_bad_one() -> None:
     collector = Collector(indexes={"main"})
     assert ask(collector, GOOD, GOOD | {"index": "other"}) == (400, 7, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import logging
 import subprocess
@@ -23,7 +25,7 @@ from chalicelib.splunk.record import Kind
 from chalicelib.splunk.secret import Secret, fixed
 from tests.hec_rules import Collector, Request, reply
 from tests.hec_server import HecServer
-from tests.splunk_world import START_MS, MarkedCollector, MemoryRecord, subscription
+from tests.splunk_world import START_MS, MarkedCollector, MemoryRecord, content, pack, subscription
 
 ROOT = Path(__file__).resolve().parents[2]
 ALARM = {
@@ -98,16 +100,17 @@ def test_log_events_arrive_with_their_fields() -> None:
 def test_metrics_tell_what_went_in_and_what_became_of_it() -> None:
     setup = Setup()
     setup.script = [coded(9)]
-    setup.forward(subscription(["a", "", "☠06", "b"]))
+    setup.forward(subscription(["a", "", "☠06", None, "b", " \n"]))
     assert setup.metrics[0][0] == {"Forwarder": "logs"}
     assert setup.values() == {
-        "EventsReceived": 4,
+        "EventsReceived": 6,
         "EventsDelivered": 2,
         "EventsSetAside": 2,
         "EventsFailed": 0,
+        "EventsBlank": 2,
         "RequestsRetried": 1,
         "DeliveryDelayMax": 5_000,
-        "DeliveryDelayMean": 4_998.5,
+        "DeliveryDelayMean": 4_998.0,
     }
     assert setup.metrics[0][1]["DeliveryDelayMax"][1] == "Milliseconds"
 
@@ -122,14 +125,125 @@ def test_metrics_are_written_when_the_invocation_fails() -> None:
 
 def test_poison_is_kept_with_its_reason_and_its_message_to_the_last_letter() -> None:
     setup = Setup()
-    report = setup.forward(subscription(["a", " ", "☠13 \ud800 é", "b"]))
+    large = "x" * 1_000_000
+    report = setup.forward(subscription(["a", large, "☠13 \ud800 é", "b"]))
     assert (report.delivered, report.set_aside) == (2, 2)
     (kept,) = setup.record.of(Kind.POISON)
-    assert [log.message for log in decode(kept["requestPayload"]).log_events()] == [" ", "☠13 \ud800 é"]
-    blank = "blank: Splunk refuses an event without content (code 13)"
+    assert [log.message for log in decode(kept["requestPayload"]).log_events()] == [large, "☠13 \ud800 é"]
+    too_large = "too large: more than 1000000 bytes as a HEC event"
     refused = "HTTP 400, code 13 (event field cannot be blank)"
-    assert kept["reasons"] == {blank: [0], refused: [1]}
-    assert kept["reason"] == f"1 events: {blank}; 1 events: {refused}"
+    assert kept["reasons"] == {too_large: [0], refused: [1]}
+    assert kept["reason"] == f"1 events: {too_large}; 1 events: {refused}"
+
+
+GOOD = {"id": "good", "timestamp": START_MS, "message": "a good neighbour"}
+ODD = {
+    "no timestamp": '{"id": "odd", "message": "m"}',
+    "timestamp null": '{"id": "odd", "timestamp": null, "message": "m"}',
+    "timestamp negative": '{"id": "odd", "timestamp": -1, "message": "m"}',
+    "timestamp huge": '{"id": "odd", "timestamp": 253402300800000, "message": "m"}',
+    "timestamp of 5,000 digits": '{"id": "odd", "timestamp": ' + "9" * 5_000 + ', "message": "m"}',
+    "timestamp a string": '{"id": "odd", "timestamp": "1700000000123", "message": "m"}',
+    "timestamp a fraction": '{"id": "odd", "timestamp": 1700000000123.5, "message": "m"}',
+    "timestamp NaN": '{"id": "odd", "timestamp": NaN, "message": "m"}',
+    "timestamp true": '{"id": "odd", "timestamp": true, "message": "m"}',
+    "message null": '{"id": "odd", "timestamp": 1700000000123, "message": null}',
+    "message a number": '{"id": "odd", "timestamp": 1700000000123, "message": 1}',
+    "message an object": '{"id": "odd", "timestamp": 1700000000123, "message": {"a": "é \\ud800"}}',
+    "message deep": '{"id": "odd", "message": ' + "[" * 100_000 + '"] \\" ["' + "]" * 100_000 + "}",
+    "no message": '{"id": "odd", "timestamp": 1700000000123}',
+    "no id": '{"timestamp": 1700000000123, "message": "m"}',
+    "id a number": '{"id": 1, "timestamp": 1700000000123, "message": "m"}',
+    "null": "null",
+    "a string": '"m"',
+    "a list": "[]",
+    "an empty object": "{}",
+}
+
+
+def with_odd(odd: str, **changes: Any) -> dict[str, Any]:
+    """A subscription event with an odd item between two good ones."""
+    head, tail = json.dumps(content(logEvents=["?"], **changes)).split('"?"')
+    good = json.dumps(GOOD)
+    return pack(f"{head}{good}, {odd}, {good}{tail}".encode())
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_one_odd_event_is_set_aside_as_it_came_and_its_neighbours_arrive(odd: str) -> None:
+    setup = Setup()
+    report = setup.forward(with_odd(odd))
+    assert (report.received, report.delivered, report.set_aside, report.blank) == (3, 2, 1, 0)
+    assert setup.collector.ids() == ["good", "good"]
+    (kept,) = setup.record.of(Kind.POISON)
+    assert kept["reason"].startswith("malformed: ")
+    raw = gzip.decompress(base64.b64decode(kept["requestPayload"]["awslogs"]["data"])).decode()
+    assert raw.endswith(f'"logEvents": [{odd}]}}')
+    # A replay of what was set aside changes nothing about it.
+    assert setup.forward(kept["requestPayload"]).records == list(setup.record.entries)
+    assert setup.collector.ids() == ["good", "good"]
+
+
+def test_odd_events_of_a_very_large_envelope_are_set_aside_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its events are read twice and not held."""
+    monkeypatch.setattr("chalicelib.splunk.envelope._HELD_EVENTS", 1)
+    setup = Setup()
+    for odd in ODD.values():
+        assert setup.forward(with_odd(odd)).set_aside == 1
+
+
+def test_a_long_integer_beside_what_counts_does_no_harm() -> None:
+    setup = Setup()
+    more = '{"id": "good too", "timestamp": 1, "message": "m", "more": ' + "9" * 5_000 + "}"
+    assert setup.forward(with_odd(more)).delivered == 3
+
+
+def test_bytes_that_are_no_text_spoil_their_own_event_alone() -> None:
+    setup = Setup()
+    head, tail = json.dumps(content(logEvents=["?"])).encode().split(b'"?"')
+    latin = b'{"id": "good", "timestamp": 1, "message": "caf\xe9"}, {"id": "odd", "message": "caf\xe9"}'
+    report = setup.forward(pack(head + latin + tail))
+    assert (report.delivered, report.set_aside) == (1, 1)
+    assert setup.collector.indexed[0]["event"] == "caf\ufffd"
+    (kept,) = setup.record.of(Kind.POISON)
+    raw = gzip.decompress(base64.b64decode(kept["requestPayload"]["awslogs"]["data"]))
+    assert raw.endswith(b'"logEvents": [{"id": "odd", "message": "caf\xe9"}]}')
+
+
+def test_a_nested_value_without_an_end_is_a_malformed_input() -> None:
+    setup = Setup()
+    assert setup.forward(with_odd("[" * 100_000)).set_aside == 1
+    assert "the content is not JSON" in setup.record.of(Kind.POISON)[0]["reason"]
+
+
+def test_blank_lines_need_no_person() -> None:
+    setup = Setup()
+    report = setup.forward(subscription(["", " ", "\n", "\u2003"]))
+    assert (report.received, report.blank, report.delivered, report.set_aside, report.requests) == (4, 4, 0, 0, 0)
+    assert setup.record.entries == {}
+    assert setup.values()["EventsFailed"] == 0
+
+
+def test_blank_lines_of_an_input_that_fails_are_no_failed_events() -> None:
+    setup = Setup()
+    setup.script = [coded(7, 1)]
+    with pytest.raises(Misconfigured):
+        setup.forward(subscription(["a", "", "b"]))
+    assert (setup.values()["EventsFailed"], setup.values()["EventsBlank"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"a":' * 40 + "1" + "}" * 40,
+        '{"a":' * 70 + "1" + "}" * 70,
+        '{"a":"\\ud800"}',
+        '{"a":' + "[" * 64 + "]" * 64 + "}",
+    ],
+)
+def test_json_that_a_collector_would_change_or_lose_arrives_as_text(message: str) -> None:
+    setup = Setup()
+    assert setup.forward(subscription(["before", message, "after"])).delivered == 3
+    assert [event["event"] for event in setup.collector.indexed] == ["before", message, "after"]
 
 
 def test_an_event_over_a_megabyte_is_kept_and_the_others_arrive() -> None:
@@ -168,7 +282,7 @@ def test_nothing_accepted_and_no_time_left_fails_and_keeps_nothing_twice() -> No
     setup = Setup()
     setup.script = [Answer(503, b"", 900.0)]
     with pytest.raises(OutOfTime):
-        setup.forward(subscription(["a", ""]))
+        setup.forward(subscription(["a", None]))
     assert setup.record.entries == {}
 
 
@@ -186,14 +300,14 @@ def test_what_is_left_after_a_part_was_accepted_is_kept_and_the_invocation_succe
 def test_what_is_left_in_the_middle_of_a_batch_is_kept_with_the_later_batches() -> None:
     setup = Setup()
     setup.script = [coded(13, 1), coded(7, 1)]
-    texts = ["a", "bad", "", "c", "x" * 600_000, "y" * 600_000, " "]
+    texts = ["a", "bad", None, "", "c", "x" * 600_000, "y" * 600_000, None]
     report = setup.forward(subscription(texts))
-    assert (report.delivered, report.set_aside, report.kept) == (1, 2, 4)
-    assert setup.record.ids(Kind.FAILED) == [f"{number:056d}" for number in (3, 4, 5, 6)]
+    assert (report.delivered, report.set_aside, report.blank, report.kept) == (1, 2, 1, 4)
+    assert setup.record.ids(Kind.FAILED) == [f"{number:056d}" for number in (4, 5, 6, 7)]
     assert sorted(setup.record.ids(Kind.POISON)) == [f"{number:056d}" for number in (1, 2)]
 
 
-@pytest.mark.parametrize("event", [subscription(["a", ""]), {"awslogs": {}}])
+@pytest.mark.parametrize("event", [subscription(["a", None]), {"awslogs": {}}])
 def test_a_record_that_refuses_fails_the_invocation(event: dict[str, Any]) -> None:
     setup = Setup()
     setup.record.refusals = 1
@@ -204,7 +318,7 @@ def test_a_record_that_refuses_fails_the_invocation(event: dict[str, Any]) -> No
 def test_without_a_record_poison_fails_the_invocation() -> None:
     setup = Setup(failure_record=None)
     with pytest.raises(RecordUnavailable, match="no failure record"):
-        setup.forward(subscription(["a", ""]))
+        setup.forward(subscription(["a", None]))
 
 
 def test_an_alarm_becomes_an_event_of_its_own_sourcetype() -> None:
@@ -228,6 +342,27 @@ def test_an_alarm_becomes_an_event_of_its_own_sourcetype() -> None:
         }
     ]
     assert setup.metrics[0][0] == {"Forwarder": "events"}
+
+
+def test_a_deeply_nested_event_arrives_as_text() -> None:
+    setup = Setup()
+    detail: dict[str, Any] = {}
+    for _ in range(100):
+        detail = {"a": detail}
+    assert setup.forwarder.forward_event(ALARM | {"detail": detail}, lambda: 60_000).delivered == 1
+    assert json.loads(setup.collector.indexed[0]["event"]) == ALARM | {"detail": detail}
+
+
+@pytest.mark.parametrize("call", ["forward", "forward_event"])
+def test_an_input_too_deep_to_be_written_stays_with_lambda(call: str) -> None:
+    setup = Setup()
+    deep: dict[str, Any] = {}
+    for _ in range(200_000):
+        deep = {"a": deep}
+    with pytest.raises(RecordUnavailable, match="nested too deep"):
+        getattr(setup.forwarder, call)(ALARM | {"detail": deep}, lambda: 60_000)
+    while deep:  # without recursion either
+        deep = deep.popitem()[1]
 
 
 @pytest.mark.parametrize(("name", "value"), [("time", "yesterday"), ("time", None), ("id", ""), ("time", "2026-11-21")])
@@ -279,7 +414,7 @@ def test_no_log_line_holds_a_message_or_the_token(caplog: pytest.LogCaptureFixtu
     with HecServer(MarkedCollector()) as server:
         settings_ = Splunk(server.url, None, "the-token", None, "tokenservice", None)
         made = forwarder(settings_, "test", record=MemoryRecord())
-        made.forward(subscription(["a private thing", "☠13 private", ""]), lambda: 60_000)
+        made.forward(subscription(["a private thing", "☠13 private", "", None]), lambda: 60_000)
         made.forward({"awslogs": {"data": "private"}}, lambda: 60_000)
         server.collector.tokens = set()
         with pytest.raises(Misconfigured):
@@ -293,17 +428,18 @@ def test_no_log_line_holds_a_message_or_the_token(caplog: pytest.LogCaptureFixtu
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=()), max_size=30)
-        | st.sampled_from(["☠06", "☠12", "☠13", "☠15", "", "{}", '{"a":[1,2]}'])
+        | st.sampled_from(["☠06", "☠12", "☠13", "☠15", "", "{}", '{"a":[1,2]}', None])
         | st.integers(0, 700_000).map(lambda size: "z" * size),
         max_size=12,
     )
 )
-def test_any_mix_of_messages_is_delivered_or_kept_each_exactly_once(texts: list[str]) -> None:
+def test_any_mix_of_messages_is_delivered_or_kept_each_exactly_once(texts: list[str | None]) -> None:
     setup = Setup()
     report = setup.forward(subscription(texts))
     every = sorted(setup.collector.ids() + setup.record.ids(Kind.POISON))
-    assert every == [f"{number:056d}" for number in range(len(texts))]
-    assert report.delivered + report.set_aside == report.received == len(texts)
+    wanted = [f"{number:056d}" for number, text in enumerate(texts) if text is None or text.strip()]
+    assert every == wanted
+    assert report.delivered + report.set_aside == report.received - report.blank == len(wanted)
 
 
 def test_a_forwarder_loads_nothing_of_the_rest_service() -> None:
@@ -319,6 +455,6 @@ def test_a_forwarder_loads_nothing_of_the_rest_service() -> None:
 
 def test_a_report_is_plain_data() -> None:
     setup = Setup()
-    report = setup.forward(subscription(["a", ""]))
+    report = setup.forward(subscription(["a", None]))
     assert json.dumps(report.records)
     assert report.records[0].startswith("poison/")

@@ -79,10 +79,25 @@ def test_time_is_written_in_seconds_with_exact_milliseconds(timestamp_ms: int, t
 
 
 @pytest.mark.parametrize("message", ["", " ", "\n", "\t \r\n", "\u2003"])
-def test_a_blank_message_is_set_aside(message: str) -> None:
-    composed = composer().compose(LogEvent("1", 0, message))
-    assert isinstance(composed, SetAside)
-    assert "blank" in composed.reason
+def test_a_blank_message_is_counted_and_neither_sent_nor_set_aside(message: str) -> None:
+    logs = [LogEvent("1", 0, message), LogEvent("2", 0, "m"), LogEvent("3", 0, message)]
+    (batch,) = batches(composer(), iter(logs))
+    assert ([event.log for event in batch.events], batch.set_aside, batch.blank, batch.consumed) == (
+        [logs[1]],
+        [],
+        2,
+        3,
+    )
+
+
+def test_nothing_but_blank_messages_is_a_batch_that_needs_no_request() -> None:
+    (batch,) = batches(composer(), (LogEvent(str(n), n, " ") for n in range(10_000)))
+    assert (batch.events, batch.set_aside, batch.blank, batch.consumed) == ([], [], 10_000, 10_000)
+
+
+def test_what_is_no_log_event_is_set_aside_with_its_fault() -> None:
+    odd = LogEvent("", 0, '{"message": null}', "malformed: message is missing or not a string")
+    assert composer().compose(odd) == SetAside(odd, odd.fault)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +113,10 @@ def test_a_blank_message_is_set_aside(message: str) -> None:
         '{"n":1e400}',
         '{"n":1e-400}',
         '{"n":0.1234567890123456789}',
-        '{"a":' * 65 + "1" + "}" * 65,
+        '{"a":' * 31 + "1" + "}" * 31,
+        '{"a":' + "[" * 30 + "]" * 30 + "}",
         '{"a":' * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
         '{"a":1} trailing',
         '{"a":1}{"b":2}',
         "{}",
@@ -116,6 +133,9 @@ def test_a_blank_message_is_set_aside(message: str) -> None:
         "café ☃ 😀",
         "a\x00b\x1f\x7f\u2028",
         '{"half a pair":"\ud800"}',
+        '{"half a pair":"\\ud800"}',
+        '{"half a pair":["\\uDC00\\uD800"]}',
+        '{"\\udbff":"a key"}',
         "half a pair \udfff",
     ],
 )
@@ -133,8 +153,9 @@ def test_what_would_not_survive_as_json_is_sent_as_the_text_it_is(message: str) 
         '{"n":1e22}',
         '{"n":0.0,"m":-0.000e5}',
         '{"escaped":"\\ud83d\\ude00 \\u0000"}',
-        '{"half":"\\ud800"}',
-        '{"deep":' * 60 + "1" + "}" * 60,
+        '{"no escape":"\\\\ud800"}',
+        '{"deep":' * 30 + "1" + "}" * 30,
+        '{"brackets in a string":"' + "{[" * 100 + '"}',
         json.dumps({"wide": [{} for _ in range(500)]}),
     ],
 )
@@ -193,9 +214,10 @@ def same(left: Any, right: Any) -> bool:
 def test_any_text_any_names_arrive_as_they_were(message: str, host: str, source: str, index: str) -> None:
     made = Composer(host=host, source=source, sourcetype="s", index=index, fields={"stage": source})
     composed = made.compose(LogEvent("1", 5, message))
-    if isinstance(composed, SetAside):
+    if composed is None:
         assert not message.strip()
         return
+    assert isinstance(composed, HecEvent)
     found = json.loads(composed.body)
     assert (found["host"], found["source"], found["index"]) == (host, source, index)
     assert found["event"] == message or found["event"] == json.loads(message)
@@ -224,17 +246,17 @@ def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int],
         assert sum(len(event.body) for event in batch.events) <= limit
     sent = [event.log for batch in made for event in batch.events]
     aside = [each.log for batch in made for each in batch.set_aside]
-    assert sorted(sent + aside) == sorted(logs)
+    assert sorted(sent + aside) == sorted(log for log in logs if log.message)
     assert sent == [log for log in logs if log in set(sent)]
     done = 0
     for batch in made:
-        done += len(batch.events) + len(batch.set_aside)
+        done += len(batch.events) + len(batch.set_aside) + batch.blank
         assert batch.consumed == done
 
 
-@pytest.mark.parametrize(("message", "most"), [("", 2_500), (" " * 1_000, 100)])
+@pytest.mark.parametrize(("message", "most"), [("{}", 2_500), ("x" * 1_000, 100)])
 def test_a_batch_ends_where_what_can_t_be_sent_would_fill_the_memory(message: str, most: int) -> None:
-    logs = [LogEvent(str(n), n, message) for n in range(12_000)]
+    logs = [LogEvent("", 0, message, "malformed") for n in range(12_000)]
     made = list(batches(composer(), iter(logs), 100_000))
     assert max(len(batch.set_aside) for batch in made) == most
     assert [each.log for batch in made for each in batch.set_aside] == logs

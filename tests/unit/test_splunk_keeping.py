@@ -78,7 +78,7 @@ def test_a_record_that_takes_its_time_is_given_up_before_the_end(seconds: float)
     watch, record = Watch(seconds), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 1_000.0, watch.pass_seconds
     with pytest.raises(RecordUnavailable):
-        forwarder(record).forward(subscription(["a", "", " "]), watch.remaining_ms)
+        forwarder(record).forward(subscription(["a", None, None]), watch.remaining_ms)
     assert watch.left > 0
 
 
@@ -90,7 +90,7 @@ def test_no_entry_is_begun_when_the_time_is_up() -> None:
         return success(body, token, timeout_seconds)
 
     with pytest.raises(RecordUnavailable, match="no time left"):
-        forwarder(record, slow).forward(subscription(["a", ""]), watch.remaining_ms)
+        forwarder(record, slow).forward(subscription(["a", None]), watch.remaining_ms)
     assert record.entries == {}
 
 
@@ -113,7 +113,7 @@ def test_encoding_that_takes_too_long_is_given_up() -> None:
 @pytest.mark.usefixtures("small_entries")
 def test_poison_is_written_before_it_fills_the_memory_and_each_time_the_same() -> None:
     record = MemoryRecord()
-    event = subscription([""] * (2 * MOST + 5) + ["a"])
+    event = subscription([None] * (2 * MOST + 5) + ["a"])
     reports = [forwarder(record).forward(event, lambda: 60_000) for _ in range(2)]
     assert reports[0].records == reports[1].records
     assert (reports[0].set_aside, reports[0].delivered, len(record.entries)) == (2 * MOST + 5, 1, 3)
@@ -151,7 +151,7 @@ def test_no_entry_between_batches_eats_into_the_reserve() -> None:
 def test_time_that_ends_amid_the_poison_keeps_the_rest_where_a_part_was_taken() -> None:
     watch, record = Watch(60.0), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
-    texts = ["a"] + [""] * (9 * MOST)
+    texts = ["a"] + [None] * (9 * MOST)
     report = forwarder(record).forward(subscription(texts), watch.remaining_ms)
     assert watch.left > 0
     assert (report.delivered, report.delivered + report.set_aside + report.kept) == (1, len(texts))
@@ -165,7 +165,7 @@ def test_time_that_ends_amid_the_poison_fails_where_nothing_was_taken() -> None:
     watch, record = Watch(60.0), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
     with pytest.raises(OutOfTime, match="set more events aside"):
-        forwarder(record).forward(subscription([""] * (9 * MOST)), watch.remaining_ms)
+        forwarder(record).forward(subscription([None] * (9 * MOST)), watch.remaining_ms)
     assert record.ids(Kind.FAILED) == []
 
 
@@ -174,7 +174,7 @@ def test_time_that_ends_with_the_last_event_needs_no_entry_of_a_rest() -> None:
     watch, record = Watch(30.0), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 3.0, watch.pass_seconds
     events = 8 * MOST + MOST // 2
-    report = forwarder(record).forward(subscription([""] * events), watch.remaining_ms)
+    report = forwarder(record).forward(subscription([None] * events), watch.remaining_ms)
     assert (report.set_aside, report.kept) == (events, 0)
     assert record.ids(Kind.FAILED) == []
 
@@ -221,6 +221,6 @@ def test_a_bucket_that_drips_its_answer_is_given_up(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
         with pytest.raises(RecordUnavailable, match="s3://kept did not take an entry: no answer in time"):
-            forwarder(S3Record("kept")).forward(subscription(["", "a", "x" * 1_000_000]), lambda: 4_000)
+            forwarder(S3Record("kept")).forward(subscription([None, "a", "x" * 1_000_000]), lambda: 4_000)
         assert len(puts) == 1
         assert puts[0].startswith(b"/kept/poison/")

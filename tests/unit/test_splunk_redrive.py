@@ -77,7 +77,7 @@ def test_what_was_kept_arrives_and_goes(place: Place) -> None:
     place.keep("b", subscription(["c"], first_id=10))
     outcome = place.redrive()
     assert (outcome.replayed, outcome.events, outcome.stopped) == (2, 3, None)
-    assert [event["event"] for event in place.server.collector.indexed] == ["café \ud800", "{}", "c"]
+    assert [event["event"] for event in place.server.collector.indexed] == ["café \ufffd", "{}", "c"]
     assert place.names(Kind.FAILED) == []
 
 
@@ -147,7 +147,7 @@ def test_poison_that_is_replayed_and_still_is_poison_stays(place: Place) -> None
 
 def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: Place) -> None:
     """However its events met their end the first time."""
-    place.forwarder.forward(subscription(["☠13", "x" * 600_000, "", "y" * 600_000, "☠15", " "]), lambda: 60_000)
+    place.forwarder.forward(subscription(["☠13", "x" * 600_000, None, "y" * 600_000, "☠15", None]), lambda: 60_000)
     (name,) = place.names(Kind.POISON)
     outcome = redrive(place.source, place.forwarder, place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 4)
@@ -185,7 +185,22 @@ def test_a_failed_eventbridge_event_is_replayed_as_one(place: Place) -> None:
     assert place.server.collector.indexed[0]["sourcetype"] == "aws:cloudwatch:event"
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"requestPayload": 1}', '{"requestPayload": null}'])
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        DEEP,
+        '{"requestPayload": {"a": ' + DEEP + "}}",
+        '{"requestPayload": 1}',
+        '{"requestPayload": null}',
+    ],
+)
 def test_what_is_no_record_is_told_and_not_replayed(content: str) -> None:
     assert parse("n", content, "h").payload is None
 
@@ -303,13 +318,27 @@ def test_the_command_answers_in_json_and_fails_where_splunk_does_not_take_it(pla
 
 def test_the_list_shows_both_kinds_and_takes_nothing_away(place: Place) -> None:
     place.keep("a", subscription(["a"]))
-    place.forwarder.forward(subscription(["", "ok", "☠15"]), lambda: 60_000)
+    place.forwarder.forward(subscription([None, "ok", "☠15"]), lambda: 60_000)
     for _ in range(2):
         run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
         assert [(row["kind"], row["events"]) for row in json.loads(run.stdout)] == [("failed", 1), ("poison", 2)]
     run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder)], obj=terminal(place))
-    assert "1 events: blank" in run.output
+    assert "1 events: malformed" in run.output
     assert "code 15" in run.output
+
+
+def test_an_entry_that_is_nested_too_deep_is_listed_and_named_and_the_others_go_on(place: Place) -> None:
+    place.keep("b", subscription(["b"]))
+    (place.folder / "failed" / "a.json").write_text(DEEP)
+    (place.folder / "failed" / "c.json").write_text('{"requestPayload": {"detail": ' + DEEP + "}}")
+    run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
+    assert run.exit_code == 0, run.output
+    assert [(row["name"], row["events"]) for row in json.loads(run.stdout)] == [
+        ("failed/a.json", None), ("failed/b.json", 1), ("failed/c.json", None),
+    ]  # fmt: skip
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.unreadable) == (1, ["failed/a.json", "failed/c.json"])
+    assert place.names(Kind.FAILED) == ["failed/a.json", "failed/c.json"]
 
 
 def test_named_poison_can_be_replayed(place: Place) -> None:
