@@ -18,10 +18,14 @@ _NO_DIGEST: Final = "0" * 64
 
 
 class Scope(StrEnum):
-    """What a client may do. `admin` includes `manage`, and for every issuer's tokens."""
+    """What a client may do. `admin` includes `manage`, and for every issuer's tokens.
+
+    `introspect` is apart from `use`: it discloses the node id without spending anything.
+    """
 
     ISSUE = "issue"
     USE = "use"
+    INTROSPECT = "introspect"
     MANAGE = "manage"
     ADMIN = "admin"
 

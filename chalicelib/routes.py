@@ -140,7 +140,7 @@ def _use(call: Call, caller: Caller, request: schemas.UseRequest) -> Response:
 
 
 def introspect(call: Call) -> Response:
-    caller = call.caller(Scope.USE)
+    caller = call.caller(Scope.INTROSPECT)
     request = parsing.parse_body(call.body(), schemas.UseRequest)
     decision = call.service.introspect(caller, schemas.to_use(request, caller.client_id))
     return _json(200, schemas.introspect_answer(decision))

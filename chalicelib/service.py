@@ -141,9 +141,13 @@ class TokenService:
         return decision
 
     def introspect(self, caller: Caller, use: Use) -> Grant | Refusal:
-        """Say what `use()` would decide now, and change nothing."""
-        self.require(caller, Scope.USE)
-        return tokens.decide(self._store.find(use.token_id), use, self._clock(), self._issued_after)
+        """Return what `use()` would decide now, and change nothing. It may disclose the node id, so it is logged."""
+        self.require(caller, Scope.INTROSPECT)
+        now = self._clock()
+        decision = tokens.decide(self._store.find(use.token_id), use, now, self._issued_after)
+        reason = decision.reason if isinstance(decision, Refusal) else None
+        self._tell("token.introspected", now, caller, decision.token, use, reason=reason)
+        return decision
 
     def status(self, caller: Caller, token_id: str) -> Token:
         """What is stored of a token that the caller may manage.

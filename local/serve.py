@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NoReturn
@@ -95,11 +96,14 @@ def main() -> int:
 def prepare_store(deployment: Deployment) -> None:
     """Make the tables and the demo client, as far as they are missing.
 
-    `.local/demo.env` and the store must agree. Where one of them lost the secret, the client gets a new one.
+    `.local/demo.env` and the store must agree. If one of them lost the secret, the client gets a new one. A
+    client that an earlier version made gets the scopes that are new.
     """
     tables.create(deployment)
     store = deployment.client_store()
     known = store.find(DEMO_CLIENT)
+    if known is not None and known.scopes != frozenset(Scope):
+        store.change(DEMO_CLIENT, lambda client: replace(client, scopes=frozenset(Scope)))
     if known is not None and clients.doubt(known, _demo_secret(), now()) in (None, Doubt.DISABLED):
         DEMO_ENV.chmod(0o600)
         return

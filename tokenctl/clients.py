@@ -50,7 +50,7 @@ _SCOPES = click.option(
     multiple=True,
     required=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="May be repeated.",
+    help="What the client may do; may be repeated. 'introspect' shows document ids without spending a use.",
 )
 
 

@@ -98,8 +98,10 @@ _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     },
     ("/introspect", "post"): {
         "id": "introspectToken",
-        "scope": "use",
-        "summary": "Say what a use would return, and change nothing",
+        "scope": "introspect",
+        "summary": "Return what a use would return, and change nothing",
+        "description": "It discloses the node id and spends nothing, so each call is an audit event. "
+        "Without `Idempotency-Key`: nothing changes, so it may be repeated at will.",
         "body": schemas.UseRequest,
         "answer": (200, schemas.IntrospectAnswer),
     },

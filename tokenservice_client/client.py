@@ -189,7 +189,9 @@ class TokenServiceClient:
         ip_address: Address | None = None,
         action: Action | None = None,
     ) -> Introspection:
-        """Say what `use()` would return now, and change nothing. A refusal is an answer here. The scope is `use`.
+        """Return what `use()` would return now, and change nothing. A refusal is an answer here.
+
+        It discloses the node id and spends nothing: the scope is `introspect`, and the service logs each call.
 
         Raises:
             TokenServiceError

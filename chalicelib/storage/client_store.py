@@ -65,9 +65,12 @@ class ClientStore(Store):
                     item = self._model.get(client_id, consistent_read=True)
                 except DoesNotExist:
                     return None
-            changed = to(_to_client(item))
+            known = _to_client(item)
+            changed = to(known)
+            before = _changing(known)
             for name, value in _changing(changed).items():
-                setattr(item, name, value)
+                if value != before[name]:
+                    setattr(item, name, value)
             try:
                 with self._request("change_client"):
                     item.save()
@@ -114,7 +117,9 @@ def _changing(client: Client) -> dict[str, Any]:
 def _to_client(item: ClientItem) -> Client:
     return Client(
         id=item.client_id,
-        scopes=frozenset(Scope(scope) for scope in item.scopes),
+        # A scope of a later version opens nothing here, and must not shut its client out: two versions serve at the
+        # same time while one replaces the other.
+        scopes=frozenset(scope for scope in Scope if scope in item.scopes),
         secrets=item.secrets,
         created_at=item.created_at,
         disabled_at=item.disabled_at,

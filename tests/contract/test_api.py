@@ -338,6 +338,35 @@ class TestIntrospect:
         told = api.call("POST", "/introspect", client, {"token": token}).json
         assert told == {"active": False, "reason": "token_exhausted"}
 
+    def test_every_one_is_in_the_log_with_the_document_that_it_disclosed(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        issued = api.issue(client, user="alice")
+        capsys.readouterr()
+        for user in ("alice", "alice", "bob"):
+            asked = {"token": issued["token"], "user": user, "ipAddress": "10.0.0.1", "action": "download"}
+            api.call("POST", "/introspect", client, asked)
+        events = [line for line in audit_lines(capsys) if line.get("event") == "token.introspected"]
+        assert [(event["user"], event.get("reason")) for event in events] == [
+            ("alice", None),
+            ("alice", None),
+            ("bob", "user_mismatch"),
+        ]
+        for event in events:
+            assert (event["clientId"], event["tokenId"], event["nodeId"]) == (client.user, issued["tokenId"], NODE)
+            assert (event["ipAddress"], event["action"]) == ("10.0.0.1", "download")
+            assert "useId" not in event
+
+    def test_a_client_that_may_use_tokens_may_not_introspect_them(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        token, user = api.issue(client)["token"], api.client(Scope.ISSUE, Scope.USE, Scope.MANAGE, Scope.ADMIN)
+        answer = api.call("POST", "/introspect", user, {"token": token})
+        assert (answer.status, answer.code) == (403, "insufficient_scope")
+        assert NODE not in answer.text
+        assert "scope introspect" in answer.json["detail"]
+        assert [line["event"] for line in audit_lines(capsys) if line.get("clientId") == user.user] == ["auth.refused"]
+
     def test_an_unknown_token_is_inactive(self, api: Api, client: Credentials) -> None:
         told = api.call("POST", "/introspect", client, {"token": "f" * 64})
         assert (told.status, told.json) == (200, {"active": False, "reason": "token_not_found"})
@@ -442,7 +471,7 @@ class TestIsolation:
         ("POST", "/tokens"): {Scope.ISSUE},
         ("GET", "/use"): {Scope.USE},
         ("POST", "/use"): {Scope.USE},
-        ("POST", "/introspect"): {Scope.USE},
+        ("POST", "/introspect"): {Scope.INTROSPECT},
         ("GET", "/token/{id}"): {Scope.MANAGE, Scope.ADMIN},
         ("DELETE", "/token/{id}"): {Scope.MANAGE, Scope.ADMIN},
         ("POST", "/revoke"): {Scope.MANAGE, Scope.ADMIN},
@@ -589,6 +618,7 @@ class TestAudit:
         used = api.use(client, issued["token"], **said, key="k").json
         api.use(client, issued["token"], **said, key="k")
         api.use(client, issued["token"], **said)
+        api.call("POST", "/introspect", client, {"token": issued["token"], **said})
         api.call("DELETE", f"/token/{issued['tokenId']}", client)
         api.call("GET", "/version", Credentials(client.user, "wrong"))
         api.call("GET", f"/token/{issued['tokenId']}", api.client(Scope.USE))
@@ -600,6 +630,7 @@ class TestAudit:
             ("token.used", "INFO", None),
             ("token.used", "INFO", "replayed"),
             ("token.refused", "WARNING", "token_exhausted"),
+            ("token.introspected", "INFO", "token_exhausted"),
             ("token.revoked", "INFO", None),
             ("auth.refused", "WARNING", "wrong_secret"),
             ("auth.refused", "WARNING", "insufficient_scope"),

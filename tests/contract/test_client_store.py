@@ -57,6 +57,21 @@ def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_sto
     assert client_store.find("store-nobody") is None
 
 
+def test_scopes_of_a_later_version_are_kept_and_open_nothing(client_store: ClientStore) -> None:
+    """During a canary, or after a rollback, two versions read the same client."""
+    known = a_client("store-9")
+    client_store.add(known)
+    item = client_store._model.get("store-9")
+    item.scopes = {"use", "issue", "teleport"}
+    item.save()
+    assert client_store.find("store-9") == known
+    assert known in client_store.all()
+    client_store.change("store-9", lambda now_known: replace(now_known, disabled_at=NOW))
+    assert client_store._model.get("store-9").scopes == {"use", "issue", "teleport"}
+    client_store.change("store-9", lambda now_known: replace(now_known, scopes=frozenset({Scope.MANAGE})))
+    assert client_store._model.get("store-9").scopes == {"manage"}
+
+
 def test_a_client_is_deleted_if_it_is_still_as_given(client_store: ClientStore) -> None:
     known = a_client("store-6")
     client_store.add(known)
@@ -99,7 +114,8 @@ def test_a_deletion_that_is_repeated_after_a_lost_answer_is_a_deletion(
 def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> None:
     """Each adds a scope to what it read; with a blind write the last one would undo the others."""
     client_store.add(replace(a_client("store-4"), scopes=frozenset({Scope.USE})))
-    together = threading.Barrier(3)
+    added = set(Scope) - {Scope.USE}
+    together = threading.Barrier(len(added))
 
     def add_scope(scope: Scope) -> None:
         met = False
@@ -113,8 +129,8 @@ def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> Non
 
         client_store.change("store-4", change)
 
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(add_scope, (Scope.ISSUE, Scope.MANAGE, Scope.ADMIN)))
+    with ThreadPoolExecutor(len(added)) as pool:
+        list(pool.map(add_scope, added))
     found = client_store.find("store-4")
     assert found is not None
     assert found.scopes == frozenset(Scope)

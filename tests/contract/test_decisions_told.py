@@ -155,7 +155,18 @@ class TestUse:
         later = TokenService(store, heard, lambda: NOW + HOUR)
         assert later.introspect(caller(), tokens.new_use(secret, "app")) == Refusal(Reason.EXPIRED, token)
         assert later.now() == NOW + HOUR
-        assert heard.events == []
+        told = said(token, reason="token_expired")
+        assert heard.events == [("token.introspected", NOW + HOUR, "INFO", told)]
+
+    def test_an_introspection_is_told_with_all_that_was_said_and_counts_nothing(
+        self, service: TokenService, heard: Heard
+    ) -> None:
+        secret, token = issue(service, heard)
+        use = tokens.new_use(secret, "app", user="alice", address=ADDRESS, action=Action.DOWNLOAD)
+        service.introspect(caller("app", Scope.INTROSPECT), use)
+        facts = {"user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
+        assert heard.events == [("token.introspected", NOW, "INFO", said(token, **facts))]
+        assert heard.counted == []
 
 
 class TestStatus:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib import clients
-from chalicelib.clients import Doubt
+from chalicelib.clients import Doubt, Scope
 from chalicelib.runtime import now
 from local import serve
 from tests.conftest import Credentials
@@ -78,6 +78,16 @@ def test_a_secret_that_the_store_lost_is_replaced(
     assert credentials(demo_env) != old
     assert doubt(emptied, credentials(demo_env)) is None
     assert doubt(emptied, old) is Doubt.WRONG_SECRET
+
+
+def test_the_client_of_an_earlier_version_gets_the_scopes_that_are_new(stage: Deployment, demo_env: Path) -> None:
+    made = credentials(demo_env)
+    stage.client_store().change("demo", lambda known: replace(known, scopes=frozenset({Scope.ISSUE, Scope.USE})))
+    serve.prepare_store(stage)
+    assert (credentials(demo_env), doubt(stage, made)) == (made, None)
+    known = stage.client_store().find("demo")
+    assert known is not None
+    assert known.scopes == frozenset(Scope)
 
 
 def test_a_client_that_was_disabled_by_hand_stays_so(demo_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:

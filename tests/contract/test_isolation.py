@@ -24,7 +24,7 @@ OPENED_BY: Mapping[tuple[str, str], frozenset[Scope]] = {
     ("POST", "/tokens"): frozenset({Scope.ISSUE}),
     ("GET", "/use"): frozenset({Scope.USE}),
     ("POST", "/use"): frozenset({Scope.USE}),
-    ("POST", "/introspect"): frozenset({Scope.USE}),
+    ("POST", "/introspect"): frozenset({Scope.INTROSPECT}),
     ("GET", "/token/{token_id}"): frozenset({Scope.MANAGE, Scope.ADMIN}),
     ("DELETE", "/token/{token_id}"): frozenset({Scope.MANAGE, Scope.ADMIN}),
     ("POST", "/revoke"): frozenset({Scope.MANAGE, Scope.ADMIN}),
@@ -93,7 +93,9 @@ def test_each_set_of_scopes_opens_its_routes_and_no_other(
         assert (token_store.find(subject.token_id) != before) == changes, (method, path)
 
 
-@pytest.mark.parametrize("told", ["", " ", "ISSUE USE MANAGE ADMIN", "issue,use,manage,admin", "issueuse", "*"])
+@pytest.mark.parametrize(
+    "told", ["", " ", "ISSUE USE INTROSPECT MANAGE ADMIN", "issue,use,manage,admin", "issueuse", "*"]
+)
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
 def test_scopes_that_are_none_open_no_route(
     api: Api, token_store: TokenStore, told: str, method: str, path: str
@@ -139,8 +141,7 @@ def test_what_belongs_to_one_client_is_neither_used_nor_seen_nor_revoked_by_anot
     api: Api, token_store: TokenStore, method: str, path: str
 ) -> None:
     """The stranger may do everything but administer, on tokens of its own."""
-    owner = api.client(Scope.ISSUE, Scope.USE, Scope.MANAGE)
-    stranger = api.client(Scope.ISSUE, Scope.USE, Scope.MANAGE)
+    owner, stranger = (api.client(*(set(Scope) - {Scope.ADMIN})) for _ in range(2))
     facts = {"user": SECRET_USER, "metadata": {"title": SECRET_TITLE}, "audience": [owner.user]}
     subject = issue(api, owner, SECRET_NODE, **facts)
     before = token_store.find(subject.token_id)

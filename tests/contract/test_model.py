@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
         return tokens.new_use(self.secret, client, user=user, address=address, action=action, idempotency_key=key)
 
     def caller(self, asked: tuple[Any, ...]) -> Caller:
-        return Caller(asked[0], frozenset({Scope.USE}), "request")
+        return Caller(asked[0], frozenset({Scope.USE, Scope.INTROSPECT}), "request")
 
     def compare(self, decision: Grant | Refusal, expected: Any) -> None:
         self.compared[expected if isinstance(expected, str) else "granted" if expected is True else "replayed"] += 1

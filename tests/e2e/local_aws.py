@@ -242,7 +242,9 @@ class Stack:
         return f"{self.aws.engine.endpoint_url}/_aws/execute-api/{self.outputs['RestAPIId']}/api"
 
     def add_client(self, name: str, *scopes: str) -> Credentials:
-        options = [option for scope in scopes or ("issue", "use", "manage") for option in ("--scope", scope)]
+        options = [
+            option for scope in scopes or ("issue", "use", "introspect", "manage") for option in ("--scope", scope)
+        ]
         made = self.aws.tokenctl(self.stage, "client", "add", name, *options)
         return Credentials(name, made["secret"])
 
