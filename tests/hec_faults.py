@@ -38,11 +38,16 @@ _PAGES = {
 
 @dataclass(frozen=True)
 class ForcedCode:
-    """The collector answers with this code, whatever it was sent; where the code means success it indexes."""
+    """The collector answers with this code, whatever it was sent; where the code means success it indexes.
+
+    Attributes:
+        takes: of another code, how many events it indexes all the same before it names the next one.
+    """
 
     code: int
     index: int | None = None
     retry_after: str | None = None
+    takes: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,12 @@ def happen(fault: Fault | ForcedCode | None, collector: Collector, request: Requ
         case ForcedCode(0 | 17 | 24 | 25 as code):
             answer = collector.answer(request)
             return Happening(reply(code) if answer.status == 200 else answer)
-        case ForcedCode(code, index, retry_after):
-            collector.requests += 1
+        case ForcedCode(code, index, retry_after, takes):
             headers = {"Retry-After": retry_after} if retry_after else {}
-            return Happening(reply(code, index, **headers))
+            before = len(collector.indexed)
+            collector.answer(request)
+            del collector.indexed[before + takes :]
+            return Happening(reply(code, index, **headers), answer_lost=len(collector.indexed) > before)
         case Fault() if fault in _UNREACHED:
             return Happening(None)
         case Fault() if fault in INDEXED_BUT_UNANSWERED:

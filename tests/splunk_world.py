@@ -150,6 +150,9 @@ ANY_FAULT: list[Fault | ForcedCode] = [
     *(ForcedCode(code, retry_after=after) for code in (9, 26) for after in ("0", "3", "45", "900")),
     *(ForcedCode(code, index=0) for code in (6, 12, 13, 15)),
     ForcedCode(7, index=1),
+    # Busy at event 2: of those before it, one source says that they are indexed, and another that none is.
+    ForcedCode(9, index=2),
+    ForcedCode(9, index=2, takes=2),
 ]
 
 

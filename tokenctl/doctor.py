@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,10 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.routes import BASE_PATH
+from chalicelib.splunk.errors import Undelivered
+from chalicelib.splunk.forward import deliverer
 from tokenctl import tables
-from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, read_env_file
+from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, DeploymentError, read_env_file
 from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 
 _TIMEOUT_SECONDS = 10
@@ -44,6 +47,7 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
         yield _look(f"table {name}", partial(_table, deployment, name), create)
     yield _look("expired tokens are deleted (TTL)", lambda: _ttl(deployment), create)
     yield _look("point-in-time recovery", lambda: _recovery(deployment), create)
+    yield from _splunk(deployment)
     user, password = _credentials(deployment)
     base = url or (read_env_file(LOCAL_ENV).get("TOKENSERVICE_URL") if deployment.stage == LOCAL_STAGE else None)
     if base is None:
@@ -88,6 +92,22 @@ def _recovery(deployment: Deployment) -> str:
         if not tables.recovery_is_on(deployment.aws("dynamodb"), name):
             raise _Unwell(f"off for {name}")
     return "on"
+
+
+def _splunk(deployment: Deployment) -> Iterator[Finding]:
+    """Only where the stage has a Splunk: does it answer, and does it know the token?"""
+    advice = "docs/splunk.md, 'When something is stuck'"
+    try:
+        deployment = deployment.with_deployed_splunk()
+        ssm = deployment.aws("ssm") if deployment.settings.splunk.hec_token_parameter else None
+        splunk = deliverer(deployment.settings.splunk, ssm)
+        if splunk is None:
+            return
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        splunk.probe(lambda: max(0.0, deadline - time.monotonic()))
+        yield Finding("Splunk", True, "answers, and takes the token")
+    except (DeploymentError, Undelivered) as error:
+        yield Finding("Splunk", False, str(error), advice)
 
 
 def _service(base: str) -> str:

@@ -133,6 +133,14 @@ class Deliverer:
             self._settle(events, verdict, pending, delivery)
         return delivery
 
+    def probe(self, budget: Budget) -> None:
+        """Send a request without events: it shows address, TLS, token and collector to be well, and leaves no trace.
+
+        Raises:
+            Undelivered: they are not.
+        """
+        self._final_verdict([], budget, Delivery())
+
     def _final_verdict(
         self, events: Sequence[HecEvent], budget: Budget, delivery: Delivery
     ) -> Accepted | Poisoned | TooLarge:

@@ -208,13 +208,8 @@ def forwarder(
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.
     """
-    deliverer = None
-    if settings.hec_url:
-        parameter = settings.hec_token_parameter or ""
-        read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
-        deliverer = Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
     return Forwarder(
-        deliverer,
+        deliverer(settings, ssm),
         stage=stage,
         index=settings.index,
         sourcetype=settings.sourcetype,
@@ -223,6 +218,15 @@ def forwarder(
         own_log_group=own_log_group,
         max_bytes=max_bytes,
     )
+
+
+def deliverer(settings: SplunkSettings, ssm: Any = None) -> Deliverer | None:
+    """Build what delivers to the collector of these settings, which may name none; see `forwarder`."""
+    if not settings.hec_url:
+        return None
+    parameter = settings.hec_token_parameter or ""
+    read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
+    return Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
 
 
 def _log_encoder(envelope: Envelope) -> Encode:

@@ -296,13 +296,14 @@ MEANING: Final = {
     26: "queue is full", 27: "acknowledgement queue is full",
 }  # fmt: skip
 _SUCCESS: Final = frozenset({0, 17, 24, 25})
+_NO_DATA: Final = 5
 _INVALID_DATA_FORMAT: Final = 6
 _POISON: Final = frozenset({6, 12, 13, 15})
 _BUSY: Final = frozenset({HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line for each row of the table
-    """Say what an answer means for a request of `count` events.
+    """Say what an answer means for a request of `count` events; a request of none is to be answered "no data".
 
     What is in no table counts as wrong configuration: the invocation fails and Lambda keeps the data.
     """
@@ -311,12 +312,13 @@ def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line fo
     reason = f"HTTP {status}"
     if code is not None:
         reason += f", code {code} ({MEANING.get(code, 'unknown')})"
-    if status == HTTPStatus.OK and code in _SUCCESS:
+    if (status == HTTPStatus.OK and code in _SUCCESS) or (not count and code == _NO_DATA):
         return Accepted()
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return Denied(reason)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return TooLarge(reason)
+    # Busy at event N, code 9: the events before N are in or not (decision 0010), so all of them go again.
     # A 200 without a code of success comes from something in between, or is damaged.
     if status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Busy(reason, answer.retry_after_seconds)

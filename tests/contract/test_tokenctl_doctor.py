@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from local.engine import HOST, free_port
 from tests.conftest import Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tests.contract.test_tokenctl import switch_ttl
+from tests.hec_server import HecServer, refusing_port
 from tests.serving import serving
 from tokenctl import doctor
 from tokenctl.deployment import Deployment
@@ -128,6 +130,44 @@ class TestDoctor:
         elsewhere = tokenctl("doctor", "--url", f"http://{socket.gethostname()}.invalid:1", "--json")
         assert "in the clear" in self.unwell(elsewhere)["credentials of nobody"][0]
         assert "hunter2" not in run.out + run.err + elsewhere.out + elsewhere.err
+
+    def splunk(self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, url: str, token: str = "the-token") -> Any:
+        """What is found of a Splunk at this address, and the whole output."""
+        monkeypatch.setenv("SPLUNK_HEC_URL", url)
+        monkeypatch.setenv("SPLUNK_HEC_TOKEN", token)
+        run = tokenctl("doctor", "--json")
+        [found] = [each for each in run.json if each["what"] == "Splunk"]
+        assert found["well"] is not bool(found["advice"])
+        assert token not in run.out + run.err
+        return found["well"], found["seen"]
+
+    def test_a_splunk_that_is_well_is_told_so_and_gets_no_event(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with HecServer() as hec:
+            pasted = f"{hec.url}/services/collector/event"
+            assert self.splunk(tokenctl, monkeypatch, pasted) == (True, "answers, and takes the token")
+            assert (hec.collector.indexed, len(hec.requests)) == ([], 1)
+
+    def test_what_is_wrong_with_a_splunk_is_told_apart(
+        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refuses = "the collector refuses to take the events: HTTP "
+        silent = "the collector did not take the events in time; last: no answer: "
+        monkeypatch.setattr(doctor, "_TIMEOUT_SECONDS", 2)
+        with HecServer() as hec, HecServer(authority=trustme.CA()) as secure, refusing_port() as closed:
+            for url, token, seen in (
+                (hec.url, "another-token", f"{refuses}403, code 4 (invalid token)"),
+                (f"{hec.url}/elsewhere", "the-token", f"{refuses}404, code 404 (unknown)"),
+                (hec.url.replace("http", "https"), "the-token", "SPLUNK_HEC_URL: the port does not speak TLS"),
+                (secure.url, "the-token", "the collector's certificate can't be verified: it comes from no authority"),
+                (closed, "the-token", f"{silent}the port is closed (connection refused)"),
+                ("https://nowhere.invalid", "the-token", f"{silent}the name of the host can't be resolved (DNS)"),
+                ("http://splunk.example", "the-token", "SPLUNK_HEC_URL: http:// would send the HEC token in the clear"),
+            ):
+                well, told = self.splunk(tokenctl, monkeypatch, url, token)
+                assert not well
+                assert told.startswith(seen)
 
     def test_no_credentials_to_try_are_told(self, tokenctl: Tokenctl, url: str) -> None:
         assert list(self.unwell(tokenctl("doctor", "--url", url, "--json"))) == ["credentials"]

@@ -16,9 +16,11 @@ from chalicelib.splunk.delivery import LEAST_LIMIT_BYTES, LEAST_SECONDS, REQUEST
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import Misconfigured, OutOfTime
 from chalicelib.splunk.hec import Answer, Composer, HecEvent
-from chalicelib.splunk.secret import Secret
-from chalicelib.splunk.transport import NoAnswer
+from chalicelib.splunk.secret import Secret, fixed
+from chalicelib.splunk.transport import NoAnswer, Transport
+from tests.hec_faults import ForcedCode
 from tests.hec_rules import Collector, Request, _Refused, reply
+from tests.hec_server import HecServer
 
 
 class Bench:
@@ -89,6 +91,34 @@ def test_a_good_batch_is_one_request() -> None:
     delivery = bench.deliver(events("a", "b", "c"))
     assert [event.log.message for event in delivery.accepted] == ["a", "b", "c"]
     assert (delivery.requests, delivery.retries, delivery.set_aside, delivery.failure) == (1, 0, [], None)
+
+
+def test_a_probe_leaves_no_trace_and_renews_a_token_that_is_refused() -> None:
+    bench = Bench()
+    bench.secrets = ["old", "the-token"]
+    bench.deliverer.probe(lambda: bench.left)
+    assert (bench.tokens, bench.collector.indexed) == (["old", "the-token"], [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (busy(30.0), OutOfTime),
+        (coded(9), OutOfTime),
+        (NoAnswer("closed"), OutOfTime),
+        (coded(4), Misconfigured),
+        (coded(7), Misconfigured),
+        (coded(10), Misconfigured),
+        (Answer(404, b""), Misconfigured),
+        (Answer(400, b"<html>"), Misconfigured),
+    ],
+)
+def test_a_probe_of_a_collector_that_is_not_well_fails(answer: Answer | Exception, failure: type[Exception]) -> None:
+    bench = Bench(seconds=3)
+    bench.request_seconds = 1
+    bench.script = [answer] * 10
+    with pytest.raises(failure):
+        bench.deliverer.probe(lambda: bench.left)
 
 
 def test_an_empty_batch_is_no_request() -> None:
@@ -308,6 +338,19 @@ def test_a_refused_token_that_can_t_be_read_anew_is_tried_once_more() -> None:
     bench.script = [coded(4)]
     assert len(bench.deliver(events("b")).accepted) == 1
     assert bench.tokens == ["the-token"] * 3
+
+
+@pytest.mark.parametrize("takes", [0, 2], ids=["nothing", "the events before"])
+def test_a_busy_collector_that_names_an_event_gets_all_of_them_again(takes: int) -> None:
+    """Whatever it took of them: none is lost, and what comes twice has the same id."""
+    with HecServer() as server:
+        server.faults.append(ForcedCode(9, index=2, takes=takes))
+        delivery = Deliverer(Transport(server.url).post, Secret(fixed("the-token")), lambda seconds: None).deliver(
+            events("a", "b", "c", "d"), lambda: 60.0
+        )
+        assert [event.log.id for event in delivery.accepted] == ["0", "1", "2", "3"]
+        assert (delivery.set_aside, delivery.requests) == ([], 2)
+        assert server.collector.ids() == [*"0123"[:takes], *"0123"]
 
 
 def test_what_was_accepted_before_a_failure_is_told_and_the_rest_kept_in_order() -> None:
