@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from typing import Any, Final
 WAYS: Final = ("ours", "http.client", "urllib3", "requests", "botocore")
 ROUNDS: Final = 7
 CALLS: Final = 40
-ENVIRON: Final = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 def main() -> None:
@@ -31,8 +31,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, OPEN[MINISTACK](Path(scratch)) as engine:
         for number in range(ROUNDS):
             for way in WAYS:
-                command = [sys.executable, "-m", "bench.transports", way, engine.environ["AWS_ENDPOINT_URL"]]
-                said = subprocess.run([*command, engine.token_table], capture_output=True, text=True, check=True)
+                command = [sys.executable, "-m", "bench.transports", way, engine.token_table]
+                environ = {**os.environ, **engine.environ}
+                said = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
                 found[way].append(tuple(json.loads(said.stdout)))
             print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
     ours = statistics.median(call for _, call in found["ours"])
@@ -42,10 +43,10 @@ def main() -> None:
         print(f"| {way} | {first:.0f} | {call:.0f} | {call / ours:.1f} |")
 
 
-def measure(way: str, url: str, table: str) -> tuple[float, float]:
+def measure(way: str, table: str) -> tuple[float, float]:
     """Processor time of importing and the first call (ms), and the median of that of a further one (µs)."""
     began = time.process_time()
-    call = _caller(way, url, {"TableName": table, "Key": {"id": {"S": "tok_none"}}})
+    call = _caller(way, {"TableName": table, "Key": {"id": {"S": "tok_none"}}})
     call()
     first = time.process_time() - began
     each = []
@@ -57,26 +58,26 @@ def measure(way: str, url: str, table: str) -> tuple[float, float]:
     return first * 1e3, statistics.median(each) * 1e6
 
 
-def _caller(way: str, url: str, request: dict[str, Any]) -> Callable[[], object]:
+def _caller(way: str, request: dict[str, Any]) -> Callable[[], object]:
     if way == "botocore":
         import botocore.session  # noqa: PLC0415 - its import is measured
         from botocore.config import Config  # noqa: PLC0415
 
-        session = botocore.session.get_session()
-        session.set_credentials("test", "test")
         config = Config(parameter_validation=False)
-        client = session.create_client("dynamodb", "us-east-1", endpoint_url=url, config=config)
+        client = botocore.session.get_session().create_client("dynamodb", config=config)
         return lambda: client._make_api_call("GetItem", dict(request))
     from chalicelib.aws import botocore_names  # noqa: PLC0415
 
     botocore_names.install()
     from chalicelib.aws.dynamodb import DynamoDbClient  # noqa: PLC0415
-    from chalicelib.aws.signing import Credentials, Signer  # noqa: PLC0415
+    from chalicelib.aws.signing import Credentials, Signer, region_from_environ  # noqa: PLC0415
 
     if way == "ours":
-        ours = DynamoDbClient.from_environ({**ENVIRON, "AWS_ENDPOINT_URL": url})
+        ours = DynamoDbClient.from_environ(os.environ)
         return lambda: ours._make_api_call("GetItem", dict(request))
-    signer, host = Signer(Credentials("test", "test"), "us-east-1", "dynamodb"), url.partition("//")[2]
+    signer = Signer(Credentials.from_environ(os.environ), region_from_environ(os.environ), "dynamodb")
+    url = os.environ["AWS_ENDPOINT_URL"]
+    host = url.partition("//")[2]
     headers = {"content-type": "application/x-amz-json-1.0", "host": host, "x-amz-target": "DynamoDB_20120810.GetItem"}
     send = _sender(way, url, host)
 

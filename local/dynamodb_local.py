@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from local import leash
-from local.engine import CREDENTIALS, HOST, ROOT, EngineError, free_port, is_free
+from local.engine import HOST, REGION, ROOT, EngineError, free_port, is_free, new_credentials
 from local.install import DIRECTORY, why_missing
 
 _CONFIGURATION: Final = ROOT / "local" / "dynamodb_local.xml"
@@ -32,13 +32,6 @@ _READY_WITHIN_SECONDS: Final = 60.0
 _STOPPED_WITHIN_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _PORT_TRIES: Final = 3
-# It looks for credentials and their form, not at the signature.
-_LIST_TABLES: Final = {
-    "Content-Type": "application/x-amz-json-1.0",
-    "X-Amz-Target": "DynamoDB_20120810.ListTables",
-    "Authorization": f"AWS4-HMAC-SHA256 Credential={CREDENTIALS['AWS_ACCESS_KEY_ID']}/20000101/"
-    f"{CREDENTIALS['AWS_DEFAULT_REGION']}/dynamodb/aws4_request, SignedHeaders=host, Signature=none",
-}
 
 
 class DynamoDbLocal:
@@ -50,6 +43,7 @@ class DynamoDbLocal:
 
     def __init__(self, *, log: Path) -> None:
         self._log = log
+        self.credentials: Final = new_credentials()
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -63,7 +57,7 @@ class DynamoDbLocal:
     @property
     def client_environ(self) -> dict[str, str]:
         """The environment variables that point an AWS client at this engine."""
-        return {"AWS_ENDPOINT_URL": self.endpoint_url, **CREDENTIALS}
+        return {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": REGION, **self.credentials}
 
     @property
     def pid(self) -> int:
@@ -138,7 +132,7 @@ class DynamoDbLocal:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise EngineError(f"DynamoDB Local ended with code {process.returncode}; see {self._log}")
-            if _answers(port):
+            if _answers(port, self.credentials["AWS_ACCESS_KEY_ID"]):
                 return
             time.sleep(_POLL_SECONDS)
         raise EngineError(f"DynamoDB Local was not ready within {_READY_WITHIN_SECONDS:.0f} s; see {self._log}")
@@ -174,11 +168,18 @@ def main(port: str) -> NoReturn:
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, key: str) -> bool:
     """Whether it lists its tables. It listens before that; the first request of all makes the store."""
+    # It looks for credentials and their form, not at the signature.
+    headers = {
+        "Content-Type": "application/x-amz-json-1.0",
+        "X-Amz-Target": "DynamoDB_20120810.ListTables",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/20000101/{REGION}/dynamodb/aws4_request, "
+        "SignedHeaders=host, Signature=none",
+    }
     connection = http.client.HTTPConnection(HOST, port, timeout=_READY_WITHIN_SECONDS)
     try:
-        connection.request("POST", "/", "{}", _LIST_TABLES)
+        connection.request("POST", "/", "{}", headers)
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False

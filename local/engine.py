@@ -12,11 +12,12 @@ import contextlib
 import http.client
 import json
 import os
+import secrets
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -33,12 +34,7 @@ _STOPPED_WITHIN_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 _PORT_TRIES: Final = 3
 
-CREDENTIALS: Final[Mapping[str, str]] = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
-"""What an AWS client sends to the engine; it takes anything, and these open no account."""
+REGION: Final = "us-east-1"
 
 
 class EngineError(Exception):
@@ -51,16 +47,20 @@ class Engine:
     It is its own session, so Ctrl-C at the terminal does not reach it before its users have stopped. If this
     process dies, the engine saves its state and stops.
 
+    It serves whoever signs with its credentials, made for this object, and nobody else; no page in a browser either.
+
     Args:
+        services: what it serves, as credential scopes name it.
         port: None: a free one, kept over `stop()` and another `start()`.
         state_dir: where its state outlives it; None: it forgets everything at `stop()`.
         log: its output, begun anew with each `start()`; None: a temporary file that is gone after `stop()`.
-        environ: more environment variables for it, `{"AUTH": "true"}` for example.
+        environ: more environment variables for it.
     """
 
     def __init__(
         self,
         *,
+        services: Sequence[str] = ("dynamodb",),
         port: int | None = None,
         state_dir: Path | None = None,
         log: Path | None = None,
@@ -70,7 +70,8 @@ class Engine:
         self._state_dir = state_dir
         self._keeps_log = log is not None
         self._log = log
-        self._environ = dict(environ or {})
+        self._environ = {"SERVICES": ",".join(services), **(environ or {})}
+        self.credentials: Final = new_credentials()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -88,7 +89,7 @@ class Engine:
     @property
     def client_environ(self) -> dict[str, str]:
         """The environment variables that point an AWS client at this engine."""
-        return {"AWS_ENDPOINT_URL": self.endpoint_url, **CREDENTIALS}
+        return {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": REGION, **self.credentials}
 
     @property
     def pid(self) -> int:
@@ -212,11 +213,12 @@ class Engine:
     def _process_environ(self, port: int) -> dict[str, str]:
         # Not our whole environment: AWS_PROFILE, LOG_LEVEL or SERVICES would mean something to it, too.
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environ |= CREDENTIALS
+        environ |= self.credentials
         environ |= {
+            "AUTH": "true",
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(port),
-            "MINISTACK_REGION": CREDENTIALS["AWS_DEFAULT_REGION"],
+            "MINISTACK_REGION": REGION,
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             # With a reachable Docker it would remove every container that an earlier MiniStack left there.
@@ -239,6 +241,11 @@ class Engine:
 
 class _PortTaken(EngineError):
     """Another program listens there."""
+
+
+def new_credentials() -> dict[str, str]:
+    """Credentials that nobody can guess and that open no account elsewhere, as environment variables."""
+    return {"AWS_ACCESS_KEY_ID": secrets.token_hex(10).upper(), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
 
 
 def free_port() -> int:

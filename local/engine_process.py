@@ -1,6 +1,6 @@
-"""MiniStack as `Engine` starts it: ends with its parent, and writes its tables to disk soon after they change.
+"""MiniStack as `Engine` starts it: behind a gate; ends with its parent; saves its tables soon after they change.
 
-Runs in an environment of its own, where of this project only `local.leash` can be imported.
+Runs in an environment of its own, where of this project only `local.engine_gate` and `local.leash` can be imported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from ministack import app as ministack
 from ministack.core import persistence
 from ministack.services import dynamodb
 
+from local.engine_gate import App, Receive, Scope, Send, gate
 from local.leash import STOPPING, end_with_parent
 
 _READS = ("BatchGet", "Describe", "Get", "List", "Query", "Scan", "TransactGet")
@@ -27,10 +27,6 @@ _LOOK_EVERY_SECONDS = 0.1
 # Saving copies all tables: with very many tokens a processor would do little else.
 _PAUSE_PER_SAVING = 19.0
 _SHUTDOWN = "lifespan.shutdown"
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 
 class SavesTables:
@@ -45,7 +41,7 @@ class SavesTables:
         lock: the file that is locked while tables are read or written. A child that outlives a killed engine keeps it.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], lock: int) -> None:
+    def __init__(self, app: App, lock: int) -> None:
         self._app = app
         self._lock = lock
         self._is_changed = False
@@ -123,12 +119,13 @@ def main() -> None:
     """Serve until SIGTERM."""
     end_with_parent()
     if not persistence.PERSIST_STATE:
+        ministack.app = gate(ministack.app)
         ministack.main()
         return
     with Path(persistence.STATE_DIR, "lock").open("w") as lock:
         # An engine whose parent was killed may still be saving what this one is about to read.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ministack.app = SavesTables(ministack.app, lock.fileno())
+        ministack.app = gate(SavesTables(ministack.app, lock.fileno()))
         ministack.main()
 
 

@@ -40,6 +40,7 @@ from tokenctl.deployment import (
     LOCAL_STAGE,
     Deployment,
     DeploymentError,
+    leave_aws,
     open_stage,
     read_env_file,
     stage_environ,
@@ -121,7 +122,7 @@ def _serve(started: ExitStack) -> NoReturn:
     STATE.mkdir(exist_ok=True)
     started.enter_context(_alone(port))
     _check_port(port)
-    _leave_aws()
+    leave_aws()
     settings = Settings.from_environ({**os.environ, **stage_environ(LOCAL_STAGE)})
     os.environ.setdefault("COMMIT", _commit())
 
@@ -171,17 +172,6 @@ def _check_port(port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise StartError(f"port {port} is taken; choose another: make run PORT={port % 60_000 + 1}") from None
             raise StartError(f"port {port} can't be used: {error.strerror}") from None
-
-
-def _leave_aws() -> None:
-    """Forget any real AWS account, so that nothing that is started here can reach it."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ |= {
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
 
 
 def _commit() -> str:

@@ -31,6 +31,8 @@ from tokenctl.deployment import Deployment, open_stage
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = "local"
 BASE_PATH = "/tokenservice/services/api"
+SERVICES = ("dynamodb", "iam", "lambda", "logs", "s3", "sqs", "ssm", "sts")
+"""What tokenctl and the forwarder call, and what tests need to make it."""
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
 
@@ -47,7 +49,7 @@ def models_of_aws() -> Iterator[None]:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """MiniStack on a free port, empty, for the whole run; this process's AWS calls go there."""
     directory = tmp_path_factory.mktemp("engine")
-    with Engine(log=directory / "engine.log") as engine:
+    with Engine(services=SERVICES, log=directory / "engine.log") as engine:
         os.environ.update(engine.client_environ)
         os.environ["STAGE"] = STAGE
         yield engine

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import boto3
 import pytest
 
 from chalicelib.aws.client import Patience
@@ -66,8 +67,6 @@ class StoreEngine:
 
     def dynamodb(self) -> Any:
         """The engine itself, past our own code."""
-        import boto3
-
         with _environ(self.environ):
             return boto3.client("dynamodb")
 
@@ -95,9 +94,11 @@ def _environ(variables: Mapping[str, str]) -> Iterator[None]:
     """Let the AWS clients that are made in this block go where the variables point."""
     before = dict(os.environ)
     os.environ.update(variables)
+    boto3.DEFAULT_SESSION = None  # it keeps the credentials that it found first
     try:
         yield
     finally:
+        boto3.DEFAULT_SESSION = None
         os.environ.clear()
         os.environ.update(before)
 

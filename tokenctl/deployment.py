@@ -100,11 +100,23 @@ def open_stage(stage: str) -> Deployment:
             raise DeploymentError("there is no checkout here, so no local stage: name a stage with --stage")
         if not engine:
             raise DeploymentError("nothing runs locally: start it with 'make run', or name a stage with --stage")
+        leave_aws()
         os.environ.update(engine)
     try:
         return Deployment(Settings.from_environ(environ))
     except SettingsError as error:
         raise DeploymentError(f"stage {stage}: {error}") from None
+
+
+def leave_aws() -> None:
+    """Forget any AWS account that the environment or the user's files name, so that no call can reach it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 def stages() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from bench.box import group as groups
 from bench.box.runtime_api import FunctionError, RuntimeApi
-from local.engine import CREDENTIALS
+from local.engine import REGION
 
 _PATIENCE_SECONDS = 60.0
 # The process waits for a line first: it is in its group, and its clock is read, before Python begins.
@@ -168,9 +168,8 @@ def _lambda_environ(task: Path, runtime: Path, handler: str, memory_mb: int) -> 
     """
     return {
         "_HANDLER": handler,
-        **CREDENTIALS,
-        "AWS_REGION": CREDENTIALS["AWS_DEFAULT_REGION"],
-        "AWS_SESSION_TOKEN": "s" * 356,  # as long as a role's
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
         "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*sys.version_info),
         "AWS_LAMBDA_FUNCTION_NAME": "tokenservice",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",

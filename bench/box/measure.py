@@ -195,6 +195,7 @@ class Box:
         trusted = self._folder / f"{variant.name}.pem"
         trusted.write_bytes(built.authorities + b"\n" + self._world.authority)
         environ = {
+            **self._world.credentials,
             "AWS_ENDPOINT_URL": self._world.tls_url if setting.tls else self._world.plain_url,
             "AWS_CA_BUNDLE": str(trusted),
             "TOKEN_TABLE": TOKEN_TABLE,

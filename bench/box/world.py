@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ class World:
 
     Attributes:
         engine: which one it is, in words.
+        credentials: that it takes, as Lambda hands them to a function.
         plain_url: without TLS.
         tls_url: with it.
         authority: the certificate of the authority that the functions have to trust, as PEM.
@@ -39,6 +40,7 @@ class World:
     """
 
     engine: str
+    credentials: Mapping[str, str]
     plain_url: str
     tls_url: str
     authority: bytes
@@ -50,8 +52,10 @@ def opened(folder: Path) -> Iterator[World]:
     """Start the engine and TLS, and end them with the block."""
     with ExitStack() as stack:
         engine: DynamoDbLocal | Engine
+        session: dict[str, str] = {}
         if why_missing() is None:
             name = "DynamoDB Local"
+            session = {"AWS_SESSION_TOKEN": "s" * 356}  # as long as a role's; MiniStack would look it up
             engine = stack.enter_context(DynamoDbLocal(log=folder / "engine.log"))
         else:
             name = "MiniStack"
@@ -61,7 +65,9 @@ def opened(folder: Path) -> Iterator[World]:
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
         port = stack.enter_context(_tls(certificate, engine.endpoint_url.rpartition(":")[2]))
         secret = _furnish(engine.client_environ)
-        yield World(name, engine.endpoint_url, f"https://127.0.0.1:{port}", authority.cert_pem.bytes(), secret)
+        credentials = engine.credentials | session
+        tls_url = f"https://127.0.0.1:{port}"
+        yield World(name, credentials, engine.endpoint_url, tls_url, authority.cert_pem.bytes(), secret)
 
 
 @contextmanager

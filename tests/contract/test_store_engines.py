@@ -11,9 +11,11 @@ import sys
 import tarfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from local import dynamodb_local, install
 from local.dynamodb_local import DynamoDbLocal
@@ -93,6 +95,18 @@ class TestProcess:
             if state == "0A" and address.endswith(f":{port:04X}")
         ]
         assert [address[-8:] for address in here] == ["0100007F"]  # 127.0.0.1, and as IPv6 mapped
+
+    def test_no_page_may_read_it(self, second_engine: StoreEngine) -> None:
+        url = second_engine.environ["AWS_ENDPOINT_URL"]
+        for method in ("OPTIONS", "POST", "GET"):
+            answer = requests.request(method, url, headers={"Origin": "https://attacker.example"}, timeout=60)
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+    def test_other_credentials_see_no_tables(self, second_engine: StoreEngine) -> None:
+        """It takes any credentials, and keeps the tables of each apart."""
+        assert second_engine.dynamodb().list_tables()["TableNames"]
+        stranger = replace(second_engine, environ={**second_engine.environ, "AWS_ACCESS_KEY_ID": "test"})
+        assert stranger.dynamodb().list_tables()["TableNames"] == []
 
     @pytest.mark.usefixtures("second_engine")
     def test_it_ends_when_its_parent_is_killed(self, tmp_path: Path) -> None:

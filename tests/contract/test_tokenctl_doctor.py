@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -184,7 +185,12 @@ class TestDoctor:
         assert client.password not in run.out + run.err
 
     def test_something_else_that_listens_there_is_not_the_service(self, tokenctl: Tokenctl) -> None:
-        found = self.unwell(tokenctl("doctor", "--url", os.environ["AWS_ENDPOINT_URL"], "--json"))
+        with ThreadingHTTPServer((HOST, 0), BaseHTTPRequestHandler) as other:
+            thread = Thread(target=other.serve_forever)
+            thread.start()
+            found = self.unwell(tokenctl("doctor", "--url", f"http://{HOST}:{other.server_port}", "--json"))
+            other.shutdown()
+            thread.join()
         assert "without credentials" in found["service"][0]
 
     def test_a_stage_elsewhere_needs_its_address(self, tokenctl: Tokenctl) -> None:

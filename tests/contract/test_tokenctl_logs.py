@@ -8,6 +8,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -24,6 +25,15 @@ STAGE = "test"
 BUCKET = f"tokenservice-{STAGE}-failures-000000000000-us-east-1"
 FORWARDER = f"tokenservice-{STAGE}-forward_logs"
 ACCESS = f"/tokenservice/{STAGE}/access"
+ROLE = "arn:aws:iam::000000000000:role/forwarder"
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
 GROUPS = [f"/aws/lambda/tokenservice-{STAGE}{function}" for function in logs.FUNCTIONS]
 TEMPLATE = RESOURCES.read_text("utf-8")
 CLOSED = {
@@ -54,12 +64,14 @@ def deploy(stage: Deployment, functions: tuple[str, ...] = logs.FORWARDERS, **en
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as zipped:
         zipped.writestr("app.py", "def handler(event, context): pass\n")
+    with suppress(stage.aws("iam").exceptions.EntityAlreadyExistsException):
+        stage.aws("iam").create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=TRUST)
     for function in functions:
         stage.aws("lambda").create_function(
             FunctionName=f"tokenservice-{STAGE}{function}",
             Runtime="python3.11",
             Handler="app.handler",
-            Role="arn:aws:iam::000000000000:role/any",
+            Role=ROLE,
             Code={"ZipFile": code.getvalue()},
             Environment={"Variables": environ},
         )

@@ -101,17 +101,25 @@ def gateway(tokens_url: str, client: Credentials, content: ContentServer, **chan
 
 
 @contextmanager
-def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
+def chromium(downloads: Path, *arguments: str) -> Iterator[webdriver.Chrome]:
     """Debian's Chromium without a window; in CI it must be there.
 
     Args:
         downloads: where it saves documents, and keeps its own files.
+        arguments: more of its command line.
     """
     found = browser.find()
     options = webdriver.ChromeOptions()
     options.binary_location = found.program
     # Its sandbox does not work for root, which is who runs containers; /dev/shm is small in them.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--no-first-run",
+        *arguments,
+    ):
         options.add_argument(argument)
     options.add_argument("--disable-background-networking")
     options.add_argument("--disable-component-update")

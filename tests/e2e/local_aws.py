@@ -29,6 +29,11 @@ from tests.conftest import BASE_PATH, Credentials
 
 PATIENCE_SECONDS = 60
 FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents")
+SERVICES = (
+    *("apigateway", "cloudformation", "dynamodb", "events", "iam", "lambda", "logs", "monitoring"),
+    *("s3", "sns", "sqs", "ssm", "states", "sts"),
+)
+"""What a deployment consists of, and what tests look at."""
 _ARTIFACTS = "artifacts"
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
@@ -159,9 +164,8 @@ class LocalAws:
 @contextmanager
 def local_aws(log: Path, environ: Mapping[str, str] | None = None) -> Iterator[LocalAws]:
     """Start MiniStack with IAM enforced and with quick retries of failed invocations."""
-    with Engine(
-        log=log, environ={"AUTH": "true", "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1", **(environ or {})}
-    ) as engine:
+    quick = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1", **(environ or {})}
+    with Engine(services=SERVICES, log=log, environ=quick) as engine:
         yield LocalAws(engine)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import boto3
 import pytest
 
 from local.engine import HOST, ROOT, Engine, EngineError, free_port
@@ -211,6 +212,31 @@ def test_what_the_service_writes_is_shown_and_kept(running: Run) -> None:
 def test_an_aws_account_in_the_environment_is_left_alone(running: Run) -> None:
     """The service was started with one, at an address where nothing answers."""
     assert running.post(f"{running.wait_until_ready()}/token", {"nodeId": NODE})[0] == 201
+
+
+def test_tokenctl_reads_the_store_of_the_running_service_whatever_account_is_set(running: Run, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[default]\nregion = eu-central-1\nendpoint_url = http://127.0.0.1:1\n")
+    account = {
+        "AWS_PROFILE": "nonesuch",
+        "AWS_ACCESS_KEY_ID": "real",
+        "AWS_SECRET_ACCESS_KEY": "real",
+        "AWS_SESSION_TOKEN": "real",
+        "AWS_REGION": "eu-central-1",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_ENDPOINT_URL_DYNAMODB": f"http://{HOST}:1",
+    }
+    status, issued = running.post(f"{running.wait_until_ready()}/token", {"nodeId": NODE})
+    assert status == 201
+    for command in (["client", "list"], ["token", "show", issued["tokenId"]], ["doctor"]):
+        shown = subprocess.run(
+            [sys.executable, "-m", "tokenctl", *command, "--json"],
+            cwd=running.checkout,
+            env={"PATH": os.environ["PATH"], **account},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 0, shown.stderr
 
 
 def test_a_second_run_is_told_of_the_first(running: Run) -> None:
@@ -425,27 +451,22 @@ def test_the_engine_tells_where_its_log_is_when_it_does_not_start(
         Engine(log=tmp_path / "engine.log", environ={"MINISTACK_WORKER_THREADS": "none"}).start()
 
 
-def test_the_engine_keeps_a_write_that_is_older_than_a_second_even_when_it_is_killed(tmp_path: Path) -> None:
+def test_the_engine_keeps_a_write_that_is_older_than_a_second_even_when_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = tmp_path / "state"
     engine = Engine(state_dir=state, log=tmp_path / "engine.log").start()
-    call = ["CreateTable", {"TableName": "kept", "BillingMode": "PAY_PER_REQUEST"}]
-    call[1] |= {
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
-    }
-    assert _dynamodb(engine, *call)["TableDescription"]["TableName"] == "kept"
+    for name, value in engine.client_environ.items():
+        monkeypatch.setenv(name, value)
+    dynamodb = boto3.session.Session().client("dynamodb")
+    dynamodb.create_table(
+        TableName="kept",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
     wait_until((state / "dynamodb.json").exists)
     engine.kill()
     engine.start()
-    assert _dynamodb(engine, "ListTables", {})["TableNames"] == ["kept"]
+    assert dynamodb.list_tables()["TableNames"] == ["kept"]
     engine.stop()
-
-
-def _dynamodb(engine: Engine, action: str, body: dict[str, Any]) -> dict[str, Any]:
-    headers = {
-        "X-Amz-Target": f"DynamoDB_20120810.{action}",
-        "Content-Type": "application/x-amz-json-1.0",
-        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request",
-    }
-    with urlopen(Request(engine.endpoint_url, json.dumps(body).encode(), headers)) as answer:
-        return json.load(answer)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from local.engine import PYTHON, ROOT, Engine
 from tests.faults import soak_report
-from tests.mutation.shared_engine import PORT_VARIABLE
+from tests.mutation.shared_engine import ENVIRON_VARIABLE
 
 MODULES: Final = ("tokens", "service", "authorizer", "storage")  # the last is a folder of modules
 AIM: Final = 0.95
@@ -40,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     _copy_sources()
     with Engine(log=WORKSPACE / "engine.log") as engine:
-        environ = {**os.environ, PORT_VARIABLE: str(engine.port), "PYTHONPATH": str(WORKSPACE / "mutants")}
+        environ = {
+            **os.environ,
+            ENVIRON_VARIABLE: json.dumps(engine.client_environ),
+            "PYTHONPATH": str(WORKSPACE / "mutants"),
+        }
         patterns = [f"chalicelib.{module}.*" for module in asked.modules]
         command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(asked.processes), *patterns]
         ended = subprocess.run(command, cwd=WORKSPACE, env=environ, check=False)
