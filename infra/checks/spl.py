@@ -227,6 +227,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "case": lambda *pairs: next((value for holds, value in zip(pairs[::2], pairs[1::2], strict=True) if holds), None),
     "coalesce": lambda *values: next((value for value in values if value is not None), None),
     "if": lambda holds, then, otherwise: then if holds else otherwise,
+    "in": lambda value, *values: any(_compared(_COMPARE["="], value, each) for each in values),
     "isnotnull": lambda value: value is not None,
     "isnull": lambda value: value is None,
     "isnum": lambda value: number(value) is not None,

@@ -10,11 +10,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from chalicelib.clients import Doubt
+from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
+from infra.checks import splunk_app
 from infra.checks.splunk_app import APP, config, expanded
 from tests.conftest import ROOT
-from tests.splunk_search import Event, Search, known_to, logged
+from tests.splunk_search import Event, Search, forwarded, known_to, logged, written
 from tests.splunk_world import START_MS
+from tokenctl.costs import lines
 
 PAGE = ROOT / "docs" / "splunk.md"
 SEARCHES = {name: section for name, section in config("savedsearches.conf").items() if "search" in section}
@@ -54,6 +57,24 @@ def test_searches_name_only_macros_and_lookups_that_the_app_has() -> None:
 def test_every_field_of_a_report_or_alert_is_there_where_it_is_used(name: str) -> None:
     text = SEARCHES[name]["search"]
     Search(known_to(text)).follow(text)
+
+
+def test_every_field_beside_an_event_is_declared_as_indexed() -> None:
+    """Else Splunk looks for its value in the event's text, where it is not, and finds nothing."""
+    alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
+    sent = {(each["sourcetype"], name) for each in forwarded(lines.PLATFORM, alarm) for name in each["fields"]}
+    declared = {tuple(name.split("::")[1:]) for name in config("fields.conf").sections()}
+    assert declared == sent
+    assert all(section["INDEXED"] == "true" for name, section in config("fields.conf").items() if name != "DEFAULT")
+    assert {sourcetype for sourcetype, _ in declared} == {"tokenservice", EVENT_SOURCETYPE}
+
+
+def test_a_field_that_is_in_the_event_as_well_has_one_value() -> None:
+    alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
+    made = [splunk_app.event(each, HAPPENED) for each in forwarded(written(), alarm)]
+    several = {name for event in made for name, value in event.items() if isinstance(value, list)}
+    # `source` is Splunk's own field, and EventBridge's name for the same.
+    assert several == {"eventtype", "tag", "_aws.CloudWatchMetrics{}", "source"}
 
 
 def in_documents() -> list[str]:
