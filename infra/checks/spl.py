@@ -88,8 +88,8 @@ class _Parser:
         return self._symbols[0] if self._symbols else ""
 
     def _take(self, *wanted: str) -> str:
-        if wanted and self.peek() not in wanted:
-            raise NotUnderstood(f"{self.peek()!r} where one of {wanted} is needed")
+        if not self._symbols or (wanted and self.peek() not in wanted):
+            raise NotUnderstood(f"{self.peek()!r} where {' or '.join(wanted) or 'a value'} is needed")
         return self._symbols.pop(0)
 
     def disjunction(self) -> Evaluate:
