@@ -24,10 +24,10 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check agree guard audit inspect pythons package dist reference vendor demo soak bench load lock clean
+.PHONY: help setup run test coverage check agree guard audit inspect lint-openapi pythons package dist reference vendor demo soak bench load lock clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Create the environments that the locks in requirements/ describe: make setup PYTHON=/path/to/python3.13
 	@$(SETUP) dev engine
@@ -54,6 +54,7 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	.venv/bin/python -m infra.checks.links
 	@$(MAKE) --no-print-directory audit
 	@$(MAKE) --no-print-directory inspect
+	@$(MAKE) --no-print-directory lint-openapi
 	@$(MAKE) --no-print-directory guard
 	@$(MAKE) --no-print-directory agree
 	@$(MAKE) --no-print-directory pythons
@@ -95,6 +96,9 @@ inspect: ## Let Splunk's AppInspect look at the app in splunk/
 	@.venv-scanners/bin/splunk-appinspect inspect out/tokenservice.tgz --mode precert --ci > out/appinspect.log 2>&1 \
 		|| { cat out/appinspect.log; exit 1; }
 	@sed -n '/Report Summary/,$$p' out/appinspect.log
+
+lint-openapi: setup ## Let Spectral and Redocly look at docs/openapi.yaml
+	@.venv/bin/python -m infra.checks.openapi
 
 package: ## A stage's SAM template and archive in out/<stage>/: make package STAGE=dev
 	@test -n "$(STAGE)" || { \
@@ -159,5 +163,5 @@ clean: ## Remove the environments, the local store and all that was made from th
 		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
 	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments vendor out build *.egg-info tokenservice_client/build tokenservice_client/*.egg-info __pycache__
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf infra/openapi/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl local infra tests bench tokenservice_client examples -name __pycache__ -prune -exec rm -rf {} +

@@ -176,7 +176,7 @@ def client_disable(terminal: Terminal, name: str) -> None:
 def client_enable(terminal: Terminal, name: str) -> None:
     """Let a disabled client in again, with the scopes and secrets that it has.
 
-    If it was disabled because a secret leaked, end that secret: 'tokenctl client rotate NAME --overlap 0'.
+    If a leaked secret was the reason to disable it, rotate at once: 'tokenctl client rotate NAME --overlap 0'.
     """
     _change(terminal, name, lambda known: replace(known, disabled_at=None), f"{name} is let in")
 

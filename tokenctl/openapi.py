@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import yaml
 
 from chalicelib import __version__, problems, schemas
-from chalicelib.problems import TABLE
+from chalicelib.problems import TABLE, StoreUnavailable, TooManyRequests, Unauthorized
 from chalicelib.routes import BASE_PATH
 from chalicelib.tokens import Reason
-from tokenctl.samples import EXAMPLES, samples
+from tokenctl.samples import EXAMPLES, KEY, samples, shown
 
 _SCHEMAS: Final = "#/components/schemas/"
 _JSON: Final = "application/json"
@@ -24,6 +24,8 @@ for what its issuer said.
 Every call needs HTTP Basic: a client's id and secret. Answers that are no success are `application/problem+json` \
 (RFC 9457); programs read `code`.
 
+In the examples `token` and `tokenId` are those of the answer shown for `POST /token`: put your own in their place.
+
 The samples are whole programs. They read `API` (the address of the service and `/tokenservice/services/api`), \
 `TOKENSERVICE_USER`, `TOKENSERVICE_PASSWORD`, and `TOKEN` and `TOKEN_ID` where they need one, from the environment.
 """
@@ -33,6 +35,7 @@ _TOKEN_ID: Final = {
     "required": True,
     "description": "The token's id; not the token.",
     "schema": {"type": "string", "pattern": f"^{schemas.TOKEN_ID.pattern}$"},
+    "example": shown("$TOKEN_ID"),
 }
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
@@ -41,10 +44,26 @@ _IDEMPOTENCY_KEY: Final = {
     "description": "A repetition with the same key and body gets the same answer for 10 minutes and spends nothing. "
     "Without it, a lost answer is a lost use.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+    "example": KEY["Idempotency-Key"],
 }
 _REPLAYED: Final = {"Idempotent-Replayed": "`true` where an earlier answer is repeated."}
 _REFUSALS: Final = tuple(str(reason) for reason in Reason)
 _EVERYWHERE: Final = ("unauthorized", "too_many_requests", "internal_error", "store_unavailable")
+# Status to the headers that belong to it, with their values, as the problems themselves state them.
+_PROBLEM_HEADERS: Final = {
+    TABLE[problem.code].status: problem.headers for problem in (Unauthorized(), TooManyRequests(), StoreUnavailable())
+}
+_HEADER_TEXTS: Final = {
+    "WWW-Authenticate": "How to authenticate (RFC 7617).",
+    "Retry-After": "Seconds to wait before the request is sent again.",
+}
+_TAGS: Final = {
+    "Issue": ("Tokens for document ids.", ("issue",)),
+    "Use": ("Trade a token for its document id.", ("use", "introspect")),
+    "Manage": ("Look at tokens, and revoke them.", ("manage",)),
+    "Service": ("What is deployed, and this document.", (None,)),
+}
+"""Name to a description and the scopes of the operations that bear it."""
 _WITH_BODY: Final = ("invalid_request", "payload_too_large", "unsupported_media_type")
 
 
@@ -55,6 +74,7 @@ class OpenApiAnswer(msgspec.Struct):
     info: dict[str, Any]
     servers: list[dict[str, str]]
     security: list[dict[str, list[str]]]
+    tags: list[dict[str, str]]
     paths: dict[str, Any]
     components: dict[str, Any]
 
@@ -162,10 +182,12 @@ def document() -> dict[str, Any]:
             "title": "Token service",
             "version": __version__,
             "description": _ABOUT,
+            "contact": {"name": "The team that runs the service"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://127.0.0.1:8000", "description": "make run"}],
         "security": [{"basic": []}],
+        "tags": [{"name": name, "description": description} for name, (description, _) in _TAGS.items()],
         "paths": paths,
         "components": {
             "securitySchemes": {"basic": {"type": "http", "scheme": "basic", "description": "Client id and secret."}},
@@ -208,29 +230,38 @@ def _operation(operation: dict[str, Any], components: dict[str, Any]) -> dict[st
     told.append(f"Needs the scope `{scope}`." if scope else "Any client may call it.")
     made: dict[str, Any] = {
         "operationId": operation["id"],
+        "tags": [name for name, (_, scopes) in _TAGS.items() if scope in scopes],
         "summary": operation["summary"],
         "description": " ".join(told),
     }
     parameters = list(operation.get("parameters", ()))
     if "query" in operation:
-        parameters += [*_query_parameters(operation["query"]), _IDEMPOTENCY_KEY]
+        parameters += [*_query_parameters(operation["query"], EXAMPLES[operation["id"]].query), _IDEMPOTENCY_KEY]
     if parameters:
         made["parameters"] = parameters
     codes = [*_EVERYWHERE, *(("insufficient_scope",) if scope else ()), *operation.get("problems", ())]
     if "body" in operation:
         reference = {"$ref": _SCHEMAS + operation["body"].__name__}
-        made["requestBody"] = {"required": True, "content": {_JSON: {"schema": reference}}}
+        example = json.loads(shown(json.dumps(EXAMPLES[operation["id"]].body)))
+        made["requestBody"] = {"required": True, "content": {_JSON: {"schema": reference, "example": example}}}
         codes += _WITH_BODY
     made["responses"] = {**_answer(operation), **_refusals(codes)}
     made["x-codeSamples"] = samples(operation["id"])
     return made
 
 
-def _query_parameters(of: type) -> list[dict[str, Any]]:
+def _query_parameters(of: type, example: Mapping[str, str]) -> list[dict[str, Any]]:
     _, found = msgspec.json.schema_components([of], ref_template=_SCHEMAS + "{name}")
     schema = found[of.__name__]
     return [
-        {"name": name, "in": "query", "required": name in schema["required"], "schema": property_}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema["required"],
+            "description": {**found.get(property_.get("$ref", "").rpartition("/")[2], {}), **property_}["description"],
+            "schema": property_,
+            "example": shown(example[name]),
+        }
         for name, property_ in schema["properties"].items()
     ]
 
@@ -255,11 +286,20 @@ def _refusals(codes: Sequence[str]) -> dict[str, Any]:
         by_status.setdefault(TABLE[code].status, []).append(code)
     return {
         str(status): {
+            **_problem_headers(status),
             "description": " · ".join(f"`{code}`: {TABLE[code].detail}" for code in sorted(set(by_status[status]))),
             "content": {problems.MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
         }
         for status in sorted(by_status)
     }
+
+
+def _problem_headers(status: int) -> dict[str, Any]:
+    headers = {
+        name: {"description": _HEADER_TEXTS[name], "schema": {"type": "string"}, "example": value}
+        for name, value in _PROBLEM_HEADERS.get(status, {}).items()
+    }
+    return {"headers": headers} if headers else {}
 
 
 def _problem_schema() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from chalicelib import __version__
 _NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 _VARIABLE: Final = re.compile(r"\$(TOKEN_ID|TOKEN)\b")
 _NO_CONTENT: Final = 204
-_KEY: Final = {"Idempotency-Key": "alice-opens-report-1"}
+KEY: Final = {"Idempotency-Key": "alice-opens-report-1"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ _ISSUED: Final = {
 }
 _ISSUED_TOO: Final = {
     "token": "4fa02aa44ec1cbcf02b0e2fdf9b50b2c3e0e4c9f1f76a5c1f2b9d5e7a86c3d10",
-    "tokenId": "tok_9c6b057a2b9d96a4067a749ee3b3b015",
+    "tokenId": "tok_11e4dd4bc50145731addd2584bcf9bc0",
     "expiresAt": "2026-11-21T12:10:00.000Z",
     "maxUses": 1,
     "actions": ["download"],
@@ -62,6 +62,7 @@ _GRANTED: Final = {
     "expiresAt": _ISSUED["expiresAt"],
     "user": "alice",
 }
+_USE: Final = {"token": "$TOKEN", "user": "alice", "ipAddress": "192.0.2.7", "action": "download"}
 _USED: Final = {**_GRANTED, "useId": "use_cf3bd346e74f993690c689a6d0ab4502"}
 _STATUS: Final = {
     "tokenId": _ISSUED["tokenId"],
@@ -77,6 +78,7 @@ _STATUS: Final = {
             "at": "2026-11-21T12:01:30.250Z",
             "clientId": "demo",
             "user": "alice",
+            "ipAddress": "192.0.2.7",
             "action": "download",
         }
     ],
@@ -103,16 +105,14 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         client='[issued.token for issued in client.issue_many([Terms(node_id="report-1"), Terms(node_id="report-2")])]',
         answer={"tokens": [{**_ISSUED, "maxUses": 1}, _ISSUED_TOO]},
     ),
-    "useTokenByQuery": Example(
-        "GET", "/use", 200, query={"token": "$TOKEN", "user": "alice", "action": "download"}, answer=_USED
-    ),
+    "useTokenByQuery": Example("GET", "/use", 200, query=_USE, headers=KEY, answer=_USED),
     "useToken": Example(
         "POST",
         "/use",
         200,
-        {"token": "$TOKEN", "user": "alice", "action": "download"},
-        headers=_KEY,
-        client='client.use($TOKEN, user="alice", action="download").node_id',
+        _USE,
+        headers=KEY,
+        client='client.use($TOKEN, user="alice", ip_address="192.0.2.7", action="download").node_id',
         answer=_USED,
     ),
     "introspectToken": Example(
@@ -133,7 +133,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         200,
         {"user": "alice"},
         client='client.revoke_all(user="alice")',
-        answer={"revoked": 2, "more": False},
+        answer={"revoked": 3, "more": False},
     ),
     "getVersion": Example(
         "GET",
@@ -145,6 +145,11 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "getOpenApi": Example("GET", "/openapi.json", 200),
 }
 """By operation id."""
+
+
+def shown(text: str) -> str:
+    """A text of an example with the token of the answers shown, and its id, in the place of the variables."""
+    return _VARIABLE.sub(lambda found: str(_ISSUED["tokenId" if found[1] == "TOKEN_ID" else "token"]), text)
 
 
 def samples(operation: str) -> list[dict[str, str]]:

@@ -102,6 +102,11 @@ def samples() -> list[Program]:
 
 
 @cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document as its readers have it."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
+    return loaded
+
+
 def operations() -> list[dict[str, Any]]:
-    document = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
-    return [operation for methods in document["paths"].values() for operation in methods.values()]
+    return [operation for methods in document()["paths"].values() for operation in methods.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,19 +12,29 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
+from chalicelib import tokens
 from chalicelib.routes import BASE_PATH
+from chalicelib.runtime import now
+from chalicelib.tokens import Terms, Token
+from infra.checks import openapi as openapi_checks
 from local import install
 from local.engine import free_port
 from tests.conftest import NODE, ROOT, Api, Credentials
 from tests.e2e import examples
 from tests.e2e.examples import Program, Session
+from tokenctl import samples
+from tokenctl.deployment import Deployment
+from tokenctl.samples import EXAMPLES
 
 WITHOUT_JAVA = "not run as Java: "
+WITHOUT_POSTMAN = "not imported by Postman's converter: "
 # Run programs one after the other in one process, since starting is most of their work.
 PYTHON_RUNNER = """
 import runpy, sys
@@ -75,6 +86,13 @@ class Served:
             "TOKEN": issued["token"],
             "TOKEN_ID": issued["tokenId"],
         }
+
+    def send(self, call: Call) -> requests.Response:
+        """Send a call with the client's credentials."""
+        auth = (self.credentials.user, self.credentials.password)
+        headers, query = dict(call.headers), dict(call.query)
+        url = self.base + call.path
+        return requests.request(call.method, url, params=query, headers=headers, data=call.body, auth=auth, timeout=60)
 
     def run(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
         """What a command prints; a failure of it is told with all that it said."""
@@ -171,6 +189,105 @@ def test_every_example_in_java_compiles_and_runs(served: Served) -> None:
     small = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     printed = served.run(["java", *small, "-cp", "classes", "Runner", *(each.class_name for each in programs)])
     compare(programs, outputs(printed))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the API as a document has it, without credentials."""
+
+    name: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: str | None = None
+
+
+def calls_of_the_document() -> Iterator[Call]:
+    """Every operation with the examples of its body and parameters."""
+    for path, methods in examples.document()["paths"].items():
+        for method, operation in methods.items():
+            given: dict[str, dict[str, str]] = {"path": {}, "query": {}, "header": {}}
+            for parameter in operation.get("parameters", []):
+                given[parameter["in"]][parameter["name"]] = parameter["example"]
+            body = None
+            for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+                given["header"]["Content-Type"] = media_type
+                body = json.dumps(content["example"])
+            url = path.format(**given["path"])
+            yield Call(operation["summary"], method.upper(), url, given["query"], given["header"], body)
+
+
+def calls_of_postman(collection: Any) -> Iterator[Call]:
+    """Every request of a collection, and of the folders in it."""
+    for item in collection["item"]:
+        if "item" in item:
+            yield from calls_of_postman(item)
+            continue
+        request, url = item["request"], item["request"]["url"]
+        variables = {f":{each['key']}": each["value"] for each in url["variable"]}
+        yield Call(
+            item["name"],
+            request["method"],
+            "/" + "/".join(variables.get(part, part) for part in url["path"]),
+            {each["key"]: each["value"] for each in url["query"] if not each.get("disabled")},
+            {each["key"]: each["value"] for each in request["header"] if not each.get("disabled")},
+            request.get("body", {}).get("raw"),
+        )
+
+
+class TestTheReference:
+    """What its readers send first: its own examples, in its own order."""
+
+    @pytest.fixture
+    def shown(self, deployment: Deployment, client: Credentials, dynamodb: Any) -> None:
+        """The token of the examples, as the first of them issues it."""
+        digest = tokens.digest(samples.shown("$TOKEN"))
+        terms = Terms(NODE, now() + timedelta(minutes=10), max_uses=3, user="alice")
+        key = {"id": {"S": samples.shown("$TOKEN_ID")}}
+        dynamodb.delete_item(TableName=deployment.settings.token_table, Key=key)
+        deployment.token_store().add([Token(tokens.token_id(digest), digest, client.user, now(), terms)])
+
+    def test_every_example_gets_the_answer_that_is_shown(self, served: Served, shown: None) -> None:
+        sent = 0
+        for call in calls_of_the_document():
+            [(status, response)] = self.success(call)
+            answer = served.send(call)
+            assert (answer.status_code, call.name) == (status, call.name), answer.text
+            assert set(response.get("headers", {})) - {"Idempotent-Replayed"} <= set(answer.headers), call.name
+            for content in response.get("content", {}).values():
+                if "example" in content:
+                    assert alike(answer.json()) == alike(content["example"]), call.name
+            sent += 1
+        assert sent == len(EXAMPLES)
+
+    def test_every_call_that_postman_imports_gets_a_good_answer(
+        self, served: Served, shown: None, tmp_path: Path
+    ) -> None:
+        try:
+            converter = openapi_checks.tools() / "openapi2postmanv2"
+        except openapi_checks.ToolsMissing as missing:
+            (pytest.fail if install.in_ci() else pytest.skip)(f"{WITHOUT_POSTMAN}{missing}")
+        collection = tmp_path / "collection.json"
+        options = "parametersResolution=Example,folderStrategy=Tags"
+        served.run([str(converter), "-s", str(openapi_checks.DOCUMENT), "-o", str(collection), "-O", options])
+        imported = list(calls_of_postman(json.loads(collection.read_text("utf-8"))))
+        assert {call.name for call in imported} == {call.name for call in calls_of_the_document()}
+        for call in imported:
+            [(status, _)] = self.success(call)
+            answer = served.send(call)
+            assert (answer.status_code, call.name) == (status, call.name), answer.text
+
+    def success(self, call: Call) -> list[tuple[int, dict[str, Any]]]:
+        """The answers described for a call that goes well."""
+        [responses] = [each["responses"] for each in examples.operations() if each["summary"] == call.name]
+        return [(int(status), response) for status, response in responses.items() if status.startswith("2")]
+
+
+def alike(answer: Any) -> str:
+    """An answer without what differs each time, or between deployments."""
+    text = masked(json.dumps(answer, sort_keys=True, separators=(",", ":")))
+    return re.sub(r'"(commit|stage|revoked)":("[^"]*"|\d+)', r'"\1":ANY', text)
 
 
 class TestNothingIsLeftOut:

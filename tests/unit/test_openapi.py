@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from chalicelib.clients import Scope
 from chalicelib.problems import TABLE
 from chalicelib.routes import METHODS, ROUTES
+from infra.checks import openapi as openapi_checks
 from tests.conftest import BASE_PATH, NODE, ROOT, Answer, Api, Credentials
 from tokenctl import openapi
 
@@ -128,6 +130,57 @@ class TestDocument:
     @pytest.mark.parametrize("name", ["IssueRequest", "BatchRequest", "UseRequest", "RevokeRequest"])
     def test_a_request_allows_no_fields_that_are_not_described(self, name: str) -> None:
         assert document()["components"]["schemas"][name]["additionalProperties"] is False
+
+    def test_every_operation_bears_one_tag_and_each_tag_is_explained(self) -> None:
+        explained = [tag["name"] for tag in document()["tags"] if tag["description"]]
+        borne = [operation["tags"] for _, _, operation in operations()]
+        assert all(len(tags) == 1 for tags in borne)
+        assert {tag for [tag] in borne} == set(explained)
+        assert len(set(explained)) == len(document()["tags"])
+
+    def test_it_says_whom_to_ask(self) -> None:
+        assert document()["info"]["contact"]["name"]
+
+    def test_every_body_and_parameter_has_an_example_that_it_allows(self) -> None:
+        """tests/e2e/test_examples.py sends them."""
+        for _, path, operation in operations():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                conforms(content["example"], content["schema"])
+            for parameter in operation.get("parameters", []):
+                assert parameter["description"], path
+                conforms(parameter["example"], parameter["schema"])
+
+    def test_headers_that_problems_promise_are_described(self) -> None:
+        promised = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
+        for _, path, operation in operations():
+            for status, response in operation["responses"].items():
+                if not status.startswith("2"):
+                    assert set(response.get("headers", {})) == promised.get(status, set()), path
+                    assert all(header["example"] for header in response.get("headers", {}).values())
+
+
+class TestLinters:
+    """`make check` runs them, `python -m infra.checks.openapi`."""
+
+    @pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
+    def test_without_node_nothing_is_checked_and_that_is_said(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, code: int
+    ) -> None:
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setenv("CI", ci)
+        assert openapi_checks.main() == code
+        assert capsys.readouterr().err.startswith("!!! OPENAPI NOT LINTED: node and npm are not installed")
+
+    def test_a_node_that_is_too_old_is_said_to_be(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        for name in ("node", "npm"):
+            (tmp_path / name).write_text("#!/bin/sh\necho v18.20.4\n")
+            (tmp_path / name).chmod(0o700)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        monkeypatch.setenv("CI", "true")
+        assert openapi_checks.main() == 1
+        assert "Node v18.20.4 is too old; 20.19 is needed" in capsys.readouterr().err
 
 
 class TestServed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -53,6 +54,18 @@ def test_every_pin_has_hashes_and_no_lock_names_an_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert [name for name, _, rest in _PIN.findall(text) if "--hash=sha256:" not in rest] == []
     assert "://" not in text
+
+
+def test_every_package_of_npm_is_pinned_by_its_content_and_no_registry_is_named() -> None:
+    """`npm run lock` in that folder writes such a lock."""
+    folder = ROOT / "infra" / "openapi"
+    text = (folder / "package-lock.json").read_text("utf-8")
+    assert "://" not in text
+    root, *packages = json.loads(text)["packages"].values()
+    assert all(each["integrity"].startswith("sha512-") for each in packages)
+    assert not any("resolved" in each for each in packages)
+    assert root["devDependencies"] == json.loads((folder / "package.json").read_text("utf-8"))["devDependencies"]
+    assert all(re.fullmatch(r"[\d.]+", version) for version in root["devDependencies"].values())
 
 
 def test_what_is_tested_is_what_is_deployed_and_what_make_run_serves() -> None:
