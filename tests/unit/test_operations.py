@@ -1,4 +1,4 @@
-"""docs/operations.md and docs/deploy.md are true: their alarms, parameters, commands and links."""
+"""docs/operations.md and docs/deploy.md are true: their alarms, parameters and commands."""
 
 from __future__ import annotations
 
@@ -60,19 +60,6 @@ def test_every_command_of_tokenctl_exists_with_its_options(text: str) -> None:
         assert not isinstance(command, Group), line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word.rstrip("`,.") for word in words if word.startswith("--")} <= known, line
-
-
-@pytest.mark.parametrize("text", [DEPLOY, OPERATIONS], ids=["deploy", "operations"])
-def test_every_link_leads_somewhere(text: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        name, _, anchor = target.partition("#")
-        path = ROOT / "docs" / name
-        found = path.read_text("utf-8") if name else text
-        anchors = {
-            re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
-            for title in re.findall(r"^#+ (.*)", found, re.MULTILINE)
-        }
-        assert not anchor or anchor in anchors, target
 
 
 @pytest.mark.parametrize("text", [DEPLOY, OPERATIONS], ids=["deploy", "operations"])
