@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,8 +63,13 @@ def tokenctl(
     def run(*arguments: str) -> Run:
         monkeypatch.setattr(sys, "argv", ["tokenctl", *arguments])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            program.main()
+        environ = dict(os.environ)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                program.main()
+        finally:
+            os.environ.clear()
+            os.environ.update(environ)
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
         code = ended.value.code

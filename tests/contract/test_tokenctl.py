@@ -25,7 +25,7 @@ from chalicelib import clients
 from chalicelib.clients import SECRET_PREFIX, Scope
 from chalicelib.problems import StoreUnavailable
 from chalicelib.splunk.record import FolderRecord, Kind
-from local.engine import HOST, free_port
+from local.engine import HOST, Engine, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tokenctl import deployment as deployment_
@@ -566,10 +566,12 @@ class TestBrokenSurroundings:
         tokenctl("client", "list").assert_refused("make run")
 
     def test_the_engine_of_make_run_is_found(
-        self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, tokenctl: Tokenctl, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(deployment_, "LOCAL_ENV", tmp_path / "local.env")
-        (tmp_path / "local.env").write_text(f"AWS_ENDPOINT_URL={os.environ['AWS_ENDPOINT_URL']}\n")
+        (tmp_path / "local.env").write_text(
+            "".join(f"{name}={value}\n" for name, value in engine.client_environ.items())
+        )
         monkeypatch.delenv("AWS_ENDPOINT_URL")
         assert tokenctl("client", "list").code == 0
 

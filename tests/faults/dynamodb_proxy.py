@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 HOST: Final = "127.0.0.1"
 SLOW_SECONDS: Final = 0.03
-_HOP: Final = frozenset({"connection", "content-length", "transfer-encoding", "date", "server", "host"})
+_HOP: Final = frozenset({"connection", "content-length", "transfer-encoding", "date", "server"})
 _FAULT_PREFIX: Final = "com.amazonaws.dynamodb.v20120810#"
 
 
