@@ -25,6 +25,7 @@ _CLIENT_SECRET = re.compile(r"tss_[A-Za-z0-9_-]{43}")
 _BASIC = re.compile(r"\b((?i:basic)\s+)([A-Za-z0-9+/]{3,}={0,2})")
 _OTHER_SCHEME = re.compile(r"\b((?i:bearer|splunk)\s+)[A-Za-z0-9+/=._~-]{16,}")
 _LONG_HEX = re.compile(r"[0-9A-Fa-f]{64}")
+_IDS = ("requestId", "lambdaRequestId")
 _SIGNS = ("tss_", "basic", "bearer", "splunk")
 
 Write = Callable[[str], object]
@@ -188,9 +189,7 @@ class JsonFormatter(logging.Formatter):
             "stage": self._stage,
             "version": self._version,
         }
-        request_id = getattr(record, "requestId", None)
-        if request_id:
-            line["requestId"] = request_id
+        line.update((name, getattr(record, name)) for name in _IDS if hasattr(record, name))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return to_line(line)

@@ -87,9 +87,9 @@ class Authorizer:
 
         Returns:
             A policy that allows every route, with the client's id and scopes for the REST handler; a policy that
-            denies every route, with the client and the reason for the access log; or None where the store gave no
-            answer: the gateway then tells the caller 5xx and keeps nothing. (An exception would do the same there,
-            but ends the connection in `chalice local`.)
+            denies every route, with the client, the reason and the event's id for the access log; or None where the
+            store gave no answer: the gateway then tells the caller 5xx and keeps nothing. (An exception would do the
+            same there, but ends the connection in `chalice local`.)
         """
         now = self._clock()
         try:
@@ -103,9 +103,10 @@ class Authorizer:
             return AuthResponse(["*"], client.id, {"clientId": client.id, "scopes": scopes})
         # A name that no client bears may be a secret in the wrong place: it is not told.
         told = client_id if client else None
-        self._audit.event("auth.refused", now, "WARNING", requestId=_request_id(), clientId=told, reason=doubt)
+        request_id = _request_id()
+        self._audit.event("auth.refused", now, "WARNING", requestId=request_id, clientId=told, reason=doubt)
         self._audit.count("AuthRefused")
-        return _deny(request.method_arn, told, doubt)
+        return _deny(request.method_arn, told, doubt, request_id)
 
     def _check(self, header: str, now: datetime) -> tuple[str | None, Doubt | None, Client | None]:
         try:
@@ -117,21 +118,25 @@ class Authorizer:
         return client_id, clients.doubt(client, secret, now), client
 
 
-def _deny(method_arn: str, client_id: str | None, doubt: Doubt | None) -> dict[str, Any]:
+def _deny(method_arn: str, client_id: str | None, doubt: Doubt | None, request_id: str) -> dict[str, Any]:
     """A policy against every route of the API and stage. Chalice's `AuthResponse` can only allow.
 
-    Client and reason are for the gateway's access log, the only place where they stand beside the caller's address.
+    Client and reason are for the gateway's access log, the only place where they stand beside the caller's address. The
+    id joins each line there, also of a call that is denied by a kept policy, to the one event about these credentials.
     """
     api_and_stage = "/".join(method_arn.split("/")[:2])
     statement = {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": [f"{api_and_stage}/*"]}
     return {
         "principalId": client_id or "nobody",
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {"reason": doubt},
+        "context": {"reason": doubt, "authRequestId": request_id},
     }
 
 
 def _request_id() -> str:
-    """Chalice hands its authorizers no request id; the trace that Lambda names leads to this call at least."""
+    """An id for the authorizer's own lines: its trace's, where Lambda names one.
+
+    The gateway gives a TOKEN authorizer the header and the method's ARN, and Chalice hands on nothing else.
+    """
     trace = _TRACE_ROOT.search(os.environ.get("_X_AMZN_TRACE_ID", ""))
     return trace[1] if trace else str(uuid.uuid4())

@@ -67,7 +67,8 @@ class Call:
             raise Unauthorized
         scopes = frozenset(each for each in Scope if each in str(found.get("scopes", "")).split())
         source_ip = context.get("identity", {}).get("sourceIp")
-        caller = Caller(str(found["clientId"]), scopes, self.request_id, source_ip)
+        extended_id = context.get("extendedRequestId")
+        caller = Caller(str(found["clientId"]), scopes, self.request_id, source_ip, extended_id)
         if scope is not None:
             self.service.require(caller, scope)
         return caller
@@ -247,16 +248,18 @@ def _answer(
     parameters: dict[str, str],
 ) -> Response:
     context: Any = request.lambda_context
-    request_id: str = context.aws_request_id
+    # The gateway's id is in its access log and in its answers' headers. Bare `chalice local` gives none.
+    request_id: str = request.context.get("requestId") or context.aws_request_id
+    ids = {"requestId": request_id, "lambdaRequestId": context.aws_request_id}
     try:
         parsing.check_headers(_header_names(request.to_original_event()))
         response = view(Call(request, service(), build, request_id), **parameters)
     except Problem as problem:
         if isinstance(problem, StoreUnavailable | InternalError):
-            log.error("%s", problem.code, exc_info=problem, extra={"requestId": request_id})
+            log.error("%s", problem.code, exc_info=problem, extra=ids)
         response = _problem(problem, request_id)
     except Exception:
-        log.exception("internal_error", extra={"requestId": request_id})
+        log.exception("internal_error", extra=ids)
         response = _problem(InternalError(), request_id)
     if request.method == "HEAD":
         response.body = ""

@@ -15,16 +15,19 @@ from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The client behind a request, as the authorizer found it; the request's id and address are for the log.
+    """The client behind a request, as the authorizer found it; the request's ids and address are for the log.
 
     Attributes:
+        request_id: the gateway's. A caller can choose it.
         source_ip: address that the request came from; None: it came through no gateway.
+        extended_request_id: the gateway's other id, which no caller can choose; None: it came through no gateway.
     """
 
     client_id: str
     scopes: frozenset[Scope]
     request_id: str
     source_ip: str | None = None
+    extended_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class TokenService:
             self._clock(),
             "WARNING",
             requestId=caller.request_id,
+            extendedRequestId=caller.extended_request_id,
             sourceIp=caller.source_ip,
             clientId=caller.client_id,
             reason="insufficient_scope",
@@ -251,6 +255,7 @@ class TokenService:
             now,
             level,
             requestId=caller.request_id,
+            extendedRequestId=caller.extended_request_id,
             sourceIp=caller.source_ip,
             clientId=caller.client_id,
             tokenId=token.id if token else (use.token_id if use else None),

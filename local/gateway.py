@@ -9,7 +9,9 @@ What differs from API Gateway is said where it differs. Transfer-Encoding: chunk
 
 from __future__ import annotations
 
+import base64
 import logging
+import os
 import re
 import signal
 import socket
@@ -89,17 +91,29 @@ class Authorizer(chalice.local.LocalGatewayAuthorizer):
 
 
 class Gateway(chalice.local.LocalGateway):
-    """Chalice's stand-in for API Gateway, with a request id that we know."""
+    """Chalice's stand-in for API Gateway, with the request ids that API Gateway gives a request.
+
+    Attributes:
+        request_id: of the current request; Lambda's own id is another one.
+        extended_request_id: the same; on AWS a caller can choose the first one, but not this one.
+    """
 
     def __init__(self, app_object: Chalice, config: Config) -> None:
         super().__init__(app_object, config)
         self.authorizer = self._authorizer = Authorizer(app_object)
-        self.request_id = ""
+        self.next_request()
 
-    def _generate_lambda_context(self) -> chalice.local.LambdaContext:
-        context = super()._generate_lambda_context()
-        context.aws_request_id = self.request_id
-        return context
+    def next_request(self) -> None:
+        """Forget the request before, and give the next one its ids."""
+        self.request_id = str(uuid.uuid4())
+        self.extended_request_id = base64.b64encode(os.urandom(11)).decode()
+        self.authorizer.answer = {}
+
+    def _generate_lambda_event(self, *arguments: Any, **named: Any) -> Any:
+        event = super()._generate_lambda_event(*arguments, **named)
+        ids = {"requestId": self.request_id, "extendedRequestId": self.extended_request_id}
+        event["requestContext"].update(ids)
+        return event
 
 
 class Handler(chalice.local.ChaliceRequestHandler):
@@ -127,8 +141,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
     def handle_one_request(self) -> None:
         # http.server may refuse a request before it has set any of these.
         self.command, self.path = "", ""
-        self.local_gateway.request_id = str(uuid.uuid4())
-        self.local_gateway.authorizer.answer = {}
+        self.local_gateway.next_request()
         self._begun = time.monotonic()
         super().handle_one_request()
 
@@ -295,6 +308,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
             "time": audit.timestamp(datetime.now(UTC)),
             "level": "INFO",
             "requestId": self.local_gateway.request_id,
+            "extendedRequestId": self.local_gateway.extended_request_id,
             "ip": self.client_address[0],
             "clientId": answer.get("principalId", "-"),
             "method": self.command or "-",
@@ -302,6 +316,7 @@ class Handler(chalice.local.ChaliceRequestHandler):
             "status": int(code),
             "milliseconds": round((time.monotonic() - self._begun) * 1000, 1),
             "reason": answer.get("context", {}).get("reason", "-"),
+            "authRequestId": answer.get("context", {}).get("authRequestId", "-"),
         }
         audit.write_line(audit.to_line(line))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -156,12 +157,21 @@ class Answer:
 
 
 class Gateway(LocalGateway):
-    """Chalice's stand-in for API Gateway, with headers as AWS hands them over: all values, and the last of each."""
+    """Chalice's stand-in for API Gateway, as AWS does it: all values of headers and the last of each, and request ids.
+
+    Attributes:
+        ids: of the last request: `requestId`, which a caller can choose, and `extendedRequestId`.
+    """
+
+    ids: Mapping[str, str]
 
     def _generate_lambda_event(self, method: str, path: str, headers: Any, body: bytes | None) -> Any:
         values = {name: value if isinstance(value, list) else [value] for name, value in headers.items()}
         last = {name: each[-1] for name, each in values.items()}
-        return {**super()._generate_lambda_event(method, path, last, body), "multiValueHeaders": values}
+        event = {**super()._generate_lambda_event(method, path, last, body), "multiValueHeaders": values}
+        self.ids = {"requestId": str(uuid.uuid4()), "extendedRequestId": f"{uuid.uuid4().hex[:15]}="}
+        event["requestContext"].update(self.ids)
+        return event
 
 
 class Api:
@@ -172,7 +182,7 @@ class Api:
 
         self.app = app.app
         config = Config.create(chalice_app=self.app, lambda_timeout=29, project_dir=str(ROOT))
-        self._gateway = Gateway(self.app, config)
+        self.gateway = Gateway(self.app, config)
         self._client_store = deployment.client_store()
         self._made = 0
 
@@ -214,7 +224,7 @@ class Api:
             sent["Content-Type"] = "application/json"
         target = BASE_PATH + path + (f"?{urlencode(query, doseq=True)}" if query else "")
         try:
-            response = self._gateway.handle_request(method, target, sent, raw)
+            response = self.gateway.handle_request(method, target, sent, raw)
         except LocalGatewayException as refused:
             return Answer(refused.CODE, {}, (refused.body or b"").decode())
         told = {**response["headers"], **response["multiValueHeaders"]}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
-from chalicelib import routes, runtime, tokens
+from chalicelib import __version__, routes, runtime, tokens
 from chalicelib.clients import Scope
-from tests.conftest import NODE, Answer, Api, Credentials
+from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
 
 
 def at(seconds: float) -> str:
@@ -556,6 +558,42 @@ class TestErrors:
         refused = [line for line in audit_lines(capsys) if line.get("event") == "token.refused"]
         assert refused[0]["requestId"] == answer.json["requestId"]
 
+    def test_the_ids_of_the_gateway_are_in_the_answer_and_in_every_event(
+        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A caller can choose the gateway's requestId, so the other one stands beside it."""
+        token, weak = api.issue(client)["token"], api.client(Scope.ISSUE)
+        calls: list[tuple[str, Callable[[], Answer]]] = [
+            ("token.issued", lambda: api.call("POST", "/token", client, {"nodeId": NODE})),
+            ("token.introspected", lambda: api.call("POST", "/introspect", client, {"token": token})),
+            ("token.used", lambda: api.use(client, token)),
+            ("token.refused", lambda: api.use(client, token)),
+            ("auth.refused", lambda: api.use(weak, token)),
+            ("token.revoked", lambda: api.call("POST", "/revoke", client, {"nodeId": NODE})),
+        ]
+        for name, call in calls:
+            capsys.readouterr()
+            answer = call()
+            told = [line for line in audit_lines(capsys) if line.get("event") == name]
+            assert told, name
+            for line in told:
+                assert line.items() >= api.gateway.ids.items(), name
+            if answer.code is not None:
+                assert answer.json["requestId"] == api.gateway.ids["requestId"]
+
+    def test_without_a_gateways_id_the_one_of_lambda_is_told(self, api: Api) -> None:
+        """Bare `chalice local` gives a request no id."""
+        event: dict[str, Any] = {
+            "requestContext": {"httpMethod": "GET", "resourcePath": f"{BASE_PATH}/version", "path": "/"},
+            "headers": {},
+            "pathParameters": {},
+            "stageVariables": {},
+            "multiValueQueryStringParameters": None,
+            "body": None,
+        }
+        response = api.app(event, SimpleNamespace(aws_request_id="of-lambda"))
+        assert json.loads(response["body"])["requestId"] == "of-lambda"
+
     def test_a_defect_of_ours_is_told_without_its_text(
         self,
         api: Api,
@@ -572,7 +610,9 @@ class TestErrors:
         assert "inside" not in answer.text
         [told] = [line for line in audit_lines(capsys) if line.get("event") == "log"]
         assert "the inside of the service" in told["exception"]
-        assert told["requestId"] == answer.json["requestId"]
+        assert told["requestId"] == answer.json["requestId"] == api.gateway.ids["requestId"]
+        assert len(told["lambdaRequestId"]) == 36
+        assert told["lambdaRequestId"] != told["requestId"]
 
     def test_a_store_that_contradicts_the_rules_is_a_defect_and_grants_nothing(
         self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
@@ -597,7 +637,7 @@ class TestErrors:
         answer = api.call("GET", "/version", client)
         assert answer.json == {
             "service": "tokenservice",
-            "version": "0.1.0",
+            "version": __version__,
             "commit": "unknown",
             "stage": "local",
         }
@@ -605,7 +645,7 @@ class TestErrors:
 
 class TestAudit:
     MEMBERS = frozenset({"event", "time", "level", "requestId", "clientId", "tokenId", "nodeId", "user"}) | {
-        *("sourceIp", "ipAddress", "action", "reason", "useId", "stage", "version"),
+        *("extendedRequestId", "sourceIp", "ipAddress", "action", "reason", "useId", "stage", "version"),
     }
 
     def test_every_decision_is_one_audit_event_and_is_counted(
@@ -637,11 +677,11 @@ class TestAudit:
         ]
         assert all(set(event) <= self.MEMBERS for event in events)
         # The authorizer sees no address; the access log has it.
-        assert [event.get("sourceIp") for event in events] == [*["127.0.0.1"] * 5, None, "127.0.0.1"]
+        assert [event.get("sourceIp") for event in events] == [*["127.0.0.1"] * 6, None, "127.0.0.1"]
         use = events[1]
         assert {name: use[name] for name in said} == said
         assert (use["useId"], use["tokenId"], use["nodeId"]) == (used["useId"], issued["tokenId"], NODE)
-        assert (use["clientId"], use["stage"], use["version"]) == (client.user, "local", "0.1.0")
+        assert (use["clientId"], use["stage"], use["version"]) == (client.user, "local", __version__)
         assert instant(use["time"]) <= datetime.now(UTC)
         counted = {name for line in lines if "_aws" in line for name in line if name[0].isupper()}
         assert {"TokensIssued", "TokensUsed", "TokensRefused", "AuthRefused", "StoreLatency"} <= counted

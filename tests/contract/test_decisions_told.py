@@ -71,7 +71,7 @@ def service(store: TokenStore, heard: Heard) -> TokenService:
 
 
 def caller(client_id: str = "app", *scopes: Scope) -> Caller:
-    return Caller(client_id, frozenset(scopes or Scope), "request-1", "192.0.2.7")
+    return Caller(client_id, frozenset(scopes or Scope), "request-1", "192.0.2.7", "extended-1")
 
 
 def issue(service: TokenService, heard: Heard, by: Caller | None = None, **terms: Any) -> tuple[str, Token]:
@@ -82,7 +82,8 @@ def issue(service: TokenService, heard: Heard, by: Caller | None = None, **terms
 
 def said(token: Token | None, **more: str) -> dict[str, str]:
     known = {} if token is None else {"tokenId": token.id, "nodeId": NODE}
-    return {"requestId": "request-1", "sourceIp": "192.0.2.7", "clientId": "app", **known, **more}
+    ids = {"requestId": "request-1", "extendedRequestId": "extended-1"}
+    return {**ids, "sourceIp": "192.0.2.7", "clientId": "app", **known, **more}
 
 
 class TestUse:

@@ -239,7 +239,7 @@ class TestBody:
         raw = json.dumps({"nodeId": NODE}).encode()
         target = BASE_PATH + "/token"
         sent = {"Authorization": client.header, **headers}
-        response = api._gateway.handle_request("POST", target, sent, raw)
+        response = api.gateway.handle_request("POST", target, sent, raw)
         assert response["statusCode"] == 201, response["body"]
 
 

@@ -66,6 +66,10 @@ def test_a_use_through_the_gateway_is_found_in_splunk(stack: Stack, client: Cred
     for name in ("token.issued", "token.used", "token.refused"):
         [event] = eventually(lambda name=name: events(hec, event=name, tokenId=token_id))
         assert (event["clientId"], event["stage"]) == ("appian", "dev")
+    # The local AWS writes no access log; tests/e2e/test_local_gateway.py joins all three.
+    assert event["requestId"] == again.json()["requestId"]
+    assert event["extendedRequestId"]
+    assert not any(event["requestId"] in line for line in stack.log("/aws/lambda/tokenservice-dev") if "{" not in line)
     [told] = [each for each in hec.collector.indexed if each["event"] == event]
     assert told["source"] == "/aws/lambda/tokenservice-dev"
     assert token not in json.dumps(hec.collector.indexed)

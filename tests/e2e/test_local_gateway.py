@@ -318,6 +318,30 @@ def test_every_request_is_told_in_one_json_line(service: Service, client: Any) -
     assert told["milliseconds"] >= 0
 
 
+def events(service: Service, name: str, **wanted: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
+    return [each for each in lines if each.get("event") == name and wanted.items() <= each.items()]
+
+
+def test_answer_access_log_and_audit_event_of_a_call_have_the_same_ids(service: Service, client: Any) -> None:
+    """On AWS the gateway's own log is the access log; the local AWS writes none."""
+    reply = service.send(post("/use", client, json.dumps({"token": "0" * 64}).encode()))
+    assert_problem(reply, 404, "token_not_found")
+    [access] = events(service, "access", requestId=reply.json["requestId"])
+    [audited] = events(service, "token.refused", requestId=reply.json["requestId"])
+    assert access["extendedRequestId"] == audited["extendedRequestId"]
+    assert access["extendedRequestId"] != access["requestId"]
+
+
+def test_refused_credentials_are_found_from_the_access_log(service: Service, client: Any) -> None:
+    """The authorizer learns no id of the gateway's; what it writes has an id that the access log names."""
+    credentials = base64.b64encode(f"{client.user}:not the secret".encode()).decode()
+    reply = service.send(request(VERSION, f"Authorization: Basic {credentials}"))
+    [access] = events(service, "access", requestId=reply.json["requestId"])
+    [audited] = events(service, "auth.refused", requestId=access["authRequestId"])
+    assert (audited["clientId"], audited["reason"]) == (client.user, "wrong_secret")
+
+
 def test_refused_credentials_are_told_with_address_client_and_reason(service: Service, client: Any) -> None:
     def told(*headers: str) -> tuple[str, ...]:
         line = access_line(service, service.send(request(f"GET {BASE}/version HTTP/1.1", *headers)))

@@ -249,6 +249,16 @@ def test_the_gateway_keeps_tokens_and_credentials_out_of_its_logs(template: Temp
     assert json.loads(api["AccessLogSetting"]["Format"])["route"] == "$context.resourcePath"
 
 
+def test_a_line_of_the_access_log_has_all_ids_by_which_other_lines_are_found(template: Template) -> None:
+    told = json.loads(template["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"])
+    assert {name: told[name] for name in told if name.endswith("equestId")} == {
+        "requestId": "$context.requestId",
+        "extendedRequestId": "$context.extendedRequestId",
+        "lambdaRequestId": "$context.integration.requestId",
+        "authRequestId": "$context.authorizer.authRequestId",
+    }
+
+
 def test_calls_are_throttled_and_regional_and_the_functions_traced(template: Template) -> None:
     api = template["Resources"]["RestAPI"]["Properties"]
     [settings] = api["MethodSettings"]

@@ -100,16 +100,13 @@ def test_a_diagnostic_is_one_json_line_without_secrets() -> None:
             "tokenservice.x", logging.ERROR, "f", 1, "%s went", ("it",), (type(error), error, None)
         )
     record.requestId = "r"
+    record.lambdaRequestId = "l"
     text = JsonFormatter("dev", "1.2.3").format(record)
     line = json.loads(text)
     assert token not in text
     assert "\n" not in text
-    assert (line["level"], line["message"], line["requestId"], line["stage"]) == (
-        "ERROR",
-        "it went",
-        "r",
-        "dev",
-    )
+    assert (line["level"], line["message"], line["stage"]) == ("ERROR", "it went", "dev")
+    assert (line["requestId"], line["lambdaRequestId"]) == ("r", "l")
     assert "RuntimeError" in line["exception"]
 
 

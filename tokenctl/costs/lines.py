@@ -22,6 +22,7 @@ _UUID: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 # What a line of a usual call holds: ids as long as they are, a name, an address.
 _FACTS: Final = {
     "requestId": _UUID,
+    "extendedRequestId": "JKJaXmPLvHcESHA=",
     "sourceIp": "198.51.100.77",
     "clientId": "records",
     "tokenId": f"tok_{_HEX}",
@@ -48,6 +49,8 @@ ACCESS: Final = json.dumps(
     {
         "event": "access",
         "requestId": _UUID,
+        "extendedRequestId": "JKJaXmPLvHcESHA=",
+        "lambdaRequestId": _UUID,
         "time": "21/Nov/2026:12:00:00 +0000",
         "ip": "198.51.100.77",
         "clientId": "records",
@@ -60,6 +63,7 @@ ACCESS: Final = json.dumps(
         "authorizerLatency": "-",
         "error": "-",
         "reason": "-",
+        "authRequestId": "-",
     },
     separators=(",", ":"),
 )
