@@ -24,7 +24,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage check agree guard audit inspect lint-openapi pythons package dist reference vendor demo soak bench load lock clean
+.PHONY: help setup run engine test coverage check agree guard audit inspect lint-openapi pythons package dist reference vendor demo soak bench load lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,8 +34,13 @@ setup: ## Create the environments that the locks in requirements/ describe: make
 
 # One simple command: make starts it without a shell in between, and hands it the SIGTERM that make gets.
 run: ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
+	@$(ANY_PYTHON) -I local/preflight.py
 	@$(SETUP) run engine
 	@.venv/bin/python -m local
+
+engine: ## Start the tables of make run alone, for chalice local to serve
+	@$(SETUP) run engine
+	@.venv/bin/python -m local engine
 
 test: setup ## Run all tests
 	@.venv/bin/python -m local.install

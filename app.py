@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from chalice import Chalice
 from chalice.app import AuthRequest, AuthResponse, CloudWatchEvent
 
 from chalicelib import __version__, runtime
+
+if "AWS_CHALICE_CLI_MODE" in os.environ:  # a command of Chalice's, never Lambda
+    from local import chalice_local
+
+    chalice_local.prepare(sys.argv[1:])
 
 app = Chalice(app_name="tokenservice", configure_logs=False)
 

@@ -1,4 +1,4 @@
-"""`python -m local`: what `make run` executes."""
+"""`python -m local`: what `make run` executes; `python -m local engine`: what `make engine` executes."""
 
 import signal
 import sys
@@ -8,4 +8,4 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from local.serve import main  # noqa: E402
 
-sys.exit(main())
+sys.exit(main(engine_alone=sys.argv[1:] == ["engine"]))

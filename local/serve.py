@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import errno
-import fcntl
 import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,9 +24,10 @@ from chalicelib.routes import BASE_PATH
 from chalicelib.runtime import now
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.splunk.errors import SplunkError
-from local import leash
+from local import leash, preflight
 from local.engine import HOST, ROOT, Engine, EngineError
 from local.output import LogFile, Output, show
+from local.preflight import StartError
 from local.shipping import ship
 from tokenctl import tables
 from tokenctl.deployment import (
@@ -50,39 +48,36 @@ STATE: Final = ROOT / ".local"
 DEMO_CLIENT: Final = "demo"
 EXAMPLE_NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
-_DEFAULT_PORT: Final = "8000"
-_MAX_PORT: Final = 65_535
 _READY_WITHIN_SECONDS: Final = 60
 _STOPPED_WITHIN_SECONDS: Final = 20
 _LOOK_EVERY_SECONDS: Final = 0.2
 # Someone may have rotated the demo client's secret by hand and use the new one.
 _DEMO_OVERLAP: Final = timedelta(days=1)
+_ENGINE_WELCOME: Final = f"""
+Ready: the tables of the stage {LOCAL_STAGE}. Serve them from another terminal in this directory:
+  pip install chalice -r requirements.txt
+  chalice local
 
-
-class StartError(Exception):
-    """The service can't run; the message is one line for the person at the terminal."""
-
-    exit_code = 1
-
-
-class UsageError(StartError):
-    """What was asked for makes no sense."""
-
-    exit_code = 2
+Ctrl-C stops the engine; tokens and clients are kept.
+"""
 
 
 class Stopped(BaseException):
     """Someone wants it to end; no Exception, so that nothing on the way takes it for a failure."""
 
 
-def main() -> int:
-    """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
+def main(*, engine_alone: bool = False) -> int:
+    """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code.
+
+    Args:
+        engine_alone: start the store without the service, for `chalice local` to serve.
+    """
     try:
         for number in leash.STOPPING:
             signal.signal(number, _stop)
         with ExitStack() as started:
             try:
-                _serve(started)
+                _serve(started, engine_alone)
             finally:
                 # What was started is stopped next, and a second Ctrl-C must not cut that short.
                 for number in leash.STOPPING:
@@ -116,12 +111,13 @@ def prepare_store(deployment: Deployment) -> None:
     _write_private(DEMO_ENV, {"TOKENSERVICE_USER": DEMO_CLIENT, "TOKENSERVICE_PASSWORD": secret})
 
 
-def _serve(started: ExitStack) -> NoReturn:
+def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
     parent = os.getppid()  # now: once we say that we are ready, it may be gone at any moment
-    port = _port()
+    port = preflight.port_of(os.environ.get("PORT", ""))
     STATE.mkdir(exist_ok=True)
     started.enter_context(_alone(port))
-    _check_port(port)
+    if not engine_alone:
+        preflight.check_port(port)
     leave_aws()
     settings = Settings.from_environ({**os.environ, **stage_environ(LOCAL_STAGE)})
     os.environ.setdefault("COMMIT", _commit())
@@ -132,46 +128,25 @@ def _serve(started: ExitStack) -> NoReturn:
     started.callback(LOCAL_ENV.unlink, missing_ok=True)
     prepare_store(open_stage(LOCAL_STAGE))
 
-    service = started.enter_context(_service(port, settings))
-    _wait_until_ready(service, port)
-    print(_welcome(port), flush=True)
+    service = None
+    if engine_alone:
+        print(_ENGINE_WELCOME, flush=True)
+    else:
+        service = started.enter_context(_service(port, settings))
+        _wait_until_ready(service, port)
+        print(_welcome(port), flush=True)
     _watch(service, engine, parent)
-
-
-def _port() -> int:
-    given = os.environ.get("PORT", "").strip() or _DEFAULT_PORT
-    if not (given.isascii() and given.isdigit() and len(given) <= len(str(_MAX_PORT))) or not (
-        1 <= int(given) <= _MAX_PORT
-    ):
-        raise UsageError(f"PORT must be a whole number from 1 to {_MAX_PORT}, not {given[:20]!r}")
-    return int(given)
 
 
 @contextmanager
 def _alone(port: int) -> Iterator[None]:
-    """One run at a time in a checkout: two would write the same store."""
-    with (STATE / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise StartError(f"runs already from this directory ({lock.read().strip() or 'just started'})") from None
+    """One run at a time in a checkout."""
+    with preflight.LOCK.open("a+") as lock:
+        preflight.take_lock(lock.fileno())
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, port {port}\n")
         lock.flush()
         yield
-
-
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise StartError(f"port {port} is taken; choose another: make run PORT={port % 60_000 + 1}") from None
-            raise StartError(f"port {port} can't be used: {error.strerror}") from None
 
 
 def _commit() -> str:
@@ -267,10 +242,10 @@ Ctrl-C stops it; tokens and clients are kept.
 """
 
 
-def _watch(service: subprocess.Popen[bytes], engine: Engine, parent: int) -> NoReturn:
+def _watch(service: subprocess.Popen[bytes] | None, engine: Engine, parent: int) -> NoReturn:
     while True:
         time.sleep(_LOOK_EVERY_SECONDS)
-        if service.poll() is not None:
+        if service is not None and service.poll() is not None:
             raise StartError(f"the service ended by itself with code {service.returncode}")
         if not engine.is_running:
             raise StartError(f"the local store ended by itself; see {(STATE / 'engine.log').relative_to(ROOT)}")

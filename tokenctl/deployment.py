@@ -99,7 +99,9 @@ def open_stage(stage: str) -> Deployment:
         if not in_checkout():
             raise DeploymentError("there is no checkout here, so no local stage: name a stage with --stage")
         if not engine:
-            raise DeploymentError("nothing runs locally: start it with 'make run', or name a stage with --stage")
+            raise DeploymentError(
+                "nothing runs locally: start 'make run' or 'make engine', or name a stage with --stage"
+            )
         leave_aws()
         os.environ.update(engine)
     try:

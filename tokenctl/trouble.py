@@ -26,7 +26,7 @@ _ADVICE: Final = {
     "AccessDenied": "these credentials may not do this: is it the right account and role?",
     "ResourceNotFoundException": "there is no such table in this account and region: deploy the stage, or "
     "'tokenctl tables create --stage {stage}'; " + _LOOK,
-    "EndpointConnectionError": "is the network there? Locally: does 'make run' still run? " + _LOOK,
+    "EndpointConnectionError": "is the network there? Locally: does 'make run' or 'make engine' still run? " + _LOOK,
     "ThrottlingException": "AWS wants fewer calls: try again in a moment",
     "ProvisionedThroughputExceededException": "AWS wants fewer calls: try again in a moment",
     "RequestLimitExceeded": "AWS wants fewer calls: try again in a moment",

@@ -20,13 +20,13 @@ from examples.document_gateway import log
 from examples.document_gateway.__main__ import Server
 from examples.document_gateway.content_server import HOST, REPORT, ContentServer
 from examples.document_gateway.settings import Settings
-from local import leash
+from local import leash, preflight
 from local.engine import ROOT, free_port, is_free
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, read_env_file
 from tokenservice_client import TokenServiceClient, TokenServiceError
 
-SERVICE_PORT: Final = 8000
-GATEWAY_PORT: Final = 8080
+_GATEWAY_ABOVE_SERVICE: Final = 80
+"""How far the gateway's port lies above the service's: 8080 and 8000."""
 LINK_MINUTES: Final = 30
 
 _LOG: Final = ROOT / ".local" / "demo-service.log"
@@ -68,7 +68,7 @@ def _run(started: ExitStack) -> NoReturn:
     user, password = demo["TOKENSERVICE_USER"], demo["TOKENSERVICE_PASSWORD"]
     content_password = secrets.token_urlsafe(24)
     content = started.enter_context(ContentServer("gateway", content_password))
-    port = GATEWAY_PORT if is_free(GATEWAY_PORT) else free_port()
+    port = _free_or_other(_service_port() + _GATEWAY_ABOVE_SERVICE)
     settings = Settings.from_environ(
         {
             "TOKENSERVICE_URL": tokens_url,
@@ -98,7 +98,7 @@ def _service() -> Iterator[tuple[subprocess.Popen[bytes] | None, str]]:
         print(f"Using the token service that runs already, {running}", flush=True)
         yield None, running
         return
-    port = SERVICE_PORT if is_free(SERVICE_PORT) else free_port()
+    port = _free_or_other(_service_port())
     print("Starting the token service ...", flush=True)
     # MAKELEVEL has it end with this process, even when this one is killed outright.
     environ = {**os.environ, "PORT": str(port), "MAKELEVEL": "1"}
@@ -120,6 +120,18 @@ def _service() -> Iterator[tuple[subprocess.Popen[bytes] | None, str]]:
     finally:
         if process is not None:
             leash.stop(process, _STOPPED_WITHIN_SECONDS)
+
+
+def _service_port() -> int:
+    try:
+        return preflight.port_of(os.environ.get("PORT", ""))
+    except preflight.UsageError as error:
+        raise DemoError(str(error)) from None
+
+
+def _free_or_other(port: int) -> int:
+    """This port, or, if it is taken, any that is free: the link that is printed has it."""
+    return port if is_free(port) else free_port()
 
 
 def _running() -> str | None:

@@ -43,12 +43,12 @@ def wait_until(happened: Callable[[], Any]) -> None:
 class Run:
     """One `python -m local` and all that it wrote."""
 
-    def __init__(self, checkout: Path, environ: dict[str, str]) -> None:
+    def __init__(self, checkout: Path, environ: dict[str, str], *arguments: str) -> None:
         self.checkout = checkout
         self.port = environ["PORT"]
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "local"],
+            [sys.executable, "-m", "local", *arguments],
             cwd=checkout,
             env=inherited | environ,
             stdin=subprocess.DEVNULL,

@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"instants", "settings", "audit", "storage", "aws", "service", "authorizer", "splunk"},
         set(),
     ),
-    "app": ({"routes", "runtime", "schemas"}, {"chalice"}),
+    "app": ({"routes", "runtime", "schemas"}, {"chalice", "local"}),  # local: for Chalice's commands, never in Lambda
 }
 
 
