@@ -94,13 +94,14 @@ audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, 
 		examples/document_gateway/requirements.txt
 	@.venv/bin/python -m infra.checks.leaked
 
-inspect: ## Let Splunk's AppInspect look at the app in splunk/
+inspect: ## Check the app in splunk/ by Splunk's AppInspect and data models
 	@$(SETUP) scanners
 	@mkdir -p out
 	tar --exclude-vcs -czf out/tokenservice.tgz --transform 's,^splunk,tokenservice,' splunk
 	@.venv-scanners/bin/splunk-appinspect inspect out/tokenservice.tgz --mode precert --ci > out/appinspect.log 2>&1 \
 		|| { cat out/appinspect.log; exit 1; }
 	@sed -n '/Report Summary/,$$p' out/appinspect.log
+	@.venv-scanners/bin/python -m infra.checks.cim
 
 lint-openapi: setup ## Let Spectral and Redocly look at docs/openapi.yaml
 	@.venv/bin/python -m infra.checks.openapi
