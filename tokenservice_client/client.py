@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tokenservice_client.answers import Introspection, Issued, Members, Status, Use, Version, flag, number
 from tokenservice_client.errors import UnexpectedAnswer
-from tokenservice_client.terms import Action, Address, Range, Terms, without_none
+from tokenservice_client.terms import Action, Address, Range, Terms, check, check_address, check_text, without_none
 from tokenservice_client.transport import Reply, Request, Transport, base_url, basic
 
 if TYPE_CHECKING:
@@ -68,16 +68,27 @@ class TokenServiceClient:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
-        ca_bundle: str | None = None,
+        ca_bundle: str | Path | None = None,
         connections: int = 10,
         allow_insecure: bool = False,
     ) -> None:
+        for name, text in (("url", url), ("user", user), ("password", password)):
+            check_text(name, text)
+        for name, seconds in (("timeout_seconds", timeout_seconds), ("patience_seconds", patience_seconds)):
+            check(name, seconds, (int, float), "a number")
+        check("connections", connections, int, "a whole number")
+        if connections < 1:
+            raise ValueError("connections must be 1 or more")
+        if not isinstance(allow_insecure, bool):
+            raise ValueError("allow_insecure must be True or False")
         if not 0 < timeout_seconds <= MAX_PATIENCE_SECONDS:
             raise ValueError(f"timeout_seconds must be above 0 and at most {MAX_PATIENCE_SECONDS:.0f}")
         if not 0 <= patience_seconds <= MAX_PATIENCE_SECONDS:
             raise ValueError(f"patience_seconds must be 0 to {MAX_PATIENCE_SECONDS:.0f}")
-        if ca_bundle is not None and not Path(ca_bundle).is_file():
-            raise ValueError("ca_bundle: there is no such file")
+        if ca_bundle is not None:
+            check("ca_bundle", ca_bundle, (str, Path), "a path")
+            if not Path(ca_bundle).is_file():
+                raise ValueError("ca_bundle: there is no such file")
         self._base = base_url(url, allow_insecure)
         self._user = user
         self._timeout_seconds = timeout_seconds
@@ -88,7 +99,7 @@ class TokenServiceClient:
             self._base,
             authorization,
             secrets=secrets,
-            verify=ca_bundle or True,
+            verify=str(ca_bundle) if ca_bundle else True,
             user_agent=_USER_AGENT,
             connections=connections,
         )
@@ -141,12 +152,15 @@ class TokenServiceClient:
         )
         return _read(self._call("POST", "/token", terms.as_json()), Issued.read)
 
-    def issue_many(self, tokens: Sequence[Terms]) -> list[Issued]:
+    def issue_many(self, tokens: Iterable[Terms]) -> list[Issued]:
         """Issue up to 100 tokens, all or none, in the order of what was asked for. The scope is `issue`.
 
         Raises:
-            TokenServiceError
+            ValueError, TokenServiceError
         """
+        tokens = list(tokens)
+        for terms in tokens:
+            check("each of tokens", terms, Terms, "Terms")
         body = {"tokens": [terms.as_json() for terms in tokens]}
         issued = _read(self._call("POST", "/tokens", body), lambda found: Members(found).get("tokens", list))
         if len(issued) != len(tokens):
@@ -176,6 +190,7 @@ class TokenServiceClient:
             ValueError, TokenServiceError
         """
         key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
+        check_text("idempotency_key", key)
         if not _KEY.fullmatch(key):
             raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
         reply = self._call("POST", "/use", _use_body(token, user, ip_address, action), {"Idempotency-Key": key})
@@ -194,7 +209,7 @@ class TokenServiceClient:
         It discloses the node id and spends nothing: the scope is `introspect`, and the service logs each call.
 
         Raises:
-            TokenServiceError
+            ValueError, TokenServiceError
         """
         return _read(self._call("POST", "/introspect", _use_body(token, user, ip_address, action)), Introspection.read)
 
@@ -230,6 +245,7 @@ class TokenServiceClient:
         """
         if (node_id is None) == (user is None):
             raise ValueError("give either node_id or user")
+        check_text("node_id" if user is None else "user", node_id if user is None else user)
         revoked = 0
         for _ in range(_MAX_REVOKE_CALLS):
             reply = self._call(
@@ -275,11 +291,18 @@ def _read(reply: Reply, read: Callable[[Any], T]) -> T:
 
 
 def _use_body(token: str, user: str | None, ip_address: Address | None, action: Action | None) -> dict[str, Any]:
+    check_text("token", token)
+    for name, text in (("user", user), ("action", action)):
+        if text is not None:
+            check_text(name, text)
+    if ip_address is not None:
+        check_address("ip_address", ip_address)
     address = None if ip_address is None else str(ip_address)
     return without_none(token=token, user=user, ipAddress=address, action=action)
 
 
 def _path_of(token_id: str) -> str:
+    check_text("token_id", token_id)
     # A token given for its id would end up in the access log, as part of a URL.
     if not _TOKEN_ID.fullmatch(token_id):
         raise ValueError("a token id is tok_ and 32 lower-case hex characters")

@@ -6,12 +6,28 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Literal, Union
+from typing import Any, Final, Literal, Union
 
 Action = Literal["download", "preview", "edit"]
 """What a token may be used for."""
 Address = Union[str, IPv4Address, IPv6Address]
 Range = Union[Address, IPv4Network, IPv6Network]
+
+
+_ADDRESSES = (str, IPv4Address, IPv6Address)
+_KINDS: Final[Mapping[str, tuple[Any, str]]] = {
+    "max_uses": (int, "a whole number"),
+    "expires_in": ((int, timedelta), "a whole number of seconds or a timedelta"),
+    "expires_at": (datetime, "a datetime"),
+    "not_before": (datetime, "a datetime"),
+    "user": (str, "a text"),
+    "metadata": (Mapping, "a mapping"),
+}
+_LISTS: Final[Mapping[str, Any]] = {
+    "ip_addresses": (*_ADDRESSES, IPv4Network, IPv6Network),
+    "actions": str,
+    "audience": str,
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,8 @@ class Terms:
         metadata: returned on use, 2 KB at most.
 
     Raises:
-        ValueError: an instant has no offset, so nobody knows when it is.
+        ValueError: an argument is not of the kind that its annotation says, or an instant has no offset, so nobody
+            knows when it is. Names the argument, and holds no value.
     """
 
     node_id: str = field(repr=False)
@@ -46,14 +63,26 @@ class Terms:
     metadata: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
+        check_text("node_id", self.node_id)
+        for name, (kind, words) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None:
+                check(name, value, kind, words)
         for name in ("expires_at", "not_before"):
             instant: datetime | None = getattr(self, name)
             if instant is not None and instant.utcoffset() is None:
-                raise ValueError(f"{name} needs an offset, as in datetime.now(UTC)")
-        for name in ("ip_addresses", "actions", "audience"):
-            # A text is a collection of its letters, and nobody means that.
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be a list, not a text")
+                raise ValueError(f"{name} needs an offset, as in datetime.now(timezone.utc)")
+        for name, kind in _LISTS.items():
+            values = getattr(self, name)
+            if values is not None:
+                # A text is a collection of its letters, and a network is one of its addresses. Nobody means that.
+                if isinstance(values, (str, bytes)) or not isinstance(values, Collection):
+                    raise ValueError(f"{name} must be a list")
+                for value in values:
+                    check(f"each of {name}", value, kind, "a text" if kind is str else "an address, a range or a text")
+        for name, value in (self.metadata or {}).items():
+            check_text("each name and value of metadata", name)
+            check_text("each name and value of metadata", value)
 
     def as_json(self) -> dict[str, Any]:
         """The body of the request; what is None is left out."""
@@ -72,6 +101,30 @@ class Terms:
             audience=_texts(self.audience),
             metadata=None if self.metadata is None else dict(self.metadata),
         )
+
+
+def check(name: str, value: Any, kind: Any, words: str) -> None:
+    """Check what a caller gave for an argument.
+
+    Args:
+        kind: a type, or several. True and false are no numbers.
+        words: what the argument must be.
+
+    Raises:
+        ValueError: it is of another kind. The message does not hold the value, which may be secret.
+    """
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} must be {words}, not {type(value).__name__}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Check that an argument is a text; the same errors."""
+    check(name, value, str, "a text")
+
+
+def check_address(name: str, value: Any) -> None:
+    """Check that an argument is an IP address, or a text that may be one; the same errors."""
+    check(name, value, _ADDRESSES, "an address or a text")
 
 
 def without_none(**members: Any) -> dict[str, Any]:

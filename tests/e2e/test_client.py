@@ -167,7 +167,7 @@ def test_a_refusal_is_an_error_on_use_and_an_answer_on_introspection(tokens: Tok
 
 
 def test_several_are_issued_in_their_order(tokens: TokenServiceClient) -> None:
-    issued = tokens.issue_many([Terms(node_id=NODE, max_uses=number) for number in (1, 2, 3)])
+    issued = tokens.issue_many(Terms(node_id=NODE, max_uses=number) for number in (1, 2, 3))
     assert [each.max_uses for each in issued] == [1, 2, 3]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -172,14 +173,45 @@ def test_all_terms_are_written_as_the_service_reads_them() -> None:
     [
         {"expires_at": datetime(2026, 1, 1)},  # noqa: DTZ001 - what is refused
         {"not_before": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"expires_at": "2026-12-31T23:59:59Z"},
+        {"expires_at": date(2026, 1, 1)},
+        {"expires_at": 1_798_761_599},
+        {"not_before": "tomorrow"},
+        {"expires_in": "600"},
+        {"expires_in": 600.0},
+        {"expires_in": True},
+        {"max_uses": True},
+        {"max_uses": "1"},
+        {"max_uses": 1.0},
+        {"node_id": None},
+        {"node_id": b"node"},
+        {"node_id": UUID(NODE)},
+        {"user": 7},
+        {"user": ["alice"]},
         {"actions": "download"},
+        {"actions": [None]},
+        {"actions": 7},
         {"ip_addresses": "192.0.2.7"},
+        {"ip_addresses": b"192.0.2.7"},
+        {"ip_addresses": ip_network("10.0.0.0/8")},
+        {"ip_addresses": [3221225991]},
+        {"ip_addresses": (each for each in ["192.0.2.7"])},
         {"audience": "records"},
+        {"audience": [b"records"]},
+        {"metadata": [("a", "b")]},
+        {"metadata": {"a": 1}},
+        {"metadata": {1: "a"}},
+        {"metadata": "a"},
     ],
 )
 def test_terms_that_mean_something_else_than_they_say_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Terms(node_id=NODE, **wrong)
+    [(name, value)] = wrong.items()
+    with pytest.raises(ValueError, match=name) as refused:
+        Terms(**{"node_id": NODE, **wrong})
+    assert value is None or repr(value) not in str(refused.value)
+    client = TokenServiceClient("https://tokens.example", "demo", PASSWORD)
+    with pytest.raises(ValueError, match=name):
+        client.issue(**{"node_id": NODE, **wrong})
 
 
 @pytest.mark.parametrize(
@@ -233,6 +265,21 @@ def test_plain_http_is_taken_where_it_is_asked_for() -> None:
         ({"patience_seconds": float("nan")}, "patience_seconds"),
         ({"timeout_seconds": float("nan")}, "timeout_seconds"),
         ({"ca_bundle": "/nonexistent.pem"}, "ca_bundle"),
+        ({"ca_bundle": 7}, "ca_bundle"),
+        ({"ca_bundle": True}, "ca_bundle"),
+        ({"url": None}, "url"),
+        ({"url": b"https://tokens.example"}, "url"),
+        ({"user": None}, "user"),
+        ({"password": b"secret"}, "password"),
+        ({"password": None}, "password"),
+        ({"timeout_seconds": "10"}, "timeout_seconds"),
+        ({"timeout_seconds": True}, "timeout_seconds"),
+        ({"patience_seconds": None}, "patience_seconds"),
+        ({"connections": 0}, "connections"),
+        ({"connections": "10"}, "connections"),
+        ({"connections": True}, "connections"),
+        ({"allow_insecure": "no"}, "allow_insecure"),
+        ({"allow_insecure": 1}, "allow_insecure"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_named_and_no_secret_told(changed: dict[str, Any], named: str) -> None:
@@ -255,6 +302,37 @@ def test_what_can_not_be_sent_is_refused_before_it_is() -> None:
     for whose in ({}, {"node_id": NODE, "user": "alice"}):
         with pytest.raises(ValueError, match="either"):
             client.revoke_all(**whose)
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "name"),
+    [
+        ("use", {"token": None}, "token"),
+        ("use", {"token": TOKEN.encode()}, "token"),
+        ("use", {"token": TOKEN, "user": 7}, "user"),
+        ("use", {"token": TOKEN, "action": ["download"]}, "action"),
+        ("use", {"token": TOKEN, "ip_address": 3221225991}, "ip_address"),
+        ("use", {"token": TOKEN, "ip_address": ip_network("192.0.2.7/32")}, "ip_address"),
+        ("use", {"token": TOKEN, "idempotency_key": UUID(NODE)}, "idempotency_key"),
+        ("use", {"token": TOKEN, "idempotency_key": 7}, "idempotency_key"),
+        ("introspect", {"token": 7}, "token"),
+        ("introspect", {"token": TOKEN, "user": b"alice"}, "user"),
+        ("status", {"token_id": None}, "token_id"),
+        ("revoke", {"token_id": b"tok_"}, "token_id"),
+        ("revoke_all", {"node_id": UUID(NODE)}, "node_id"),
+        ("revoke_all", {"user": 7}, "user"),
+        ("issue_many", {"tokens": [{"node_id": NODE}]}, "tokens"),
+        ("issue_many", {"tokens": [Terms(node_id=NODE), None]}, "tokens"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named_before_anything_is_sent(
+    call: str, arguments: dict[str, Any], name: str
+) -> None:
+    client = TokenServiceClient("https://tokens.example", "demo", PASSWORD)
+    with pytest.raises(ValueError, match=name) as refused:
+        getattr(client, call)(**arguments)
+    for secret in (TOKEN, NODE):
+        assert secret not in str(refused.value)
 
 
 @pytest.mark.parametrize(
