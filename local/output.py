@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from tokenctl.deployment import private
 
 Take = Callable[[bytes], object]
 
+_REPEATED: Final = frozenset(
+    {"event", "time", "level", "stage", "version", "requestId", "extendedRequestId", "sourceIp"}
+)
 MAX_BYTES: Final = 20_000_000
 """Of the log file; there may be as much again in the part before."""
 
@@ -45,10 +49,45 @@ class Output:
 
 
 def show(line: bytes) -> None:
-    """Write a line to the terminal. One that is gone is no reason to keep lines from others."""
-    with suppress(OSError, ValueError):
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+    """Print a line for people. A terminal that is gone is no reason to keep lines from others."""
+    text = readable(line.decode("utf-8", "replace"))
+    if text is not None:
+        with suppress(OSError, ValueError):
+            sys.stdout.buffer.write(f"{text}\n".encode())
+            sys.stdout.buffer.flush()
+
+
+def readable(line: str) -> str | None:
+    """A line of the service's log for people, without control characters; None: they don't need it.
+
+    Metrics are left out, and of an event what repeats in each. The file `.local/service.log` has everything.
+    """
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        return printable(line.rstrip("\r\n"))
+    if "_aws" in event:
+        return None
+    words = [str(event.get("time", ""))[11:19]]
+    if event.get("level") not in (None, "INFO"):
+        words.append(str(event["level"]))
+    words += _of_access(event) if event.get("event") == "access" else _of_event(event)
+    return printable(" ".join(words))
+
+
+def printable(text: str) -> str:
+    """The text with control characters as escapes: a terminal would act on them."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _of_access(event: Mapping[str, Any]) -> list[str]:
+    return [f"{event.get(name, '-')}" for name in ("status", "method", "path")] + [f"{event.get('milliseconds')} ms"]
+
+
+def _of_event(event: Mapping[str, Any]) -> list[str]:
+    return [str(event.get("event"))] + [f"{name}={event[name]}" for name in event if name not in _REPEATED]
 
 
 class LogFile(RotatingFileHandler):

@@ -202,11 +202,11 @@ def test_what_the_service_writes_is_shown_and_kept(running: Run) -> None:
     status, issued = running.post(f"{running.wait_until_ready()}/token", {"nodeId": NODE})
     assert status == 201
 
-    def told(text: str) -> bool:
-        return f'"tokenId":"{issued["tokenId"]}"' in text
-
-    wait_until(lambda: told("".join(running.output)))
-    assert told((running.checkout / ".local" / "service.log").read_text("utf-8"))
+    wait_until(lambda: f" token.issued clientId=demo tokenId={issued['tokenId']}" in "".join(running.output))
+    assert "_aws" not in "".join(running.output)
+    log = (running.checkout / ".local" / "service.log").read_text("utf-8")
+    assert f'"tokenId":"{issued["tokenId"]}"' in log
+    assert "_aws" in log
 
 
 def test_an_aws_account_in_the_environment_is_left_alone(running: Run) -> None:

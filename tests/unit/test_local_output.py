@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from local.output import LogFile, Output, show
+from local.output import LogFile, Output, readable, show
 from tests.conftest import ROOT
 
 
@@ -22,10 +23,37 @@ def test_every_line_reaches_everyone_in_its_order() -> None:
     assert one == other == lines
 
 
-def test_lines_are_shown_as_they_are(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    for line in (b"Gr\xc3\xb6\xc3\x9fe\n", b"\xff\n"):
-        show(line)
-    assert capfdbinary.readouterr().out == b"Gr\xc3\xb6\xc3\x9fe\n\xff\n"
+COMMON = {"time": "2026-11-27T04:05:06.789Z", "level": "INFO", "stage": "local", "version": "1", "requestId": "r"}
+
+
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        ({"event": "token.issued", **COMMON, "clientId": "demo", "user": "Jürgen"},
+         "04:05:06 token.issued clientId=demo user=Jürgen"),
+        ({"event": "token.refused", **COMMON, "level": "WARNING", "reason": "user_mismatch"},
+         "04:05:06 WARNING token.refused reason=user_mismatch"),
+        ({"event": "access", **COMMON, "status": 201, "method": "POST", "path": "/token", "milliseconds": 3.2},
+         "04:05:06 201 POST /token 3.2 ms"),
+        ({"_aws": {"Timestamp": 1}, "StoreLatency": 1.2}, None),
+        ({"event": "token.used", **COMMON, "user": "\x1b[2J\x9b\u202e\u2066"},
+         "04:05:06 token.used user=\\x1b[2J\\x9b\\u202e\\u2066"),
+    ],
+)  # fmt: skip
+def test_the_terminal_shows_events_as_lines_for_people(event: dict[str, object], shown: str | None) -> None:
+    assert readable(json.dumps(event, ensure_ascii=False)) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"), [("Größe\n", "Größe"), ("\x1b]0;title\x07", "\\x1b]0;title\\x07"), ("[1]", "[1]")]
+)
+def test_other_lines_are_shown_as_they_are_but_for_control_characters(line: str, shown: str) -> None:
+    assert readable(line) == shown
+
+
+def test_a_line_that_is_not_utf_8_is_shown(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    show(b"\xff\n")
+    assert capfdbinary.readouterr().out == "\ufffd\n".encode()
 
 
 def test_a_terminal_that_is_gone_stops_nothing() -> None:
