@@ -1,55 +1,83 @@
-"""From HTTP text to a typed request: JSON bodies, queries and headers, with every mistake named."""
+"""From HTTP text to a typed request: JSON bodies, queries and headers, with every mistake named.
+
+msgspec decodes a good request in one pass. What it refuses is read a second time by `_examine()`: msgspec stops at the
+first mistake, and its messages are no words for callers. The second reading ends with the fiftieth mistake and looks
+into no list that is too long, so that a bad request costs no more than a good one.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import inspect
 
-from chalicelib.problems import FieldError, InvalidRequest
-from chalicelib.schemas import BatchRequest, IssueRequest, Request
-from chalicelib.tokens import Action
+from chalicelib.problems import MAX_ERRORS, Errors, FieldError, InvalidRequest
+from chalicelib.schemas import Request
 
 _GIVEN_TWICE: Final = "given more than once"
 _SINGLE_HEADERS: Final = {name.lower(): name for name in ("Authorization", "Content-Type", "Idempotency-Key")}
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
+_MAX_NAME: Final = 64
+_LAST_CONTROL: Final = 0x9F
+_REPLACEMENT: Final = 0xFFFD
+_SURROGATE: Final = r"[\ud800-\udfff]"
+_ODD: Final = r"[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]"
 _R = TypeVar("_R", bound=Request)
-_LENGTH: Final = r"Expected `\w+` of length (>=|<=) (\d+)"  # compiled by the first mistake that needs it
-_BOUND: Final = {">=": "least", "<=": "most"}
-_FIELD_PATH = re.compile(r" - at `(key` in `)?\$\.?(.*)`$")
+_T = TypeVar("_T")
+Read = Callable[[_R, Errors], _T]
+"""Makes a domain object of a request.
+
+It adds what is wrong to the errors and raises them if there are any. Where there were some before, the request is a
+draft: None stands for what is wrong by its type.
+"""
 
 
-def parse_body(body: bytes, into: type[_R]) -> _R:
+def parse_body(body: bytes, into: type[_R], read: Read[_R, _T]) -> _T:
     """Read a request's JSON body.
 
     Raises:
-        InvalidRequest: not JSON, or not of that type; names every field that is wrong.
+        InvalidRequest: not JSON, or not of that type; names every field that is wrong, by its type or by its meaning.
     """
+    errors = Errors()
     try:
         request = msgspec.json.decode(body, type=into)
-        # msgspec lets the last of two equal keys win, and two readers of one body must not differ.
-        json.loads(body, object_pairs_hook=_refuse_duplicates)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(_field_errors(body, into) or [_field_error(error)]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest([FieldError("body", "not a JSON document in UTF-8")]) from None
-    return request
+        # msgspec lets the last of two equal names win, and two readers of one body must not differ.
+        _DISTINCT.decode(body.decode())
+    except (ValueError, RecursionError):
+        request = _examine(_parse(body), _type_of(into), "", errors)
+    return _finish(request, read, errors)
 
 
-def parse_query(query: Mapping[str, Sequence[str]], into: type[_R]) -> _R:
+def parse_query(query: Mapping[str, Sequence[str]], into: type[_R], read: Read[_R, _T]) -> _T:
     """Read a request from query parameters, each of which may be given once.
 
     Raises:
-        InvalidRequest: names every parameter that is wrong.
+        InvalidRequest: names every parameter that is wrong, by its type or by its meaning.
     """
-    repeated = [FieldError(name, _GIVEN_TWICE) for name, values in query.items() if len(values) != 1]
-    if repeated:
-        raise InvalidRequest(repeated)
-    return _convert({name: values[0] for name, values in query.items()}, into)
+    errors = Errors()
+    pairs = _Object((name, value) for name, values in query.items() for value in values)
+    try:
+        parameters = _distinct(pairs)
+        request = msgspec.convert(parameters, into)
+        "".join(parameters.values()).encode()  # a gateway may hand over what no UTF-8 can write
+    except ValueError:
+        request = _examine(pairs, _type_of(into), "", errors)
+    return _finish(request, read, errors)
+
+
+def _finish(request: _R | None, read: Read[_R, _T], errors: Errors) -> _T:
+    if request is None:
+        raise InvalidRequest(errors)
+    result = read(request, errors)
+    errors.check()
+    return result
 
 
 def check_headers(names: Iterable[str]) -> None:
@@ -63,7 +91,7 @@ def check_headers(names: Iterable[str]) -> None:
     """
     lines = [_SINGLE_HEADERS[name.lower()] for name in names if name.lower() in _SINGLE_HEADERS]
     if len(set(lines)) != len(lines):
-        raise InvalidRequest([FieldError(name, _GIVEN_TWICE) for name in sorted(set(lines)) if lines.count(name) > 1])
+        raise InvalidRequest([FieldError(name, _GIVEN_TWICE) for name in sorted(_repeated(lines))])
 
 
 def parse_media_type(value: str) -> str:
@@ -90,68 +118,191 @@ def parse_idempotency_key(value: str | None) -> str | None:
     return value
 
 
-def _convert(values: Any, into: type[_R]) -> _R:
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as it came: its names may come twice."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names come once.
+
+    Raises:
+        ValueError: one comes twice.
+    """
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError(_GIVEN_TWICE)
+    return members
+
+
+_DISTINCT: Final = json.JSONDecoder(object_pairs_hook=_distinct)
+# Classes and built-in functions as hooks: nothing of ours runs for each of the thousands of values that may come.
+_AS_IT_CAME: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_float=Decimal)
+_WITH_HUGE_NUMBERS: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_int=float)
+
+
+def _parse(body: bytes) -> Any:
+    """Read any JSON; objects are `_Object`s.
+
+    Raises:
+        InvalidRequest: says what it is instead.
+    """
+    encoding = json.detect_encoding(body)
     try:
-        return msgspec.convert(values, into)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(_errors_by_field(values, into) or [_field_error(error)]) from None
+        if not body.strip():
+            message = "is missing"
+        elif encoding == "utf-8-sig":
+            message = "begins with a byte order mark; send UTF-8 without it"
+        elif encoding != "utf-8":
+            message = f"is {encoding.upper()}, must be UTF-8"
+        else:
+            return _decode(body.decode())
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 (byte {error.start + 1})"
+    except RecursionError:
+        message = "is nested too deeply"
+    except json.JSONDecodeError as error:
+        message = f"is not JSON (line {error.lineno}, column {error.colno})"
+    raise InvalidRequest([FieldError("body", message)])
 
 
-def _field_errors(body: bytes, into: type[Request]) -> list[FieldError]:
+def _decode(text: str) -> Any:
     try:
-        values = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [FieldError("body", "not a JSON document in UTF-8")]
-    return _errors_by_field(values, into)
+        return _AS_IT_CAME.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, ArithmeticError):  # an integer of thousands of digits, or an exponent of as many
+        return _WITH_HUGE_NUMBERS.decode(text)
 
 
-def _errors_by_field(values: Any, into: type[Request], prefix: str = "") -> list[FieldError]:
-    """Everything that is wrong with an object: msgspec itself stops at the first."""
-    if not isinstance(values, dict):
-        return [FieldError(prefix.rstrip(".") or "body", "must be a JSON object")]
-    fields = {field.encode_name: field for field in msgspec.structs.fields(into)}
-    errors = [FieldError(prefix + name, "there is no such field") for name in values if name not in fields]
+@cache
+def _type_of(request: type[Request]) -> inspect.Type:
+    return inspect.type_info(request)
+
+
+def _examine(value: Any, kind: inspect.Type, field: str, errors: Errors, *, optional: bool = False) -> Any:
+    """Read one value by its type, and name what is wrong.
+
+    Args:
+        value: as `_parse()` returns it.
+        field: its place in the request; empty: it is the request.
+        optional: the field may be left out.
+
+    Returns:
+        What msgspec would make of it; None stands for what is wrong.
+    """
+    wanted: str | None = None
+    while isinstance(kind, inspect.Metadata):
+        wanted = (kind.extra or {}).get("wanted", wanted)
+        kind = kind.type
+    match kind, value:
+        case inspect.StructType(), _Object():
+            return _examine_object(value, kind, field and f"{field}.", errors)
+        case inspect.DictType(), _Object():
+            return _examine_texts(value, field, errors)
+        case inspect.ListType(), list() if not isinstance(value, _Object) and _fits(value, kind):
+            return [_examine(each, kind.item_type, f"{field}[{place}]", errors) for place, each in enumerate(value)]
+    if (scalar := _scalar(value, kind)) is not None:
+        return scalar
+    message = f"must be {wanted or _wanted(kind)}"
+    if isinstance(kind, inspect.StrType) and isinstance(value, str):
+        message += _oddity(value)
+    if optional and value in (None, "", []):
+        message += "; if it is not set, leave the field out"
+    errors.add(field or "body", message)
+    return None
+
+
+def _scalar(value: Any, kind: inspect.Type) -> Any:
+    """The value as its type has it; None: it is not of that type."""
+    match kind, value:
+        case inspect.IntType(), int() | float() | Decimal() if not isinstance(value, bool) and _is_whole(value, kind):
+            return int(value)
+        case inspect.EnumType(), str() if value in kind.cls._value2member_map_:
+            return kind.cls(value)
+        case inspect.StrType(), str() if _fits(value, kind) and _is_allowed(value, kind.pattern):
+            return value
+    return None
+
+
+def _examine_object(value: _Object, kind: inspect.StructType, prefix: str, errors: Errors) -> Any:
+    members = dict(value)
+    fields = {field.encode_name: field for field in kind.fields}
+    repeated = _repeated([name for name, _ in value]) if len(members) < len(value) else []
+    for name in repeated:
+        errors.add(prefix + _shown(name), _GIVEN_TWICE)
+    for name in members:
+        if name not in fields and name not in repeated:
+            errors.add(prefix + _shown(name), "there is no such field")
+    draft: dict[str, Any] = {}
     for name, field in fields.items():
-        if name not in values:
-            if field.required:
-                errors.append(FieldError(prefix + name, "is missing"))
-            continue
-        try:
-            msgspec.convert(values[name], field.type)
-        except msgspec.ValidationError as error:
-            errors += _errors_of_entries(name, values[name], into) or [_field_error(error, prefix + name)]
-    return errors
+        if name in repeated:
+            draft[field.name] = None
+        elif name in members:
+            draft[field.name] = _examine(members[name], field.type, prefix + name, errors, optional=not field.required)
+        elif field.required:
+            errors.add(prefix + name, "is missing")
+            draft[field.name] = None
+    return kind.cls(**draft)
 
 
-def _errors_of_entries(name: str, values: Any, into: type[Request]) -> list[FieldError]:
-    """What is wrong with the tokens of a batch, each field with its place."""
-    if into is not BatchRequest or not isinstance(values, list):
-        return []
-    return [
-        error
-        for place, each in enumerate(values)
-        for error in _errors_by_field(each, IssueRequest, f"{name}[{place}].")
-    ]
+def _examine_texts(value: _Object, field: str, errors: Errors) -> Any:
+    members = dict(value)
+    faults = [(f"{field}.{_shown(name)}", _GIVEN_TWICE) for name in _repeated([name for name, _ in value])[:MAX_ERRORS]]
+    if "" in members:
+        faults.append((field, "must not hold an empty name"))
+    if any(kind is not str for kind in set(map(type, members.values()))):
+        faults.append((f"{field}[...]", "must be a string"))
+    elif oddity := _oddity("".join([*members, *members.values()]), _SURROGATE):
+        faults.append((field, f"must hold text{oddity}"))
+    for place, message in faults:
+        errors.add(place, message)
+    return None if faults else members
 
 
-def _field_error(error: msgspec.ValidationError, parent: str = "") -> FieldError:
-    """One of msgspec's messages, in words that do not repeat what was sent."""
-    message = str(error)
-    found = _FIELD_PATH.search(message)
-    path = found[2] if found else ""
-    if found:
-        message = ("one of its names: " if found[1] else "") + message[: found.start()]
-    field = parent + path or "body"
-    if message.startswith("Invalid enum value"):
-        message = f"must be one of {', '.join(Action)}"
-    elif "matching regex" in message:
-        message = "has characters that are not allowed"
-    message = re.sub(_LENGTH, lambda found: f"must be at {_BOUND[found[1]]} {found[2]} long", message)
-    return FieldError(field, message.replace("`", ""))
+def _repeated(names: list[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    times = Counter(name for name, _ in pairs)
-    if len(times) != len(pairs):
-        twice = sorted(name for name, count in times.items() if count > 1)
-        raise InvalidRequest([FieldError(name, _GIVEN_TWICE) for name in twice])
+def _fits(value: Sequence[Any], kind: inspect.ListType | inspect.StrType) -> bool:
+    return (kind.min_length or 0) <= len(value) <= (kind.max_length or len(value))
+
+
+def _is_whole(value: float | Decimal, kind: inspect.IntType) -> bool:
+    """Whether it is a whole number within the field's bounds; 1.0 is one (JSON Schema, validation, section 6.1.1)."""
+    return kind.ge is not None and kind.le is not None and kind.ge <= value <= kind.le and value == int(value)
+
+
+def _is_allowed(text: str, pattern: str | None) -> bool:
+    return re.search(pattern or "", text) is not None and re.search(_SURROGATE, text) is None
+
+
+def _wanted(kind: inspect.Type) -> str:
+    """What a value has to be, in words made of its type. Texts have theirs in `Meta.extra`."""
+    match kind:
+        case inspect.ListType():
+            return f"a list of {kind.min_length} to {kind.max_length} entries"
+        case inspect.IntType():
+            return f"a whole number from {kind.ge} to {kind.le}"
+        case inspect.EnumType():
+            return f"one of {', '.join(kind.cls)}"
+        case inspect.DictType():
+            return "a JSON object of strings"
+    return "a JSON object"
+
+
+def _oddity(text: str, pattern: str = _ODD) -> str:
+    """The first character that no text may hold, and what it is; nothing if there is none."""
+    match = re.search(pattern, text)
+    if match is None:
+        return ""
+    code = ord(match[0])
+    if code == _REPLACEMENT:
+        return f"; U+{code:04X} stands for bytes that were not UTF-8"
+    return f"; U+{code:04X} is {'half of a surrogate pair' if code > _LAST_CONTROL else 'a control character'}"
+
+
+def _shown(name: str) -> str:
+    """A name that is no field's, as it may be repeated: a secret that is part of a long one could not be redacted."""
+    if len(name) > _MAX_NAME:
+        return f"(a name of {len(name)} characters)"
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()

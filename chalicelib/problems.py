@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MEDIA_TYPE: Final = "application/problem+json"
 CHALLENGE: Final = 'Basic realm="tokenservice", charset="UTF-8"'
@@ -76,12 +76,28 @@ TABLE: Final = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
+class FieldError(NamedTuple):
     """What is wrong with one field, parameter or header of a request."""
 
     field: str
     message: str
+
+
+class Errors(list[FieldError]):
+    """What is wrong with one request, collected until there is enough to answer.
+
+    Raises:
+        InvalidRequest: by `add()`, as soon as there are `MAX_ERRORS`; by `check()`, if there are any.
+    """
+
+    def add(self, field: str, message: str) -> None:
+        self.append(FieldError(field, message))
+        if len(self) == MAX_ERRORS:
+            raise InvalidRequest(self)
+
+    def check(self) -> None:
+        if self:
+            raise InvalidRequest(self)
 
 
 class Problem(Exception):

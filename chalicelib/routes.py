@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
 
 from chalicelib import parsing, problems, schemas
-from chalicelib.audit import redact_all
+from chalicelib.audit import to_line
 from chalicelib.clients import Scope
 from chalicelib.problems import (
     FieldError,
@@ -29,7 +29,7 @@ from chalicelib.problems import (
     UseRefused,
 )
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Refusal
+from chalicelib.tokens import Refusal, Use
 
 BASE_PATH: Final = "/tokenservice/services/api"
 _JSON: Final = "application/json"
@@ -84,8 +84,10 @@ class Call:
             raise UnsupportedMediaType
         try:
             body = self.request.raw_body
-        except ValueError:
-            raise InvalidRequest([FieldError("body", "not base64, although it was said to be")]) from None
+        except ValueError as error:
+            is_text = isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8"
+            message = "holds half of a surrogate pair" if is_text else "not base64, although it was said to be"
+            raise InvalidRequest([FieldError("body", message)]) from None
         if len(body) > schemas.MAX_BODY_BYTES:
             raise PayloadTooLarge(schemas.MAX_BODY_BYTES)
         return body if isinstance(body, bytes) else body.encode()
@@ -108,32 +110,34 @@ Headers = dict[str, str | list[str]]
 
 def issue(call: Call) -> Response:
     caller = call.caller(Scope.ISSUE)
-    request = parsing.parse_body(call.body(), schemas.IssueRequest)
-    [(secret, token)] = call.service.issue(caller, [schemas.to_terms(request, call.service.now())])
+    read = partial(schemas.to_terms, now=call.service.now())
+    [(secret, token)] = call.service.issue(caller, [parsing.parse_body(call.body(), schemas.IssueRequest, read)])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
     return _json(201, schemas.issue_answer(secret, token), Location=location)
 
 
 def issue_batch(call: Call) -> Response:
     caller = call.caller(Scope.ISSUE)
-    request = parsing.parse_body(call.body(), schemas.BatchRequest)
-    issued = call.service.issue(caller, schemas.to_terms_of_all(request, call.service.now()))
+    read = partial(schemas.to_terms_of_all, now=call.service.now())
+    issued = call.service.issue(caller, parsing.parse_body(call.body(), schemas.BatchRequest, read))
     answers = [schemas.issue_answer(secret, token) for secret, token in issued]
     return _json(201, schemas.BatchAnswer(answers))
 
 
 def use_by_query(call: Call) -> Response:
     caller = call.caller(Scope.USE)
-    return _use(call, caller, parsing.parse_query(call.query(), schemas.UseRequest))
+    read = partial(schemas.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
+    return _use(call, caller, parsing.parse_query(call.query(), schemas.UseRequest, read))
 
 
 def use(call: Call) -> Response:
     caller = call.caller(Scope.USE)
-    return _use(call, caller, parsing.parse_body(call.body(), schemas.UseRequest))
+    read = partial(schemas.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
+    return _use(call, caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
 
 
-def _use(call: Call, caller: Caller, request: schemas.UseRequest) -> Response:
-    decision = call.service.use(caller, schemas.to_use(request, caller.client_id, call.idempotency_key()))
+def _use(call: Call, caller: Caller, use: Use) -> Response:
+    decision = call.service.use(caller, use)
     if isinstance(decision, Refusal):
         raise UseRefused(decision.reason)
     headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
@@ -142,8 +146,8 @@ def _use(call: Call, caller: Caller, request: schemas.UseRequest) -> Response:
 
 def introspect(call: Call) -> Response:
     caller = call.caller(Scope.INTROSPECT)
-    request = parsing.parse_body(call.body(), schemas.UseRequest)
-    decision = call.service.introspect(caller, schemas.to_use(request, caller.client_id))
+    read = partial(schemas.to_use, client_id=caller.client_id)
+    decision = call.service.introspect(caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
     return _json(200, schemas.introspect_answer(decision))
 
 
@@ -166,7 +170,7 @@ def revoke(call: Call, token_id: str) -> Response:
 
 def revoke_all(call: Call) -> Response:
     caller = call.caller(Scope.MANAGE)
-    whose = schemas.to_revocation(parsing.parse_body(call.body(), schemas.RevokeRequest))
+    whose = parsing.parse_body(call.body(), schemas.RevokeRequest, schemas.to_revocation)
     done = call.service.revoke_all(caller, **whose, time_left=call.has_time_left)
     return _json(200, schemas.RevokeAnswer(done.revoked, done.more))
 
@@ -281,6 +285,6 @@ def _json(status_code: int, answer: Any, **headers: str) -> Response:
 
 def _problem(problem: Problem, request_id: str) -> Response:
     # What is told of a broken request may repeat the name of a field, and that name may be a token.
-    body = schemas.encode(redact_all(problems.body(problem, request_id)))
+    body = to_line(problems.body(problem, request_id))
     headers: Headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
     return Response(body, status_code=problems.TABLE[problem.code].status, headers=headers)

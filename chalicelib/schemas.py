@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from chalicelib import instants, tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import CLIENT_ID
-from chalicelib.problems import FieldError, InvalidRequest
+from chalicelib.problems import Errors, InvalidRequest
 from chalicelib.tokens import Action, Address, Grant, Network, Refusal, Terms, Token, Use
 
 DEFAULT_LIFETIME: Final = timedelta(seconds=300)
@@ -25,6 +25,11 @@ TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
 _END: Final = r"$(?!\n)"  # Python's `$` also matches before a final line break, which the look-ahead forbids
 _NO_CONTROL: Final = rf"^[^\x00-\x1f\x7f-\x9f]+{_END}"
 
+_ADDRESS: Final = "an IPv4 or IPv6 address"
+_RANGE: Final = "an IPv4 or IPv6 address or a range without host bits, for example 192.0.2.0/24"
+_INSTANT: Final = "a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3339, no leap second)"
+
+# `wanted` is what errors say of a text: its pattern does not explain itself.
 NodeId = Annotated[
     str,
     Meta(
@@ -33,12 +38,28 @@ NodeId = Annotated[
         pattern=_NO_CONTROL,
         description="The secret document id to hide.",
         examples=["f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"],
+        extra={"wanted": "a string of 1 to 1024 characters without control characters"},
     ),
 ]
-User = Annotated[str, Meta(min_length=1, max_length=256, description="The end user.", examples=["alice"])]
+User = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        description="The end user.",
+        examples=["alice"],
+        extra={"wanted": "a string of 1 to 256 characters"},
+    ),
+]
 TokenText = Annotated[
     str,
-    Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$", description="The token, as it was issued."),
+    Meta(
+        min_length=64,
+        max_length=64,
+        pattern="^[0-9a-f]{64}$",
+        description="The token, as it was issued.",
+        extra={"wanted": "64 lower-case hex characters"},
+    ),
 ]
 AddressText = Annotated[
     str,
@@ -47,18 +68,40 @@ AddressText = Annotated[
         max_length=64,
         description="IPv4 or IPv6 address; an IPv4-mapped one counts as IPv4.",
         examples=["192.0.2.7"],
+        extra={"wanted": _ADDRESS},
     ),
 ]
 RangeText = Annotated[
     str,
-    Meta(min_length=1, max_length=64, description="Address or CIDR range.", examples=["192.0.2.0/24"]),
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="Address or CIDR range.",
+        examples=["192.0.2.0/24"],
+        extra={"wanted": _RANGE},
+    ),
 ]
 ClientIdText = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern=f"^{CLIENT_ID.pattern}{_END}", examples=["records"])
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=f"^{CLIENT_ID.pattern}{_END}",
+        examples=["records"],
+        extra={"wanted": "a client id: 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"},
+    ),
 ]
 MetadataName = Annotated[str, Meta(min_length=1)]  # DynamoDB takes an empty value, but no empty name
 # A text, since msgspec would round a fraction of more than six digits.
-Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59Z"])]
+Instant = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        extra_json_schema={"format": "date-time"},
+        examples=["2026-12-31T23:59:59Z"],
+        extra={"wanted": _INSTANT},
+    ),
+]
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
 
 
@@ -239,107 +282,76 @@ class VersionAnswer(_Answer):
     stage: str
 
 
-def to_terms(request: IssueRequest, now: datetime, prefix: str = "") -> Terms:
+def to_terms(request: IssueRequest, errors: Errors, now: datetime) -> Terms:
     """Read what the issuer says of a token.
 
     Args:
+        request: may be a draft, in which None stands for what is wrong by its type: it is not judged again.
+        errors: what is wrong so far.
         now: what `expiresIn` counts from.
-        prefix: stands before the names of fields in errors, `tokens[3].` in a batch.
 
     Raises:
         InvalidRequest: names every field that is wrong.
     """
-    errors: list[FieldError] = []
-
-    def wrong(field: str, message: str) -> None:
-        errors.append(FieldError(prefix + field, message))
-
-    expires_at = _expiry(request, now, wrong)
-    not_before = _instant("notBefore", request.not_before, wrong)
-    if not_before is not None and expires_at is not None and not_before >= expires_at:
-        wrong("notBefore", "must lie before the expiry")
-    networks: list[Network] = []
-    for place, text in enumerate(request.ip_addresses or ()):
-        try:
-            networks.append(tokens.parse_network(text))
-        except ValueError:
-            wrong(f"ipAddresses[{place}]", "not an IPv4 or IPv6 address or a range without host bits")
-    metadata = request.metadata or {}
-    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
-        wrong("metadata", f"must hold at most {MAX_METADATA_BYTES} bytes as JSON")
-    audience = request.audience or []
-    for field, values in (("actions", request.actions), ("ipAddresses", networks), ("audience", audience)):
-        if len(set(values)) != len(values):
-            wrong(field, "holds a value twice")
-    if errors or expires_at is None:
+    terms = _to_terms(request, errors, now)
+    if terms is None:
         raise InvalidRequest(errors)
-    return Terms(
-        node_id=request.node_id,
-        expires_at=expires_at,
-        max_uses=request.max_uses,
-        actions=frozenset(request.actions),
-        not_before=not_before,
-        user=request.user or None,
-        networks=frozenset(networks),
-        audience=frozenset(audience),
-        metadata=metadata,
-    )
+    return terms
 
 
-def to_terms_of_all(request: BatchRequest, now: datetime) -> list[Terms]:
+def to_terms_of_all(request: BatchRequest, errors: Errors, now: datetime) -> list[Terms]:
     """Read a batch; all of it is read before anything is said.
 
     Raises:
         InvalidRequest: names every field that is wrong.
     """
-    terms: list[Terms] = []
-    errors: list[FieldError] = []
-    for place, each in enumerate(request.tokens):
-        try:
-            terms.append(to_terms(each, now, f"tokens[{place}]."))
-        except InvalidRequest as invalid:
-            errors.extend(invalid.errors)
-    if errors:
-        raise InvalidRequest(errors)
-    return terms
+    entries: Sequence[IssueRequest | None] = request.tokens or ()
+    terms = [
+        _to_terms(entry, errors, now, f"tokens[{place}].") for place, entry in enumerate(entries) if entry is not None
+    ]
+    errors.check()
+    return [each for each in terms if each is not None]
 
 
-def to_use(request: UseRequest, client_id: str, idempotency_key: str | None = None) -> Use:
+def to_use(request: UseRequest, errors: Errors, client_id: str, idempotency_key: str | None = None) -> Use:
     """Read a use.
 
     Raises:
-        InvalidRequest: names the field that is wrong.
+        InvalidRequest: names every field that is wrong.
     """
-    if request.token in (request.user or "").lower():
+    user = request.user or None
+    if user and request.token and request.token in user.lower():
         # It would be kept in the claim, and the status would show it.
-        raise InvalidRequest([FieldError("user", "holds the token")])
+        errors.add("user", "holds the token")
     address: Address | None = None
-    if request.ip_address is not UNSET:
+    if request.ip_address:
         try:
             address = tokens.parse_address(request.ip_address)
         except ValueError:
-            raise InvalidRequest([FieldError("ipAddress", "not an IPv4 or IPv6 address")]) from None
+            errors.add("ipAddress", _not_an_address(request.ip_address, _ADDRESS))
+    errors.check()
     return tokens.new_use(
         request.token,
         client_id,
-        user=request.user or None,
+        user=user,
         address=address,
         action=request.action or None,
         idempotency_key=idempotency_key,
     )
 
 
-def to_revocation(request: RevokeRequest) -> dict[str, str]:
+def to_revocation(request: RevokeRequest, errors: Errors) -> dict[str, str]:
     """Read whose tokens to revoke: `node_id` or `user`.
 
     Raises:
-        InvalidRequest: none or both are given.
+        InvalidRequest: none or both are given, or one is wrong.
     """
+    errors.check()  # which of the two was meant is judged only where both are what they should be
     given = {
         name: value for name, value in (("node_id", request.node_id), ("user", request.user)) if value is not UNSET
     }
     if len(given) != 1:
-        raise InvalidRequest([FieldError("nodeId", "give either nodeId or user")])
+        errors.add("nodeId", "give either nodeId or user")
     return given
 
 
@@ -411,9 +423,55 @@ def _granted(grant: Grant) -> dict[str, Any]:
     }
 
 
+def _to_terms(request: IssueRequest, errors: Errors, now: datetime, prefix: str = "") -> Terms | None:
+    """None: something is wrong, here or before."""
+
+    def wrong(field: str, message: str) -> None:
+        errors.add(prefix + field, message)
+
+    expires_at = _expiry(request, now, wrong)
+    not_before = _instant("notBefore", request.not_before, wrong)
+    if not_before is not None and expires_at is not None and not_before >= expires_at:
+        wrong("notBefore", "must lie before the expiry")
+    networks: list[Network] = []
+    for place, text in enumerate(request.ip_addresses or ()):
+        try:
+            networks += [tokens.parse_network(text)] if text else []
+        except ValueError:
+            wrong(f"ipAddresses[{place}]", _not_an_address(text, _RANGE))
+    metadata = request.metadata or {}
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+        wrong("metadata", f"must hold at most {MAX_METADATA_BYTES} bytes as JSON")
+    actions = [action for action in request.actions or () if action]
+    audience = [client_id for client_id in request.audience or () if client_id]
+    for field, values in (("actions", actions), ("ipAddresses", networks), ("audience", audience)):
+        if len(set(values)) != len(values):
+            wrong(field, "holds a value twice")
+    if errors or expires_at is None:
+        return None
+    return Terms(
+        node_id=request.node_id,
+        expires_at=expires_at,
+        max_uses=request.max_uses,
+        actions=frozenset(actions),
+        not_before=not_before,
+        user=request.user or None,
+        networks=frozenset(networks),
+        audience=frozenset(audience),
+        metadata=metadata,
+    )
+
+
+def _not_an_address(text: str, wanted: str) -> str:
+    zone = "; a zone, which % introduces, names an interface of one machine only" if "%" in text else ""
+    return f"must be {wanted}{zone}"
+
+
 def _expiry(request: IssueRequest, now: datetime, wrong: Wrong) -> datetime | None:
+    """None: it is wrong."""
+    expires_in = DEFAULT_LIFETIME.seconds if request.expires_in is UNSET else request.expires_in
     if request.expires_at is UNSET:
-        return now + (DEFAULT_LIFETIME if request.expires_in is UNSET else timedelta(seconds=request.expires_in))
+        return now + timedelta(seconds=expires_in) if expires_in else None
     expires_at = _instant("expiresAt", request.expires_at, wrong)
     if request.expires_in is not UNSET:
         wrong("expiresAt", "give either expiresAt or expiresIn")
@@ -424,12 +482,12 @@ def _expiry(request: IssueRequest, now: datetime, wrong: Wrong) -> datetime | No
 
 def _instant(field: str, text: str | UnsetType, wrong: Wrong) -> datetime | None:
     """In UTC; None: it is not given, or it is wrong."""
-    if text is UNSET:
+    if not isinstance(text, str):
         return None
     try:
         instant = instants.parse(text)
     except ValueError:
-        wrong(field, "must be a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3339, no leap second)")
+        wrong(field, f"must be {_INSTANT}")
         return None
     try:
         return instant.astimezone(UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,8 +21,10 @@ TOKEN = "0123456789abcdef" * 4
 
 
 def read(body: dict[str, Any], into: type[Any]) -> Any:
-    request = parsing.parse_body(msgspec.json.encode(body), into)
-    return schemas.to_use(request, "app") if into is UseRequest else schemas.to_terms(request, NOW)
+    read: Any = partial(schemas.to_terms, now=NOW)
+    if into is UseRequest:
+        read = partial(schemas.to_use, client_id="app")
+    return parsing.parse_body(msgspec.json.encode(body), into, read)
 
 
 def terms_of(*ranges: str) -> Terms:

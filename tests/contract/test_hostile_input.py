@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib import routes, schemas
+from chalicelib.clients import Scope
 from chalicelib.problems import TABLE
 from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
@@ -24,6 +26,13 @@ WITNESS_NODE = "node-of-the-witness"
 POSTS = ("/token", "/tokens", "/use", "/introspect", "/revoke")
 USES = ("/use", "/introspect")
 KILO = 1024
+OF_PATH = {
+    "/token": schemas.IssueRequest,
+    "/tokens": schemas.BatchRequest,
+    "/use": schemas.UseRequest,
+    "/introspect": schemas.UseRequest,
+    "/revoke": schemas.RevokeRequest,
+}
 
 
 def at(seconds: float) -> str:
@@ -99,30 +108,13 @@ NOT_A_DOCUMENT = {
     "nothing": b"",
     "white space": b" \r\n\t ",
     "open brackets": b"[" * (64 * KILO),
-    "nested arrays": b"[" * (32 * KILO) + b"]" * (32 * KILO),
-    "nested objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
-    "nested in a field that is there": b'{"nodeId":' + b"[" * 32_000 + b"]" * 32_000 + b"}",
-    "nested in a field that is not": b'{"x":' + b'[{"y":' * 8_000 + b"1" + b"}]" * 8_000 + b"}",
-    "nested in metadata": b'{"nodeId":"n","metadata":' + b'{"a":' * 9_000 + b'""' + b"}" * 9_000 + b"}",
     "invalid UTF-8": b'{"nodeId":"\xff\xfe"}',
     "overlong UTF-8": b'{"nodeId":"\xc0\x80"}',
     "UTF-8 cut short": b'{"nodeId":"\xe2\x82"}',
     "invalid UTF-8 in a field name": b'{"\xff":"n"}',
     "raw lone surrogate": b'{"nodeId":"\xed\xa0\x80"}',
-    "escaped high surrogate": rb'{"nodeId":"\ud800"}',
-    "escaped low surrogate": rb'{"user":"\udfff"}',
-    "escaped surrogates the wrong way round": rb'{"token":"\udc00\ud800"}',
-    "escaped lone surrogate in a field name": rb'{"\ud800":1}',
     "UTF-16": '{"nodeId":"n"}'.encode("utf-16"),
     "byte order mark": b'\xef\xbb\xbf{"nodeId":"n"}',
-    "NaN": b'{"maxUses":NaN}',
-    "Infinity": b'{"maxUses":Infinity}',
-    "minus Infinity": b'{"maxUses":-Infinity}',
-    "NaN alone": b"NaN",
-    "5,000 digits": b'{"maxUses":' + b"9" * 5_000 + b"}",
-    "5,000 digits below zero": b'{"expiresIn":-' + b"9" * 5_000 + b"}",
-    "5,000 digits in metadata": b'{"nodeId":"n","metadata":{"a":' + b"9" * 5_000 + b"}}",
-    "a number out of all range": b'{"maxUses":1e999}',
     "leading zero": b'{"maxUses":01}',
     "control character in a text": b'{"nodeId":"a\nb"}',
     "trailing comma": b'{"nodeId":"n",}',
@@ -133,6 +125,14 @@ NOT_A_DOCUMENT = {
     "a NUL": b'{"nodeId":"n"}\x00',
 }
 
+NESTED = {
+    "arrays": b"[" * (32 * KILO) + b"]" * (32 * KILO),
+    "objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    "in a field that is there": b'{"nodeId":' + b"[" * 32_000 + b"]" * 32_000 + b"}",
+    "in a field that is not": b'{"x":' + b'[{"y":' * 8_000 + b"1" + b"}]" * 8_000 + b"}",
+    "in metadata": b'{"nodeId":"n","metadata":' + b'{"a":' * 9_000 + b'""' + b"}" * 9_000 + b"}",
+}
+
 NOT_AN_OBJECT = {
     "array": b"[]",
     "array of an object": b'[{"nodeId":"n"}]',
@@ -140,6 +140,27 @@ NOT_AN_OBJECT = {
     "number": b"1",
     "false": b"false",
     "null": b"null",
+    "NaN": b"NaN",
+    "5,000 digits": b"9" * 5_000,
+}
+
+
+NOT_A_VALUE = {
+    "escaped high surrogate": ("nodeId", rb'"\ud800"'),
+    "escaped low surrogate": ("nodeId", rb'"\udfff"'),
+    "escaped surrogates the wrong way round": ("user", rb'"\udc00\ud800"'),
+    "escaped surrogate in a list": ("ipAddresses[0]", rb'["\ud800"]'),
+    "escaped surrogate in metadata": ("metadata", rb'{"a":"\ud800"}'),
+    "escaped surrogate in a name of metadata": ("metadata", rb'{"\ud800":""}'),
+    "NaN": ("maxUses", b"NaN"),
+    "Infinity": ("maxUses", b"Infinity"),
+    "minus Infinity": ("expiresIn", b"-Infinity"),
+    "5,000 digits": ("maxUses", b"9" * 5_000),
+    "60,000 digits": ("maxUses", b"9" * 60_000),
+    "5,000 digits below zero": ("expiresIn", b"-" + b"9" * 5_000),
+    "5,000 digits of fraction": ("maxUses", b"1." + b"9" * 5_000),
+    "5,000 digits in metadata": ("metadata[...]", b'{"a":' + b"9" * 5_000 + b"}"),
+    "a number out of all range": ("maxUses", b"1e999"),
 }
 
 
@@ -150,6 +171,31 @@ class TestBody:
     @pytest.mark.parametrize("body", NOT_A_DOCUMENT.values(), ids=NOT_A_DOCUMENT)
     def test_what_is_no_json_document_is_refused(self, witness: Witness, path: str, body: bytes) -> None:
         witness.invalid(path, body, "body")
+
+    @pytest.mark.parametrize("path", POSTS)
+    @pytest.mark.parametrize("body", NESTED.values(), ids=NESTED)
+    def test_what_is_nested_too_deeply_is_refused(self, witness: Witness, path: str, body: bytes) -> None:
+        before = witness.state()
+        answer = witness.api.call("POST", path, witness.client, body)
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        # How deep Python reads depends on its version.
+        assert "body: is nested too deeply" in answer.json["detail"] or "body" not in answer.json["detail"]
+        assert witness.state() == before
+
+    @pytest.mark.parametrize(("field", "value"), NOT_A_VALUE.values(), ids=NOT_A_VALUE)
+    def test_a_value_that_no_field_can_hold_is_named_by_its_field(
+        self, witness: Witness, field: str, value: bytes
+    ) -> None:
+        name = field.partition("[")[0].encode()
+        required = b"" if name == b"nodeId" else b'"nodeId":"n",'
+        entry = b'{%b"%b":%b}' % (required, name, value)
+        witness.invalid("/token", entry, field)
+        witness.invalid("/tokens", b'{"tokens":[%b]}' % entry, f"tokens[0].{field}")
+
+    def test_half_of_a_surrogate_pair_in_a_name_is_named_as_it_was_escaped(self, witness: Witness) -> None:
+        for path in POSTS:
+            good = json.dumps(witness.good_body(path))[1:-1].encode()
+            witness.invalid(path, rb'{%b,"\ud800":1}' % good, r"\ud800")
 
     @pytest.mark.parametrize("path", POSTS)
     @pytest.mark.parametrize("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT)
@@ -199,14 +245,7 @@ class TestBody:
 
     @pytest.mark.parametrize("path", POSTS)
     def test_null_does_not_stand_for_an_absent_field(self, witness: Witness, path: str) -> None:
-        of_path = {
-            "/token": schemas.IssueRequest,
-            "/tokens": schemas.BatchRequest,
-            "/use": schemas.UseRequest,
-            "/introspect": schemas.UseRequest,
-            "/revoke": schemas.RevokeRequest,
-        }
-        for name in of_path[path].__struct_encode_fields__:
+        for name in OF_PATH[path].__struct_encode_fields__:
             witness.invalid(path, {**witness.good_body(path), name: None}, name)
 
     @pytest.mark.parametrize("path", POSTS)
@@ -256,11 +295,11 @@ BOUNDS: dict[str, list[tuple[Any, str]]] = {
         *(("\na", ""), ("a\nb", ""), ("\n", "")),
     ],
     "maxUses": [
-        *((0, ""), (-1, ""), (101, ""), (10**18, ""), (10**30, ""), (-(10**30), ""), (1.0, ""), (1.5, "")),
-        *((1e2, ""), (-0.0, ""), (True, ""), (False, ""), ("1", ""), ([], ""), ({}, "")),
+        *((0, ""), (-1, ""), (101, ""), (10**18, ""), (10**30, ""), (-(10**30), ""), (1.5, ""), (0.5, "")),
+        *((101.0, ""), (-0.0, ""), (1e300, ""), (True, ""), (False, ""), ("1", ""), ([], ""), ({}, "")),
     ],
     "expiresIn": [
-        *((0, ""), (-1, ""), (30 * 86_400 + 1, ""), (2**63, ""), (2**64, ""), (60.0, ""), (0.5, ""), (True, "")),
+        *((0, ""), (-1, ""), (30 * 86_400 + 1, ""), (2**63, ""), (2**64, ""), (59.5, ""), (0.0, ""), (True, "")),
         *(("60", ""), ("PT60S", ""), ([60], "")),
     ],
     "actions": [
@@ -325,8 +364,8 @@ class TestIssue:
         ("name", "values"),
         [
             ("nodeId", ["n", "x" * 1024, "𝄞" * 1024, " ", "a\u2028b", "../..", "'; --"]),
-            ("maxUses", [1, 100]),
-            ("expiresIn", [1, 30 * 86_400]),
+            ("maxUses", [1, 100, 1.0, 1e2]),
+            ("expiresIn", [1, 30 * 86_400, 60.0, 2.592e6]),
             ("notBefore", ["2020-02-29T12:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"]),
             ("actions", [["edit"], ["edit", "download", "preview"]]),
             ("user", ["u", "𝄞" * 256]),
@@ -356,7 +395,7 @@ class TestIssue:
         witness.invalid("/token", {"nodeId": NODE, "metadata": {"a": "\n" * 1024}}, "metadata")
 
     def test_a_key_of_metadata_that_is_given_twice_is_named(self, witness: Witness) -> None:
-        witness.invalid("/token", b'{"nodeId":"n","metadata":{"a":"1","b":"","a":"1"}}', "a")
+        witness.invalid("/token", b'{"nodeId":"n","metadata":{"a":"1","b":"","a":"1"}}', "metadata.a")
 
     @pytest.mark.parametrize(
         ("seconds", "well"), [(0.5, False), (2, True), (30 * 86_400 - 5, True), (30 * 86_400 + 5, False)]
@@ -430,7 +469,7 @@ class TestBatch:
 
     def test_a_field_that_is_given_twice_in_one_entry_is_named(self, witness: Witness) -> None:
         answer = witness.api.call("POST", "/tokens", witness.client, b'{"tokens":[{"nodeId":"a","nodeId":"b"}]}')
-        assert_problem(answer, 400, "invalid_request", ["nodeId"])
+        assert_problem(answer, 400, "invalid_request", ["tokens[0].nodeId"])
 
     def test_wrong_rules_of_several_entries_are_all_named(self, witness: Witness) -> None:
         bad = {"nodeId": NODE, "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1/8"]}
@@ -726,13 +765,14 @@ class TestAuthorization:
 class TestAsTheGatewaySendsIt:
     """API Gateway hands the body over as text, or in base64 where it takes it for binary."""
 
-    def send(self, api: Api, client: Credentials, body: object, *, binary: bool = False) -> Any:
-        event = {
+    @staticmethod
+    def event(client: Credentials, path: str, body: object, *, binary: bool = False) -> dict[str, Any]:
+        return {
             "requestContext": {
                 "httpMethod": "POST",
-                "resourcePath": BASE_PATH + "/token",
-                "path": "/api" + BASE_PATH + "/token",
-                "authorizer": {"clientId": client.user, "scopes": "issue"},
+                "resourcePath": BASE_PATH + path,
+                "path": "/api" + BASE_PATH + path,
+                "authorizer": {"clientId": client.user, "scopes": " ".join(Scope)},
             },
             "headers": {"content-type": "application/json"},
             "pathParameters": {},
@@ -741,6 +781,9 @@ class TestAsTheGatewaySendsIt:
             "body": body,
             "isBase64Encoded": binary,
         }
+
+    def send(self, api: Api, client: Credentials, body: object, *, binary: bool = False) -> Any:
+        event = self.event(client, "/token", body, binary=binary)
         return api.app(event, SimpleNamespace(aws_request_id="request-1"))
 
     @pytest.mark.parametrize(
@@ -774,6 +817,94 @@ class TestAsTheGatewaySendsIt:
             assert told["requestId"] == "request-1"
             assert [error["field"] for error in told.get("errors", [])] == (["body"] if status == 400 else [])
             assert witness.state() == before
+
+
+def filled(head: bytes, unit: bytes, tail: bytes) -> bytes:
+    """A body of nearly 64 KB that repeats something."""
+    return head + b",".join([unit] * ((63 * KILO - len(head) - len(tail)) // (len(unit) + 1))) + tail
+
+
+def named_members(head: bytes, member: bytes, tail: bytes, *, each_name_times: int = 1) -> bytes:
+    """The same with names that differ; `%d` stands for their number."""
+    count = 63 * KILO // (len(member) + 4)
+    return head + b",".join(member % (number // each_name_times) for number in range(count)) + tail
+
+
+KINDS_OF_MANY: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "empty objects": lambda head, tail: filled(head + b"[", b"{}", b"]" + tail),
+    "objects with a field": lambda head, tail: filled(head + b"[", b'{"nodeId":1}', b"]" + tail),
+    "empty lists": lambda head, tail: filled(head + b"[", b"[]", b"]" + tail),
+    "numbers": lambda head, tail: filled(head + b"[", b"1", b"]" + tail),
+    "texts": lambda head, tail: filled(head + b"[", b'"x"', b"]" + tail),
+    "nulls": lambda head, tail: filled(head + b"[", b"null", b"]" + tail),
+    "nested lists": lambda head, tail: head + b"[" * 31_000 + b"]" * 31_000 + tail,
+    "nested objects": lambda head, tail: head + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + tail,
+    "unknown names": lambda head, tail: named_members(head + b"{", b'"x%d":1', b"}" + tail),
+    "names of texts": lambda head, tail: named_members(head + b"{", b'"%d":""', b"}" + tail),
+    "names given twice": lambda head, tail: named_members(head + b"{", b'"%d":""', b"}" + tail, each_name_times=2),
+    "one name": lambda head, tail: filled(head + b"{", b'"a":""', b"}" + tail),
+    "long names": lambda head, tail: named_members(head + b"{", b'"%d' + b"a" * 1_000 + b'":1', b"}" + tail),
+    "digits": lambda head, tail: head + b"9" * 60_000 + tail,
+    "digits of a fraction": lambda head, tail: head + b"1." + b"9" * 60_000 + tail,
+    "digits of an exponent": lambda head, tail: head + b"1e" + b"9" * 60_000 + tail,
+    "letters": lambda head, tail: head + b'"' + b"x" * 60_000 + b'"' + tail,
+    "nearly tokens": lambda head, tail: head + b'"' + (b"a" * 63 + b"x") * 900 + b'"' + tail,
+    "escapes": lambda head, tail: head + b'"' + rb"\u0000" * 10_000 + b'"' + tail,
+    "halves of surrogate pairs": lambda head, tail: head + b'"' + rb"\ud800" * 10_000 + b'"' + tail,
+}
+
+
+class TestWork:
+    """Counted in calls of functions, Python's own included: seconds depend on the machine."""
+
+    def steps(self, api: Api, client: Credentials, path: str, body: bytes) -> tuple[int, int]:
+        """The status of the answer, and what the REST handler did for it."""
+        event = TestAsTheGatewaySendsIt.event(client, path, body.decode())
+        context = SimpleNamespace(aws_request_id="request-1", get_remaining_time_in_millis=lambda: 29_000)
+        count = 0
+
+        def note(frame: object, kind: str, argument: object) -> None:
+            nonlocal count
+            count += kind in ("call", "c_call")
+
+        sys.setprofile(note)
+        try:
+            response = api.app(event, context)
+        finally:
+            sys.setprofile(None)
+        return response["statusCode"], count
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_a_bad_body_costs_no_more_than_a_good_one_of_its_size(
+        self, api: Api, client: Credentials, witness: Witness, path: str
+    ) -> None:
+        token = api.issue(client, user="user-with-a-token")["token"]
+        good = {
+            **{use: {"token": token, "user": "user-with-a-token"} for use in USES},
+            "/revoke": {"user": "user-with-a-token"},
+        }.get(path) or witness.good_body(path)
+        status, allowed = self.steps(api, client, path, json.dumps(good).encode().ljust(63 * KILO))
+        assert status < 300
+        for body in self.bad_bodies(path):
+            assert len(body) <= 64 * KILO
+            status, count = self.steps(api, client, path, body)
+            if count > allowed:  # what is loaded once does not count
+                status, count = self.steps(api, client, path, body)
+            assert status == 400
+            assert count <= allowed, body[:60]
+
+    @staticmethod
+    def bad_bodies(path: str) -> Iterator[bytes]:
+        names = OF_PATH[path].__struct_encode_fields__
+        places = [(b"", b""), *((f'{{"{name}":'.encode(), b"}") for name in (*names, "surprise"))]
+        if path == "/tokens":
+            places += [(f'{{"tokens":[{{"{name}":'.encode(), b"}]}") for name in ("nodeId", "metadata", "surprise")]
+            for audience in ([], [""] * 16):
+                entry = {"nodeId": "", "ipAddresses": ["x"], "audience": audience, "x": 1}
+                yield filled(b'{"tokens":[', json.dumps(entry).encode(), b"]}")
+                yield json.dumps({"tokens": [entry] * 100}).encode()
+        for kind in KINDS_OF_MANY.values():
+            yield from (kind(head, tail) for head, tail in places)
 
 
 texts = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(

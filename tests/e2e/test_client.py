@@ -18,7 +18,6 @@ from local.engine import HOST
 from tests.conftest import NODE, Api, Credentials
 from tests.serving import serving
 from tokenservice_client import (
-    FieldError,
     InsufficientScope,
     InvalidRequest,
     NoAnswer,
@@ -195,9 +194,9 @@ def test_the_version_is_told(tokens: TokenServiceClient) -> None:
 def test_what_is_wrong_with_a_request_is_told_by_field(tokens: TokenServiceClient) -> None:
     with pytest.raises(InvalidRequest) as refused:
         tokens.issue(NODE, ip_addresses=["192.0.2.1/24"])
-    assert refused.value.errors == (
-        FieldError("ipAddresses[0]", "not an IPv4 or IPv6 address or a range without host bits"),
-    )
+    [error] = refused.value.errors
+    assert error.field == "ipAddresses[0]"
+    assert "without host bits" in error.message
 
 
 def test_wrong_credentials_and_missing_scopes_have_their_classes(service: str, api: Api) -> None:

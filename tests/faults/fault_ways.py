@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,9 @@ class OverStore:
 
     def issue(self, body: Mapping[str, Any], batch: int) -> Told:
         def issue() -> Told:
-            terms = schemas.to_terms(parsing.parse_body(json.dumps(body).encode(), IssueRequest), runtime.now())
+            terms = parsing.parse_body(
+                json.dumps(body).encode(), IssueRequest, partial(schemas.to_terms, now=runtime.now())
+            )
             secret, token = self._service.issue(self._caller, [terms] * batch)[0]
             return Told(201, None, {"token": secret, "tokenId": token.id})
 
