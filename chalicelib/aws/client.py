@@ -22,13 +22,25 @@ if TYPE_CHECKING:
 AMAZON_ROOTS: Final = Path(__file__).with_name("amazon_roots.pem")
 """The authorities that AWS's own endpoints have their certificates from, out of the hundred and more of a browser."""
 
-_THROTTLED: Final = frozenset(
+_PASSING: Final = frozenset(
     {
+        "LimitExceededException",
         "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
         "RequestLimitExceeded",
         "SlowDown",
         "ThrottlingException",
+        "TransactionConflictException",
         "TransactionInProgressException",
+    }
+)
+_PASSING_REASONS: Final = frozenset(
+    {
+        "ProvisionedThroughputExceeded",
+        "ReplicatedWriteConflict",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "TransactionConflict",
     }
 )
 _SERVER_ERROR: Final = 500
@@ -144,7 +156,7 @@ class AwsClient:
             try:
                 return self._attempt(request, read, last)
             except ClientError as error:
-                if not _may_pass(error.response):
+                if not may_pass(error.response):
                     raise
                 failed = error
             except OSError as error:
@@ -190,6 +202,22 @@ def refusal(answer: Answer, code: str, message: str, operation: str, more: Mappi
     return ClientError(response, operation)
 
 
-def _may_pass(response: Mapping[str, Any]) -> bool:
+def may_pass(response: Mapping[str, Any]) -> bool:
+    """Whether a request may succeed when it is repeated after this refusal.
+
+    Args:
+        response: as botocore's errors hold it.
+
+    Source: Amazon DynamoDB developer guide, "Error handling with DynamoDB"; API reference, TransactWriteItems.
+    """
+    code = response["Error"]["Code"]
+    if code == "TransactionCanceledException":
+        reasons = cancellation_reasons(response)
+        return bool(reasons) and reasons <= _PASSING_REASONS
     status = response["ResponseMetadata"]["HTTPStatusCode"]
-    return status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS or response["Error"]["Code"] in _THROTTLED
+    return status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS or code in _PASSING
+
+
+def cancellation_reasons(response: Mapping[str, Any]) -> frozenset[str]:
+    """Why a transaction was cancelled; empty for any other refusal."""
+    return frozenset(reason.get("Code", "None") for reason in response.get("CancellationReasons", ())) - {"None"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,13 +13,26 @@ from botocore.exceptions import BotoCoreError, ChecksumError, ClientError
 from pynamodb.exceptions import PynamoDBException
 from pynamodb.models import Model
 
+from chalicelib.aws.client import cancellation_reasons, may_pass
 from chalicelib.problems import StoreUnavailable
+from chalicelib.storage.model import Meta
 
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb import DynamoDbClient
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
-_DEFECT: Final = "ValidationException"  # DynamoDB answered: our request makes no sense, and won't the next time
+# DynamoDB's answer to a request that makes no sense, and won't the next time: by itself, or in a transaction.
+_DEFECTS: Final = frozenset(
+    {
+        "IdempotentParameterMismatchException",
+        "ItemCollectionSizeLimitExceeded",
+        "ItemCollectionSizeLimitExceededException",
+        "SerializationException",
+        "ValidationError",
+        "ValidationException",
+    }
+)
+_LONGEST_PAUSE_SECONDS: Final = 0.1
 
 Observe = Callable[[str, float], object]
 
@@ -61,7 +75,7 @@ class Store:
             code = response.get("Error", {}).get("Code")
             if code == _CONDITION_FAILED:
                 raise ConditionFailed(response.get("Item")) from None
-            if code == _DEFECT:
+            if _DEFECTS & {code, *cancellation_reasons(response)}:
                 raise
             raise StoreUnavailable from error
         finally:
@@ -72,6 +86,7 @@ class Store:
         client = self._connection_of().connection.client
         if client is not self._checked:
             client.meta.events.register("after-call.dynamodb", _check_sum, unique_id=_check_sum.__name__)
+            client.meta.events.register("needs-retry.dynamodb", _repeat, unique_id=_repeat.__name__)
             self._checked = client
 
 
@@ -92,6 +107,21 @@ def _check_sum(http_response: Any, **_: Any) -> None:
     told = http_response.headers.get("x-amz-crc32")
     if told is not None and told != (found := str(zlib.crc32(http_response.content))):
         raise ChecksumError(checksum_type="crc32", expected_checksum=told, actual_checksum=found)
+
+
+def _repeat(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: Any) -> float | None:
+    """Let botocore repeat what it takes for final and our own client repeats: conflicts, and what cancels transactions.
+
+    Args:
+        response: the HTTP response and what botocore made of it; None: there is none.
+        attempts: how many were made.
+
+    Returns:
+        Seconds to wait before the next attempt; None: make none on our account.
+    """
+    if response is None or attempts > Meta.max_retry_attempts or "Error" not in response[1]:
+        return None
+    return random.uniform(0, _LONGEST_PAUSE_SECONDS) if may_pass(response[1]) else None  # noqa: S311 - no secret
 
 
 def _response(error: BaseException | None) -> dict[str, Any]:

@@ -45,10 +45,14 @@ class Fault(StrEnum):
     ERROR_503 = "error 503"  # a page of something in between
     THROUGHPUT = "throughput exceeded"  # ProvisionedThroughputExceededException
     THROTTLED = "throttled"  # ThrottlingException
+    LIMIT = "limit exceeded"  # LimitExceededException
+    CONFLICT = "conflict"  # TransactionConflictException: a transaction is at work on the item
+    REPLICATED = "replicated write conflict"  # ReplicatedWriteConflictException
+    SENSELESS = "senseless request"  # ValidationException, as if a bug of ours had made the request
 
 
-QUICK: Final = tuple(fault for fault in Fault if fault not in (Fault.SILENT, Fault.ANSWER_STUCK))
-"""The faults that don't make a client wait for its time-out."""
+QUICK: Final = tuple(fault for fault in Fault if fault not in (Fault.SILENT, Fault.ANSWER_STUCK, Fault.SENSELESS))
+"""The faults that may pass and don't make a client wait for its time-out."""
 
 DONE_UNANSWERED: Final = frozenset(
     {Fault.ANSWER_LOST, Fault.ANSWER_CUT, Fault.ANSWER_GARBLED, Fault.ANSWER_STUCK, Fault.ERROR_500_DONE}
@@ -59,7 +63,21 @@ _REFUSALS: Final[Mapping[Fault, tuple[int, str]]] = {
     Fault.ERROR_500_DONE: (500, "InternalServerError"),
     Fault.THROUGHPUT: (400, "ProvisionedThroughputExceededException"),
     Fault.THROTTLED: (400, "com.amazon.coral.availability#ThrottlingException"),
+    Fault.LIMIT: (400, "LimitExceededException"),
+    Fault.CONFLICT: (400, "TransactionConflictException"),
+    Fault.REPLICATED: (400, "ReplicatedWriteConflictException"),
+    Fault.SENSELESS: (400, "ValidationException"),
 }
+_REASONS: Final[Mapping[Fault, str]] = {
+    Fault.THROUGHPUT: "ProvisionedThroughputExceeded",
+    Fault.THROTTLED: "ThrottlingError",
+    Fault.CONFLICT: "TransactionConflict",
+    Fault.SENSELESS: "ValidationError",
+}
+"""Why a transaction is cancelled, where a single write gets an error of that name.
+
+Source: Amazon DynamoDB API reference, TransactWriteItems.
+"""
 
 Plan = Callable[[str], Fault | None]
 
@@ -183,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is Fault.SILENT:
             self._hold()
             return
-        answer = self._refusal(fault) if fault in _REFUSALS or fault is Fault.ERROR_503 else None
+        answer = self._refusal(fault, operation) if fault in _REFUSALS or fault is Fault.ERROR_503 else None
         if fault is Fault.SLOW:
             proxy.closing.wait(SLOW_SECONDS)
         if answer is None or fault in DONE_UNANSWERED:
@@ -217,14 +235,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     @staticmethod
-    def _refusal(fault: Fault | None) -> _Exchange | None:
+    def _refusal(fault: Fault | None, operation: str) -> _Exchange | None:
         if fault is None:
             return None
         if fault is Fault.ERROR_503:
             return _Exchange({"Content-Type": "text/html"}, b"<html><h1>Service Unavailable</h1></html>", 503)
         status, name = _REFUSALS[fault]
+        more: dict[str, Any] = {}
+        if operation == "TransactWriteItems" and fault in _REASONS:
+            name = "TransactionCanceledException"
+            more["CancellationReasons"] = [{"Code": "None"}, {"Code": _REASONS[fault], "Message": "On purpose."}]
         name = name if "#" in name else _FAULT_PREFIX + name
-        body = json.dumps({"__type": name, "message": "A fault on purpose."}).encode()
+        body = json.dumps({"__type": name, "message": "A fault on purpose.", **more}).encode()
         headers = {"Content-Type": "application/x-amz-json-1.0", "x-amz-crc32": str(zlib.crc32(body))}
         return _Exchange(headers, body, status)
 

@@ -179,6 +179,54 @@ def test_issuing_that_arrives_a_second_time_late_does_not_bring_a_spent_token_ba
     assert way.use(issued["token"], {"user": "bob"}, None).code == "token_exhausted"
 
 
+PASSING = (Fault.THROUGHPUT, Fault.THROTTLED, Fault.LIMIT, Fault.CONFLICT, Fault.REPLICATED)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_refusal_that_may_pass_is_repeated_once_whether_one_token_is_issued_or_many(
+    fault: Fault, batch: int, proxy: Proxy, over_api: OverHttp, truth: StoreEngine
+) -> None:
+    once = iter([fault])
+    proxy.plan = lambda _: next(once, None)
+    issued = over_api.issue({"nodeId": "n"}, batch)
+    assert (issued.status, proxy.met[fault]) == (201, 1)
+    assert truth.token_store().find(issued.body["tokenId"]) is not None
+    assert over_api.use(issued.body["token"], {"user": "alice"}, None).status == 200
+    proxy.plan = lambda _: fault
+    assert over_api.issue({"nodeId": "n"}, batch).code == "store_unavailable"
+    assert proxy.met[fault] == 3
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_request_that_makes_no_sense_to_the_store_is_our_error_and_is_not_repeated(
+    batch: int, proxy: Proxy, over_api: OverHttp
+) -> None:
+    proxy.plan = lambda _: Fault.SENSELESS
+    told = over_api.issue({"nodeId": "n"}, batch)
+    assert (told.status, told.code, proxy.met[Fault.SENSELESS]) == (500, "internal_error", 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("fault", [Fault.CONFLICT, Fault.THROTTLED])
+def test_a_repetition_after_a_conflict_that_finds_its_token_spent_brings_nothing_back(
+    fault: Fault, batch: int, proxy: Proxy, store: TokenStore, truth: StoreEngine
+) -> None:
+    """The first attempt is done though it is answered with a conflict, and the token is spent before the second one."""
+    now = runtime.now()
+    made = [tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now) for _ in range(batch)]
+    secret, token = made[0]
+    past = truth.token_store()
+    past.add([each for _, each in made])
+    past.claim(tokens.new_use(secret, "app"), now, None)
+    before = past.find(token.id)
+    once = iter([fault])
+    proxy.plan = lambda _: next(once, None)
+    with pytest.raises(problems.StoreUnavailable):
+        store.add([each for _, each in made])
+    assert past.find(token.id) == before
+
+
 @pytest.mark.parametrize("change", ["revoked", "mismatch counted"])
 def test_issuing_that_is_repeated_does_not_undo_what_came_in_between(
     change: str, proxy: Proxy, store: TokenStore, truth: StoreEngine

@@ -135,6 +135,16 @@ def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
         Scripted.error("ProvisionedThroughputExceededException"),
         Scripted.error("TransactionInProgressException"),
         Scripted.error("RequestLimitExceeded"),
+        Scripted.error("LimitExceededException"),
+        Scripted.error("TransactionConflictException"),
+        Scripted.error("ReplicatedWriteConflictException"),
+        *(
+            Scripted.error("TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": reason}])
+            for reason in (
+                *("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded"),
+                "ReplicatedWriteConflict",
+            )
+        ),
         Scripted.of({"__type": THROTTLED}, 400),
         Scripted.error("InternalServerError", 500),
         Scripted(b"<html>Service Unavailable</html>", 503, ""),
@@ -182,6 +192,26 @@ def test_a_refusal_is_told_at_once_with_the_item_that_stood_against_it() -> None
     assert (response["Item"], response["CancellationReasons"]) == (item, reasons)
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert response["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"] == "request-1"
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ("ValidationError", "None"),
+        ("ConditionalCheckFailed", "None"),
+        ("ConditionalCheckFailed", "TransactionConflict"),
+        ("ValidationError", "ThrottlingError"),
+        ("ItemCollectionSizeLimitExceeded",),
+        ("SomethingNew",),
+        ("None", "None"),
+        (),
+    ],
+)
+def test_a_transaction_that_would_be_cancelled_again_is_not_repeated(codes: tuple[str, ...]) -> None:
+    answer = Scripted.error("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
+    with world(answer) as there, pytest.raises(ClientError):
+        there.ask("TransactWriteItems", {"TransactItems": []})
+    assert len(there.server.asked) == 1
 
 
 def test_an_engine_without_checksums_is_believed() -> None:
