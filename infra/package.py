@@ -58,7 +58,7 @@ def commit() -> str:
         if os.environ.get(name):
             return os.environ[name]
     git = shutil.which("git")
-    if git is None:
+    if git is None or not (ROOT / ".git").exists():  # an unpacked archive may lie in another repository
         return "unknown"
     asked = subprocess.run([git, "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from chalicelib import problems
+from infra import package
 from local.engine import ROOT
 from tests.e2e.local_aws import FUNCTIONS, Package, Template
 from tokenctl.costs import lines
@@ -132,6 +133,16 @@ def test_nothing_of_the_repository_but_the_application_is_deployed(task: Path) -
     assert {"app.py", "chalicelib", "chalice"} <= names
     assert names.isdisjoint({"tests", "tokenctl", "local", "infra", "boto3", "s3transfer", "pytest", "bin"})
     assert not [name for name in names if name.startswith(("botocore", "jmespath", "dateutil", "six"))]
+
+
+def test_an_archive_unpacked_in_another_repository_takes_no_commit_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    monkeypatch.setattr(package, "ROOT", tmp_path / "unpacked")
+    for name in ("COMMIT", "CODEBUILD_RESOLVED_SOURCE_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    assert package.commit() == "unknown"
 
 
 # --- What goes wrong
