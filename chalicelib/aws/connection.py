@@ -65,7 +65,7 @@ class Endpoint:
         name = parts.hostname or ""
         self._name = name.encode("ascii")  # for a text, Python would load what writes names of other alphabets
         self._port = parts.port or (443 if secure else 80)
-        self._tls = ssl.create_default_context(cafile=ca_bundle) if secure else None
+        self._tls = _tls_context(ca_bundle) if secure else None
         self.host = f"[{name}]" if ":" in name else name
         if self._port != (443 if secure else 80):
             self.host += f":{self._port}"
@@ -123,6 +123,14 @@ class Endpoint:
                 stream.close()
                 refused = error
         raise refused
+
+
+def _tls_context(ca_bundle: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_bundle)
+    # By default OpenSSL takes a common name where a certificate has no alternative names (RFC 9525, section 6.3).
+    context.hostname_checks_common_name = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _close_all(connections: deque[_Connection]) -> None:
