@@ -28,7 +28,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 HOST: Final = "127.0.0.1"
 PYTHON: Final = ROOT / ".venv-engine" / "bin" / "python"
 
-_READY_WITHIN_SECONDS: Final = 30.0
+_READY_WITHIN_SECONDS: Final = 90.0
 # Saving the state of a large store takes its time; only a hanging engine is killed.
 _STOPPED_WITHIN_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
