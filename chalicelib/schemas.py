@@ -19,15 +19,21 @@ from chalicelib.tokens import Action, Address, Grant, Network, Refusal, Terms, T
 DEFAULT_LIFETIME: Final = timedelta(seconds=300)
 MAX_LIFETIME: Final = timedelta(days=30)
 MAX_METADATA_BYTES: Final = 2048
+MAX_USER: Final = 256
 MAX_BODY_BYTES: Final = 64 * 1024
 TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
 
 _END: Final = r"$(?!\n)"  # Python's `$` also matches before a final line break, which the look-ahead forbids
-_NO_CONTROL: Final = rf"^[^\x00-\x1f\x7f-\x9f]+{_END}"
+# Nor U+FFFD, which stands for bytes that were no UTF-8: what was meant is lost.
+_NO_CONTROL: Final = rf"^[^\x00-\x1f\x7f-\x9f\ufffd]+{_END}"
 
 _ADDRESS: Final = "an IPv4 or IPv6 address"
 _RANGE: Final = "an IPv4 or IPv6 address or a range without host bits, for example 192.0.2.0/24"
+_MOST_OF_ONE: Final = 4  # characters of another normal form that may become one in form C
+_NOT_UTF8: Final = "\ufffd".encode()
 _INSTANT: Final = "a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3339, no leap second)"
+
+_USER: Final = f"a string of 1 to {MAX_USER} characters without control characters"
 
 # `wanted` is what errors say of a text: its pattern does not explain itself.
 NodeId = Annotated[
@@ -36,7 +42,7 @@ NodeId = Annotated[
         min_length=1,
         max_length=1024,
         pattern=_NO_CONTROL,
-        description="The secret document id to hide.",
+        description="The secret document id to hide. Returned as it came; send one spelling of it.",
         examples=["f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"],
         extra={"wanted": "a string of 1 to 1024 characters without control characters"},
     ),
@@ -45,10 +51,12 @@ User = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=256,
-        description="The end user.",
+        pattern=_NO_CONTROL,
+        description="The end user. Compared in Unicode's normal form C, case included.",
         examples=["alice"],
-        extra={"wanted": "a string of 1 to 256 characters"},
+        # It is counted in normal form C (`_user()`), and may be sent in another.
+        extra_json_schema={"maxLength": MAX_USER},
+        extra={"wanted": _USER},
     ),
 ]
 TokenText = Annotated[
@@ -319,7 +327,7 @@ def to_use(request: UseRequest, errors: Errors, client_id: str, idempotency_key:
     Raises:
         InvalidRequest: names every field that is wrong.
     """
-    user = request.user or None
+    user = _user(request.user, errors.add)
     if user and request.token and request.token in user.lower():
         # It would be kept in the claim, and the status would show it.
         errors.add("user", "holds the token")
@@ -347,12 +355,10 @@ def to_revocation(request: RevokeRequest, errors: Errors) -> dict[str, str]:
         InvalidRequest: none or both are given, or one is wrong.
     """
     errors.check()  # which of the two was meant is judged only where both are what they should be
-    given = {
-        name: value for name, value in (("node_id", request.node_id), ("user", request.user)) if value is not UNSET
-    }
-    if len(given) != 1:
+    if (request.node_id is UNSET) == (request.user is UNSET):
         errors.add("nodeId", "give either nodeId or user")
-    return given
+    user = _user(request.user, errors.add)
+    return {"node_id": request.node_id} if request.node_id else {"user": user or ""}
 
 
 def issue_answer(secret: str, token: Token) -> IssueAnswer:
@@ -439,9 +445,13 @@ def _to_terms(request: IssueRequest, errors: Errors, now: datetime, prefix: str 
             networks += [tokens.parse_network(text)] if text else []
         except ValueError:
             wrong(f"ipAddresses[{place}]", _not_an_address(text, _RANGE))
+    user = _user(request.user, wrong)
     metadata = request.metadata or {}
-    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+    metadata_json = msgspec.json.encode(metadata)
+    if len(metadata_json) > MAX_METADATA_BYTES:
         wrong("metadata", f"must hold at most {MAX_METADATA_BYTES} bytes as JSON")
+    if _NOT_UTF8 in metadata_json:
+        wrong("metadata", "must hold text; U+FFFD stands for bytes that were not UTF-8")
     actions = [action for action in request.actions or () if action]
     audience = [client_id for client_id in request.audience or () if client_id]
     for field, values in (("actions", actions), ("ipAddresses", networks), ("audience", audience)):
@@ -455,11 +465,22 @@ def _to_terms(request: IssueRequest, errors: Errors, now: datetime, prefix: str 
         max_uses=request.max_uses,
         actions=frozenset(actions),
         not_before=not_before,
-        user=request.user or None,
+        user=user,
         networks=frozenset(networks),
         audience=frozenset(audience),
         metadata=metadata,
     )
+
+
+def _user(text: str | UnsetType, wrong: Wrong) -> str | None:
+    """In canonical form; None: it is not given, or it is wrong."""
+    if not text:
+        return None
+    user = tokens.canonical(text) if len(text) <= _MOST_OF_ONE * MAX_USER else text
+    if len(user) > MAX_USER:
+        wrong("user", f"must be {_USER}")
+        return None
+    return user
 
 
 def _not_an_address(text: str, wanted: str) -> str:

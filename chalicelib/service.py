@@ -45,9 +45,7 @@ class TokenStore(Protocol):
 
     def find(self, token_id: str) -> Token | None: ...
 
-    def claim(
-        self, use: Use, now: datetime, issued_after: datetime | None, *, address_judged: bool
-    ) -> Token | None: ...
+    def claim(self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None) -> Token | None: ...
 
     def count_mismatch(self, token_id: str, now: datetime) -> int | None: ...
 
@@ -214,12 +212,14 @@ class TokenService:
         return Revocation(revoked, more=False)
 
     def _claim(self, use: Use, now: datetime) -> Grant | Refusal:
-        # Only a token that is bound to addresses takes the second round: its first is the read that judges them.
-        for address_judged in (False, True):
-            token = self._store.claim(use, now, self._issued_after, address_judged=address_judged)
+        # Only a token that the store can't judge by itself takes the second round: its first is the read.
+        judged: Token | None = None
+        for _ in range(2):
+            token = self._store.claim(use, now, self._issued_after, judged)
             decision = tokens.decide(token, use, now, self._issued_after)
             if isinstance(decision, Refusal) or decision.claim is not None:
                 return decision
+            judged = token
         raise InternalError("The store refused what the rules allow.")
 
     def _refused(self, caller: Caller, use: Use, refusal: Refusal, now: datetime) -> None:

@@ -65,7 +65,7 @@ class Terms:
         expires_at: the first instant at which the token is refused.
         max_uses: how many uses are granted altogether.
         not_before: the first instant at which the token may be used; None: at once.
-        user: the only user it may be used for; None: any.
+        user: the only user it may be used for, in canonical form where it was issued by this version; None: any.
         networks: the only addresses it may be used from; empty: any.
         audience: ids of the only clients that may use it; empty: any.
         metadata: what the issuer wants returned on use.
@@ -143,6 +143,7 @@ class Use:
         client_id: the calling application.
         attempt: names this request, and no other.
         claim_id: the id of the claim that a grant will make, or has made when it is a repetition.
+        user: in canonical form.
     """
 
     digest: str
@@ -191,6 +192,18 @@ class Refusal:
     token: Token | None = None
 
 
+def canonical(name: str) -> str:
+    """A name of a user or node in Unicode's normal form C, in which its spellings are one. Case still counts.
+
+    Source: RFC 8265, section 3.4 (UsernameCasePreserved): normalise to NFC, then compare character by character.
+    """
+    if name.isascii():
+        return name
+    from unicodedata import normalize  # noqa: PLC0415 - loaded by the first name that needs it, not by each start
+
+    return normalize("NFC", name)
+
+
 def digest(token: str) -> str:
     """SHA-256 of a token, as 64 hex characters. The token has 256 random bits, so no salt is needed."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -230,7 +243,7 @@ def new_use(
         # Neither a client id nor a digest holds a line break, so the parts can't run into each other.
         named = f"{client_id}\n{hashed}\n{idempotency_key}"
         claim_id = USE_ID_PREFIX + hashlib.sha256(named.encode()).hexdigest()[:32]
-    return Use(hashed, client_id, attempt, claim_id, user, address, action)
+    return Use(hashed, client_id, attempt, claim_id, user and canonical(user), address, action)
 
 
 def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it would be harder to check
@@ -261,7 +274,7 @@ def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it
         return Refusal(Reason.NOT_YET_VALID, token)
     if terms.audience and use.client_id not in terms.audience:
         return Refusal(Reason.AUDIENCE, token)
-    if terms.user is not None and use.user != terms.user:
+    if terms.user is not None and use.user != canonical(terms.user):
         return Refusal(Reason.USER, token)
     if terms.networks and not matches(use.address, terms.networks):
         return Refusal(Reason.ADDRESS, token)
@@ -276,7 +289,8 @@ def _repeat(token: Token, claim: Claim, use: Use, now: datetime) -> Grant | Refu
     """Judge a use whose claim was made before: by this very request, or by one with the same key."""
     if claim.attempt == use.attempt:
         return Grant(token, claim)
-    same_body = (claim.user, claim.address, claim.action) == (use.user, use.address, use.action)
+    user = claim.user and canonical(claim.user)
+    same_body = (user, claim.address, claim.action) == (use.user, use.address, use.action)
     if not same_body or now - claim.at >= REPLAY_WINDOW:
         return Refusal(Reason.KEY_REUSED, token)
     return Grant(token, claim, replayed=True)

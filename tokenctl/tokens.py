@@ -12,9 +12,10 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib import __version__, schemas
+from chalicelib import __version__, parsing, schemas
 from chalicelib.audit import Audit, timestamp
 from chalicelib.clients import Scope
+from chalicelib.problems import InvalidRequest
 from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import KEPT_AFTER_EXPIRY, Token
@@ -84,10 +85,13 @@ def revoke(terminal: Terminal, token_id: str | None, user: str | None, node: str
 
 
 def _revoke_all(terminal: Terminal, node_id: str | None, user: str | None, yes: bool) -> None:
-    if "" in (node_id, user):
-        raise click.UsageError("the user, or the id of the document, is empty")
+    given = {name: [value] for name, value in (("nodeId", node_id), ("user", user)) if value is not None}
+    try:
+        whose = parsing.parse_query(given, schemas.RevokeRequest, schemas.to_revocation)
+    except InvalidRequest as invalid:
+        raise click.UsageError(str(invalid)) from None
     deployment = terminal.deployment()
-    found = sum(1 for _ in deployment.token_store().find_unrevoked(node_id=node_id, user=user, issuer=None, now=now()))
+    found = sum(1 for _ in deployment.token_store().find_unrevoked(**whose, issuer=None, now=now()))
     if found and not yes:
         terminal.confirm(f"Tokens to revoke, used up ones included: {found}. Revoke them?")
     revoked = 0
@@ -99,7 +103,7 @@ def _revoke_all(terminal: Terminal, node_id: str | None, user: str | None, yes: 
             advance()
             return True
 
-        done = service.revoke_all(_OPERATOR, node_id=node_id, user=user, time_left=go_on)
+        done = service.revoke_all(_OPERATOR, **whose, time_left=go_on)
     text = f"Tokens revoked: {revoked}. Of these, {done.revoked} were live until now."
     terminal.show({"revoked": revoked, "live": done.revoked}, lambda console: console.print(text))
 

@@ -13,7 +13,7 @@ from pynamodb.models import Model
 
 from chalicelib.storage import model
 from chalicelib.storage.model import INSTANT, InstantAttribute
-from chalicelib.tokens import Action, Claim, Network, parse_address, parse_network
+from chalicelib.tokens import Action, Claim, Network, canonical, parse_address, parse_network
 
 
 class NetworksAttribute(Attribute[frozenset[Network]]):
@@ -148,6 +148,23 @@ class TokenItem(Model):
     by_user = _TokensByUser()
 
 
-def hash_of(text: str) -> str:
-    """The index key of a node id or user name: SHA-256 as 64 hex characters."""
+def hash_of(name: str) -> str:
+    """The index key of a node id or user name: SHA-256 of its canonical form, as 64 hex characters."""
+    return _sha256(canonical(name))
+
+
+def hashes_of(name: str) -> list[str]:
+    """The index keys under which a name may stand.
+
+    Tokens stored before names were normalised stand under what was sent: most likely form C, form D, or what is sent
+    now. None of them lives longer than 30 days.
+    """
+    if name.isascii():
+        return [hash_of(name)]
+    from unicodedata import normalize  # noqa: PLC0415 - as in `canonical()`
+
+    return [_sha256(each) for each in dict.fromkeys((canonical(name), normalize("NFD", name), name))]
+
+
+def _sha256(text: str) -> str:
     return sha256(text.encode()).hexdigest()

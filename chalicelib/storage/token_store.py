@@ -34,7 +34,7 @@ from pynamodb.transactions import TransactWrite
 from chalicelib.problems import StoreUnavailable
 from chalicelib.storage.model import INSTANT, bind
 from chalicelib.storage.store import ConditionFailed, Observe, Store
-from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hash_of
+from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hash_of, hashes_of
 from chalicelib.tokens import (
     KEPT_AFTER_EXPIRY,
     LOCKED_AFTER_MISMATCHES,
@@ -42,6 +42,7 @@ from chalicelib.tokens import (
     Terms,
     Token,
     Use,
+    canonical,
 )
 
 if TYPE_CHECKING:
@@ -107,12 +108,16 @@ class TokenStore(Store):
         return self._to_token(answer.get(ITEM))
 
     def claim(
-        self, use: Use, now: datetime, issued_after: datetime | None, *, address_judged: bool = False
+        self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None = None
     ) -> Token | None:
         """Make the use's claim if every rule allows it, in one conditional write.
 
-        DynamoDB can't match address ranges. So a token that is bound to addresses is claimed only when the caller
-        says that it has judged them; its addresses never change, so what was judged still holds.
+        DynamoDB can't match address ranges, nor the spellings of a name that is not in canonical form, as older
+        tokens may hold it. So such a token is claimed only when the caller has judged it.
+
+        Args:
+            judged: the token as an earlier call returned it, whose addresses and user allow the use. Neither of the
+                two ever changes, so what was judged still holds.
 
         Returns:
             The token after the write, holding the claim; or, where the condition did not hold, the token as it is.
@@ -132,11 +137,12 @@ class TokenStore(Store):
             condition += " AND attribute_not_exists(#user)"
         else:
             condition += " AND (attribute_not_exists(#user) OR #user = :user)"
-            values[":user"] = {STRING: use.user}
+            spelling = judged.terms.user if judged is not None and judged.terms.user else use.user
+            values[":user"] = {STRING: spelling if canonical(spelling) == use.user else use.user}
         if use.action is not None:
             condition += " AND contains(actions, :action)"
             values[":action"] = {STRING: use.action}
-        if not address_judged:
+        if judged is None:
             condition += " AND attribute_not_exists(networks)"
         if issued_after is not None:
             condition += " AND issued_at >= :issued_after"
@@ -202,14 +208,15 @@ class TokenStore(Store):
             issuer: only those that this client issued; None: whoever did.
         """
         token = self._model
-        pages = token.query(
-            hash_of(node_id if node_id is not None else str(user)),
-            token.expires_at > now,
-            index_name="by-node" if node_id is not None else "by-user",
-            filter_condition=None if issuer is None else token.issuer == issuer,
-        ).page_iter
-        for item in self._items("query", pages):
-            yield item["id"][STRING]
+        for key in hashes_of(node_id if node_id is not None else str(user)):
+            pages = token.query(
+                key,
+                token.expires_at > now,
+                index_name="by-node" if node_id is not None else "by-user",
+                filter_condition=None if issuer is None else token.issuer == issuer,
+            ).page_iter
+            for item in self._items("query", pages):
+                yield item["id"][STRING]
 
     def all(self) -> Iterator[Token]:
         """Every token that is stored, in no order. It reads the whole table: for operators, never for a request."""

@@ -61,7 +61,7 @@ class _Store:
     def find(self, token_id: str) -> Token | None:
         return self._tokens.get(token_id)
 
-    def claim(self, use: Use, now: datetime, issued_after: datetime | None, *, address_judged: bool) -> Token | None:
+    def claim(self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None) -> Token | None:
         token = self.find(use.token_id)
         decision = tokens.decide(token, use, now, issued_after)
         if token is not None and isinstance(decision, Grant) and decision.claim is None:

@@ -205,7 +205,7 @@ def test_every_address_and_range_is_stored_and_read_as_what_it_is(store_engine: 
         secret, token = tokens.new_token("issuer", terms_of(*ranges), NOW)
         store.add([token])
         use = tokens.new_use(secret, "app", address=tokens.parse_address(address))
-        found = store.claim(use, NOW + timedelta(seconds=1), None, address_judged=True)
+        found = store.claim(use, NOW + timedelta(seconds=1), None, token)
         assert found is not None
         assert found.terms == token.terms
         assert [claim.address for claim in found.claims] == [use.address]

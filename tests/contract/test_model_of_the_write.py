@@ -41,6 +41,7 @@ FLAWS: dict[str, Any] = {
     "another user": ({"user": "alice"}, {"user": "bob"}, {}),
     "no user": ({"user": "alice"}, {}, {}),
     "its user": ({"user": "alice"}, {"user": "alice"}, {}),
+    "its user, stored as it was spelled": ({"user": "Ju\u0308rgen"}, {"user": "Jürgen"}, {}),
     "another address": ({"networks": frozenset(NETWORKS[:1])}, {"address": ADDRESSES[2]}, {}),
     "no address": ({"networks": frozenset(NETWORKS[:1])}, {}, {}),
     "its address": ({"networks": frozenset(NETWORKS[:1])}, {"address": ADDRESSES[0]}, {}),
@@ -98,8 +99,9 @@ class TestDecideAgainstTheWrite:
         event("new" if is_new else getattr(expected, "reason", "own claim"))
         with self.stored(store, at.token):
             assert store.find(at.token.id) == at.token
-            judged = tokens.matches(at.use.address, at.token.terms.networks)
-            after = store.claim(at.use, at.now, at.issued_after, address_judged=judged)
+            networks = at.token.terms.networks
+            judged = at.token if not networks or tokens.matches(at.use.address, networks) else None
+            after = store.claim(at.use, at.now, at.issued_after, judged)
             assert store.find(at.token.id) == after
         if is_new:
             assert after == replace(at.token, claims=(*at.token.claims, at.use.claim(at.now)))

@@ -165,7 +165,7 @@ class TestTokenStore:
         use = tokens.new_use(secret, "app", address=tokens.parse_address("10.0.0.1"))
         assert self.claim(store, use) == "judge"
         assert store.find(token.id) == token
-        assert self.claim(store, use, address_judged=True) == "granted"
+        assert self.claim(store, use, judged=token) == "granted"
 
     def test_mismatches_are_counted_up_to_the_lock_and_then_the_token_is_refused(
         self, add: Add, store: TokenStore

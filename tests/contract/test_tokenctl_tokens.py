@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,10 +19,14 @@ import click
 import pytest
 from rich.console import Console
 
+from chalicelib import runtime, tokens
 from chalicelib.audit import timestamp
+from chalicelib.clients import Scope
 from chalicelib.problems import StoreUnavailable
 from chalicelib.runtime import now
+from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore
+from chalicelib.tokens import Terms
 from local.engine import HOST, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
@@ -118,12 +123,16 @@ class TestExplain:
         tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing of it")
 
     def test_what_a_caller_said_is_shown_as_it_is_and_harmless(
-        self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep
+        self, token_store: TokenStore, tokenctl: Tokenctl, keep: Keep
     ) -> None:
-        issued = api.issue(client, user="[/b][link=http://evil]alice\x1b]0;owned\x07")
-        api.use(client, issued["token"], user="\x1b[2J[red]bob")
+        """The API refuses control characters; the store and the log may hold some of before."""
+        terms = Terms("node", now() + timedelta(hours=1), user="[/b][link=http://evil]alice\x1b]0;owned\x07")
+        secret, token = tokens.new_token("somebody", terms, now())
+        token_store.add([token])
+        caller = Caller("somebody", frozenset(Scope), "request-1")
+        runtime.token_service().use(caller, tokens.new_use(secret, "somebody", user="\x1b[2J[red]bob"))
         keep()
-        shown = tokenctl("explain", issued["tokenId"])
+        shown = tokenctl("explain", token.id)
         assert shown.code == 0
         assert "[/b][link=http://evil]alice\\x1b]0;owned\\x07" in shown.out
         assert "\\x1b[2J[red]bob" in shown.out
@@ -410,6 +419,31 @@ class TestRevokeMany:
         assert self.live(tokenctl, one, other, stranger) == [False, False, True]
         again = tokenctl("token", "revoke", option, mine)
         assert (again.code, again.out) == (0, "Tokens revoked: 0. Of these, 0 were live until now.\n")
+
+    @pytest.mark.parametrize(("option", "field"), [("--user", "user"), ("--node", "nodeId")])
+    def test_a_name_is_found_in_each_of_its_spellings(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, option: str, field: str
+    ) -> None:
+        name = f"Jürgen-{option}"
+        for issued, revoked in (("NFC", "NFD"), ("NFD", "NFC")):
+            token = api.issue(client, **{field: unicodedata.normalize(issued, name)})
+            run = tokenctl("token", "revoke", option, unicodedata.normalize(revoked, name), "--yes", "--json")
+            assert (run.code, run.json) == (0, {"revoked": 1, "live": 1})
+            assert self.live(tokenctl, token) == [False]
+
+    @pytest.mark.parametrize(
+        ("option", "name", "field"),
+        [
+            ("--user", "", "user"),
+            ("--user", "u" * 257, "user"),
+            ("--user", "J\udcfcrgen", "user"),  # what Python makes of Latin-1 on a command line
+            ("--node", "n\x1b", "nodeId"),
+        ],
+    )
+    def test_a_name_that_no_token_can_bear_is_refused(
+        self, tokenctl: Tokenctl, option: str, name: str, field: str
+    ) -> None:
+        tokenctl("token", "revoke", option, name, "--yes").assert_refused(f"{field}: must be a string", code=2)
 
     @pytest.mark.parametrize(("typed", "live"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
     def test_it_asks_before_it_revokes_many(  # noqa: PLR0917 - fixtures
