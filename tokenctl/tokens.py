@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 import msgspec
@@ -63,25 +63,41 @@ def show(terminal: Terminal, token_id: str) -> None:
 @click.argument("token_id", metavar="[ID]", callback=_token_id, required=False)
 @click.option("--user", metavar="USER", help="Revoke every live token that is bound to this user.")
 @click.option("--node", metavar="NODE", help="Revoke every live token of this document; '-' reads its id from input.")
+@click.option(
+    "--same-node-as",
+    "sibling",
+    metavar="ID",
+    callback=_token_id,
+    help="Revoke every live token of the document that this token is for. The document's id is not shown.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask whether to revoke many.")
 @common
 @click.pass_obj
-def revoke(terminal: Terminal, token_id: str | None, user: str | None, node: str | None, yes: bool) -> None:
+def revoke(
+    terminal: Terminal, *, token_id: str | None, user: str | None, node: str | None, sibling: str | None, yes: bool
+) -> None:
     """Revoke a token, or all live tokens of a user or of a document.
 
     It does not matter whether a token was revoked before. A document's id is secret: '--node -' asks for it, or reads
-    it from a pipe, and keeps it out of the shell's history.
+    it from a pipe, and keeps it out of the shell's history; '--same-node-as' does without it.
     """
-    if sum(given is not None for given in (token_id, user, node)) != 1:
-        raise click.UsageError("give one of ID, --user and --node")
+    if sum(given is not None for given in (token_id, user, node, sibling)) != 1:
+        raise click.UsageError("give one of ID, --user, --node and --same-node-as")
+    if sibling is not None:
+        found = terminal.deployment().token_store().find(sibling) or _no_token(sibling)
+        _revoke_all(terminal, found.terms.node_id, None, yes)
+        return
     if token_id is None:
         _revoke_all(terminal, read_secret("Document id") if node == "-" else node, user, yes)
         return
     with _service(terminal.deployment()) as service:
-        is_there = service.revoke(_OPERATOR, token_id)
-    if not is_there:
-        fail(f"there is no token {token_id}; it may have been deleted, days after it expired")
+        if not service.revoke(_OPERATOR, token_id):
+            _no_token(token_id)
     terminal.show({"tokenId": token_id, "revoked": True}, lambda console: console.print(f"{token_id} is revoked."))
+
+
+def _no_token(token_id: str) -> NoReturn:
+    fail(f"there is no token {token_id}; it may have been deleted, days after it expired")
 
 
 def _revoke_all(terminal: Terminal, node_id: str | None, user: str | None, yes: bool) -> None:

@@ -150,7 +150,12 @@ class Record:
         except TrailUnavailable as error:
             self._otherwise(f"Keep these audit events; they are not in the log of the stage ({error}):")
             for line in lines:
-                self._otherwise(line)
+                self._otherwise(_without_node(line))
+
+
+def _without_node(line: str) -> str:
+    """An audit event for a terminal, where no document's id is shown; its token's id leads there."""
+    return json.dumps({name: value for name, value in json.loads(line).items() if name != "nodeId"}, ensure_ascii=False)
 
 
 def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:

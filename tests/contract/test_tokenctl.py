@@ -595,6 +595,7 @@ class TestBrokenSurroundings:
             ("token", "show", ABSENT_ID),
             ("token", "revoke", ABSENT_ID),
             ("token", "revoke", "--user", "somebody"),
+            ("token", "revoke", "--same-node-as", ABSENT_ID),
             ("explain", ABSENT_ID),
             ("stats",),
             ("tables", "create"),

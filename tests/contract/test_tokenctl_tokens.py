@@ -456,6 +456,31 @@ class TestRevokeMany:
         assert run.code == int(live)
         assert self.live(tokenctl, issued) == [live]
 
+    def test_all_tokens_of_the_document_of_a_token_are_revoked_and_its_id_is_shown_nowhere(
+        self, api: Api, client: Credentials, tokenctl: Tokenctl, answer: Callable[[str], None], log: Path
+    ) -> None:
+        issued = [api.issue(api.client(), nodeId=f"{NODE}-of-many") for _ in range(3)]
+        stranger = api.issue(client, nodeId=f"{NODE}-of-others")
+        answer("n\n")
+        refused = tokenctl("token", "revoke", "--same-node-as", issued[0]["tokenId"])
+        assert "Tokens to revoke, used up ones included: 3." in refused.err
+        assert self.live(tokenctl, *issued, stranger) == [True, True, True, True]
+        done = tokenctl("token", "revoke", "--same-node-as", issued[0]["tokenId"], "--yes", "--json")
+        assert (done.code, done.json) == (0, {"revoked": 3, "live": 3})
+        assert self.live(tokenctl, *issued, stranger) == [False, False, False, True]
+        again = tokenctl("token", "revoke", "--same-node-as", issued[0]["tokenId"])
+        log.unlink()
+        log.mkdir()  # so that the events are printed
+        api.issue(client, nodeId=f"{NODE}-of-many")
+        printed = tokenctl("token", "revoke", "--same-node-as", issued[0]["tokenId"], "--yes")
+        assert '"token.revoked"' in printed.err
+        for run in (refused, done, again, printed):
+            assert NODE not in run.out + run.err
+
+    def test_a_token_that_is_not_there_leads_to_no_document(self, tokenctl: Tokenctl) -> None:
+        tokenctl("token", "revoke", "--same-node-as", ABSENT_ID, "--yes").assert_refused("no token", ABSENT_ID)
+        tokenctl("token", "revoke", "--same-node-as", "0" * 64, "--yes").assert_refused("token id", code=2)
+
     def test_where_nobody_can_be_asked_nothing_is_revoked_without_a_word(
         self, api: Api, client: Credentials, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -492,7 +517,14 @@ class TestRevokeMany:
 
     @pytest.mark.parametrize(
         "arguments",
-        [(), (ABSENT_ID, "--user", "a"), ("--user", "a", "--node", "b"), ("--user", ""), ("--node", "")],
+        [
+            (),
+            (ABSENT_ID, "--user", "a"),
+            (ABSENT_ID, "--same-node-as", ABSENT_ID),
+            ("--user", "a", "--node", "b"),
+            ("--user", ""),
+            ("--node", ""),
+        ],
         ids=" ".join,
     )
     def test_what_names_no_tokens_or_too_many_is_refused(self, tokenctl: Tokenctl, arguments: tuple[str, ...]) -> None:
