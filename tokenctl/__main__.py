@@ -19,6 +19,7 @@ from chalicelib.problems import Problem, StoreUnavailable
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
 from tokenctl import openapi as openapi_
+from tokenctl import restore as restore_
 from tokenctl import splunk as splunk_
 from tokenctl import tables as tables_
 from tokenctl import tokens
@@ -124,7 +125,7 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, _PROGRAM, _COMPLETION).source())
 
 
-for _command in (client, tokens.token, tokens.explain, tokens.stats, costs.cost, splunk_.splunk):
+for _command in (client, tokens.token, tokens.explain, tokens.stats, restore_.restore, costs.cost, splunk_.splunk):
     cli.add_command(_command)
 
 

@@ -45,12 +45,14 @@ class Deployment:
     def client_store(self) -> ClientStore:
         return ClientStore(self.settings.client_table)
 
-    def aws(self, service: str) -> Any:
+    def aws(self, service: str, *, retries: int = 1) -> Any:
         """A boto3 client; the region and credentials are found in the usual places."""
         import boto3  # noqa: PLC0415 - costs a third of a second, which most commands need not pay
         from botocore.config import Config  # noqa: PLC0415
 
-        return boto3.client(service, config=Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 1}))
+        return boto3.client(
+            service, config=Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": retries})
+        )
 
     def with_deployed_splunk(self) -> Deployment:
         """This stage with the Splunk that its log forwarder delivers to.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from chalicelib import tokens
-from chalicelib.clients import Scope
+from chalicelib.clients import Client, Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
 from chalicelib.tokens import Reason, Refusal, Terms, Use
 from tests.faults.races_over import Silent
 from tests.store_engines import MINISTACK, StoreEngine, with_tables
+from tokenctl import restore
+from tokenctl.restore import Copy
 
 ISSUED_AT = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -140,6 +143,89 @@ def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine, back_up
     assert told(good.use(CALLER, use_of(late))) == Reason.NOT_FOUND
     [(fresh, _)] = good.issue(CALLER, [Terms("node", RESTORED_AT + LIFETIME)])
     assert [told(good.use(CALLER, use_of(fresh))) for _ in range(2)] == ["granted", Reason.EXHAUSTED]
+
+
+def copy_back(
+    drill: Drill, restored: StoreEngine, issued_after: datetime | None = None, **options: Any
+) -> Counter[str]:
+    """`tokenctl restore`: from the restored table into the one that is in use."""
+    copy = Copy(restored.token_table, drill.table.token_table, "id", issued_after)
+    return restore.run(copy, drill.table.dynamodb(), RESTORED_AT, **options)
+
+
+def delete(drill: Drill, *fates: str) -> None:
+    for fate in fates:
+        key = {"id": {"S": drill.ids[fate]}}
+        drill.table.dynamodb().delete_item(TableName=drill.table.token_table, Key=key)
+
+
+class TestCopyingBack:
+    """Into a damaged table that is still there."""
+
+    def test_what_is_missing_comes_back_and_nothing_that_happened_since_is_undone(
+        self, store_engine: StoreEngine, back_up: BackUp
+    ) -> None:
+        drill = Drill(a_table_of(store_engine))
+        restored = back_up(drill.table)()
+        late = drill.go_on()
+        delete(drill, "spent", "untouched")
+        store = drill.table.token_store()
+        before = {fate: store.find(drill.ids[fate]) for fate in ("half spent", "revoked", "locked")}
+        planned = copy_back(drill, restored, dry_run=True)
+        assert store.find(drill.ids["spent"]) is None, "a dry run writes nothing"
+        done = copy_back(drill, restored)
+        assert done == planned == Counter(copied=2, there=3, usable=2)
+        assert {fate: store.find(drill.ids[fate]) for fate in before} == before
+        open_again = service(drill.table, RESTORED_AT)
+        assert told(open_again.introspect(CALLER, use_of(drill.secrets["spent"]))) == "granted", "hence the setting"
+        good = service(drill.table, RESTORED_AT + MINUTE, issued_after=RESTORED_AT.isoformat())
+        for secret in (*drill.secrets.values(), late):
+            assert told(good.use(CALLER, use_of(secret))) == Reason.REVOKED
+        assert copy_back(drill, restored) == Counter(there=5)
+
+    def test_a_token_that_the_setting_refuses_is_not_said_to_be_usable(self, store_engine: StoreEngine) -> None:
+        drill = Drill(a_table_of(store_engine))
+        restored = by_export(drill.table)()
+        for after, usable in ((ISSUED_AT, 5), (ISSUED_AT + timedelta(milliseconds=1), 0)):
+            delete(drill, *drill.FATES)
+            assert copy_back(drill, restored, after)["usable"] == usable
+
+    def test_what_was_cut_off_goes_on_with_what_is_missing(self, store_engine: StoreEngine) -> None:
+        drill = Drill(a_table_of(store_engine))
+        restored = by_export(drill.table)()
+        delete(drill, *drill.FATES)
+        steps = iter(range(2))
+
+        def cut_off() -> None:
+            if next(steps, None) is None:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            copy_back(drill, restored, advance=cut_off)
+        done = copy_back(drill, restored)
+        assert done["copied"] + done["there"] == 5
+        assert done["there"] >= 2
+        assert {token.id for token in drill.table.token_store().all()} == set(drill.ids.values())
+
+    def test_an_item_that_dynamodb_would_delete_is_left_out(self, store_engine: StoreEngine) -> None:
+        drill = Drill(a_table_of(store_engine))
+        restored = by_export(drill.table)()
+        delete(drill, *drill.FATES)
+        copy = Copy(restored.token_table, drill.table.token_table, "id")
+        long_after = ISSUED_AT + LIFETIME + tokens.KEPT_AFTER_EXPIRY + timedelta(seconds=1)
+        assert restore.run(copy, drill.table.dynamodb(), long_after) == Counter(expired=5)
+        kept = restore.run(copy, drill.table.dynamodb(), long_after - MINUTE)
+        assert (kept["copied"], kept["usable"]) == (5, 0), "expired tokens can't be used"
+
+    def test_clients_come_back_as_they_were(self, store_engine: StoreEngine) -> None:
+        table, restored = a_table_of(store_engine), a_table_of(store_engine)
+        old, changed = (Client(name, frozenset({Scope.USE}), (), ISSUED_AT) for name in ("old", "changed"))
+        for each in (old, changed):
+            restored.client_store().add(each)
+        table.client_store().add(replace(changed, disabled_at=RESTORED_AT))
+        copy = Copy(restored.client_table, table.client_table, "client_id")
+        assert restore.run(copy, table.dynamodb(), RESTORED_AT) == Counter(copied=1, there=1)
+        assert table.client_store().all() == [replace(changed, disabled_at=RESTORED_AT), old]
 
 
 def test_the_restored_table_has_its_indexes_and_can_be_revoked_by_node(

@@ -599,6 +599,7 @@ class TestBrokenSurroundings:
             ("explain", ABSENT_ID),
             ("stats",),
             ("tables", "create"),
+            ("restore", "rescue", "--yes"),
         ],
         ids=" ".join,
     )
