@@ -229,9 +229,13 @@ def blueprint(
         api.route(path, methods=methods, authorizer=authorizer, content_types=[], name=view.__name__)(answer)
 
     for path, views in ROUTES.items():
+        allowed = list(views)
         for method, view in views.items():
             register(path, [method], view)
-        register(path, [method for method in METHODS if method not in views], _other_method(list(views)))
+            if method == "GET" and view is not use_by_query:  # a HEAD of it would have to spend a use
+                register(path, ["HEAD"], view)
+                allowed.append("HEAD")
+        register(path, [method for method in METHODS if method not in allowed], _other_method(allowed))
     return api
 
 

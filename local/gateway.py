@@ -292,7 +292,8 @@ class Handler(chalice.local.ChaliceRequestHandler):
         for name, values in headers.items():
             for value in values if isinstance(values, list) else [values]:
                 self.send_header(name, value)
-        if status != HTTPStatus.NO_CONTENT:
+        # An answer to HEAD has no body, and does not say how long that of GET would be.
+        if status != HTTPStatus.NO_CONTENT and (raw or self.command != "HEAD"):
             self.send_header("Content-Length", str(len(raw)))
         if self.close_connection:
             self.send_header("Connection", "close")

@@ -625,13 +625,31 @@ class TestErrors:
     def test_other_methods_are_told_which_there_are(self, api: Api, client: Credentials) -> None:
         for path, views in routes.ROUTES.items():
             target = path.replace("{token_id}", "tok_" + "0" * 32)
-            for method in set(routes.METHODS) - set(views) - {"HEAD", "OPTIONS"}:
+            allowed = {*views} | ({"HEAD"} if "GET" in views and path != "/use" else set())
+            for method in set(routes.METHODS) - allowed - {"HEAD", "OPTIONS"}:
                 answer = api.call(method, target, client)
                 assert (answer.status, answer.code) == (405, "method_not_allowed")
-                assert set(answer.headers["allow"].split(", ")) == set(views)
+                assert set(answer.headers["allow"].split(", ")) == allowed
+            answer = api.call("OPTIONS", target, client)
+            assert (answer.status, set(answer.headers["allow"].split(", "))) == (204, allowed)
 
-    def test_head_is_answered_without_a_body(self, api: Api, client: Credentials) -> None:
-        assert api.call("HEAD", "/version", client).text == ""
+    @pytest.mark.parametrize("path", [path for path, views in routes.ROUTES.items() if "GET" in views])
+    def test_head_answers_as_get_does_without_a_body_and_spends_nothing(
+        self, api: Api, client: Credentials, path: str
+    ) -> None:
+        issued = api.issue(client)
+        target = path.replace("{token_id}", issued["tokenId"])
+        query = {"token": issued["token"]}
+        head = api.call("HEAD", target, client, query=query)
+        assert head.text == ""
+        if path == "/use":
+            assert (head.status, head.headers["allow"]) == (405, "GET, POST")
+        else:
+            get = api.call("GET", target, client, query=query)
+            assert (head.status, head.headers) == (get.status, get.headers)
+        assert api.call("HEAD", "/token/tok_" + "0" * 32, client).status == 404
+        assert api.call("HEAD", "/tokens", client).status == 405
+        assert api.use(client, issued["token"]).status == 200
 
     def test_the_version_is_told_to_any_client(self, api: Api, client: Credentials) -> None:
         answer = api.call("GET", "/version", client)

@@ -251,14 +251,16 @@ def test_a_body_over_the_gateways_limit_is_answered_although_it_is_still_coming(
     assert str(10 * 1024 * 1024) in reply.json["detail"]
 
 
-@pytest.mark.parametrize(("path", "status"), [("/version", 405), ("/nothing", 404), ("/use?token=x", 405)])
+@pytest.mark.parametrize(("path", "status"), [("/version", 200), ("/nothing", 404), ("/use?token=x", 405)])
 def test_head_is_answered_without_a_body(service: Service, client: Any, path: str, status: int) -> None:
     raw = request(f"HEAD {BASE}{path} HTTP/1.1", f"Authorization: {client.header}", "Connection: close")
     with socket.create_connection((HOST, service.port), timeout=30) as connection:
         connection.sendall(raw)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 %d " % status)
-    assert answer.partition(b"\r\n\r\n")[2] == b""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert body == b""
+    assert b"content-length: 0" not in head.lower()
 
 
 def test_a_connection_serves_many_requests(service: Service, client: Any) -> None:
