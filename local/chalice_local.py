@@ -43,6 +43,7 @@ def prepare(arguments: Sequence[str]) -> None:
     from tokenctl.trouble import advice, cause  # noqa: PLC0415
 
     _watch_sources_alone()
+    _hand_over_all_headers()
     stage: str = options.stage or LOCAL_STAGE
     try:
         if options.stage is None:
@@ -90,6 +91,20 @@ def _watch_sources_alone() -> None:
     watcher: Any = StatFileWatcher
     watcher._recursive_walk_files = walk
     watcher._single_pass_poll = poll_sources
+
+
+def _hand_over_all_headers() -> None:
+    """Join headers of one name by a comma (RFC 9110, section 5.3); Chalice hands over the first of them alone."""
+    from chalice.local import ChaliceRequestHandler  # noqa: PLC0415
+
+    handler: Any = ChaliceRequestHandler
+    parse = handler._parse_payload
+
+    def parse_all(self: Any) -> tuple[dict[str, str], bytes | None]:
+        headers, body = parse(self)
+        return {name: ", ".join(self.headers.get_all(name)) for name in headers}, body
+
+    handler._parse_payload = parse_all
 
 
 def _end(message: str) -> NoReturn:

@@ -24,6 +24,14 @@ for what its issuer said.
 Every call needs HTTP Basic: a client's id and secret. Answers that are no success are `application/problem+json` \
 (RFC 9457); programs read `code`.
 
+A field that is not set is left out. `null`, `""` and `[]` are refused, so that a forgotten `user` can't become "any \
+user". Tools that send them have a switch: Jackson `JsonInclude.Include.NON_EMPTY`, openapi-generator (Java) \
+`containerDefaultToNull=true`, Appian `a!toJson(…, removeNullOrEmptyFields: true)` and, in an HTTP integration, the \
+checkbox "Remove fields with null or empty values".
+
+A parameter, a field, or one of the headers `Authorization`, `Content-Type` and `Idempotency-Key` that comes twice is \
+refused. `HEAD` is answered wherever `GET` is, but for `GET /use`.
+
 In the examples `token` and `tokenId` are those of the answer shown for `POST /token`: put your own in their place.
 
 The samples are whole programs. They read `API` (the address of the service and `/tokenservice/services/api`), \
@@ -99,7 +107,9 @@ _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "id": "useTokenByQuery",
         "scope": "use",
         "summary": "Use a token given in the query",
-        "description": "Kept for callers that use it. A token in a URL ends up in access logs: prefer POST.",
+        "description": "Kept for callers that use it. A token in a URL ends up in access logs: prefer POST. "
+        "HTTP clients and proxies repeat a GET whose answer was lost, without being asked, and the repetition is told "
+        "that the token is used up: send `Idempotency-Key`.",
         "query": schemas.UseRequest,
         "answer": (200, schemas.UseAnswer),
         "headers": _REPLAYED,
@@ -318,7 +328,11 @@ def _problem_schema() -> dict[str, Any]:
             "requestId": {**text, "examples": ["46020afa-1d49-45c8-a93d-4e12cb88899a"]},
             "errors": {
                 "type": "array",
-                "description": "Only with `invalid_request`.",
+                "description": (
+                    "Only with `invalid_request`: every field, parameter or header that is wrong, and what it must be; "
+                    'at most 50. Where it says "leave the field out", `null`, `""` or `[]` was sent: see the '
+                    "switches named at the top of this document."
+                ),
                 "items": {
                     "type": "object",
                     "required": ["field", "message"],

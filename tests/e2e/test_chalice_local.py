@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -69,9 +73,29 @@ def test_it_serves_what_make_engine_stores(
         wait_until_serving(process, port)
         status, issued = engine.post(f"http://{HOST}:{port}{BASE}/token", {"nodeId": NODE})
         assert (status, len(issued["token"])) == (201, 64)
+        assert_two_keys_are_refused(engine, port, issued["token"])
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the reloader leaves its worker behind
         process.communicate()
+
+
+def assert_two_keys_are_refused(engine: Run, port: int, token: str) -> None:
+    """As on AWS, though Chalice's own server hands over the first of two headers alone."""
+    demo = engine.demo()
+    credentials = f"{demo['TOKENSERVICE_USER']}:{demo['TOKENSERVICE_PASSWORD']}"
+    body = json.dumps({"token": token}).encode()
+    with closing(HTTPConnection(HOST, port, timeout=60)) as connection:
+        connection.putrequest("POST", f"{BASE}/use")
+        connection.putheader("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
+        connection.putheader("Content-Length", str(len(body)))
+        connection.putheader("Idempotency-Key", "first")
+        connection.putheader("idempotency-key", "second")
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["errors"]) == (
+            400,
+            [{"field": "Idempotency-Key", "message": "given more than once"}],
+        )
 
 
 def wait_until_serving(process: subprocess.Popen[str], port: int) -> None:
