@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -21,7 +21,8 @@ from chalice.config import Config
 from chalice.local import LocalDevServer
 
 from local import gateway
-from local.engine import HOST, ROOT, free_port
+from local.engine import HOST, ROOT
+from tests.faults.dynamodb_proxy import Proxy
 from tests.serving import serving
 
 BASE = "/tokenservice/services/api"
@@ -358,8 +359,10 @@ def test_refused_credentials_are_told_with_address_client_and_reason(service: Se
 
 
 def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: Any, client: Any) -> None:
-    gone = {"AWS_ENDPOINT_URL": f"http://{HOST}:{free_port()}"}
-    with running(tmp_path / "output", gone) as service:
+    with ExitStack() as started:
+        # It starts only where it finds its store, which then goes away.
+        with Proxy(os.environ["AWS_ENDPOINT_URL"]) as store:
+            service = started.enter_context(running(tmp_path / "output", {"AWS_ENDPOINT_URL": store.url}))
         reply = service.send(request(VERSION, f"Authorization: {client.header}"))
         assert_problem(reply, 503, "store_unavailable")
         assert reply.headers["retry-after"] == "1"
