@@ -318,7 +318,7 @@ def test_the_issuer_may_name_the_document(world: World) -> None:
     assert title_of(visitor.open(link)) == "Größe \U0001f600.pdf"
     visitor.press(link)
     assert visitor.fetch(link).headers["Content-Disposition"] == (
-        "attachment; filename=\"Groe .pdf\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%F0%9F%98%80.pdf"
+        "attachment; filename=\"Groe.pdf\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%F0%9F%98%80.pdf"
     )
 
 

@@ -116,7 +116,7 @@ def test_a_name_is_a_file_name_and_nothing_else(given: str, media_type: str, saf
 
 def test_a_document_is_always_saved_and_its_name_is_quoted() -> None:
     assert disposition("Report.pdf") == 'attachment; filename="Report.pdf"'
-    assert disposition("日本.pdf") == "attachment; filename=\".pdf\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.pdf"
+    assert disposition("日本.pdf") == "attachment; filename=\"document.pdf\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.pdf"
     assert disposition("日本") == "attachment; filename=\"document\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC"
 
 
