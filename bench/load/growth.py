@@ -119,7 +119,7 @@ def at_size(engine: StoreEngine, stored: int, calls: int) -> dict[str, Any]:
     timed = _Lives(engine, calls)
     for operation in OPERATIONS:
         row["operations"][operation] = timed.run(operation)
-    with Meter(engine.environ["AWS_ENDPOINT_URL"]) as meter:
+    with Meter(engine.environ) as meter:
         metered = _Lives(replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": meter.url}), _METERED)
         for operation in OPERATIONS:
             meter.read()
@@ -214,7 +214,7 @@ def with_claims(engine: StoreEngine, count: int, tell: Tell) -> list[dict[str, A
     for _, token in issued:
         store.add([token])
     rows, spent = [], 0
-    with Meter(engine.environ["AWS_ENDPOINT_URL"]) as meter:
+    with Meter(engine.environ) as meter:
         metered = replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": meter.url}).token_store()
         secret, token = _new_token(str(uuid.uuid4()), max_uses=most)
         metered.add([token])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
+from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 from tests.faults.dynamodb_proxy import Proxy
 
 WRITE_UNIT_BYTES: Final = 1024
@@ -20,18 +21,25 @@ USD_PER_MILLION_READ_UNITS: Final = 0.125
 
 
 class Meter(Proxy):
-    """Stands between a store and an engine and adds up what the engine says that each request consumed."""
+    """Stands between a store and an engine and adds up what the engine says that each request consumed.
 
-    def __init__(self, endpoint_url: str) -> None:
+    Args:
+        environ: points an AWS client at the engine.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._adding = threading.Lock()
         self._units: dict[str, float] = {}
-        super().__init__(endpoint_url)
+        self._signer = Signer(Credentials.from_environ(environ), region_from_environ(environ), "dynamodb")
+        self._host = environ["AWS_ENDPOINT_URL"].partition("//")[2]
+        super().__init__(environ["AWS_ENDPOINT_URL"])
 
     def ask(self, request: Any) -> Any:
         asked = json.loads(request.body)
         body = json.dumps({**asked, "ReturnConsumedCapacity": "INDEXES"}).encode()
-        # The engines look at no signature, so a changed body passes.
-        answer = super().ask(replace(request, body=body))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        named = {"host": self._host, "content-type": headers["content-type"], "x-amz-target": headers["x-amz-target"]}
+        answer = super().ask(replace(request, headers=self._signer.sign("POST", "/", named, body), body=body))
         told = json.loads(answer.body).get("ConsumedCapacity") or {}
         with self._adding:
             for name, units in _parts(told):

@@ -317,7 +317,7 @@ class TestTheUnits:
 
     @pytest.fixture
     def metered(self, store_engine: StoreEngine) -> Any:
-        with Meter(store_engine.environ["AWS_ENDPOINT_URL"]) as meter:
+        with Meter(store_engine.environ) as meter:
             through = {**store_engine.environ, "AWS_ENDPOINT_URL": meter.url}
             yield meter, replace(store_engine, environ=through), store_engine.dynamodb()
 
