@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,9 +17,11 @@ from rich.console import Console
 
 from chalicelib import __version__
 from chalicelib.problems import Problem, StoreUnavailable
+from chalicelib.runtime import now
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
 from tokenctl import openapi as openapi_
+from tokenctl import resend as resend_
 from tokenctl import restore as restore_
 from tokenctl import splunk as splunk_
 from tokenctl import tables as tables_
@@ -26,7 +29,7 @@ from tokenctl import tokens
 from tokenctl.clients import client
 from tokenctl.costs import command as costs
 from tokenctl.deployment import LOCAL_STAGE, DeploymentError
-from tokenctl.terminal import Terminal, common, facts_table, plain
+from tokenctl.terminal import Instant, Terminal, common, facts_table, plain, table
 from tokenctl.trouble import advice, cause
 
 _PROGRAM = "tokenctl"
@@ -61,7 +64,7 @@ def tables_create(terminal: Terminal) -> None:
 
 @cli.group("logs")
 def logs() -> None:
-    """The logs of a stage that `chalice deploy` makes; CloudFormation's stages have it all."""
+    """Log groups: search them; make what a stage by `chalice deploy` lacks."""
 
 
 @logs.command("create")
@@ -84,6 +87,27 @@ def logs_create(terminal: Terminal, days: str | None) -> None:
 def logs_subscribe(terminal: Terminal) -> None:
     """Let the log forwarder have the logs, and keep what it fails at, after `chalice deploy`."""
     _show_done(terminal, logs_.subscribe(terminal.deployment()))
+
+
+@logs.command("query")
+@click.argument("group", type=click.Choice(list(logs_.LOG_GROUPS)))
+@click.argument("text", metavar="QUERY")
+@click.option("--since", type=Instant(), default="1h", show_default=True, help="RFC 3339, or 30m, 2h, 3d ago.")
+@click.option("--until", type=Instant(), help="The same; else now.")
+@common
+@click.pass_obj
+def logs_query(terminal: Terminal, group: str, text: str, since: datetime, until: datetime | None) -> None:
+    """Search a log group with a QUERY in the language of CloudWatch Logs Insights."""
+    rows = logs_.query(terminal.deployment(), group, text, since, until or now())
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def human(console: Console) -> None:
+        if rows:
+            console.print(table(columns, [[row.get(name, "") for name in columns] for row in rows]))
+        else:
+            console.print("Nothing found.")
+
+    terminal.show(rows, human)
 
 
 @cli.command("doctor")
@@ -127,6 +151,7 @@ def completion(shell: str) -> None:
 
 for _command in (client, tokens.token, tokens.explain, tokens.stats, restore_.restore, costs.cost, splunk_.splunk):
     cli.add_command(_command)
+splunk_.splunk.add_command(resend_.resend)
 
 
 def _show_done(terminal: Terminal, done: Mapping[str, str]) -> None:

@@ -6,8 +6,10 @@ For those that are, `infra/resources.yaml` says the same.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,6 +20,15 @@ from tokenctl.deployment import LOCAL_STAGE, Deployment, DeploymentError
 LOG_FORWARDER: Final = "-forward_logs"
 FORWARDERS: Final = (LOG_FORWARDER, "-forward_events")
 FUNCTIONS: Final = ("", "-basic_auth", *FORWARDERS)
+
+LOG_GROUPS: Final = {
+    "access": "/tokenservice/{stage}/access",
+    "api": "/aws/lambda/tokenservice-{stage}",
+    "authorizer": "/aws/lambda/tokenservice-{stage}-basic_auth",
+    "events": "/aws/lambda/tokenservice-{stage}-forward_events",
+    "forwarder": "/aws/lambda/tokenservice-{stage}-forward_logs",
+}
+"""By the names that commands take."""
 
 FILTER_NAME: Final = "splunk"
 REFUSED_CREDENTIALS: Final = '{ ($.status = "401") || ($.error = "ACCESS_DENIED") }'
@@ -32,6 +43,7 @@ RETENTIONS: Final = (
 
 MAX_RETRIES: Final = 2
 MAX_AGE_SECONDS: Final = 6 * 60 * 60
+_POLL_SECONDS: Final = 0.5
 _UNNAMED_REGION: Final = "us-east-1"  # S3 wants every region but this one named
 
 
@@ -49,20 +61,20 @@ def create(deployment: Deployment, days: int | None = None) -> dict[str, str]:
     Raises:
         DeploymentError: AWS refused something.
     """
-    _check_stage(deployment)
+    check_stage(deployment)
     kept_days = days or (PROD_DAYS if deployment.stage == "prod" else OTHER_DAYS)
-    with _told("account"):
+    with aws_errors("account"):
         account = deployment.aws("sts").get_caller_identity()
     logs = deployment.aws("logs")
     bucket = _bucket_name(deployment, account["Account"], logs.meta.region_name)
     done = {}
     for function in FUNCTIONS:
         group = _group(deployment, function)
-        with _told(f"log group {group}"):
+        with aws_errors(f"log group {group}"):
             is_new = _unless("ResourceAlreadyExistsException", logs.create_log_group, logGroupName=group)
             logs.put_retention_policy(logGroupName=group, retentionInDays=kept_days)
         done[group] = f"{'created' if is_new else 'exists'}; keeps events for {kept_days} days"
-    with _told(f"bucket {bucket}"):
+    with aws_errors(f"bucket {bucket}"):
         done[bucket] = _create_bucket(deployment.aws("s3"), bucket, account)
     return done
 
@@ -79,8 +91,8 @@ def subscribe(deployment: Deployment) -> dict[str, str]:
     Raises:
         DeploymentError: functions or log groups are missing, there is no Splunk, or AWS refused something.
     """
-    _check_stage(deployment)
-    with _told("functions"):
+    check_stage(deployment)
+    with aws_errors("functions"):
         functions = deployment.aws("lambda")
     forwarders = [_deployed_forwarder(functions, deployment, function) for function in FORWARDERS]
     destination = forwarders[FORWARDERS.index(LOG_FORWARDER)]["FunctionArn"]
@@ -90,21 +102,51 @@ def subscribe(deployment: Deployment) -> dict[str, str]:
         if function == LOG_FORWARDER:
             continue  # each delivery would cause the next
         group = _group(deployment, function)
-        with _told(f"log group {group}"):
+        with aws_errors(f"log group {group}"):
             done[group] = _subscribe(functions, logs, group, destination)
     group = f"/tokenservice/{deployment.stage}/access"
-    with _told(f"log group {group}"):
+    with aws_errors(f"log group {group}"):
         found = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
         if any(each["logGroupName"] == group for each in found):
             done[group] = _subscribe(functions, logs, group, destination, REFUSED_CREDENTIALS)
     for forwarder in forwarders:
         name = forwarder["FunctionName"]
-        with _told(f"function {name}"):
+        with aws_errors(f"function {name}"):
             done[name] = _keep_failed_inputs(functions, forwarder)
     return done
 
 
-def _check_stage(deployment: Deployment) -> None:
+def query(deployment: Deployment, group: str, text: str, since: datetime, until: datetime) -> list[dict[str, str]]:
+    """Search a log group with CloudWatch Logs Insights.
+
+    Args:
+        group: of `LOG_GROUPS`.
+        text: in the language of Logs Insights.
+
+    Returns:
+        The rows of the answer, each by the names of its columns.
+
+    Raises:
+        DeploymentError: there is no such log group, or CloudWatch refused or gave up the query.
+    """
+    check_stage(deployment)
+    logs, name = deployment.aws("logs"), LOG_GROUPS[group].format(stage=deployment.stage)
+    with aws_errors(f"log group {name}"):
+        times = {"startTime": int(since.timestamp()), "endTime": int(until.timestamp())}
+        query_id = logs.start_query(logGroupName=name, queryString=text, **times)["queryId"]
+        while (answer := logs.get_query_results(queryId=query_id))["status"] in ("Scheduled", "Running"):
+            time.sleep(_POLL_SECONDS)
+    if answer["status"] != "Complete":
+        raise DeploymentError(f"log group {name}: the query ended as {answer['status']}")
+    return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in answer["results"]]
+
+
+def check_stage(deployment: Deployment) -> None:
+    """Refuse the local stage, which has no log groups.
+
+    Raises:
+        DeploymentError
+    """
     if deployment.stage == LOCAL_STAGE:
         raise DeploymentError(f"stage {LOCAL_STAGE!r} has no functions on AWS; name another with --stage")
 
@@ -162,7 +204,7 @@ def _tls_only(bucket: str, partition: str) -> dict[str, Any]:
 def _deployed_forwarder(functions: Any, deployment: Deployment, function: str) -> dict[str, Any]:
     name = _name(deployment, function)
     deploy = f"'chalice deploy --stage {deployment.stage}'"
-    with _told(f"function {name}"):
+    with aws_errors(f"function {name}"):
         found = _unless("ResourceNotFoundException", functions.get_function_configuration, FunctionName=name)
     if found is None:
         raise DeploymentError(f"there is no function {name}: run {deploy} first")
@@ -230,8 +272,12 @@ def _unless(code: str, call: Callable[..., Any], **named: Any) -> Any:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tell in one line what AWS refused."""
+def aws_errors(what: str) -> Iterator[None]:
+    """Turn an error of AWS into one line.
+
+    Raises:
+        DeploymentError
+    """
     try:
         yield
     except ClientError as error:

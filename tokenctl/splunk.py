@@ -46,7 +46,7 @@ class Place:
         return FolderRecord(self.folder) if self.folder else None
 
 
-def _place(function: Callable[..., Any]) -> Callable[..., Any]:
+def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that name the failure record."""
     options = (
         click.option("--bucket", metavar="NAME", help="S3 bucket of the record; else that of the stage's forwarder."),
@@ -69,19 +69,19 @@ def splunk() -> None:
 
 
 @splunk.command("failed")
-@_place
+@place_options
 @common
 @click.pass_obj
 def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None, folder: Path | None) -> None:
     """List what waits for a redrive, and the poison that a person must look at. Nothing is taken away."""
     deployment = terminal.deployment().with_deployed_splunk()
-    place = _place_of(deployment, bucket, queue_url, folder)
+    place = place_of(deployment, bucket, queue_url, folder)
     rows = list(listing(place, deployment.aws))
     terminal.show(rows, lambda console: _show_kept(console, rows))
 
 
 @splunk.command("redrive")
-@_place
+@place_options
 @common
 @click.option("--poison", "names", multiple=True, metavar="NAME", help="Replay this poison entry; may be repeated.")
 @click.pass_obj
@@ -97,7 +97,7 @@ def redrive_command(
     Run it again whenever you like: an entry goes only after Splunk has accepted it.
     """
     deployment = terminal.deployment().with_deployed_splunk()
-    place = _place_of(deployment, bucket, queue_url, folder)
+    place = place_of(deployment, bucket, queue_url, folder)
     try:
         replay = build(deployment, place)
     except Misconfigured as error:
@@ -172,7 +172,7 @@ def _show_kept(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print(table(("kind", "name", "events", "at", "reason"), cells))
 
 
-def _place_of(deployment: Deployment, bucket: str | None, queue_url: str | None, folder: Path | None) -> Place:
+def place_of(deployment: Deployment, bucket: str | None, queue_url: str | None, folder: Path | None) -> Place:
     """Where the options say, or else where the stage does."""
     if not (bucket or folder):
         bucket = deployment.settings.splunk.failure_bucket

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import termios
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import click
@@ -16,9 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from chalicelib.runtime import now
 from tokenctl.deployment import LOCAL_STAGE, Deployment, open_stage, stages
 
 _ENDLESS: Final = 100_000  # columns
+_AGO: Final = re.compile(r"([0-9]{1,6})([mhd])")
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 T = TypeVar("T")
 Advance: TypeAlias = Callable[[], object]
@@ -76,6 +81,22 @@ class Terminal:
         with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
+
+
+class Instant(click.ParamType[datetime]):
+    """RFC 3339 with an offset, or how long ago: `30m`, `2h`, `3d`."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        ago = _AGO.fullmatch(str(value))
+        try:
+            instant = now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else datetime.fromisoformat(str(value))
+        except (ValueError, OverflowError):
+            instant = None
+        if instant is None or instant.tzinfo is None:
+            self.fail("give an instant as 2026-01-31T12:00:00Z, or how long ago it was as 30m, 2h or 3d", param, ctx)
+        return instant
 
 
 def read_secret(prompt: str) -> str:

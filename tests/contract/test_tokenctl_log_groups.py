@@ -1,0 +1,139 @@
+"""`tokenctl logs query` and `tokenctl splunk resend`: log groups on the local AWS, and a strict HEC receiver."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.conftest import Run, Tokenctl
+from tests.hec_faults import ForcedCode
+from tests.hec_server import HecServer
+from tests.splunk_world import MarkedCollector
+from tokenctl.deployment import Deployment
+
+GROUP = "/aws/lambda/tokenservice-test"
+FORWARDER = "arn:aws:lambda:us-east-1:000000000000:function:tokenservice-test-forward_logs"
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def logs(deployment: Deployment) -> Iterator[Any]:
+    """The log group of the REST function of stage `test`, subscribed to the forwarder."""
+    client = deployment.aws("logs")
+    client.create_log_group(logGroupName=GROUP)
+    client.put_subscription_filter(logGroupName=GROUP, filterName="splunk", filterPattern="", destinationArn=FORWARDER)
+    yield client
+    client.delete_log_group(logGroupName=GROUP)
+
+
+def write(logs: Any, stream: str, *messages: str, hours_ago: float = 0.5) -> None:
+    """Write lines into a stream, as a function does."""
+    logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
+    at = int(time.time() * 1000 - hours_ago * HOUR_MS)
+    events = [{"timestamp": at + number, "message": message} for number, message in enumerate(messages)]
+    logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)
+
+
+def line(number: int) -> str:
+    return json.dumps({"event": "token.used", "time": "2026-11-21T12:00:00.000Z", "useId": f"use_{number}"})
+
+
+class TestQuery:
+    def test_the_lines_that_match_are_shown(self, tokenctl: Tokenctl, logs: Any) -> None:
+        write(logs, "a", "one \x1b[2J", "two")
+        write(logs, "b", "too old", hours_ago=3)
+        run = tokenctl("logs", "query", "api", "fields @timestamp, @message | sort @timestamp asc", "--stage", "test")
+        assert run.code == 0, run.err
+        head, *rows = run.out.splitlines()
+        assert head.split() == ["@timestamp", "@message"]
+        assert [row.split(maxsplit=2)[2].strip() for row in rows] == ["one \\x1b[2J", "two"]
+        longer = ("logs", "query", "api", "fields @message", "--since", "4h", "--until", "2h", "--stage", "test")
+        assert tokenctl(*longer, "--json").json == [{"@message": "too old"}]
+
+    def test_nothing_found_is_said(self, tokenctl: Tokenctl, logs: Any) -> None:
+        run = tokenctl("logs", "query", "api", "fields @message", "--stage", "test")
+        assert (run.code, run.out) == (0, "Nothing found.\n")
+
+    def test_what_can_not_be_searched_is_told(self, tokenctl: Tokenctl) -> None:
+        query = ("logs", "query", "access", "fields @message")
+        tokenctl(*query, "--stage", "test").assert_refused("/tokenservice/test/access", "ResourceNotFoundException")
+        tokenctl(*query).assert_refused("'local'", "--stage")
+        tokenctl("logs", "query", "other", "fields @message").assert_refused("'other'", "authorizer", code=2)
+
+    @pytest.mark.parametrize(
+        "wrong", ["", "yesterday", "1", "h", "-1h", "2026-11-21", "2026-11-21T12:00:00", "999999d"]
+    )
+    def test_a_time_that_makes_no_sense_is_refused(self, tokenctl: Tokenctl, wrong: str) -> None:
+        for option in ("--since", "--until"):
+            run = tokenctl("logs", "query", "api", "fields @message", option, wrong, "--stage", "test")
+            run.assert_refused(option, "2026-01-31T12:00:00Z", code=2)
+
+
+class TestResend:
+    @pytest.fixture
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[HecServer]:
+        with HecServer(MarkedCollector()) as server:
+            monkeypatch.setenv("SPLUNK_HEC_URL", server.url)
+            monkeypatch.setenv("SPLUNK_HEC_TOKEN", "the-token")
+            yield server
+
+    @pytest.fixture
+    def resend(self, tokenctl: Tokenctl, tmp_path: Path) -> Any:
+        def resend(*arguments: str, group: str = "api") -> Run:
+            return tokenctl(
+                "splunk", "resend", group, "--folder", str(tmp_path), "--stage", "test", "--since", "1h", *arguments
+            )
+
+        return resend
+
+    def test_the_lines_of_a_time_go_to_splunk_as_the_forwarder_sends_them(
+        self, logs: Any, server: HecServer, resend: Any
+    ) -> None:
+        write(logs, "a", line(1), line(2), "no JSON")
+        write(logs, "b", line(3))
+        write(logs, "c", line(4), hours_ago=2)
+        run = resend("--json")
+        assert run.code == 0, run.err
+        assert run.json == {"logGroup": GROUP, "events": 4, "setAside": 0, "stopped": None}
+        found = logs.filter_log_events(logGroupName=GROUP, startTime=int(time.time() * 1000 - HOUR_MS))["events"]
+        indexed = {event["fields"]["event_id"]: event for event in server.collector.indexed}
+        assert set(indexed) == {event["eventId"] for event in found}
+        for event in found:
+            sent = indexed[event["eventId"]]
+            assert (sent["source"], sent["host"]) == (GROUP, event["logStreamName"])
+            assert (sent["fields"]["stage"], sent["time"]) == ("test", event["timestamp"] / 1000)
+        human = resend()
+        assert human.out == f"{GROUP}: 4 events accepted by Splunk, 0 set aside.\n"
+
+    def test_where_splunk_is_away_it_says_where_to_go_on(
+        self, logs: Any, server: HecServer, resend: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(logs, "a", line(1))
+        server.faults.extend([ForcedCode(7)])
+        run = resend()
+        assert run.code == 1
+        assert "go on with --since 20" in run.err
+        since = run.err.split("--since ")[1].strip()
+        again = resend("--since", since, "--json")
+        assert again.json["events"] == 1
+
+    def test_an_event_that_splunk_can_not_take_is_set_aside(
+        self, logs: Any, server: HecServer, resend: Any, tmp_path: Path
+    ) -> None:
+        write(logs, "a", line(1), "☠06", line(2))
+        assert resend("--json").json == {"logGroup": GROUP, "events": 2, "setAside": 1, "stopped": None}
+        assert len(list(tmp_path.rglob("poison/**/*.json"))) == 1
+
+    def test_a_group_that_is_not_sent_to_splunk_is_refused(self, logs: Any, server: HecServer, resend: Any) -> None:
+        logs.delete_subscription_filter(logGroupName=GROUP, filterName="splunk")
+        resend().assert_refused(GROUP, "no subscription 'splunk'")
+        resend(group="authorizer").assert_refused(f"{GROUP}-basic_auth", "ResourceNotFoundException")
+        resend(group="forwarder").assert_refused("'forwarder'", code=2)
+
+    def test_a_stage_without_splunk_is_refused(self, logs: Any, resend: Any) -> None:
+        resend().assert_refused("SPLUNK_HEC_URL")
