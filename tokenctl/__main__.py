@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -89,16 +89,26 @@ def logs_subscribe(terminal: Terminal) -> None:
     _show_done(terminal, logs_.subscribe(terminal.deployment()))
 
 
+def _log_groups(_: click.Context, __: click.Parameter, value: str) -> list[str]:
+    names = value.split(",")
+    if not set(names) <= set(logs_.LOG_GROUPS):
+        raise click.BadParameter(f"{value!r} is not one or more of {', '.join(logs_.LOG_GROUPS)}, with commas between")
+    return names
+
+
 @logs.command("query")
-@click.argument("group", type=click.Choice(list(logs_.LOG_GROUPS)))
+@click.argument("groups", metavar="GROUP[,GROUP…]", callback=_log_groups)
 @click.argument("text", metavar="QUERY")
 @click.option("--since", type=Instant(), default="1h", show_default=True, help="RFC 3339, or 30m, 2h, 3d ago.")
 @click.option("--until", type=Instant(), help="The same; else now.")
 @common
 @click.pass_obj
-def logs_query(terminal: Terminal, group: str, text: str, since: datetime, until: datetime | None) -> None:
-    """Search a log group with a QUERY in the language of CloudWatch Logs Insights."""
-    rows = logs_.query(terminal.deployment(), group, text, since, until or now())
+def logs_query(terminal: Terminal, groups: Sequence[str], text: str, since: datetime, until: datetime | None) -> None:
+    """Search log groups with a QUERY in the language of CloudWatch Logs Insights.
+
+    A GROUP is 'access', 'api', 'authorizer', 'events' or 'forwarder'.
+    """
+    rows = logs_.query(terminal.deployment(), groups, text, since, until or now())
     columns = list(dict.fromkeys(name for row in rows for name in row))
 
     def human(console: Console) -> None:

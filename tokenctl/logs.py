@@ -6,8 +6,9 @@ For those that are, `infra/resources.yaml` says the same.
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -116,28 +117,31 @@ def subscribe(deployment: Deployment) -> dict[str, str]:
     return done
 
 
-def query(deployment: Deployment, group: str, text: str, since: datetime, until: datetime) -> list[dict[str, str]]:
-    """Search a log group with CloudWatch Logs Insights.
+def query(
+    deployment: Deployment, groups: Sequence[str], text: str, since: datetime, until: datetime
+) -> list[dict[str, str]]:
+    """Search log groups with CloudWatch Logs Insights.
 
     Args:
-        group: of `LOG_GROUPS`.
+        groups: of `LOG_GROUPS`.
         text: in the language of Logs Insights.
 
     Returns:
         The rows of the answer, each by the names of its columns.
 
     Raises:
-        DeploymentError: there is no such log group, or CloudWatch refused or gave up the query.
+        DeploymentError: a log group is not there, or CloudWatch refused or gave up the query.
     """
     check_stage(deployment)
-    logs, name = deployment.aws("logs"), LOG_GROUPS[group].format(stage=deployment.stage)
-    with aws_errors(f"log group {name}"):
-        times = {"startTime": int(since.timestamp()), "endTime": int(until.timestamp())}
-        query_id = logs.start_query(logGroupName=name, queryString=text, **times)["queryId"]
+    names = [LOG_GROUPS[group].format(stage=deployment.stage) for group in groups]
+    times = {"startTime": int(since.timestamp()), "endTime": math.ceil(until.timestamp())}
+    with aws_errors(f"query of {', '.join(names)}"):
+        logs = deployment.aws("logs")
+        query_id = logs.start_query(logGroupNames=names, queryString=text, **times)["queryId"]
         while (answer := logs.get_query_results(queryId=query_id))["status"] in ("Scheduled", "Running"):
             time.sleep(_POLL_SECONDS)
     if answer["status"] != "Complete":
-        raise DeploymentError(f"log group {name}: the query ended as {answer['status']}")
+        raise DeploymentError(f"query of {', '.join(names)}: it ended as {answer['status']}")
     return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in answer["results"]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,17 @@ class TestQuery:
         longer = ("logs", "query", "api", "fields @message", "--since", "4h", "--until", "2h", "--stage", "test")
         assert tokenctl(*longer, "--json").json == [{"@message": "too old"}]
 
+    def test_several_groups_are_searched_at_once(self, tokenctl: Tokenctl, logs: Any) -> None:
+        write(logs, "a", "of the function")
+        other = f"{GROUP}-basic_auth"
+        logs.create_log_group(logGroupName=other)
+        logs.create_log_stream(logGroupName=other, logStreamName="b")
+        event = {"timestamp": int(time.time() * 1000), "message": "of the authorizer"}
+        logs.put_log_events(logGroupName=other, logStreamName="b", logEvents=[event])
+        run = tokenctl("logs", "query", "api,authorizer", "fields @message", "--stage", "test", "--json")
+        logs.delete_log_group(logGroupName=other)
+        assert sorted(row["@message"] for row in run.json) == ["of the authorizer", "of the function"]
+
     def test_nothing_found_is_said(self, tokenctl: Tokenctl, logs: Any) -> None:
         run = tokenctl("logs", "query", "api", "fields @message", "--stage", "test")
         assert (run.code, run.out) == (0, "Nothing found.\n")
@@ -63,7 +75,8 @@ class TestQuery:
         query = ("logs", "query", "access", "fields @message")
         tokenctl(*query, "--stage", "test").assert_refused("/tokenservice/test/access", "ResourceNotFoundException")
         tokenctl(*query).assert_refused("'local'", "--stage")
-        tokenctl("logs", "query", "other", "fields @message").assert_refused("'other'", "authorizer", code=2)
+        for wrong in ("other", "api,other", "", "api,"):
+            tokenctl("logs", "query", wrong, "fields @message").assert_refused(f"'{wrong}'", "authorizer", code=2)
 
     @pytest.mark.parametrize(
         "wrong", ["", "yesterday", "1", "h", "-1h", "2026-11-21", "2026-11-21T12:00:00", "999999d"]
@@ -83,7 +96,10 @@ class TestResend:
             yield server
 
     @pytest.fixture
-    def resend(self, tokenctl: Tokenctl, tmp_path: Path) -> Any:
+    def resend(self, tokenctl: Tokenctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        # The service, which other tests run in this process, logs to standard output.
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
         def resend(*arguments: str, group: str = "api") -> Run:
             return tokenctl(
                 "splunk", "resend", group, "--folder", str(tmp_path), "--stage", "test", "--since", "1h", *arguments

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from chalice.package import YAMLTemplateSerializer
 from click import Command, Group
 
 from tokenctl.__main__ import cli
@@ -14,6 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text("utf-8")
 TEMPLATES = {path.name: path.read_text("utf-8") for path in (ROOT / "infra").glob("*.yaml")}
+
+
+# The language of CloudWatch Logs Insights, as far as the runbook uses it, and the fields that CloudWatch adds.
+INSIGHTS = """filter stats count by sort asc desc fields like and or in limit pct bin latest display ispresent as
+    @timestamp @message @log @logStream @type @duration @initDuration"""
+AUDITED = """event time level requestId extendedRequestId sourceIp clientId tokenId nodeId user ipAddress action reason
+    useId stage version"""
+DIAGNOSED = "logger message exception lambdaRequestId"
+MEASURED = "StoreLatency Operation"
 
 
 def section(text: str, title: str) -> str:
@@ -27,12 +37,46 @@ def parameters(template: str) -> set[str]:
     return set(re.findall(r"^  (\w+):$", re.split(r"^\w", body, maxsplit=1, flags=re.MULTILINE)[0], re.MULTILINE))
 
 
-def test_every_alarm_has_its_row_and_every_row_its_alarm() -> None:
-    text = "".join(TEMPLATES.values())
-    made = re.findall(r"AlarmName: !Sub '?tokenservice-\$\{Stage\}-([a-z-]+)", text)
-    assert len(made) == text.count("Type: AWS::CloudWatch::Alarm\n")
-    rows = re.findall(r"^\| `([a-z-]+)` \|", section(OPERATIONS, "Alarm by alarm"), re.MULTILINE)
-    assert sorted(rows) == sorted(made)
+def alarms() -> dict[str, str]:
+    """Name to description of every alarm of the templates."""
+    found: dict[str, str] = {}
+    for path in (ROOT / "infra").glob("*.yaml"):
+        resources = YAMLTemplateSerializer().load_template(path.read_text("utf-8")).get("Resources", {})
+        for resource in resources.values():
+            if resource.get("Type") == "AWS::CloudWatch::Alarm":
+                name = resource["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("tokenservice-${Stage}-")
+                found[name] = resource["Properties"]["AlarmDescription"]
+    return found
+
+
+def sections() -> dict[str, str]:
+    """Name to text of every alarm's section in the runbook."""
+    parts = re.split(r"^### ([a-z-]+)\n", section(OPERATIONS, "Alarm by alarm"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_alarm_has_its_section_and_every_section_its_alarm() -> None:
+    assert sorted(sections()) == sorted(alarms())
+
+
+@pytest.mark.parametrize("name", alarms())
+def test_an_alarm_s_description_says_how_urgent_it_is_and_names_its_section(name: str) -> None:
+    text = sections()[name]
+    severity = re.match(r"\*\*(Urgent|Today)\b", text)
+    assert severity, "the section begins with how urgent it is"
+    assert "**First**: " in text.partition("```")[0]
+    assert re.fullmatch(rf"{severity[1]}\. .+\. Runbook: docs/operations\.md#{name}", alarms()[name])
+
+
+def test_every_query_of_the_runbook_asks_for_fields_that_are_logged() -> None:
+    queries = re.findall(r"tokenctl logs query [a-z,]+ (?:--stage prod )?(?:\\\n +)?'([^']+)'", OPERATIONS)
+    assert len(queries) == len(re.findall(r"^ *tokenctl logs query ", OPERATIONS, re.MULTILINE))
+    known = {*re.findall(r'"(\w+)":"\$context', TEMPLATES["resources.yaml"])}
+    for words in (INSIGHTS, AUDITED, DIAGNOSED, MEASURED):
+        known.update(words.split())
+    for query in queries:
+        used = set(re.findall(r"(?<![\w@])@?[A-Za-z_]\w*", re.sub(r'"[^"]*"|/[^/]*/', "", query)))
+        assert used - set(re.findall(r"\bas (\w+)", query)) <= known, query
 
 
 def test_every_parameter_of_a_stage_has_its_row_and_every_row_its_parameter() -> None:
