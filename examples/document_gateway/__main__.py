@@ -7,17 +7,18 @@ import signal
 import sys
 from typing import Any
 
-from waitress.server import create_server
 from waitress.wasyncore import close_all
 
 from examples.document_gateway import log
-from examples.document_gateway.app import create_app
+from examples.document_gateway.app import create_app, page_headers
 from examples.document_gateway.content import ContentApi
+from examples.document_gateway.downloads import EVERYBODY
+from examples.document_gateway.server import Listener
 from examples.document_gateway.settings import Settings, SettingsError
 from tokenservice_client import TokenServiceClient
 
-THREADS = 16
-"""Documents on their way at one time; what a slow browser has not taken yet waits in a file of waitress."""
+PAGE_THREADS = 16
+"""Beside those that documents on their way may take, so that pages always come."""
 PATIENCE_SECONDS = 15
 """How long a person waits for the token service."""
 
@@ -36,19 +37,20 @@ class Server:
             settings.tokens_password,
             patience_seconds=PATIENCE_SECONDS,
             ca_bundle=settings.ca_bundle,
-            connections=THREADS,
+            connections=EVERYBODY + PAGE_THREADS,
         )
         content = ContentApi(
-            settings.content_url, settings.content_user, settings.content_password, settings.ca_bundle, THREADS
+            settings.content_url, settings.content_user, settings.content_password, settings.ca_bundle, EVERYBODY
         )
         self._connections: dict[int, Any] = {}
-        # One address is one socket: waitress then returns the kind of server that `stop()` knows.
-        self._server: Any = create_server(
+        self._listener: Any = Listener(
             create_app(settings, tokens, content),
-            map=self._connections,
+            self._connections,
+            page_headers(settings),
+            peers_are_people=not settings.trusted_hops,
             host=settings.host,
             port=settings.port,
-            threads=THREADS,
+            threads=EVERYBODY + PAGE_THREADS,
             ident=None,
             url_scheme="https" if settings.is_https else "http",
             # We count the hops ourselves; waitress would take the headers out.
@@ -59,12 +61,11 @@ class Server:
 
     def run(self) -> None:
         """Answer until `stop()`, or until an exception such as SystemExit comes from a signal."""
-        self._server.run()
-        self._server.task_dispatcher.shutdown()
+        self._listener.run()
 
     def stop(self) -> None:
         """Have a `run()` in another thread end; connections that are open are closed."""
-        self._server.trigger.pull_trigger(lambda: close_all(self._connections))
+        self._listener.trigger.pull_trigger(lambda: close_all(self._connections))
 
 
 def main() -> int:

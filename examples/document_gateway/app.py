@@ -2,7 +2,8 @@
 
 ```
 GET  /d/{token}           the page with the button, or why there is none; spends nothing
-POST /d/{token}           the button: spends one use, lends the browser the document for nine minutes
+POST /d/{token}           the button: spends one use, lends the browser the document for nine minutes, and shows
+                          the page again, which has the browser fetch the document
 GET  /d/{token}/content   the document, whole or in ranges, for a browser that holds a lease
 GET  /healthz             whether the gateway answers
 ```
@@ -13,6 +14,8 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,6 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from examples.document_gateway import refusals
 from examples.document_gateway.content import ContentApi, ContentError, ContentUnavailable, Document, DocumentMissing
+from examples.document_gateway.downloads import Downloads, TooMany
 from examples.document_gateway.leases import (
     FRESH_VISIT_SECONDS,
     LEASE_SECONDS,
@@ -33,14 +37,18 @@ from examples.document_gateway.leases import (
 from examples.document_gateway.names import disposition, safe_name, size_in_words
 from examples.document_gateway.person import Person, UntrustedWay, person
 from examples.document_gateway.refusals import Page
+from examples.document_gateway.server import HEALTH_PATH, network
 from examples.document_gateway.settings import Settings
 from tokenservice_client import Introspection, Refused, TokenServiceClient, TokenServiceError
 
 VISIT_COOKIE: Final = "visit"
 LEASE_COOKIE: Final = "lease"
+BEGUN_COOKIE: Final = "begun"
+"""Has the page begin the download, once. It grants nothing: that is the lease's part."""
 
 _ACTION: Final = "download"
 _MAX_FORM_BYTES: Final = 8 * 1024
+_BEGUN_SECONDS: Final = 60
 _TOKEN: Final = re.compile(r"[0-9a-f]{64}")
 _PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -60,6 +68,12 @@ _ALWAYS: Final = {
 }
 
 log = logging.getLogger("document_gateway")
+
+
+def page_headers(settings: Settings) -> dict[str, str]:
+    """The headers of every answer that is not a document's."""
+    secure = {"Strict-Transport-Security": "max-age=31536000"} if settings.is_https else {}
+    return {**_ALWAYS, "Content-Security-Policy": _PAGE_POLICY, **secure}
 
 
 class Shown(Exception):
@@ -90,6 +104,7 @@ class Gateway:
         self._tokens = tokens
         self._content = content
         self._leases = Leases(settings.secret)
+        self._downloads = Downloads(settings.downloads_per_address)
 
     def look(self, token: str) -> Response:
         """Show the page. Link previews, mail scanners and HEAD come here: nothing is spent and nothing is counted."""
@@ -113,13 +128,12 @@ class Gateway:
     def press(self, token: str) -> Response:
         """Spend one use, unless this browser has the document on loan; then send it to the content."""
         who = self._who(token)
-        content = redirect(f"/d/{token}/content", HTTPStatus.SEE_OTHER)
         visit = self._pressed_visit(token, who)
         if visit is None:
             # Nothing is spent for a form of another site, of another person, or of a browser without cookies.
             return self._back(token, "cookies" if VISIT_COOKIE not in request.cookies else "again")
         if self._lease(token, who) is not None:
-            return self._as_response(content)
+            return self._begun(token)
         try:
             use = self._tokens.use(
                 token, user=who.user, ip_address=who.address, action=_ACTION, idempotency_key=visit.number
@@ -133,7 +147,7 @@ class Gateway:
         g.use_id = use.use_id
         name = _name(use.metadata.get("name"), None if "name" in use.metadata else self._describe(use.node_id))
         lease = self._leases.sign_lease(Lease(visit.number, who.address, name), token, who)
-        response = self._as_response(content)
+        response = self._begun(token)
         self._set_cookie(response, LEASE_COOKIE, lease, token, LEASE_SECONDS)
         return response
 
@@ -143,31 +157,40 @@ class Gateway:
         lease = self._lease(token, who)
         if lease is None:
             return self._back(token)
-        if lease.address != who.address:
-            # Phones change their networks. The token's addresses hold for the new one as well.
-            found = self._introspect(token, who)
-            if not found.active and found.reason != "token_exhausted":
-                raise Shown(refusals.page_for(found.reason))
-        try:
-            use = self._tokens.use(
-                token, user=who.user, ip_address=lease.address, action=_ACTION, idempotency_key=lease.number
-            )
-        except Refused as refused:
-            g.reason = refused.code
-            if refused.code == "idempotency_key_reused":
-                # The grant is older than the lease, which was signed for a repeated one.
-                response = self._back(token)
-                response.delete_cookie(LEASE_COOKIE, path=f"/d/{token}")
-                return response
-            raise Shown(refusals.page_for(refused.code)) from None
-        g.use_id = use.use_id
-        ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
-        content = self._content.open(use.node_id, ranges)
-        response = Response(content.pieces(), content.status, content.headers, content_type=content.media_type)
-        response.call_on_close(content.close)
-        response.headers["Content-Disposition"] = disposition(safe_name(lease.name, content.media_type))
-        response.headers["Content-Security-Policy"] = _CONTENT_POLICY
+        with ExitStack() as opened:
+            opened.callback(self._begin(lease, token, who))
+            if lease.address != who.address:
+                # Phones change their networks. The token's addresses hold for the new one as well.
+                found = self._introspect(token, who)
+                if not found.active and found.reason != "token_exhausted":
+                    raise Shown(refusals.page_for(found.reason))
+            try:
+                use = self._tokens.use(
+                    token, user=who.user, ip_address=lease.address, action=_ACTION, idempotency_key=lease.number
+                )
+            except Refused as refused:
+                g.reason = refused.code
+                if refused.code == "idempotency_key_reused":
+                    # The grant is older than the lease, which was signed for a repeated one.
+                    response = self._back(token)
+                    response.delete_cookie(LEASE_COOKIE, path=f"/d/{token}")
+                    return response
+                raise Shown(refusals.page_for(refused.code)) from None
+            g.use_id = use.use_id
+            ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
+            content = self._content.open(use.node_id, ranges)
+            opened.callback(content.close)
+            response = Response(content.pieces(), content.status, content.headers, content_type=content.content_type)
+            response.headers["Content-Disposition"] = disposition(safe_name(lease.name, content.media_type))
+            response.headers["Content-Security-Policy"] = _CONTENT_POLICY
+            response.call_on_close(opened.pop_all().close)
         return response
+
+    def _begin(self, lease: Lease, token: str, who: Person) -> Callable[[], None]:
+        try:
+            return self._downloads.begin(lease=lease.number, link=token_id(token), address=network(who.address))
+        except TooMany as many:
+            raise Shown(refusals.NOT_NOW if many.is_everybody else refusals.TOO_MANY) from None
 
     def _who(self, token: str) -> Person:
         if not _TOKEN.fullmatch(token):
@@ -214,17 +237,32 @@ class Gateway:
         # not signed anew: its number would outlive the time in which the token service repeats a grant.
         going_on = self._leases.read_visit(cookie, token, who, VISIT_SECONDS if leased else FRESH_VISIT_SECONDS)
         visit = going_on or self._leases.new_visit()
+        begins = leased and BEGUN_COOKIE in request.cookies
         page = render_template(
             "open.html",
             **told,
             leased=leased,
+            begins=begins,
+            content=f"/d/{token}/content",
             minutes=LEASE_SECONDS // 60,
             note=request.args.get("note", ""),
             field=self._leases.sign_form(visit, token, who),
         )
         response = make_response(page)
+        if begins:
+            response.delete_cookie(BEGUN_COOKIE, path=f"/d/{token}")
         if going_on is None:
             self._set_cookie(response, VISIT_COOKIE, self._leases.sign_visit(visit, token, who), token, VISIT_SECONDS)
+        return response
+
+    def _begun(self, token: str) -> Response:
+        """Where the document is. A browser that shows pages goes by one that says so: its own would stay as it was."""
+        is_page = request.headers.get("Sec-Fetch-Dest") == "document"
+        response = self._as_response(
+            redirect(f"/d/{token}" if is_page else f"/d/{token}/content", HTTPStatus.SEE_OTHER)
+        )
+        if is_page:
+            self._set_cookie(response, BEGUN_COOKIE, "1", token, _BEGUN_SECONDS)
         return response
 
     def _back(self, token: str, note: str = "") -> Response:
@@ -255,11 +293,13 @@ def create_app(settings: Settings, tokens: TokenServiceClient, content: ContentA
     """The WSGI application."""
     app = _Quiet(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_FORM_BYTES
+    # Else `//` in a path is answered with an address made from what the request says in its Host header.
+    app.url_map.merge_slashes = False
     gateway = Gateway(settings, tokens, content)
     app.add_url_rule("/d/<token>", "look", gateway.look)
     app.add_url_rule("/d/<token>", "press", gateway.press, methods=["POST"])
     app.add_url_rule("/d/<token>/content", "fetch", gateway.fetch)
-    app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", {"Content-Type": "text/plain; charset=utf-8"}))
+    app.add_url_rule(HEALTH_PATH, "healthz", lambda: ("ok\n", {"Content-Type": "text/plain; charset=utf-8"}))
     app.register_error_handler(Shown, lambda shown: _show(shown.page))
     app.register_error_handler(DocumentMissing, _document_missing)
     app.register_error_handler(ContentError, _content_failed)
@@ -280,7 +320,7 @@ def _name(metadata_name: str | None, document: Document | None) -> str:
 def _show(page: Page) -> Response:
     g.page = page.name
     response = make_response(render_template("refused.html", page=page), page.status)
-    if page.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if page.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         response.headers["Retry-After"] = "60"
     return response
 
@@ -323,11 +363,10 @@ def _finish(response: Response, settings: Settings) -> Response:
     """Headers for every answer, and a line in the log that names the route and never the path."""
     is_style = request.endpoint == "static"
     is_news = request.endpoint not in ("static", "healthz")
-    for name, value in _ALWAYS.items():
-        response.headers[name] = "public, max-age=3600" if is_style and name == "Cache-Control" else value
-    response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY)
-    if settings.is_https:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    policy = response.headers.get("Content-Security-Policy", _PAGE_POLICY)
+    response.headers.update({**page_headers(settings), "Content-Security-Policy": policy})
+    if is_style:
+        response.headers["Cache-Control"] = "public, max-age=3600"
     if is_news:
         facts = {
             "method": request.method,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -25,7 +26,14 @@ _READ_SECONDS: Final = 30.0
 _PIECE_BYTES: Final = 64 * 1024
 # A node id becomes part of a path: "..", a slash or a question mark would lead elsewhere.
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_FORWARDED: Final = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+# What these say must be so, or the browser is misled about where the content ends.
+_MEASURES: Final = {
+    "Content-Length": re.compile(r"[0-9]{1,18}"),
+    "Content-Range": re.compile(r"bytes ([0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18}|\*)|\*/[0-9]{1,18})"),
+}
+_FORWARDED: Final = (*_MEASURES, "Accept-Ranges", "ETag", "Last-Modified")
+_SEVERAL_PARTS: Final = "multipart/byteranges"
+_BOUNDARY: Final = re.compile(r"[A-Za-z0-9'()+_,./:=? -]{0,69}[A-Za-z0-9'()+_,./:=?-]")  # RFC 2046, section 5.1.1
 _ANSWERS: Final = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 
@@ -59,14 +67,34 @@ class Content:
 
     Attributes:
         status: 200, 206 or 416.
+        media_type: without its parameters.
+        content_type: the same, with the boundary where these are several parts of a document.
         headers: those that say which part of what this is.
+
+    Raises:
+        ContentUnavailable: a header contradicts HTTP.
     """
 
     def __init__(self, response: requests.Response) -> None:
         self._response = response
         self.status = response.status_code
         self.media_type = safe_media_type(response.headers.get("Content-Type", ""))
-        self.headers = {name: response.headers[name] for name in _FORWARDED if name in response.headers}
+        self.content_type = self.media_type
+        headers = {name: response.headers[name] for name in _FORWARDED if name in response.headers}
+        self.headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
+        wrong = [name for name, form in _MEASURES.items() if name in headers and not form.fullmatch(headers[name])]
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            wrong.append("Content-Encoding")
+        if self.media_type == _SEVERAL_PARTS:
+            kind = Message()
+            kind["Content-Type"] = response.headers["Content-Type"]
+            boundary = kind.get_boundary("")
+            self.content_type = f'{_SEVERAL_PARTS}; boundary="{boundary}"'
+            if not _BOUNDARY.fullmatch(boundary):
+                wrong.append("Content-Type")
+        if wrong:
+            self.close()
+            raise ContentUnavailable(f"the content API answers with a wrong {wrong[0]}")
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes as they come.

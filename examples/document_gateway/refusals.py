@@ -69,6 +69,12 @@ NOT_NOW: Final = Page(
     "The document can't be opened right now",
     "This is our fault and not the link's. Wait a minute and try again; trying again does not use the link up.",
 )
+TOO_MANY: Final = Page(
+    "too-many",
+    429,
+    "Too many downloads at once",
+    "Wait until one of them has ended, then open the link again. Waiting does not use the link up.",
+)
 WRONG_WAY: Final = Page(
     "wrong-way",
     400,

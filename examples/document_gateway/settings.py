@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from examples.document_gateway.downloads import EVERYBODY
+
 DEFAULT_LISTEN: Final = "127.0.0.1:8080"
 LEAST_SECRET: Final = 32
 """Characters of GATEWAY_SECRET; `openssl rand -hex 32` writes 64."""
@@ -37,6 +39,7 @@ class Settings:
     host: str
     port: int
     trusted_hops: int
+    downloads_per_address: int
     user_header: str | None
     ca_bundle: str | None
 
@@ -75,6 +78,7 @@ class Settings:
             host=host,
             port=port,
             trusted_hops=hops,
+            downloads_per_address=reader.number("DOWNLOADS_PER_ADDRESS", "16", EVERYBODY, least=1),
             user_header=user_header,
             ca_bundle=environ.get("CA_BUNDLE") or None,
         )
@@ -102,10 +106,10 @@ class _Reader:
             self.wrong(name, "missing")
         return value or ""
 
-    def number(self, name: str, default: str, largest: int) -> int:
+    def number(self, name: str, default: str, largest: int, least: int = 0) -> int:
         value = self.text(name, default)
-        if not (value.isascii() and value.isdigit() and int(value) <= largest):
-            self.wrong(name, f"not a whole number from 0 to {largest}")
+        if not (value.isascii() and value.isdigit() and least <= int(value) <= largest):
+            self.wrong(name, f"not a whole number from {least} to {largest}")
             return 0
         return int(value)
 

@@ -56,6 +56,8 @@ def test_a_person_opens_presses_and_comes_back(browser: webdriver.Chrome, world:
     assert world.uses(issued) == 0
     browser.find_element(By.TAG_NAME, "button").click()
     assert saved(browser, "Annual report 2026.pdf") == PDF
+    assert browser.find_element(By.CSS_SELECTOR, "[role=status]").text.startswith("Your download has begun.")
+    assert browser.current_url == link
     assert world.uses(issued) == 1
     browser.refresh()
     assert browser.find_element(By.TAG_NAME, "button").text == "Download again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,51 @@ def test_a_content_that_breaks_off_is_an_error(server: Server, content: ContentA
     server.moves = [answer(200, b"%PDF", announced=9)]
     with pytest.raises(ContentUnavailable, match="ended early"):
         list(content.open(REPORT, {}).pieces())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content_Range": "bytes 0-1"},
+        {"Content_Range": "bytes -5-1/9"},
+        {"Content_Range": "items 0-1/9"},
+        {"Content_Encoding": "gzip"},
+        {"Content_Type": "multipart/byteranges"},
+        {"Content_Type": 'multipart/byteranges; boundary=""'},
+        {"Content_Type": "multipart/byteranges; boundary=" + "b" * 71},
+    ],
+)
+def test_a_content_that_contradicts_itself_is_not_passed_on(
+    server: Server, content: ContentApi, headers: dict[str, str]
+) -> None:
+    server.moves = [answer(206, b"%PDF", **headers)]
+    with pytest.raises(ContentUnavailable, match="wrong Content-"):
+        content.open(REPORT, {"Range": "bytes=0-1,3-4"})
+
+
+@pytest.mark.parametrize("length", ["-5", "+5", "5, 5", "4.0", "0x4", "", "\u0664", "9" * 19])
+def test_a_length_that_is_none_is_not_passed_on(server: Server, content: ContentApi, length: str) -> None:
+    def move(handler: Any) -> None:
+        line = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        handler.wfile.write(line.encode() + b"%PDF")
+        handler.close_connection = True
+
+    server.moves = [move]
+    with pytest.raises(ContentUnavailable, match="wrong Content-Length"):
+        content.open(REPORT, {})
+
+
+@pytest.mark.parametrize("boundary", ["THIS_STRING_SEPARATES", "'()+_,-./:=?", "3d6b6a416f9b5"])
+def test_several_ranges_keep_the_boundary_between_them(server: Server, content: ContentApi, boundary: str) -> None:
+    server.moves = [answer(206, b"--b", Content_Type=f'Multipart/ByteRanges; charset=x; boundary="{boundary}"')]
+    several = content.open(REPORT, {"Range": "bytes=0-1,3-4"})
+    assert several.content_type == f'multipart/byteranges; boundary="{boundary}"'
+    assert several.media_type == "multipart/byteranges"
+    several.close()
+
+
+def test_what_only_helps_a_browser_may_be_missing_and_is_never_odd(server: Server, content: ContentApi) -> None:
+    server.moves = [answer(200, b"%PDF", ETag='"\u00e9"'.encode().decode("latin-1"), Last_Modified="yesterday")]
+    found = content.open(REPORT, {})
+    assert found.headers == {"Content-Length": "4", "Last-Modified": "yesterday"}
+    found.close()
