@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final, NoReturn
@@ -85,10 +85,10 @@ def revoke(
         raise click.UsageError("give one of ID, --user, --node and --same-node-as")
     if sibling is not None:
         found = terminal.deployment().token_store().find(sibling) or _no_token(sibling)
-        _revoke_all(terminal, found.terms.node_id, None, yes)
+        _revoke_all(terminal, {"node_id": found.terms.node_id}, yes)
         return
     if token_id is None:
-        _revoke_all(terminal, read_secret("Document id") if node == "-" else node, user, yes)
+        _revoke_all(terminal, _whose(read_secret("Document id") if node == "-" else node, user), yes)
         return
     with _service(terminal.deployment()) as service:
         if not service.revoke(_OPERATOR, token_id):
@@ -100,12 +100,16 @@ def _no_token(token_id: str) -> NoReturn:
     fail(f"there is no token {token_id}; it may have been deleted, days after it expired")
 
 
-def _revoke_all(terminal: Terminal, node_id: str | None, user: str | None, yes: bool) -> None:
+def _whose(node_id: str | None, user: str | None) -> Mapping[str, str]:
+    """A document or a user, as the API would read it."""
     given = {name: [value] for name, value in (("nodeId", node_id), ("user", user)) if value is not None}
     try:
-        whose = parsing.parse_query(given, schemas.RevokeRequest, schemas.to_revocation)
+        return parsing.parse_query(given, schemas.RevokeRequest, schemas.to_revocation)
     except InvalidRequest as invalid:
         raise click.UsageError(str(invalid)) from None
+
+
+def _revoke_all(terminal: Terminal, whose: Mapping[str, str], yes: bool) -> None:
     deployment = terminal.deployment()
     found = sum(1 for _ in deployment.token_store().find_unrevoked(**whose, issuer=None, now=now()))
     if found and not yes:
