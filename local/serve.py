@@ -72,6 +72,7 @@ def main(*, engine_alone: bool = False) -> int:
     Args:
         engine_alone: start the store without the service, for `chalice local` to serve.
     """
+    os.umask(0o077)  # what is written here and by the processes that are started names documents
     try:
         for number in leash.STOPPING:
             signal.signal(number, _stop)
@@ -115,6 +116,7 @@ def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
     parent = os.getppid()  # now: once we say that we are ready, it may be gone at any moment
     port = preflight.port_of(os.environ.get("PORT", ""))
     STATE.mkdir(exist_ok=True)
+    STATE.chmod(0o700)  # an earlier run may have made it
     started.enter_context(_alone(port))
     if not engine_alone:
         preflight.check_port(port)

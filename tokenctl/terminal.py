@@ -42,7 +42,7 @@ class Terminal:
     def show(self, facts: Any, human: Callable[[Console], object]) -> None:
         """Print a result: as JSON for programs, or as a person likes to read it."""
         if self.as_json:
-            click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+            click.echo(printable_json(json.dumps(facts, indent=2, ensure_ascii=False)))
         else:
             human(_console())
 
@@ -146,6 +146,16 @@ def _console() -> Console:
 def plain(text: str, style: str = "") -> Text:
     """A text as it is: no markup in it counts, and no control character reaches the terminal."""
     return Text("".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text), style)
+
+
+def printable_json(text: str) -> str:
+    """The same JSON without a character that a terminal acts on; parsers read the same values from it."""
+    return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:

@@ -45,6 +45,7 @@ class Stopped(BaseException):
 
 def main() -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
+    os.umask(0o077)  # the service's log names documents
     try:
         for number in leash.STOPPING:
             signal.signal(number, _stop)
@@ -104,6 +105,7 @@ def _service() -> Iterator[tuple[subprocess.Popen[bytes] | None, str]]:
     environ = {**os.environ, "PORT": str(port), "MAKELEVEL": "1"}
     process = None
     _LOG.parent.mkdir(exist_ok=True)
+    _LOG.parent.chmod(0o700)
     try:
         with _LOG.open("wb") as output, leash.uninterrupted():
             process = subprocess.Popen(

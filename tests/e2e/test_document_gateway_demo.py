@@ -52,6 +52,8 @@ def test_the_demo_shows_a_link_that_opens_and_leaves_nothing_running(checkout: P
     try:
         wait_until(lambda: any("Ctrl-C" in line for line in output) or demo.poll() is not None)
         [link] = re.findall(r"^  (http://127\.0\.0\.1:\d+/d/[0-9a-f]{64})$", "".join(output), re.MULTILINE)
+        for path in (checkout / ".local").rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path
         visitor = Visitor()
         assert visitor.press(link).headers["Location"].endswith("/content")
         assert visitor.fetch(link).content.startswith(b"%PDF-1.4")

@@ -192,9 +192,8 @@ def test_the_ready_line_tells_where_and_the_command_below_it_works(running: Run)
 
 def test_secrets_and_what_names_documents_are_kept_for_the_owner_alone(running: Run) -> None:
     kept = running.checkout / ".local"
-    for name in ("demo.env", "local.env", "service.log"):
-        assert stat.S_IMODE((kept / name).stat().st_mode) == 0o600
-    assert stat.S_IMODE((kept / "engine").stat().st_mode) == 0o700
+    for path in (kept, *kept.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert running.demo()["TOKENSERVICE_PASSWORD"] not in "".join(running.output + running.errors)
 
 
