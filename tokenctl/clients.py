@@ -73,7 +73,7 @@ def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
 @common
 @click.pass_obj
 def client_list(terminal: Terminal) -> None:
-    """List clients, their scopes and states, and when an old secret ends that a rotation left valid."""
+    """List clients, and when their old secrets end."""
     known = terminal.deployment().client_store().all()
     instant = now()
     facts = [_client_facts(each, instant) for each in known]
@@ -109,7 +109,7 @@ def client_show(terminal: Terminal, name: str) -> None:
 @common
 @click.pass_obj
 def client_change(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
-    """Give a client these scopes in place of those that it has."""
+    """Replace a client's scopes by these."""
     scopes_given = _scopes(scopes)
     _change(
         terminal,
@@ -162,7 +162,10 @@ def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
 @common
 @click.pass_obj
 def client_disable(terminal: Terminal, name: str) -> None:
-    """Refuse a client from now on; the gateway forgets what it allowed within AUTHORIZER_TTL_SECONDS."""
+    """Refuse a client; 'enable' lets it in again.
+
+    The gateway forgets what it allowed within AUTHORIZER_TTL_SECONDS.
+    """
     instant = now()
     _change(
         terminal, name, lambda known: replace(known, disabled_at=known.disabled_at or instant), f"{name} is refused"
@@ -174,8 +177,9 @@ def client_disable(terminal: Terminal, name: str) -> None:
 @common
 @click.pass_obj
 def client_enable(terminal: Terminal, name: str) -> None:
-    """Let a disabled client in again, with the scopes and secrets that it has.
+    """Let a disabled client in again.
 
+    It has the scopes and secrets that it had.
     If a leaked secret was the reason to disable it, rotate at once: 'tokenctl client rotate NAME --overlap 0'.
     """
     _change(terminal, name, lambda known: replace(known, disabled_at=None), f"{name} is let in")
