@@ -30,7 +30,7 @@ help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Create the environments that the locks in requirements/ describe: make setup PYTHON=/path/to/python3.13
-	@$(SETUP) dev engine
+	@$(SETUP) dev engine uv
 
 # One simple command: make starts it without a shell in between, and hands it the SIGTERM that make gets.
 run: ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
