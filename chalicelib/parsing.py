@@ -62,7 +62,7 @@ def parse_query(query: Mapping[str, Sequence[str]], into: type[_R], read: Read[_
         InvalidRequest: names every parameter that is wrong, by its type or by its meaning.
     """
     errors = Errors()
-    pairs = _Object((name, value) for name, values in query.items() for value in values)
+    pairs = _Object([(name, value) for name, values in query.items() for value in values])
     try:
         parameters = _distinct(pairs)
         request = msgspec.convert(parameters, into)

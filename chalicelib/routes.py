@@ -92,9 +92,9 @@ class Call:
             raise PayloadTooLarge(schemas.MAX_BODY_BYTES)
         return body if isinstance(body, bytes) else body.encode()
 
-    def query(self) -> dict[str, list[str]]:
-        given = self.request.query_params
-        return {name: given.getlist(name) for name in given} if given else {}
+    def query(self) -> Mapping[str, list[str]]:
+        """All values of each parameter, as the gateway decoded them."""
+        return self.request.to_original_event()["multiValueQueryStringParameters"] or {}
 
     def idempotency_key(self) -> str | None:
         return parsing.parse_idempotency_key(self.request.headers.get("idempotency-key"))

@@ -851,9 +851,8 @@ KINDS_OF_MANY: dict[str, Callable[[bytes, bytes], bytes]] = {
 class TestWork:
     """Counted in calls of functions, Python's own included: seconds depend on the machine."""
 
-    def steps(self, api: Api, client: Credentials, path: str, body: bytes) -> tuple[int, int]:
+    def steps(self, api: Api, event: dict[str, Any]) -> tuple[int, int]:
         """The status of the answer, and what the REST handler did for it."""
-        event = TestAsTheGatewaySendsIt.event(client, path, body.decode())
         context = SimpleNamespace(aws_request_id="request-1", get_remaining_time_in_millis=lambda: 29_000)
         count = 0
 
@@ -877,15 +876,44 @@ class TestWork:
             **{use: {"token": token, "user": "user-with-a-token"} for use in USES},
             "/revoke": {"user": "user-with-a-token"},
         }.get(path) or witness.good_body(path)
-        status, allowed = self.steps(api, client, path, json.dumps(good).encode().ljust(63 * KILO))
+
+        def steps(body: bytes) -> tuple[int, int]:
+            return self.steps(api, TestAsTheGatewaySendsIt.event(client, path, body.decode()))
+
+        status, allowed = steps(json.dumps(good).encode().ljust(63 * KILO))
         assert status < 300
         for body in self.bad_bodies(path):
             assert len(body) <= 64 * KILO
-            status, count = self.steps(api, client, path, body)
+            status, count = steps(body)
             if count > allowed:  # what is loaded once does not count
-                status, count = self.steps(api, client, path, body)
+                status, count = steps(body)
             assert status == 400
             assert count <= allowed, body[:60]
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {f"x{number}": ["1"] for number in range(1_500)},
+            {"user": ["alice"] * 1_500},
+            {f"x{number}": ["1", "2"] for number in range(800)},
+            {"token": ["a" * 8_000]},
+            {"user": ["\ufffd" * 1_000]},
+        ],
+        ids=["many names", "one name many times", "many names twice", "long", "not UTF-8"],
+    )
+    def test_a_bad_query_costs_no_more_than_a_good_one(
+        self, api: Api, client: Credentials, query: dict[str, list[str]]
+    ) -> None:
+        def steps(parameters: dict[str, list[str]]) -> tuple[int, int]:
+            event = TestAsTheGatewaySendsIt.event(client, "/use", None)
+            event["requestContext"]["httpMethod"] = "GET"
+            return self.steps(api, {**event, "multiValueQueryStringParameters": parameters})
+
+        status, allowed = steps({"token": [api.issue(client)["token"]]})
+        assert status == 200
+        status, count = min(steps(query), steps(query))
+        assert status == 400
+        assert count <= allowed
 
     @staticmethod
     def bad_bodies(path: str) -> Iterator[bytes]:
