@@ -264,7 +264,7 @@ class TestBody:
             (b"", "body", "is missing"),
             (b" \n", "body", "is missing"),
             (b"{", "body", "is not JSON (line 1, column 2)"),
-            (b'{"nodeId":\n"n",}', "body", "is not JSON (line 2, column 5)"),
+            (b'{"nodeId":\n"n" 1}', "body", "is not JSON (line 2, column 5)"),
             (b'{"nodeId":1}{', "body", "is not JSON (line 1, column 13)"),
             (b'{"nodeId":"n","maxUses":NaN}', "maxUses", "must be a whole number from 1 to 100"),
             (b'{"nodeId":"n","maxUses":-Infinity}', "maxUses", "must be a whole number from 1 to 100"),
