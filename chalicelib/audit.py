@@ -16,30 +16,51 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 NAMESPACE: Final = "TokenService"
 
-_TOKEN = re.compile(r"[0-9A-Fa-f]{64,}")
-_CLIENT_SECRET = re.compile(r"tss_[A-Za-z0-9_-]{43}")
-# Case is ignored in the schemes' names alone: it makes a K of the Kelvin sign, and that is no base64.
-_BASIC = re.compile(r"\b((?i:basic)\s+)([A-Za-z0-9+/]{3,}={0,2})")
-_OTHER_SCHEME = re.compile(r"\b((?i:bearer|splunk)\s+)[A-Za-z0-9+/=._~-]{16,}")
-_LONG_HEX = re.compile(r"[0-9A-Fa-f]{64}")
+# One character as it may stand in a URL or in a text that is JSON already. Its digits are no part of what follows.
+_ESCAPED = r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}"
+_BETWEEN = rf"(?:[\s:=+,;\"']|{_ESCAPED}|\\[^u])+"
+_TOKEN = re.compile(rf"({_ESCAPED}|)([0-9A-Fa-f]{{64,}})")
+_CLIENT_SECRET = re.compile(r"(?ai:tss)(?:_|%5[Ff]|\\u005[Ff])(?:[A-Za-z0-9_-]|%2[Dd]|%5[Ff]){16,}")
+# Case is ignored in names and in ASCII alone: elsewhere the Kelvin sign would be a K, and that is no base64.
+_BASIC = re.compile(rf"((?ai:basic){_BETWEEN})((?:[A-Za-z0-9+/]|%2[BbFf]){{3,}}(?:=|%3[Dd]){{0,2}})")
+_OTHER_SCHEME = re.compile(rf"((?ai:bearer|splunk){_BETWEEN})[A-Za-z0-9+/=._~%-]{{16,}}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{12,}={0,2}")
+# Base64 of nine printable ASCII characters, beginning wherever a group of three does. Ids of ours hardly ever match.
+_BASE64_OF_TEXT = re.compile(
+    rb"(?:[I-Za-f][C-HS-Xi-nyz0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/]){3}",
+)
+_LEAST_BASE64 = 12
+_TOKEN_LENGTH = 64
+_HEX = b"0123456789abcdefABCDEF"
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_OTHERS_AS_SPACES = bytes(byte if byte in _ALPHABET else 32 for byte in range(256))
+# A client's id and a password, but no URL, and no id with the name of its kind before it.
+_USER_AND_PASSWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}:(?!//|[0-9A-Fa-f-]*(?![!-~]))[!-~]{4}")
 _IDS = ("requestId", "lambdaRequestId")
-_SIGNS = ("tss_", "basic", "bearer", "splunk")
+_MAX_DEPTH = 2  # base64 of a header that holds base64
 
 Write = Callable[[str], object]
 
 
 def redact(text: str) -> str:
-    """Replace whatever looks like a token, a client secret or credentials.
+    """Replace whatever looks like a token, a client secret or credentials, also within base64.
 
     A token is replaced by its id in brackets, which still tells an auditor which one it was.
     """
+    return _redact(text, _MAX_DEPTH)
+
+
+def _redact(text: str, depth: int) -> str:
+    """The same, looking into so many layers of base64."""
     text = _TOKEN.sub(_token_id, text)
     text = _CLIENT_SECRET.sub("[secret]", text)
     text = _BASIC.sub(_credentials, text)
-    return _OTHER_SCHEME.sub(r"\1[credentials]", text)
+    text = _OTHER_SCHEME.sub(r"\1[credentials]", text)
+    return _BASE64.sub(lambda found: "[credentials]" if _hides(found[0], depth) else found[0], text) if depth else text
 
 
 def redact_all(value: Any) -> Any:
@@ -65,13 +86,20 @@ def to_line(members: Mapping[str, Any]) -> str:
 def _is_suspect(line: str) -> bool:
     """Whether one of the patterns may match in a text of this JSON; most lines hold none, and looking once is cheap.
 
-    What every match begins with stands in the JSON as it is: escapes part no digits and no names. Beyond ASCII, letters
-    have more cases than two.
+    What every match begins with stands in the JSON as it is: escapes part no digits and no names.
     """
-    if not line.isascii():
-        return True
     lowered = line.lower()
-    return any(sign in lowered for sign in _SIGNS) or _LONG_HEX.search(line) is not None
+    if "basic" in lowered or "bearer" in lowered or "splunk" in lowered:
+        return True
+    if "tss_" in lowered or "tss%" in lowered or "tss\\" in lowered:
+        return True
+    for run in line.encode("utf-8", "replace").translate(_OTHERS_AS_SPACES).split():
+        if len(run) >= _LEAST_BASE64 and (
+            (len(run) >= _TOKEN_LENGTH and _TOKEN.search(run.decode()))
+            or (run.translate(None, _HEX) and _BASE64_OF_TEXT.search(run))
+        ):
+            return True
+    return False
 
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -79,14 +107,31 @@ _as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).en
 
 def _token_id(found: re.Match[str]) -> str:
     # The rule of `tokens.token_id`, stated here again because audit is loaded where tokens are not.
-    return f"[tok_{hashlib.sha256(found[0].encode()).hexdigest()[:32]}]"
+    return f"{found[1]}[tok_{hashlib.sha256(found[2].lower().encode()).hexdigest()[:32]}]"
 
 
 def _credentials(found: re.Match[str]) -> str:
     """Basic credentials hold a colon; words that merely follow the word "basic" don't."""
-    encoded = found[2].rstrip("=")
-    decoded = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4)) if len(encoded) % 4 != 1 else b""
-    return f"{found[1]}[credentials]" if b":" in decoded else found[0]
+    return f"{found[1]}[credentials]" if b":" in _decoded(unquote(found[2])) else found[0]
+
+
+def _hides(encoded: str, depth: int) -> bool:
+    """Whether base64 holds a secret, wherever in it that begins: what stands before it may be base64 by its letters."""
+    run = encoded.rstrip("=").encode()
+    if not run.translate(None, _HEX) or _BASE64_OF_TEXT.search(run) is None:
+        return False
+    for start in range(4):
+        text = _decoded(encoded[start:]).decode("latin-1")
+        if _USER_AND_PASSWORD.search(text) or _redact(text, depth - 1) != text:
+            return True
+    return False
+
+
+def _decoded(encoded: str) -> bytes:
+    """The bytes of base64 with or without its padding; a last character that is one too many is left out."""
+    encoded = encoded.rstrip("=")
+    encoded = encoded[:-1] if len(encoded) % 4 == 1 else encoded
+    return binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4))
 
 
 def timestamp(instant: datetime) -> str:

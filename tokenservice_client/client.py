@@ -94,7 +94,7 @@ class TokenServiceClient:
         self._timeout_seconds = timeout_seconds
         self._patience_seconds = patience_seconds
         authorization = basic(user, password)
-        secrets = (password, authorization.partition(" ")[2])
+        secrets = (password, authorization.partition(" ")[2].rstrip("="))  # a URL has its padding as %3D
         self._transport = Transport(
             self._base,
             authorization,

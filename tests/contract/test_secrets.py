@@ -174,12 +174,13 @@ def token(api: Api, victim: Credentials) -> str:
     return issued
 
 
-@pytest.fixture(params=["token", "client secret", "Authorization header"])
+@pytest.fixture(params=["token", "client secret", "Authorization header", "credentials in base64"])
 def secret(request: pytest.FixtureRequest, token: str, victim: Credentials) -> str:
     found: str = {
         "token": token,
         "client secret": victim.password,
         "Authorization header": victim.header,
+        "credentials in base64": victim.header.removeprefix("Basic "),
     }[request.param]
     return found
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import secrets
+import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import audit, clients, tokens
+from chalicelib import __version__, audit, clients, tokens
 from chalicelib.audit import Audit, JsonFormatter, redact, redact_all, to_line
+from tokenctl.costs import lines as lines_
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -84,11 +89,120 @@ def test_client_secrets_and_authorization_headers_are_replaced() -> None:
         assert redact(f"Authorization: {header}!").endswith(" [credentials]!")
 
 
-def test_ids_that_are_no_secrets_stay() -> None:
-    text = (
-        f"tok_{'a' * 32} use_{'b' * 32} f2f42052-6e24-4c54-bc15-1e0bb6dce9f7 Basic credentials, basic abcde, Splunk 9"
-    )
+def in_base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+BARE: dict[str, Callable[[str], str]] = {
+    "bare": lambda header: header.removeprefix("Basic "),
+    "unpadded": lambda header: header.removeprefix("Basic ").rstrip("="),
+    "with a colon": lambda header: header.replace(" ", ": "),
+    "with an equals sign": lambda header: header.replace(" ", "="),
+    "in a URL": quote,
+    "in a form": lambda header: urlencode({"q": header}),
+    "in a URL in a URL": lambda header: quote(quote(header)),
+    "in JSON": lambda header: json.dumps(f"\n{header}"),
+    "in JSON with every sign escaped": lambda header: header.replace(" ", "\\u0020").replace("=", "\\u003d"),
+    "in JSON in JSON": lambda header: json.dumps(json.dumps({"Authorization": f"\t{header}"})),
+    "in quotes": lambda header: header.replace(" ", ' "') + '"',
+    "in capitals": lambda header: header.replace("Basic", "BASIC"),
+    "in small letters": lambda header: header.replace("Basic", "basic"),
+    "in base64 again": in_base64,
+    "behind letters": lambda header: "abc" + header.removeprefix("Basic "),
+    "before letters": lambda header: header.removeprefix("Basic ").rstrip("=") + "abc",
+}
+
+
+@pytest.mark.parametrize("around", ["{}", "x={}&y=1", "Authorization: {}, ", "é{}ß", "/d/{}/content"])
+@pytest.mark.parametrize("shape", BARE)
+@pytest.mark.parametrize("name", ["a", "ab", "abc", "demo", "back-end.1"])
+def test_credentials_are_found_in_whatever_shape_they_come(name: str, shape: str, around: str) -> None:
+    """The length of the client's name shifts the base64 of its secret: there are three shapes of that."""
+    secret, _ = clients.new_secret(NOW)
+    for password in (secret, "hunter2"):
+        planted = BARE[shape](f"Basic {in_base64(f'{name}:{password}')}")
+        told = to_line({"event": "token.used", "user": around.replace("{}", planted)})
+        core = planted.rpartition("Basic ")[2].strip('"=')
+        assert core not in told
+        assert password not in told
+        assert "[credentials]" in told
+        assert json.loads(told)["event"] == "token.used"
+
+
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+def test_a_token_or_a_secret_within_base64_is_found_wherever_it_begins(before: str) -> None:
+    secret, _ = clients.new_secret(NOW)
+    for planted in (secrets.token_hex(32), secrets.token_hex(32).upper(), secret):
+        for after in ("", "y", '"}'):
+            encoded = in_base64(before + planted + after)
+            for text in (encoded, encoded.rstrip("="), f"_{encoded}_", f"q{encoded}", quote(encoded)):
+                told = to_line({"nodeId": text})
+                assert encoded[8:40] not in told, text
+
+
+def test_a_secret_is_found_though_it_is_cut_off_escaped_or_in_capitals() -> None:
+    secret, _ = clients.new_secret(NOW)
+    for planted in (secret[:30], secret.replace("_", "%5F").replace("-", "%2D"), secret.upper(), f"x{secret}xyz"):
+        assert redact(f"user {planted}!") in ("user [secret]!", "user x[secret]!")
+
+
+@pytest.mark.parametrize("before", ["%3D", "%0a", "\\u0022", "=", "x"])
+def test_a_token_keeps_its_id_behind_an_escape_and_in_capitals(before: str) -> None:
+    token = secrets.token_hex(32)
+    for planted in (token, token.upper()):
+        assert redact(before + planted) == f"{before}[{tokens.token_id(tokens.digest(token))}]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"tok_{'a' * 32} use_{'b' * 32} f2f42052-6e24-4c54-bc15-1e0bb6dce9f7 Basic credentials, basic abcde, Splunk 9",
+        "https://documents.example/alfresco/versions/1/nodes",
+        "workspace://SpacesStore/f2f42052-6e24-4c54-bc15-1e0bb6dce9f7",
+        in_base64("workspace://SpacesStore/f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"),
+        in_base64("Document:12345678"),
+        in_base64("Document:f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"),
+        in_base64("a report of November, in English: it is long"),
+        "JKJaXmPLvHcESHA=",
+        "Donaudampfschifffahrtsgesellschaftskapitaen",
+        "extendedRequestId CloudWatchMetrics DeliveryDelayMean",
+        "basic: yes, Bearer of news",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+def test_ordinary_lines_are_not_searched_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking once is cheap; looking at every text of a line again would cost as much as all else."""
+    again: list[object] = []
+    monkeypatch.setattr(audit, "redact_all", lambda members: again.append(members) or members)
+    usual = {
+        "requestId": str(uuid.uuid4()),
+        "extendedRequestId": "JKJaXmPLvHcESHA=",
+        "tokenId": f"tok_{secrets.token_hex(16)}",
+        "nodeId": str(uuid.uuid4()),
+        "user": "Jürgen.Müller@example.org",
+        "useId": f"use_{secrets.token_hex(16)}",
+    }
+    log = Audit("prod", __version__, lambda _: None)
+    log.event("token.used", NOW, **usual)
+    log.count("TokensRefused", Reason="user_mismatch")
+    log.latency("count_mismatch", 1.5)
+    for line in (*lines_.of_forwarder("prod", 3), lines_.ACCESS):
+        to_line(json.loads(line))
+    assert again == []
+
+
+def test_base64_within_base64_costs_no_more_than_other_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    look = audit._redact
+    monkeypatch.setattr(audit, "_redact", lambda text, depth: looked.append(text) or look(text, depth))
+    text = "x" * 200
+    while len(text) < 60_000:
+        text = in_base64(text)
+    audit.redact(text)
+    assert sum(map(len, looked)) < 20 * len(text)
 
 
 def test_a_diagnostic_is_one_json_line_without_secrets() -> None:
@@ -146,6 +260,9 @@ def test_letters_that_only_fold_into_base64_break_no_line() -> None:
 FRAGMENTS = st.lists(
     st.sampled_from(
         ["ab" * 32, "tss_" + "s" * 43, "basic", "BASIC", "Bearer", "\u017fplunk", "splunk", "ba\u017fic", "YTpi"]
+    )
+    | st.sampled_from(
+        [in_base64("app:hunter2x"), in_base64("app:tss_" + "s" * 43), in_base64("x" + "ab" * 32), "%20", "\\u0020"]
     )
     | st.sampled_from(
         ["YWxpY2U6c2VjcmV0", "x" * 20, " ", "\t", "\n", '"', "\\", "\x7f", "\u2028", "\u212a", "n", "u0062"]
