@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from chalice import Chalice
+from chalice import Chalice, Rate
 from chalice.app import AuthRequest, AuthResponse, CloudWatchEvent
 
 from chalicelib import __version__, runtime
@@ -46,6 +46,13 @@ def forward_events(event: CloudWatchEvent) -> None:
     """Carry a change of an alarm's or a pipeline's state to Splunk."""
     context: Any = event.context
     runtime.forwarder().forward_event(event.to_dict(), context.get_remaining_time_in_millis)
+
+
+@app.schedule(Rate(runtime.settings().splunk.redrive_minutes, unit=Rate.MINUTES), name="redrive")
+def redrive(event: CloudWatchEvent) -> None:
+    """Try again what Splunk did not take."""
+    context: Any = event.context
+    runtime.redriver().run(context.get_remaining_time_in_millis)
 
 
 if runtime.runs("app.app"):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chalicelib.aws.dynamodb import DynamoDbClient
     from chalicelib.service import TokenService
     from chalicelib.splunk.forward import Forwarder
+    from chalicelib.splunk.redrive import ScheduledRedrive
     from chalicelib.storage.client_store import ClientStore
     from chalicelib.storage.token_store import TokenStore
 
@@ -135,3 +136,19 @@ def forwarder() -> Forwarder:
         metric=audit().metrics,
         own_log_group=os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
     )
+
+
+@cache
+def redriver() -> ScheduledRedrive:
+    _do_without_botocore()
+    from chalicelib.aws.services import READ_ENTRIES, S3  # noqa: PLC0415 - the other functions do without
+    from chalicelib.splunk import forward, record, redrive, waiting  # noqa: PLC0415
+
+    splunk = settings().splunk
+    source = kept = None
+    if splunk.hec_url and splunk.failure_bucket:
+        s3 = S3.from_environ(os.environ, READ_ENTRIES)
+        source, kept = waiting.BucketSource(s3, splunk.failure_bucket), record.S3Record(splunk.failure_bucket, s3)
+    # Without a log group of its own: what this function logs is forwarded, so it may wait here like all else.
+    replay = forward.forwarder(splunk, settings().stage, record=kept, metric=audit().metrics)
+    return redrive.ScheduledRedrive(source, replay, audit().metrics)

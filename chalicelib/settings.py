@@ -18,6 +18,8 @@ BOTOCORE = "botocore"
 TRANSPORTS = (SLIM, BOTOCORE)
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_AUTHORIZER_TTL_SECONDS = 3600  # API Gateway's own limit
+REDRIVE_MINUTES = 15
+_MAX_REDRIVE_MINUTES = 24 * 60
 
 
 def runs_in_lambda(environ: Mapping[str, str]) -> bool:
@@ -49,6 +51,7 @@ class Splunk:
         sourcetype: sourcetype of the service's own log events.
         ca_bundle: path of a PEM file with the authorities to trust; None: the usual ones.
         failure_bucket: S3 bucket for what Splunk does not take; None only where nothing is forwarded, or locally.
+        redrive_minutes: from one scheduled redrive of that bucket to the next.
     """
 
     hec_url: str | None
@@ -58,6 +61,7 @@ class Splunk:
     sourcetype: str
     ca_bundle: str | None
     failure_bucket: str | None = None
+    redrive_minutes: int = REDRIVE_MINUTES
 
     def __repr__(self) -> str:
         return f"Splunk(hec_url={self.hec_url!r}, index={self.index!r}, sourcetype={self.sourcetype!r})"
@@ -119,6 +123,9 @@ class Settings:
                 sourcetype=read.text("SPLUNK_SOURCETYPE") or "tokenservice",
                 ca_bundle=read.text("SPLUNK_CA_BUNDLE"),
                 failure_bucket=read.text("SPLUNK_FAILURE_BUCKET"),
+                redrive_minutes=read.whole_number(
+                    "SPLUNK_REDRIVE_MINUTES", REDRIVE_MINUTES, _MAX_REDRIVE_MINUTES, least=1
+                ),
             ),
         )
         read.problems += _missing(settings.splunk)
@@ -166,12 +173,12 @@ class _Reader:
             self.problems.append(f"{name}: {value!r} is not one of {', '.join(values)}")
         return value
 
-    def whole_number(self, name: str, default: int, maximum: int) -> int:
+    def whole_number(self, name: str, default: int, maximum: int, least: int = 0) -> int:
         value = self.text(name)
         if value is None:
             return default
-        if not (_WHOLE_NUMBER.fullmatch(value) and int(value) <= maximum):
-            self.problems.append(f"{name}: {value!r} is not a whole number from 0 to {maximum}")
+        if not (_WHOLE_NUMBER.fullmatch(value) and least <= int(value) <= maximum):
+            self.problems.append(f"{name}: {value!r} is not a whole number from {least} to {maximum}")
             return default
         return int(value)
 

@@ -20,7 +20,7 @@ from tokenctl.deployment import LOCAL_STAGE, Deployment, DeploymentError
 # What follows `tokenservice-<stage>` in the names that Chalice gives; the REST function has nothing more.
 LOG_FORWARDER: Final = "-forward_logs"
 FORWARDERS: Final = (LOG_FORWARDER, "-forward_events")
-FUNCTIONS: Final = ("", "-basic_auth", *FORWARDERS)
+FUNCTIONS: Final = ("", "-basic_auth", *FORWARDERS, "-redrive")
 
 LOG_GROUPS: Final = {
     "access": "/tokenservice/{stage}/access",
@@ -28,6 +28,7 @@ LOG_GROUPS: Final = {
     "authorizer": "/aws/lambda/tokenservice-{stage}-basic_auth",
     "events": "/aws/lambda/tokenservice-{stage}-forward_events",
     "forwarder": "/aws/lambda/tokenservice-{stage}-forward_logs",
+    "redrive": "/aws/lambda/tokenservice-{stage}-redrive",
 }
 """By the names that commands take."""
 

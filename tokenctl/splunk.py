@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,16 @@ from rich.console import Console
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
+from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
+from chalicelib.splunk.waiting import BucketSource
 from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE
-from tokenctl.redrive import MAX_BYTES, BucketSource, Entry, FolderSource, Outcome, QueueSource, Source, redrive
+from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, FolderSource, QueueSource, summary
 from tokenctl.terminal import Terminal, common, plain, table, tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from chalicelib.splunk.waiting import Entry, Source
     from tokenctl.deployment import Deployment
 
 
@@ -83,31 +87,37 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
 @splunk.command("redrive")
 @place_options
 @common
-@click.option("--poison", "names", multiple=True, metavar="NAME", help="Replay this poison entry; may be repeated.")
+@click.argument("names", nargs=-1, metavar="[ENTRY]...")
+@click.option("--poison", "poison", multiple=True, hidden=True, help="The same as ENTRY, for older scripts.")
 @click.pass_obj
-def redrive_command(
-    terminal: Terminal,
-    bucket: str | None,
-    queue_url: str | None,
-    folder: Path | None,
-    names: tuple[str, ...],
-) -> None:
-    """Replay what was not accepted in time. Poison stays, unless it is named.
+def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple[str, ...], **where: Any) -> None:
+    """Replay what was not accepted in time, or the entries that are named.
 
-    Run it again whenever you like: an entry goes only after Splunk has accepted it.
+    Poison stays, unless it is named. Run it again whenever you like: an entry goes only after Splunk has accepted it.
+    One that Splunk refuses is named and stays, and the others go on.
     """
     deployment = terminal.deployment().with_deployed_splunk()
-    place = place_of(deployment, bucket, queue_url, folder)
+    place = place_of(deployment, **where)
     try:
         replay = build(deployment, place)
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
-    outcomes = {
-        name: _replay_all(terminal, name, source, replay, names) for name, source in place.sources(deployment.aws)
-    }
-    facts = {name: outcome.facts() for name, outcome in outcomes.items()}
-    terminal.show(facts, lambda _: _tell(outcomes))
-    if any(outcome.stopped for outcome in outcomes.values()):
+    chosen = tuple(dict.fromkeys(names + poison))
+    missing: list[str] = []
+    outcomes: dict[str, Outcome] = {}
+    for name, source in place.sources(deployment.aws):
+        if chosen and isinstance(source, QueueSource):
+            continue  # its entries have no names that anybody was told
+        entries = _named(source, chosen, missing) if chosen else _waiting(source)
+        # How many entries there are is not known before all are read, and then each would be read twice.
+        with terminal.progress(f"Replaying {name}", total=None) as advance:
+            most = None if chosen else MOST_REFUSED
+            tried = tracked(entries, advance)
+            outcomes[name] = redrive(source, replay, tried, lambda: SECONDS_PER_ENTRY, most_refused=most)
+    terminal.show({name: outcome.facts() for name, outcome in outcomes.items()}, lambda _: _tell(outcomes))
+    for name in missing:
+        click.echo(f"Error: there is no entry {plain(name)}", err=True)
+    if missing or not all(outcome.is_complete for outcome in outcomes.values()):
         raise SystemExit(1)
 
 
@@ -123,7 +133,7 @@ def listing(place: Place, aws: Callable[[str], Any]) -> Iterator[dict[str, Any]]
             continue
         for kind in Kind:
             for entry in source.entries(kind):
-                yield {"kind": kind.value, **entry.summary()}
+                yield {"kind": kind.value, **summary(entry)}
 
 
 def build(deployment: Deployment, place: Place) -> Forwarder:
@@ -144,15 +154,17 @@ def build(deployment: Deployment, place: Place) -> Forwarder:
     )
 
 
-def _replay_all(terminal: Terminal, place: str, source: Source, replay: Forwarder, names: tuple[str, ...]) -> Outcome:
-    chosen: Iterator[Entry]
-    if names:
-        chosen = (entry for entry in source.entries(Kind.POISON) if entry.name in names)
-    else:
-        chosen = source.entries(Kind.FAILED)
-    # How many entries there are is not known before all are read, and then each would be read twice.
-    with terminal.progress(f"Replaying {place}", total=None) as advance:
-        return redrive(source, replay, tracked(chosen, advance))
+def _waiting(source: Source) -> Iterator[Entry]:
+    return chain(source.entries(Kind.FAILED), source.entries(Kind.REFUSED))
+
+
+def _named(source: Source, names: Iterable[str], missing: list[str]) -> Iterator[Entry]:
+    """The entries of these names; names of none are added to `missing`."""
+    for name in names:
+        if entry := source.find(name):
+            yield entry
+        else:
+            missing.append(name)
 
 
 def _show_kept(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -188,7 +200,9 @@ def _tell(outcomes: Mapping[str, Outcome]) -> None:
         click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
         if outcome.set_aside:
             click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
-        for unreadable in outcome.unreadable or ():
+        for unreadable in outcome.unreadable:
             click.echo(f"  not readable, left where it is: {unreadable}")
+        for refused, reason in outcome.refused.items():
+            click.echo(f"  refused, left where it is: {refused}: {reason}", err=True)
         if outcome.stopped:
             click.echo(f"  stopped; what is left waits for the next run: {outcome.stopped}", err=True)

@@ -79,14 +79,16 @@ class Request:
     """What is sent, but for what proves who sends it.
 
     Attributes:
-        path: percent-encoded, without a query.
+        path: percent-encoded, without the query.
         headers: with lower-case names.
+        query: percent-encoded and in the order of names.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: str = ""
 
 
 class AwsClient:
@@ -180,9 +182,10 @@ class AwsClient:
 
     def _attempt(self, request: Request, read: Callable[[Answer], T], last: float) -> T:
         headers = {**request.headers, "host": self._endpoint.host}
-        signed = self._signer.sign(request.method, request.path, headers, request.body)
+        signed = self._signer.sign(request.method, request.path, headers, request.body, request.query)
         lines = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
-        head = f"{request.method} {request.path} HTTP/1.1\r\n{lines}content-length: {len(request.body)}\r\n\r\n"
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        head = f"{request.method} {target} HTTP/1.1\r\n{lines}content-length: {len(request.body)}\r\n\r\n"
         deadline = min(last, time.monotonic() + self._patience.attempt_seconds)
         return read(self._endpoint.exchange(head.encode() + request.body, deadline))
 

@@ -23,6 +23,7 @@ _LINES_BYTES: Final = 64 * 1024
 _SIZE: Final = re.compile("[0-9a-fA-F]{1,7}")
 _PIECE_BYTES: Final = 64 * 1024
 _STATUS_LINE: Final = re.compile("HTTP/1\\.1 ([0-9]{3})(?: |$)")
+_NO_CONTENT: Final = 204
 _KEPT: Final = 50
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
@@ -159,7 +160,9 @@ class _Connection:
         self._stream.settimeout(_remaining(deadline))
         self._stream.sendall(request)
         status, headers = _parse(self._until(b"\r\n\r\n", deadline))
-        if headers.get("transfer-encoding") == "chunked":
+        if status == _NO_CONTENT:
+            body = b""
+        elif headers.get("transfer-encoding") == "chunked":
             body = self._chunks(deadline)
         else:
             body = self._read(_number(headers.get("content-length", ""), 10), deadline)

@@ -80,12 +80,13 @@ class Signer:
         self._clock = clock
         self._key_of: tuple[str, bytes] = ("", b"")
 
-    def sign(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+    def sign(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: str = "") -> dict[str, str]:
         """The headers, and those that prove who sends them.
 
         Args:
-            path: as it is sent and as it is signed: percent-encoded, without a query.
+            path: as it is sent and as it is signed: percent-encoded, without the query.
             headers: with lower-case names, `host` among them; all of them are signed.
+            query: percent-encoded and in the order of names.
         """
         instant = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
         signed = {**headers, "x-amz-date": instant}
@@ -94,7 +95,7 @@ class Signer:
         names = sorted(signed)
         lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
         listed = ";".join(names)
-        request = f"{method}\n{path}\n\n{lines}\n{listed}\n{sha256(body).hexdigest()}"
+        request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{sha256(body).hexdigest()}"
         scope = f"{instant[:8]}/{self._scope}"
         text = f"{_ALGORITHM}\n{instant}\n{scope}\n{sha256(request.encode()).hexdigest()}"
         signature = hmac.digest(self._key(instant[:8]), text.encode(), "sha256").hex()

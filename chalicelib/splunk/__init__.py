@@ -8,6 +8,8 @@
     record     the failure record: what Splunk did not take is kept here
     keeping    what goes into it, in bounded time and memory
     report     what became of an invocation's events, and the metrics of it
+    waiting    what waits in it to be replayed
+    redrive    replays that, by a schedule or for a person
     forward    all of them together; what the Lambda functions call
 
 Nothing here imports the REST service or its storage: a forwarder must start fast and small.

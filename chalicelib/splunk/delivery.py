@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
 
+from chalicelib.splunk import errors
 from chalicelib.splunk.errors import Misconfigured, OutOfTime, Undelivered
 from chalicelib.splunk.hec import (
     BATCH_BYTES,
@@ -151,7 +152,8 @@ class Deliverer:
             self._secret.renew(budget())
             verdict = self._send(events, budget, delivery)
         if isinstance(verdict, Busy):
-            raise OutOfTime(f"the collector did not take the events in time; last: {verdict.reason}")
+            kind = errors.Busy if verdict.by_itself else OutOfTime
+            raise kind(f"the collector did not take the events in time; last: {verdict.reason}")
         if isinstance(verdict, Denied | Wrong):
             raise Misconfigured(f"the collector refuses to take the events: {verdict.reason}")
         return verdict

@@ -4,6 +4,7 @@
     ├── MalformedEnvelope   the input can't be read; trying again will not help
     ├── Undelivered         events were not accepted; they are kept and tried again
     │   ├── OutOfTime       the collector was busy or silent until the time was up
+    │   │   └── Busy        it says of itself that it is
     │   └── Misconfigured   the collector, our settings or a secret must be mended first
     └── RecordUnavailable   the failure record could not be written
 
@@ -43,6 +44,10 @@ class Undelivered(SplunkError):
 
 class OutOfTime(Undelivered):
     """The next wait or request would not fit into the time that is left."""
+
+
+class Busy(OutOfTime):
+    """The collector says that it takes nothing now, whatever it is sent."""
 
 
 class Misconfigured(Undelivered):

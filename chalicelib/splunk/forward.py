@@ -11,9 +11,9 @@ from itertools import chain, islice
 from typing import Any, Final, Protocol
 
 from chalicelib.splunk import envelope as envelopes
-from chalicelib.splunk.delivery import Deliverer
+from chalicelib.splunk.delivery import Budget, Deliverer
 from chalicelib.splunk.envelope import Envelope, LogEvent
-from chalicelib.splunk.errors import MalformedEnvelope, RecordUnavailable
+from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured
 from chalicelib.splunk.hec import Composer, batches
 from chalicelib.splunk.keeping import Encode, Keeper, TimeLeft
 from chalicelib.splunk.record import FailureRecord
@@ -159,6 +159,12 @@ class Forwarder:
             self._deliver(composer, lambda: iter([log]), lambda events: _json(event), keeper, report)
         return report
 
+    def probe(self, budget: Budget) -> None:
+        """Ask Splunk whether it is well; see `Deliverer.probe`."""
+        if self._deliverer is None:
+            raise Misconfigured("SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk")
+        self._deliverer.probe(budget)
+
     def _is_idle(self) -> bool:
         if self._deliverer is None and not self._said_nothing_is_forwarded:
             self._said_nothing_is_forwarded = True
@@ -237,7 +243,7 @@ def _json(event: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(event, separators=(",", ":")).encode()
     except RecursionError:
-        raise RecordUnavailable("the input is nested too deep to be written anew") from None
+        raise MalformedEnvelope("nested too deep to be written anew") from None
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

@@ -259,10 +259,14 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Nothing is known to be taken; the same request may succeed later."""
+    """Nothing is known to be taken; the same request may succeed later.
+
+    `by_itself`: the collector says so of itself; it can't be for what it was sent.
+    """
 
     reason: str
     retry_after_seconds: float | None = None
+    by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +300,7 @@ MEANING: Final = {
     26: "queue is full", 27: "acknowledgement queue is full",
 }  # fmt: skip
 _SUCCESS: Final = frozenset({0, 17, 24, 25})
+_FULL: Final = frozenset({9, 18, 19, 20, 23, 26, 27})
 _NO_DATA: Final = 5
 _INVALID_DATA_FORMAT: Final = 6
 _POISON: Final = frozenset({6, 12, 13, 15})
@@ -318,10 +323,10 @@ def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line fo
         return Denied(reason)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return TooLarge(reason)
-    # Busy at event N, code 9: the events before N are in or not (decision 0010), so all of them go again.
+    # Busy at event N, code 9: the events before N are in or not (decision 0011), so all of them go again.
     # A 200 without a code of success comes from something in between, or is damaged.
     if status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Busy(reason, answer.retry_after_seconds)
+        return Busy(reason, answer.retry_after_seconds, by_itself=code in _FULL)
     if status == HTTPStatus.BAD_REQUEST and code in _POISON:
         if index is not None and 0 <= index < count:
             return Poisoned(index, reason, may_be_size=code == _INVALID_DATA_FORMAT)

@@ -37,10 +37,11 @@ class Kind(StrEnum):
     """Why something is kept; also the first part of its name."""
 
     FAILED = "failed"  # not accepted in time: replay it
+    REFUSED = "refused"  # replayed often, and refused each time although Splunk took others: a person must look at it
     POISON = "poison"  # can't be accepted as it is: a person must look at it
 
 
-_CONDITION = {Kind.FAILED: "Undelivered", Kind.POISON: "SetAside"}
+_CONDITION = {Kind.FAILED: "Undelivered", Kind.REFUSED: "Undelivered", Kind.POISON: "SetAside"}
 
 
 class FailureRecord(Protocol):

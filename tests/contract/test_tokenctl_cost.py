@@ -223,6 +223,16 @@ class TestTheMonth:
         ]
         assert units == sorted(units)
 
+    def test_the_redrive_costs_little_and_more_where_it_runs_more_often(self, tariff: Tariff) -> None:
+        def of(minutes: int) -> float:
+            stage = replace(tariff.stage, redrive_minutes=minutes, traced=frozenset())
+            lines_ = replace(tariff, stage=stage).bill(Traffic(1e6, 128)).lines
+            return sum(line.usd for line in lines_ if "redrive" in line.quantity.what)
+
+        assert tariff.stage.redrive_minutes == 15
+        assert tariff.bill(Traffic(1e6, 128)).month.redrives == 720 * 4
+        assert 0 < of(60) < of(15) < of(1) < 1
+
 
 class TestTheRepositoryIsRead:
     def test_every_alarm_is_counted(self, tariff: Tariff) -> None:

@@ -28,7 +28,7 @@ from local.engine import ROOT, Engine
 from tests.conftest import BASE_PATH, Credentials
 
 PATIENCE_SECONDS = 60
-FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents")
+FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents", "Redrive")
 SERVICES = (
     *("apigateway", "cloudformation", "dynamodb", "events", "iam", "lambda", "logs", "monitoring"),
     *("s3", "sns", "sqs", "ssm", "states", "sts"),
@@ -122,6 +122,20 @@ def state_change(alarm: str, **detail: Any) -> dict[str, Any]:
         "resources": [f"arn:aws:cloudwatch:us-east-1:000000000000:alarm:{alarm}"],
         "detail": {"alarmName": alarm, "state": {"value": "ALARM"}, **detail},
     }
+
+
+SCHEDULED = {
+    "version": "0",
+    "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "account": "000000000000",
+    "time": "2026-11-21T12:00:00Z",
+    "region": "us-east-1",
+    "resources": ["arn:aws:events:us-east-1:000000000000:rule/redrive"],
+    "detail": {},
+}
+"""What EventBridge sends when the time of a schedule has come."""
 
 
 class LocalAws:

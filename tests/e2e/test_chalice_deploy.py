@@ -27,7 +27,7 @@ from infra.archive import REPLACED
 from infra.vendor import vendor
 from local.engine import ROOT
 from tests.conftest import NODE, Credentials
-from tests.e2e.local_aws import LocalAws, eventually, local_aws, state_change
+from tests.e2e.local_aws import SCHEDULED, LocalAws, eventually, local_aws, state_change
 from tests.hec_rules import Collector
 from tests.hec_server import HecServer
 from tests.splunk_world import subscription
@@ -40,6 +40,7 @@ HANDLERS = {
     "basic_auth": ("tokenservice-dev-basic_auth", "app.basic_auth"),
     "forward_logs": ("tokenservice-dev-forward_logs", "app.forward_logs"),
     "forward_events": ("tokenservice-dev-forward_events", "app.forward_events"),
+    "redrive": ("tokenservice-dev-redrive", "app.redrive"),
 }
 PROJECT = (
     *("app.py", "chalicelib", "tokenctl", "tokenservice_client"),
@@ -223,6 +224,16 @@ def test_what_splunk_can_never_take_is_kept_in_the_failure_bucket(project: Proje
     assert (kept["kind"], kept["events"]) == ("poison", 1)
 
 
+def test_what_waits_in_the_failure_bucket_is_delivered_by_the_schedule(project: Project, hec: HecServer) -> None:
+    [rule] = [each for each in project.aws.client("events").list_rules()["Rules"] if "ScheduleExpression" in each]
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(15 minutes)", "ENABLED")
+    record = {"requestPayload": subscription(["it waited"])}
+    project.aws.s3.put_object(Bucket=BUCKET, Key="failed/1.json", Body=json.dumps(record).encode())
+    project.invoke("tokenservice-dev-redrive", SCHEDULED)
+    assert [each["event"] for each in hec.collector.indexed].count("it waited") == 1
+    assert project.aws.s3.list_objects_v2(Bucket=BUCKET, Prefix="failed/")["KeyCount"] == 0
+
+
 @pytest.mark.parametrize("function", HANDLERS)
 def test_each_function_has_a_role_with_its_policy_file_as_it_is(project: Project, function: str) -> None:
     functions, iam = project.aws.client("lambda"), project.aws.client("iam")
@@ -250,7 +261,7 @@ def test_settings_of_the_stage_and_of_the_function_both_arrive(project: Project,
         variables = found["Environment"]["Variables"]
         assert (variables["STAGE"], variables["SPLUNK_HEC_URL"]) == ("dev", hec.url)
         assert variables["_HANDLER"] == handler
-        assert found["Timeout"] == (90 if "forward" in name else 29)
+        assert found["Timeout"] == (300 if "redrive" in name else 90 if "forward" in name else 29)
 
 
 def test_subscribing_once_more_says_the_same(project: Project) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tests.conftest import NODE, Credentials
-from tests.e2e.local_aws import Package, Stack, eventually, local_aws, state_change
+from tests.e2e.local_aws import SCHEDULED, Package, Stack, eventually, local_aws, state_change
 from tests.hec_rules import Collector
 from tests.hec_server import HecServer
 from tests.splunk_world import subscription
@@ -143,7 +143,7 @@ def test_every_route_answers(stack: Stack, client: Credentials) -> None:
 def test_the_stage_listens_to_its_own_alarms_only(stack: Stack) -> None:
     # MiniStack's alarms tell EventBridge nothing, and nobody may send events in AWS's name: the rule itself is asked.
     events = stack.aws.client("events")
-    [rule] = [each for each in events.list_rules()["Rules"] if each["Name"].startswith("tokenservice-dev")]
+    [rule] = [each for each in events.list_rules()["Rules"] if each.get("EventPattern")]
     assert rule["State"] == "ENABLED"
     for alarm, is_ours in (("tokenservice-dev-slow", True), ("tokenservice-prod-slow", False), ("billing", False)):
         event = json.dumps(state_change(alarm))
@@ -187,6 +187,40 @@ def test_what_splunk_refuses_waits_at_the_destination_until_a_redrive_delivers_i
         stack.aws.tokenctl("dev", "splunk", "redrive", "--queue-url", queue)
     assert delivered() == [{"event": "token.used"}]
     assert waiting() == 0
+
+
+def test_what_waits_in_the_failure_bucket_is_delivered_by_a_schedule(stack: Stack, hec: HecServer) -> None:
+    # Nobody waits for a quarter of an hour here: the rule is looked at, and its target is invoked.
+    events, s3 = stack.aws.client("events"), stack.aws.s3
+    [rule] = [each for each in events.list_rules()["Rules"] if each.get("ScheduleExpression")]
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(15 minutes)", "ENABLED")
+    [target] = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    assert target["Arn"].endswith(":function:tokenservice-dev-redrive")
+
+    bucket = stack.outputs["FailureBucketName"]
+    waiting = {
+        "failed/1.json": ['{"event":"waited"}', None],
+        "aws/lambda/async/tokenservice-dev-forward_logs/2026/11/21/1": ['{"event":"waited too"}'],
+    }
+    for name, messages in waiting.items():
+        record = {"requestPayload": subscription(messages, log_group="/aws/lambda/waiting")}
+        s3.put_object(Bucket=bucket, Key=name, Body=json.dumps(record).encode())
+    s3.put_object(Bucket=bucket, Key="failed/odd.json", Body=b"{")
+
+    def names() -> set[str]:
+        listed = s3.list_objects_v2(Bucket=bucket).get("Contents", ())
+        return {each["Key"].partition("/")[0] for each in listed}
+
+    hec.collector.disabled.add(HEC_TOKEN)
+    assert stack.invoke("tokenservice-dev-redrive", SCHEDULED)["error"] is None
+    assert {"failed", "aws"} <= names()
+    hec.collector.disabled.clear()
+    assert stack.invoke("tokenservice-dev-redrive", SCHEDULED)["error"] is None
+    told = [each["event"]["event"] for each in hec.collector.indexed if each["source"] == "/aws/lambda/waiting"]
+    assert sorted(told) == ["waited", "waited too"]
+    assert names() == {"poison", "refused"}
+    for each in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+        s3.delete_object(Bucket=bucket, Key=each["Key"])
 
 
 def test_an_event_that_splunk_can_never_take_is_kept_in_the_failure_bucket(stack: Stack) -> None:

@@ -1,7 +1,8 @@
-"""`app.forward_logs` and `app.forward_events`, invoked as Lambda does, in front of the strict receiver."""
+"""The forwarders and the redrive, invoked as Lambda does, in front of the strict receiver."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,11 @@ from chalicelib import runtime
 from chalicelib.settings import Settings
 from chalicelib.splunk.errors import Undelivered
 from tests.conftest import Api
+from tests.e2e.local_aws import SCHEDULED
 from tests.hec_faults import ForcedCode
 from tests.hec_server import HecServer
 from tests.splunk_world import subscription
+from tokenctl.deployment import Deployment
 
 
 @pytest.fixture
@@ -24,9 +27,11 @@ def hec(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[HecServer]:
         environ = {"STAGE": "local", "SPLUNK_HEC_URL": server.url, "SPLUNK_HEC_TOKEN": "the-token"}
         settings = Settings.from_environ({**environ, "SPLUNK_FAILURE_BUCKET": "failures"})
         monkeypatch.setattr(runtime, "settings", lambda: settings)
-        runtime.forwarder.cache_clear()
+        for built in (runtime.forwarder, runtime.redriver):
+            built.cache_clear()
         yield server
-        runtime.forwarder.cache_clear()
+        for built in (runtime.forwarder, runtime.redriver):
+            built.cache_clear()
 
 
 @pytest.fixture
@@ -53,6 +58,26 @@ def test_a_change_of_an_alarms_state_reaches_splunk(hec: HecServer, functions: C
     functions.lambda_.invoke("forward_events", event)
     [indexed] = hec.collector.indexed
     assert (indexed["sourcetype"], indexed["event"]["detail"]) == ("aws:cloudwatch:event", {"alarmName": "a"})
+
+
+def test_what_waits_in_the_bucket_reaches_splunk(hec: HecServer, functions: Client, deployment: Deployment) -> None:
+    s3 = deployment.aws("s3")
+    s3.create_bucket(Bucket="failures")
+    # More than one page of a listing, and names that must be encoded.
+    for number in range(3):
+        record = {"requestPayload": subscription([f"waited {number}"], first_id=number)}
+        s3.put_object(Bucket="failures", Key=f"failed/a+b c&{number}.json", Body=json.dumps(record).encode())
+    functions.lambda_.invoke("redrive", SCHEDULED)
+    assert sorted(event["event"] for event in hec.collector.indexed) == ["waited 0", "waited 1", "waited 2"]
+    assert s3.list_objects_v2(Bucket="failures")["KeyCount"] == 0
+
+
+def test_a_redrive_without_a_splunk_does_nothing(api: Api, functions: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.from_environ({"STAGE": "local"})
+    monkeypatch.setattr(runtime, "settings", lambda: settings)
+    runtime.redriver.cache_clear()
+    functions.lambda_.invoke("redrive", SCHEDULED)
+    runtime.redriver.cache_clear()
 
 
 def test_what_splunk_refuses_fails_the_invocation_so_that_lambda_keeps_it(hec: HecServer, functions: Client) -> None:

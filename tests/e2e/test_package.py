@@ -99,6 +99,7 @@ getattr(runtime, sys.argv[3])()
         ("basic_auth", "authorizer"),
         ("forward_logs", "forwarder"),
         ("forward_events", "forwarder"),
+        ("redrive", "redriver"),
     ],
 )
 def test_each_function_starts_with_nothing_but_the_archive(task: Path, handler: str, builds: str) -> None:
@@ -192,7 +193,8 @@ def test_every_function_log_but_the_forwarders_own_is_subscribed(template: Templ
         each["Properties"]["LogGroupName"]["Ref"]
         for each in resources(template, "AWS::Logs::SubscriptionFilter").values()
     }
-    assert subscribed == {"APIHandlerLogGroup", "BasicAuthLogGroup", "ForwardEventsLogGroup", "AccessLogGroup"}
+    functions = {"APIHandlerLogGroup", "BasicAuthLogGroup", "ForwardEventsLogGroup", "RedriveLogGroup"}
+    assert subscribed == {*functions, "AccessLogGroup"}
 
 
 def chosen(pattern: str, line: str) -> bool:
@@ -348,16 +350,28 @@ def test_every_alarm_can_be_heard(template: Template, prod: Template) -> None:
 
 
 def test_failed_inputs_go_to_the_failure_bucket(template: Template) -> None:
-    kept = resources(template, "AWS::Lambda::EventInvokeConfig").values()
+    configured = resources(template, "AWS::Lambda::EventInvokeConfig").values()
+    kept = [each for each in configured if each["Properties"]["MaximumRetryAttempts"]]
     assert {each["Properties"]["FunctionName"]["Ref"] for each in kept} == {"ForwardLogs", "ForwardEvents"}
     for each in kept:
         destination = each["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
         assert destination == {"Fn::GetAtt": ["FailureBucket", "Arn"]}
 
 
+def test_what_waits_in_the_failure_bucket_is_tried_again_by_a_schedule(template: Template) -> None:
+    [(_, event)] = template["Resources"]["Redrive"]["Properties"]["Events"].items()
+    assert event["Type"] == "Schedule"
+    assert event["Properties"]["Schedule"] == "rate(15 minutes)"
+    # Without a Splunk nothing can wait.
+    assert event["Properties"]["State"] == {"Fn::If": ["Forwards", "ENABLED", "DISABLED"]}
+    # A run that failed is followed by the next one; repeating it would only cost.
+    retries = template["Resources"]["RedriveOnce"]["Properties"]
+    assert (retries["FunctionName"], retries["MaximumRetryAttempts"]) == ({"Ref": "Redrive"}, 0)
+
+
 def test_the_settings_of_a_function_are_those_it_needs(template: Template) -> None:
     for name, function in resources(template, "AWS::Serverless::Function").items():
         variables = set(function["Properties"]["Environment"]["Variables"])
-        is_forwarder = name.startswith("Forward")
+        is_forwarder = name in ("ForwardLogs", "ForwardEvents", "Redrive")
         assert {variable.startswith("SPLUNK_") for variable in variables - {"STAGE"}} <= {is_forwarder}, name
         assert "SPLUNK_HEC_TOKEN" not in variables

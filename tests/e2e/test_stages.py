@@ -39,8 +39,8 @@ def test_a_stage_without_a_splunk_serves_and_forwards_nothing(dev: Stack) -> Non
     logs = dev.aws.client("logs")
     for group in dev.log_groups():
         assert logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] == []
-    [rule] = [each for each in dev.aws.client("events").list_rules()["Rules"] if "dev" in each["Name"]]
-    assert rule["State"] == "DISABLED"
+    rules = [each for each in dev.aws.client("events").list_rules()["Rules"] if "dev" in each["Name"]]
+    assert [rule["State"] for rule in rules] == ["DISABLED", "DISABLED"]
 
 
 def test_stages_know_nothing_of_each_other(dev: Stack, prod: Stack) -> None:
@@ -152,5 +152,5 @@ def test_deleting_prod_keeps_its_data(aws: LocalAws, prod: Stack) -> None:
     left = everything(aws)
     assert {name for name in left["tables"] if "prod" in name} == {f"tokenservice-prod-{kind}" for kind in KINDS}
     assert any(name.startswith("tokenservice-prod-failures-") for name in left["buckets"])
-    assert len(left["log groups"]) == 5
+    assert len(left["log groups"]) == 6
     assert left["functions"] == left["apis"] == left["alarms"] == []

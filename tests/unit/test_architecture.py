@@ -112,6 +112,8 @@ def test_the_forwarders_know_nothing_of_the_rest_service(path: Path) -> None:
         ),
         ("app.app", {"chalicelib.authorizer", "chalicelib.splunk", "requests"}),
         ("app.forward_logs", {"chalicelib.routes", "chalicelib.storage", "pynamodb", "msgspec", "botocore"}),
+        ("app.forward_logs", {"chalicelib.splunk.redrive", "chalicelib.splunk.waiting", "xml.etree"}),
+        ("app.redrive", {"chalicelib.routes", "chalicelib.storage", "pynamodb", "msgspec"}),
     ],
 )
 def test_a_function_loads_only_its_own_rooms(handler: str, unwanted: set[str]) -> None:
@@ -120,9 +122,11 @@ def test_a_function_loads_only_its_own_rooms(handler: str, unwanted: set[str]) -
         "app.basic_auth": "runtime.authorizer()",
         "app.app": "runtime.token_service()",
         "app.forward_logs": "runtime.forwarder()",
+        "app.redrive": "runtime.redriver()",
     }[handler]
     code = f"import sys, app; from chalicelib import runtime; {build}; print(*sys.modules)"
     environ = {"_HANDLER": handler, "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
+    environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     environ |= {"SPLUNK_HEC_URL": "https://splunk.example:8088", "SPLUNK_HEC_TOKEN_PARAMETER": "/hec"}
     environ["SPLUNK_FAILURE_BUCKET"] = "kept"
     run = subprocess.run(

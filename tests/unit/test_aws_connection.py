@@ -60,7 +60,7 @@ class Server:
 
     def _read(self, stream: socket.socket) -> bytes:
         request = b""
-        while not request.endswith(REQUEST[-6:]):
+        while not request.endswith((REQUEST[-6:], b"content-length: 0\r\n\r\n")):
             piece = stream.recv(65_536)
             if not piece:
                 raise ConnectionResetError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -47,6 +48,59 @@ def test_an_object_is_put_under_its_coded_name_with_the_digest_of_its_body() -> 
     assert "content-type: application/json" in lines
     assert any("SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date" in line for line in lines)
     assert body == BODY
+
+
+def ok(body: bytes, *headers: bytes) -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (lines, len(body), body)
+
+
+def call(server: Server, operation: str, **arguments: str) -> Any:
+    made = client(server, "s3")
+    try:
+        return getattr(S3(made), operation)(Bucket="kept", **arguments)
+    finally:
+        made.close()
+
+
+def test_an_object_comes_with_its_metadata() -> None:
+    with serving(answering(ok(b"content", b"x-amz-meta-attempts: 2"))) as server:
+        found = call(server, "get_object", Key="failed/a b.json")
+    assert (found["Body"].read(), found["Metadata"]) == (b"content", {"attempts": "2"})
+    assert server.requests[0].startswith(b"GET /kept/failed/a%20b.json HTTP/1.1\r\n")
+
+
+def test_an_object_is_deleted_though_the_answer_states_no_length() -> None:
+    with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as server:
+        call(server, "delete_object", Key="failed/a.json")
+    assert server.requests[0].startswith(b"DELETE /kept/failed/a.json HTTP/1.1\r\n")
+
+
+LIST = """<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>kept</Name>{}
+<Contents><Key>failed/a%2Bb+c%26.json</Key><Size>17</Size><ETag>"x"</ETag></Contents>
+<Contents><Key>failed/d.json</Key><Size>0</Size></Contents></ListBucketResult>"""
+LISTED = [{"Key": "failed/a+b c&.json", "Size": 17}, {"Key": "failed/d.json", "Size": 0}]
+
+
+@pytest.mark.parametrize(("truncated", "text"), [(True, "<IsTruncated>true</IsTruncated>"), (False, "")])
+def test_objects_are_listed_in_pages(truncated: bool, text: str) -> None:
+    with serving(answering(ok(LIST.format(text).encode()))) as server:
+        found = call(server, "list_objects_v2", Prefix="failed/", StartAfter="failed/a&b")
+    assert found == {"Contents": LISTED, "IsTruncated": truncated}
+    query = b"encoding-type=url&list-type=2&prefix=failed%2F&start-after=failed%2Fa%26b"
+    assert server.requests[0].startswith(b"GET /kept?" + query + b" HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "garbled", [b"", b"{}", b"<a>", LIST.replace("17", "many").encode(), LIST.replace("Key", "K").encode()]
+)
+def test_a_list_that_can_not_be_read_is_asked_for_again(garbled: bytes) -> None:
+    good = ok(LIST.format("").encode())
+    with serving(answering(ok(garbled)), answering(good)) as server:
+        assert call(server, "list_objects_v2", Prefix="failed/")["Contents"] == LISTED
+    with serving(*[answering(ok(garbled))] * 3) as server, pytest.raises(NoAnswer, match="Garbled"):
+        call(server, "list_objects_v2", Prefix="failed/")
 
 
 def test_a_bucket_that_is_busy_is_asked_again() -> None:

@@ -67,6 +67,18 @@ def test_the_example_of_s3s_guide_is_signed_as_published() -> None:
     assert signature(signed) == "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
 
 
+def test_the_example_of_a_listing_is_signed_as_published() -> None:
+    """The same page, GET bucket (list objects): a query."""
+    headers = {
+        "host": "examplebucket.s3.amazonaws.com",
+        "x-amz-content-sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    }
+    credentials = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    signer = Signer(credentials, "us-east-1", "s3", datetime(2013, 5, 24, tzinfo=UTC).timestamp)
+    signed = signer.sign("GET", "/", headers, b"", "max-keys=2&prefix=J")
+    assert signature(signed) == "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
+
+
 @given(
     body=st.binary(max_size=200),
     target=st.from_regex(r"[A-Za-z0-9_.]{1,40}", fullmatch=True),

@@ -199,7 +199,7 @@ def test_the_alarms_of_the_forwarders_are_alarms_that_there_are() -> None:
     alarms = named("AlarmName")
     found = [{alarm for alarm in alarms if fnmatch(alarm, pattern)} for pattern in re.findall(r'"([^"]+)"', wanted)]
     assert all(found)
-    about = {alarm for alarm in alarms if re.search("forwarder|events-|failure-record", alarm)}
+    about = {alarm for alarm in alarms if re.search("forwarder|events-|entries-|redrive|failure-record", alarm)}
     assert set().union(*found) == about
 
 

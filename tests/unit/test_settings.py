@@ -42,6 +42,7 @@ def test_every_setting_is_read() -> None:
             "SPLUNK_SOURCETYPE": "tokens",
             "SPLUNK_CA_BUNDLE": "ca.pem",
             "SPLUNK_FAILURE_BUCKET": "kept",
+            "SPLUNK_REDRIVE_MINUTES": "60",
         }
     )
     assert (settings.token_table, settings.client_table) == ("t-okens", "c-lients")
@@ -53,6 +54,7 @@ def test_every_setting_is_read() -> None:
     assert settings.splunk.hec_url == "https://splunk.example:8088"
     assert settings.splunk.sourcetype == "tokens"
     assert settings.splunk.failure_bucket == "kept"
+    assert settings.splunk.redrive_minutes == 60
 
 
 def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None:
@@ -77,6 +79,8 @@ def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None
         ("AUTHORIZER_TTL_SECONDS", "3601"),
         ("AUTHORIZER_TTL_SECONDS", "٣"),
         ("AUTHORIZER_TTL_SECONDS", "9" * 5000),
+        ("SPLUNK_REDRIVE_MINUTES", "0"),
+        ("SPLUNK_REDRIVE_MINUTES", "1441"),
         ("TOKENS_ISSUED_AFTER", "yesterday"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31T12:00:60Z"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from chalicelib.settings import Splunk
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import decode
-from chalicelib.splunk.errors import Misconfigured, OutOfTime, RecordUnavailable
+from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, OutOfTime, RecordUnavailable
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.record import Kind
@@ -359,7 +359,7 @@ def test_an_input_too_deep_to_be_written_stays_with_lambda(call: str) -> None:
     deep: dict[str, Any] = {}
     for _ in range(200_000):
         deep = {"a": deep}
-    with pytest.raises(RecordUnavailable, match="nested too deep"):
+    with pytest.raises(MalformedEnvelope, match="nested too deep"):
         getattr(setup.forwarder, call)(ALARM | {"detail": deep}, lambda: 60_000)
     while deep:  # without recursion either
         deep = deep.popitem()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,13 @@ from chalicelib.settings import Splunk
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import FolderRecord, Kind
+from chalicelib.splunk.redrive import Outcome, redrive
+from chalicelib.splunk.waiting import BucketSource, Entry, Source, parse
 from tests.hec_faults import ForcedCode
 from tests.hec_server import HecServer
+from tests.memory_bucket import MemoryBucket
 from tests.splunk_world import MarkedCollector, subscription
-from tokenctl.redrive import BucketSource, Entry, FolderSource, QueueSource, parse, redrive
+from tokenctl.redrive import FolderSource, QueueSource, summary
 from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal
 
@@ -60,7 +63,10 @@ class Place:
         path.write_text(lambda_record(event))
 
     def redrive(self, **options: Any) -> Any:
-        return redrive(self.source, options.get("forwarder", self.forwarder), self.source.entries(Kind.FAILED))
+        return self.replay(self.source.entries(Kind.FAILED), **options)
+
+    def replay(self, entries: Iterable[Entry], source: Source | None = None, **options: Any) -> Outcome:
+        return redrive(source or self.source, self.forwarder, entries, lambda: 60.0, **options)
 
     def names(self, kind: Kind) -> list[str]:
         return [entry.name for entry in self.source.entries(kind)]
@@ -91,12 +97,67 @@ def test_a_second_redrive_sends_nothing(place: Place) -> None:
 def test_an_entry_stays_until_splunk_has_accepted_it(place: Place) -> None:
     for name in "abc":
         place.keep(name, subscription([name]))
-    place.server.faults.extend([None, ForcedCode(7, 1)])
+    place.server.faults.append(None)
+    place.server.nodes = [ForcedCode(7, 1)]
     outcome = place.redrive()
     assert outcome.replayed == 1
     assert "incorrect index" in outcome.stopped
     assert place.names(Kind.FAILED) == ["failed/b.json", "failed/c.json"]
+    place.server.nodes = [None]
     assert place.redrive().replayed == 2
+
+
+def test_an_entry_that_is_refused_is_named_and_the_others_go_on(place: Place) -> None:
+    for name in "abc":
+        place.keep(name, subscription([name]))
+    place.server.faults.extend([None, ForcedCode(7, 1)])
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.stopped) == (2, None)
+    why = "the collector refuses to take the events: HTTP 400, code 7 (incorrect index)"
+    assert outcome.refused == {"failed/b.json": why}
+    assert place.names(Kind.FAILED) == ["failed/b.json"]
+
+
+def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
+    for number in range(20):
+        place.keep(f"{number:02d}", subscription(["☠07"]))
+    outcome = place.redrive()
+    assert (outcome.replayed, len(outcome.refused)) == (0, 5)
+    assert outcome.stopped.startswith("refused 5 in a row; the last: the collector refuses")
+    assert len(place.names(Kind.FAILED)) == 20
+
+
+def test_an_entry_that_is_too_deep_to_be_written_anew_is_refused_and_stays(place: Place) -> None:
+    """Some versions of Python read what they can't write."""
+    place.keep("b", subscription(["b"]))
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    entries = [Entry("failed/a.json", {"detail": deep}, "", "", ""), *place.source.entries(Kind.FAILED)]
+    outcome = place.replay(entries)
+    assert (outcome.replayed, list(outcome.refused), outcome.stopped) == (1, ["failed/a.json"], None)
+    while deep:  # without recursion either
+        deep = deep.popitem()[1]
+
+
+def test_a_splunk_that_says_it_is_busy_ends_a_redrive_and_blames_no_entry(place: Place) -> None:
+    for name in "ab":
+        place.keep(name, subscription([name]))
+    place.server.faults.append(ForcedCode(9, retry_after="900"))
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.refused) == (0, {})
+    assert "server is busy" in outcome.stopped
+    assert len(place.server.requests) == 1
+
+
+def test_a_failure_record_that_takes_nothing_ends_a_redrive(place: Place) -> None:
+    for name in "ab":
+        place.keep(name, subscription([name, "☠13"]))
+    (place.folder / "poison").write_text("in the way")
+    outcome = place.redrive()
+    assert (outcome.replayed, outcome.refused) == (0, {})
+    assert "did not take an entry" in outcome.stopped
+    assert len(place.names(Kind.FAILED)) == 2
 
 
 class Killed(BaseException):
@@ -140,7 +201,7 @@ def test_poison_is_left_for_a_person(place: Place) -> None:
 
 def test_poison_that_is_replayed_and_still_is_poison_stays(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
-    outcome = redrive(place.source, place.forwarder, place.source.entries(Kind.POISON))
+    outcome = place.replay(place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 1)
     assert len(place.names(Kind.POISON)) == 1
 
@@ -149,7 +210,7 @@ def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: 
     """However its events met their end the first time."""
     place.forwarder.forward(subscription(["☠13", "x" * 600_000, None, "y" * 600_000, "☠15", None]), lambda: 60_000)
     (name,) = place.names(Kind.POISON)
-    outcome = redrive(place.source, place.forwarder, place.source.entries(Kind.POISON))
+    outcome = place.replay(place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 4)
     assert place.names(Kind.POISON) == [name]
 
@@ -157,7 +218,7 @@ def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: 
 def test_poison_that_splunk_takes_by_now_goes(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13 x"]), lambda: 60_000)
     place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
-    assert redrive(place.source, place.forwarder, place.source.entries(Kind.POISON)).replayed == 1
+    assert place.replay(place.source.entries(Kind.POISON)).replayed == 1
     assert place.names(Kind.POISON) == []
     assert place.server.collector.indexed[0]["event"] == "☠13 x"
 
@@ -206,8 +267,8 @@ def test_what_is_no_record_is_told_and_not_replayed(content: str) -> None:
 
 
 def test_a_summary_counts_events_and_shows_no_message() -> None:
-    summary = parse("n", lambda_record(subscription(["private", "b"])), "h").summary()
-    assert summary == {
+    found = summary(parse("n", lambda_record(subscription(["private", "b"])), "h"))
+    assert found == {
         "name": "n",
         "at": "2026-11-21T04:00:00.000Z",
         "reason": "the collector did not take the events in time",
@@ -216,29 +277,17 @@ def test_a_summary_counts_events_and_shows_no_message() -> None:
     }
 
 
-class FakeBucket:
-    """The three calls of S3 that a redrive makes."""
-
-    def __init__(self, objects: dict[str, str]) -> None:
-        self.objects = objects
-
-    def get_paginator(self, _: str) -> Any:
-        def paginate(Bucket: str, Prefix: str) -> Any:  # noqa: N803
-            found = [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]
-            return [{"Contents": found[:1]}, {"Contents": found[1:]}, {}]
-
-        return SimpleNamespace(paginate=paginate)
-
-    def get_object(self, Bucket: str, Key: str) -> Any:  # noqa: N803
-        return {"Body": SimpleNamespace(read=self.objects[Key].encode)}
-
-    def delete_object(self, Bucket: str, Key: str) -> None:  # noqa: N803
-        self.objects.pop(Key, None)
+def test_an_entry_that_another_redrive_has_taken_is_no_error() -> None:
+    bucket = MemoryBucket({f"failed/{name}.json": lambda_record(subscription([name])) for name in "ab"})
+    entries = BucketSource(bucket, "kept").entries(Kind.FAILED)
+    assert next(entries).name == "failed/a.json"
+    bucket.objects.clear()
+    assert list(entries) == []
 
 
 def test_a_bucket_holds_our_entries_and_those_of_lambda(place: Place) -> None:
     key = "aws/lambda/async/service-dev-forward_logs/2026/11/21/2026-11-21T04.00.00-0000"
-    bucket = FakeBucket(
+    bucket = MemoryBucket(
         {
             key: lambda_record(subscription(["a"], first_id=1)),
             "failed/1.json": lambda_record(subscription(["b"], first_id=2)),
@@ -247,7 +296,7 @@ def test_a_bucket_holds_our_entries_and_those_of_lambda(place: Place) -> None:
         }
     )
     source = BucketSource(bucket, "kept")
-    assert redrive(source, place.forwarder, source.entries(Kind.FAILED)).replayed == 3
+    assert place.replay(source.entries(Kind.FAILED), source).replayed == 3
     assert list(bucket.objects) == ["poison/1.json"]
 
 
@@ -276,7 +325,7 @@ def test_a_queue_gives_up_a_message_only_after_splunk_has_accepted_it(place: Pla
     queue = FakeQueue([lambda_record(subscription([text])) for text in "ab"])
     place.server.faults.extend([None, ForcedCode(7, 1)])
     source = QueueSource(queue, "https://queue")
-    outcome = redrive(source, place.forwarder, source.entries(Kind.FAILED))
+    outcome = place.replay(source.entries(Kind.FAILED), source)
     assert outcome.replayed == 1
     assert list(queue.hidden) == ["1"]
     assert list(source.entries(Kind.POISON)) == []
@@ -309,11 +358,76 @@ def test_the_command_replays_and_tells_what_it_did(place: Place) -> None:
 
 def test_the_command_answers_in_json_and_fails_where_splunk_does_not_take_it(place: Place) -> None:
     place.keep("a", subscription(["a"]))
-    place.server.faults.append(ForcedCode(7, 1))
+    place.server.nodes = [ForcedCode(7, 1)]
     run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
     assert run.exit_code == 1
     told = json.loads(run.stdout)[str(place.folder)]
     assert (told["replayed"], "incorrect index" in told["stopped"]) == (0, True)
+
+
+def command(place: Place, *arguments: str) -> Any:
+    return CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), *arguments], obj=terminal(place))
+
+
+def test_the_command_names_what_was_refused_and_fails(place: Place) -> None:
+    for name in "abc":
+        place.keep(name, subscription([name]))
+    place.server.faults.extend([None, ForcedCode(7, 1)])
+    run = command(place)
+    assert run.exit_code == 1
+    assert "2 entries replayed" in run.stdout
+    assert "refused, left where it is: failed/b.json: the collector refuses" in run.stderr
+    place.server.faults.extend([ForcedCode(7, 1)])
+    run = command(place, "--json")
+    assert run.exit_code == 1
+    assert list(json.loads(run.stdout)[str(place.folder)]["refused"]) == ["failed/b.json"]
+
+
+def test_entries_can_be_named_whatever_their_kind(place: Place) -> None:
+    for name in ("a", "b"):
+        place.keep(name, subscription([name]))
+    refused = place.folder / "refused" / "failed" / "c.json"
+    refused.parent.mkdir(parents=True)
+    refused.write_text(lambda_record(subscription(["c"])))
+    run = command(place, "refused/failed/c.json", "failed/a.json", "failed/a.json", "--json")
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)[str(place.folder)]["replayed"] == 2
+    assert [event["event"] for event in place.server.collector.indexed] == ["c", "a"]
+    assert place.names(Kind.FAILED) == ["failed/b.json"]
+
+
+def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> None:
+    names = [f"failed/{number}.json" for number in range(8)]
+    for number in range(8):
+        place.keep(str(number), subscription(["☠07" if number < 7 else "good"]))
+    run = command(place, *names, "--json")
+    told = json.loads(run.stdout)[str(place.folder)]
+    assert (run.exit_code, told["replayed"], list(told["refused"])) == (1, 1, names[:7])
+
+
+@pytest.mark.parametrize(
+    "wrong", ["failed/x.json", "x", "", "failed/../outside.json", "/etc/passwd", "failed/" + "x" * 300]
+)
+def test_a_name_of_no_entry_is_an_error_and_the_others_are_replayed(place: Place, wrong: str) -> None:
+    place.keep("a", subscription(["a"]))
+    outside = place.folder / "outside.json"
+    outside.write_text(lambda_record(subscription(["no entry"])))
+    for option in ([], ["--json"]):
+        run = command(place, wrong, "failed/a.json", *option)
+        assert run.exit_code == 1
+        assert f"Error: there is no entry {wrong}\n" in run.stderr
+    assert [event["event"] for event in place.server.collector.indexed] == ["a"]
+    assert outside.exists()
+
+
+def test_what_the_schedule_put_aside_is_listed_and_replayed_with_the_rest(place: Place) -> None:
+    put_aside = place.folder / "refused" / "failed" / "a.json"
+    put_aside.parent.mkdir(parents=True)
+    put_aside.write_text(lambda_record(subscription(["a"])))
+    run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
+    assert [(row["kind"], row["name"]) for row in json.loads(run.stdout)] == [("refused", "refused/failed/a.json")]
+    assert command(place).exit_code == 0
+    assert not put_aside.exists()
 
 
 def test_the_list_shows_both_kinds_and_takes_nothing_away(place: Place) -> None:
@@ -352,7 +466,7 @@ def test_named_poison_can_be_replayed(place: Place) -> None:
 
 
 def test_the_stage_s_own_bucket_is_used_where_none_is_named(place: Place) -> None:
-    bucket = FakeBucket({"failed/1.json": lambda_record(subscription(["a"]))})
+    bucket = MemoryBucket({"failed/1.json": lambda_record(subscription(["a"]))})
     stage = terminal(place, replace(place.settings, failure_bucket="kept"), s3=bucket)
     run = CliRunner().invoke(splunk, ["redrive", "--json"], obj=stage)
     assert json.loads(run.stdout)["s3://kept"]["replayed"] == 1

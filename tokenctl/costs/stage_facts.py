@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from chalicelib.settings import Settings
 from tokenctl.deployment import CONFIG, ROOT, DeploymentError, in_checkout
 
 LAMBDA_BOX: Final = ROOT / "bench" / "results" / "lambda_box.json"
@@ -48,6 +49,7 @@ class Stage:
         traced: functions with active tracing, by Chalice's names.
         method_metrics: whether the gateway keeps metrics of each method, which are charged.
         methods: how many methods the API has.
+        redrive_minutes: from one scheduled redrive to the next.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Stage:
     rate_limit: int
     burst_limit: int
     forwarders: int
+    redrive_minutes: int
 
 
 def measured(memory_mb: int, path: Path = LAMBDA_BOX) -> Measured:
@@ -110,6 +113,7 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
     overlay = infra / f"{name}.yaml"
     text = template + (overlay.read_text("utf-8") if overlay.exists() else "")
     functions = told["stages"][name].get("lambda_functions", {})
+    variables = told.get("environment_variables", {}) | told["stages"][name].get("environment_variables", {})
     return Stage(
         name=name,
         memory_mb=int(told["lambda_memory_size"]),
@@ -121,6 +125,7 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
         rate_limit=int(_setting(template, "ThrottlingRateLimit")),
         burst_limit=int(_setting(template, "ThrottlingBurstLimit")),
         forwarders=int(_setting(template.partition("\n  ForwarderConcurrency:")[2], "Default")),
+        redrive_minutes=Settings.from_environ({"STAGE": name} | variables).splunk.redrive_minutes,
     )
 
 

@@ -1,0 +1,263 @@
+"""Replays what Splunk did not take: by a schedule, and when a person asks for it.
+
+    failed/…, aws/lambda/async/…   waits: accepted → it goes
+                                   refused, and Splunk is well → the others go on; by the schedule: one more attempt
+                                   not taken, and Splunk is not well → it stays, and so do the others
+    refused/…                      refused so often that the schedule leaves it to a person
+    poison/…                       events that Splunk can never take; replayed only where a person names them
+
+Nothing is deleted before the forwarder has accepted it, so a redrive may be run twice, at the same time even, or be
+killed at any moment: at worst Splunk gets again what it got just before.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from chalicelib.splunk.errors import Busy, MalformedEnvelope, RecordUnavailable, SplunkError, Undelivered
+from chalicelib.splunk.record import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from chalicelib.splunk.delivery import Budget
+    from chalicelib.splunk.report import Metric, Report
+    from chalicelib.splunk.waiting import BucketSource, Entry, Source
+
+PROBE_SECONDS: Final = 10.0
+# A Splunk that seems well and refuses so many entries in a row is not worth another try now.
+MOST_REFUSED: Final = 5
+
+# Of one run of the schedule.
+MOST_LISTED: Final = 2_000
+MOST_ENTRIES: Final = 500
+ENTRY_SECONDS: Final = 60.0
+# Of the function's time, or a quarter of it where it has little: what an entry needs to be begun, and what is left for
+# a probe and for noting what was refused.
+LEAST_ENTRY_SECONDS: Final = 20.0
+RESERVE_SECONDS: Final = 25.0
+SMALL_PART: Final = 0.25
+LEAST_BLAME_MS: Final = 5_000
+# An input of Lambda's has 1 MB at most, and an entry wraps one; more would fill a small function's memory.
+MOST_BYTES: Final = 4_000_000
+# Two hours of a run each quarter.
+MOST_ATTEMPTS: Final = 8
+
+_LOG = logging.getLogger("tokenservice.splunk")
+
+
+class Replay(Protocol):
+    """The forwarder, as far as a redrive needs it: `chalicelib.splunk.forward.Forwarder`."""
+
+    def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
+        """Forward a subscription event."""
+
+    def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
+        """Forward an EventBridge event."""
+
+    def probe(self, budget: Budget) -> None:
+        """Ask Splunk whether it is well; raises Undelivered."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a redrive did.
+
+    Attributes:
+        replayed: entries that were accepted and removed.
+        events: log events that Splunk accepted.
+        set_aside: log events that went to the poison of the failure record.
+        unreadable: names of entries that hold nothing to replay.
+        refused: why, by the names of entries that were refused while Splunk was well.
+        stopped: why it ended early.
+    """
+
+    replayed: int = 0
+    events: int = 0
+    set_aside: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    stopped: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every entry was replayed."""
+        return not (self.stopped or self.refused or self.unreadable)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        return asdict(self)
+
+
+def redrive(
+    source: Source,
+    forwarder: Replay,
+    entries: Iterable[Entry],
+    entry_seconds: Callable[[], float],
+    *,
+    most_refused: int | None = MOST_REFUSED,
+    probe_seconds: Callable[[], float] = lambda: PROBE_SECONDS,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Replay entries one by one. One that is refused holds up the others only if Splunk is not well.
+
+    Args:
+        source: where the entries wait.
+        forwarder: the very code that the Lambda functions run.
+        entries: of `source`.
+        entry_seconds: how long the next entry may take; 0 ends the redrive.
+        most_refused: in a row; None: any number.
+        probe_seconds: how long it may take to find out whether Splunk is well.
+        monotonic: seconds.
+    """
+    outcome, in_a_row = Outcome(), 0
+    for entry in entries:
+        if entry.payload is None:
+            outcome.unreadable.append(entry.name)
+            continue
+        seconds = entry_seconds()
+        if not seconds:
+            outcome.stopped = "no time left for another entry"
+            break
+        try:
+            _replay(source, forwarder, entry, outcome, _until(monotonic() + seconds, monotonic))
+            in_a_row = 0
+        except SplunkError as error:
+            if _is_the_entrys(error, forwarder, lambda: _until(monotonic() + probe_seconds(), monotonic)):
+                outcome.refused[entry.name] = str(error)
+                in_a_row += 1
+                if in_a_row == most_refused:
+                    outcome.stopped = f"refused {in_a_row} in a row; the last: {error}" if in_a_row > 1 else str(error)
+            else:
+                outcome.stopped = str(error)
+        if outcome.stopped:
+            break
+    return outcome
+
+
+def _is_the_entrys(error: SplunkError, forwarder: Replay, budget: Callable[[], Budget]) -> bool:
+    """Whether a failure lies with the entry: not with the failure record, and not with a Splunk that is not well."""
+    if isinstance(error, MalformedEnvelope):
+        return True
+    if isinstance(error, Busy | RecordUnavailable):
+        return False
+    try:
+        forwarder.probe(budget())
+    except Undelivered:
+        return False
+    return True
+
+
+def _until(deadline: float, monotonic: Callable[[], float]) -> Budget:
+    return lambda: max(0.0, deadline - monotonic())
+
+
+def _replay(source: Source, forwarder: Replay, entry: Entry, outcome: Outcome, budget: Budget) -> None:
+    assert entry.payload is not None  # noqa: S101 - the caller looked
+    call = forwarder.forward if "awslogs" in entry.payload else forwarder.forward_event
+    report = call(entry.payload, lambda: int(budget() * 1000))
+    # Poison that is poison still has just been written again, under the same name.
+    if entry.name not in report.records:
+        source.remove(entry)
+        outcome.replayed += 1
+    outcome.events += report.delivered
+    outcome.set_aside += report.set_aside
+    if report.kept:
+        # The forwarder has kept what is left under a new name; the next entry would fare no better.
+        outcome.stopped = f"Splunk took only a part: {report.kept} events are kept for the next run"
+
+
+class ScheduledRedrive:
+    """What a schedule does with the entries that wait, in bounded time and at bounded cost.
+
+    Args:
+        source: None where nothing is forwarded, so that nothing can wait.
+        metric: see `Forwarder`.
+    """
+
+    def __init__(self, source: BucketSource | None, forwarder: Replay, metric: Metric) -> None:
+        self._source = source
+        self._forwarder = forwarder
+        self._metric = metric
+
+    def run(self, remaining_ms: Callable[[], int]) -> Outcome | None:
+        """Replay what waits, as far as Splunk is well and the time allows it.
+
+        Args:
+            remaining_ms: how long the invocation may still run.
+
+        Returns:
+            None where nothing waits, or Splunk is not well.
+        """
+        source, small = self._source, remaining_ms() / 1000 * SMALL_PART
+
+        def probe_seconds() -> float:
+            return min(PROBE_SECONDS, remaining_ms() / 1000 / 2)
+
+        def entry_seconds() -> float:
+            seconds = remaining_ms() / 1000 - min(RESERVE_SECONDS, small)
+            return min(seconds, ENTRY_SECONDS) if seconds >= min(LEAST_ENTRY_SECONDS, small) else 0.0
+
+        listed = list(islice(source.names(Kind.FAILED), MOST_LISTED)) if source else []
+        if source is None or not listed:
+            return None
+        try:
+            self._forwarder.probe(_until(time.monotonic() + probe_seconds(), time.monotonic))
+        except Undelivered as error:
+            self._tell(len(listed), Outcome(stopped=str(error)), 0)
+            return None
+        entries = _in_turn(source, listed)
+        outcome = redrive(source, self._forwarder, entries, entry_seconds, probe_seconds=probe_seconds)
+        too_large = {name: f"{size} bytes are too many for this function" for name, size in listed if size > MOST_BYTES}
+        put_aside = _blame(source, outcome, remaining_ms)
+        outcome.refused |= too_large
+        self._tell(len(listed) - outcome.replayed - put_aside, outcome, put_aside + len(too_large))
+        return outcome
+
+    def _tell(self, waiting: int, outcome: Outcome, refused: int) -> None:
+        _LOG.warning(
+            "the redrive replayed %d entries and put %d aside; %d wait%s",
+            outcome.replayed,
+            refused,
+            waiting,
+            f"; it stopped: {outcome.stopped}" if outcome.stopped else "",
+        )
+        for name, reason in outcome.refused.items():
+            _LOG.warning("refused, although Splunk is well: %s: %s", name, reason)
+        self._metric(
+            {},
+            {
+                "EntriesReplayed": (outcome.replayed, "Count"),
+                "EntriesRefused": (refused, "Count"),
+                "EntriesWaiting": (waiting, "Count"),
+            },
+        )
+
+
+def _in_turn(source: BucketSource, listed: list[tuple[str, int]]) -> Iterator[Entry]:
+    """The smallest first, as a further probe; the others in any order, so that none is always in another's way."""
+    names = [name for name, size in sorted(listed, key=lambda each: each[1]) if size <= MOST_BYTES]
+    others = names[1:]
+    random.shuffle(others)
+    for name in names[:1] + others[: MOST_ENTRIES - 1]:
+        # Another redrive may have been quicker.
+        if entry := source.find(name):
+            yield entry
+
+
+def _blame(source: BucketSource, outcome: Outcome, remaining_ms: Callable[[], int]) -> int:
+    """Note what was refused and what can't be read; return how many entries were put aside by that."""
+    attempts = dict.fromkeys(outcome.refused, MOST_ATTEMPTS) | dict.fromkeys(outcome.unreadable, 1)
+    put_aside = 0
+    for name, most_attempts in attempts.items():
+        if remaining_ms() < LEAST_BLAME_MS:
+            break
+        if source.blame(name, most_attempts):
+            _LOG.error("an entry is put aside for a person to look at: %s", name)
+            put_aside += 1
+    return put_aside

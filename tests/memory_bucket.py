@@ -1,0 +1,57 @@
+"""An S3 bucket in memory, called like the clients of AWS's library and our own."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+PAGE = 2  # names at once; a real bucket gives a thousand
+
+
+class MemoryBucket:
+    """The calls that a redrive makes.
+
+    Attributes:
+        objects: by name.
+        metadata: by name, where there is any.
+        calls: made so far, each as operation and name.
+    """
+
+    def __init__(self, objects: dict[str, str] | None = None) -> None:
+        self.objects = {name: text.encode() for name, text in (objects or {}).items()}
+        self.metadata: dict[str, dict[str, str]] = {}
+        self.calls: list[tuple[str, str]] = []
+
+    def called(self, operation: str, name: str) -> None:
+        """Note a call; a test may let something happen here."""
+        self.calls.append((operation, name))
+
+    def list_objects_v2(self, Bucket: str, Prefix: str, StartAfter: str = "") -> Any:  # noqa: N803 - AWS's names
+        self.called("list", Prefix)
+        found = sorted(name for name in self.objects if name.startswith(Prefix) and name > StartAfter)
+        items = [{"Key": name, "Size": len(self.objects[name])} for name in found[:PAGE]]
+        return ({"Contents": items} if items else {}) | {"IsTruncated": len(found) > PAGE}
+
+    def get_object(self, Bucket: str, Key: str) -> Any:  # noqa: N803
+        self.called("get", Key)
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return {"Body": io.BytesIO(self.objects[Key]), "Metadata": self.metadata.get(Key, {})}
+
+    def put_object(
+        self,
+        Bucket: str,  # noqa: N803
+        Key: str,  # noqa: N803
+        Body: bytes,  # noqa: N803
+        ContentType: str,  # noqa: N803
+        Metadata: dict[str, str] | None = None,  # noqa: N803
+    ) -> None:
+        self.called("put", Key)
+        self.objects[Key] = Body
+        self.metadata[Key] = Metadata or {}
+
+    def delete_object(self, Bucket: str, Key: str) -> None:  # noqa: N803
+        self.called("delete", Key)
+        self.objects.pop(Key, None)

@@ -1,0 +1,340 @@
+"""The scheduled redrive: what it tries, what it leaves alone, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from chalicelib.settings import Splunk
+from chalicelib.splunk import redrive
+from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.record import Kind, S3Record
+from chalicelib.splunk.redrive import MOST_ATTEMPTS, MOST_ENTRIES, ScheduledRedrive
+from chalicelib.splunk.waiting import LAMBDA_PREFIX, BucketSource
+from tests.hec_faults import ForcedCode
+from tests.hec_server import HecServer
+from tests.memory_bucket import MemoryBucket
+from tests.splunk_world import MarkedCollector, subscription
+
+BUCKET = "kept"
+
+
+def record(event: Mapping[str, Any]) -> str:
+    return json.dumps({"version": "1.0", "requestPayload": event})
+
+
+class World:
+    """A bucket in which entries wait, a Splunk, and the function that tries them.
+
+    Attributes:
+        seconds: how long a run may take; each look at the clock takes `tick` of them.
+    """
+
+    def __init__(self, server: HecServer) -> None:
+        self.server = server
+        self.bucket = MemoryBucket()
+        self.metrics: dict[str, float] = {}
+        self.seconds, self.tick = 300.0, 0.0
+        settings = Splunk(server.url, None, "the-token", None, "tokenservice", None, BUCKET)
+        self.forwarder = forwarder(settings, "test", record=S3Record(BUCKET, self.bucket))
+        self.schedule = ScheduledRedrive(BucketSource(self.bucket, BUCKET), self.forwarder, self.metric)
+
+    def metric(self, dimensions: Mapping[str, str], values: Mapping[str, tuple[float, str]]) -> None:
+        assert dimensions == {}
+        self.metrics = {name: value for name, (value, _) in values.items()}
+
+    def wait(self, name: str, *messages: str | None) -> None:
+        """Let an entry wait; its log events have ids that begin with its name."""
+        number = len(self.bucket.objects) * 100
+        self.bucket.objects[name] = record(subscription(messages, first_id=number)).encode()
+
+    def remaining_ms(self) -> int:
+        self.seconds -= self.tick
+        return int(self.seconds * 1000)
+
+    def run(self) -> Any:
+        self.seconds = 300.0
+        self.metrics.clear()
+        return self.schedule.run(self.remaining_ms)
+
+    def arrived(self) -> list[str]:
+        return sorted(event["event"] for event in self.server.collector.indexed)
+
+
+@pytest.fixture
+def world() -> Any:
+    with HecServer(MarkedCollector()) as server:
+        yield World(server)
+
+
+def test_what_waits_is_delivered_and_goes(world: World) -> None:
+    for name in ("failed/a.json", "failed/b.json", "failed/c.json", f"{LAMBDA_PREFIX}f/2026/11/21/d"):
+        world.wait(name, name)
+    assert world.run().replayed == 4
+    assert world.bucket.objects == {}
+    assert len(world.arrived()) == 4
+    assert world.metrics == {"EntriesReplayed": 4, "EntriesRefused": 0, "EntriesWaiting": 0}
+
+
+def test_where_nothing_waits_splunk_is_not_asked_and_nothing_is_said(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.wait("poison/a.json", "a")
+    world.wait("refused/failed/b.json", "b")
+    assert world.run() is None
+    assert (world.server.requests, world.metrics, caplog.records) == ([], {}, [])
+    assert len(world.bucket.objects) == 2
+
+
+def test_without_a_splunk_nothing_is_done() -> None:
+    idle = Forwarder(None, stage="test")
+    assert ScheduledRedrive(None, idle, lambda *_: None).run(lambda: 300_000) is None
+    bucket = MemoryBucket({"failed/a.json": record(subscription(["a"]))})
+    assert ScheduledRedrive(BucketSource(bucket, BUCKET), idle, lambda *_: None).run(lambda: 300_000) is None
+    assert list(bucket.objects) == ["failed/a.json"]
+
+
+@pytest.mark.parametrize("sickness", [ForcedCode(4), ForcedCode(7), ForcedCode(10)], ids=str)
+def test_a_splunk_that_is_still_sick_costs_a_probe_and_no_entry_is_read(
+    world: World, sickness: ForcedCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        world.wait(f"failed/{number}.json", "a")
+    world.server.nodes = [sickness]
+    assert world.run() is None
+    assert {operation for operation, _ in world.bucket.calls} == {"list"}
+    assert len(world.server.requests) <= 2
+    assert world.metrics == {"EntriesReplayed": 0, "EntriesRefused": 0, "EntriesWaiting": 5}
+    assert "5 wait; it stopped: the collector refuses" in caplog.text
+
+
+def test_a_splunk_that_falls_sick_again_ends_the_run_and_no_entry_is_blamed(world: World) -> None:
+    for number in range(5):
+        world.wait(f"failed/{number}.json", "a")
+    world.server.faults.extend([None, None])
+    world.server.nodes = [ForcedCode(4)]
+    outcome = world.run()
+    assert (outcome.replayed, outcome.refused) == (1, {})
+    assert "invalid token" in outcome.stopped
+    assert world.bucket.metadata == {}
+    assert world.metrics["EntriesWaiting"] == 4
+
+
+def test_an_entry_that_splunk_refuses_again_and_again_is_put_aside_and_kept(world: World) -> None:
+    world.wait("failed/bad.json", "☠07")
+    bad = world.bucket.objects["failed/bad.json"]
+    for run in range(MOST_ATTEMPTS):
+        world.wait(f"failed/good-{run}.json", f"good {run:02d}")
+        assert list(world.run().refused) == ["failed/bad.json"]
+        assert world.metrics["EntriesReplayed"] == 1
+        assert world.metrics["EntriesRefused"] == (1 if run == MOST_ATTEMPTS - 1 else 0)
+    assert world.bucket.objects == {"refused/failed/bad.json": bad}
+    assert world.arrived() == [f"good {run:02d}" for run in range(MOST_ATTEMPTS)]
+    assert world.run() is None
+
+
+def test_no_entry_is_tried_for_ever_though_it_be_the_only_one(world: World) -> None:
+    world.wait("failed/bad.json", "☠07")
+    for _ in range(MOST_ATTEMPTS):
+        world.run()
+    requests = len(world.server.requests)
+    world.run()
+    assert len(world.server.requests) == requests
+    assert list(world.bucket.objects) == ["refused/failed/bad.json"]
+
+
+def test_refused_entries_are_in_nobody_s_way(world: World) -> None:
+    """However many they are, and wherever they stand in the list."""
+    for number in range(30):
+        world.wait(f"failed/{number:02d}.json", "☠07")
+    world.wait("failed/99.json", "good, and larger than those before it")
+    for _ in range(MOST_ATTEMPTS * 30):
+        world.run()
+        if world.arrived():
+            break
+    assert world.arrived() == ["good, and larger than those before it"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[" * 100_000])
+def test_what_can_t_be_read_is_put_aside_at_once(world: World, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    world.bucket.objects["failed/odd.json"] = content.encode()
+    world.wait("failed/a.json", "a")
+    assert world.run().unreadable == ["failed/odd.json"]
+    assert world.bucket.objects == {"refused/failed/odd.json": content.encode()}
+    assert world.metrics == {"EntriesReplayed": 1, "EntriesRefused": 1, "EntriesWaiting": 0}
+    assert "put aside for a person to look at: failed/odd.json" in caplog.text
+
+
+def test_what_the_console_makes_for_a_folder_is_no_entry(world: World) -> None:
+    world.bucket.objects["failed/"] = b""
+    assert world.run() is None
+
+
+def test_events_that_are_poison_are_kept_as_such_and_the_rest_arrives(world: World) -> None:
+    world.wait("failed/a.json", "good", "☠13", None)
+    assert world.run().replayed == 1
+    (kept,) = world.bucket.objects
+    assert kept.startswith("poison/")
+    assert world.arrived() == ["good"]
+
+
+def test_an_entry_too_large_for_the_function_is_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redrive, "MOST_BYTES", 2_000)
+    world.bucket.objects["failed/huge.json"] = b"x" * 2_001
+    world.wait("failed/a.json", "a")
+    assert world.run().refused == {"failed/huge.json": "2001 bytes are too many for this function"}
+    assert ("get", "failed/huge.json") not in world.bucket.calls
+    assert list(world.bucket.objects) == ["failed/huge.json"]
+    assert world.metrics == {"EntriesReplayed": 1, "EntriesRefused": 1, "EntriesWaiting": 1}
+
+
+def test_a_run_ends_in_time_and_the_next_one_goes_on(world: World) -> None:
+    for number in range(40):
+        world.wait(f"failed/{number:02d}.json", f"{number:02d}")
+    world.tick = 7.0
+    outcome = world.run()
+    assert outcome.stopped == "no time left for another entry"
+    assert 0 < outcome.replayed < 40
+    assert world.seconds > 0
+    world.tick = 0.0
+    world.run()
+    assert world.arrived() == [f"{number:02d}" for number in range(40)]
+
+
+def test_a_run_tries_no_more_entries_than_its_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redrive, "MOST_ENTRIES", 3)
+    for number in range(7):
+        world.wait(f"failed/{number}.json", "a")
+    assert [world.run().replayed for _ in range(3)] == [3, 3, 1]
+    assert MOST_ENTRIES < redrive.MOST_LISTED
+
+
+def test_the_time_that_is_left_is_not_spent_on_blame(world: World) -> None:
+    world.wait("failed/bad.json", "☠07")
+    # A probe, the entry, another probe: then the time is nearly up.
+    outcome = world.schedule.run(lambda: 300_000 if len(world.server.requests) < 3 else 4_000)
+    assert outcome is not None
+    assert list(outcome.refused) == ["failed/bad.json"]
+    assert world.bucket.metadata == {}
+
+
+def test_a_part_that_is_taken_leaves_the_rest_waiting(world: World) -> None:
+    world.wait("failed/a.json", "x" * 600_000, "y" * 600_000)
+    world.server.faults.extend([None, None])
+    world.server.nodes = [ForcedCode(7, 1)]
+    outcome = world.run()
+    assert "only a part" in outcome.stopped
+    world.server.nodes = [None]
+    assert world.run().replayed == 1
+    assert [event[0] for event in world.arrived()] == ["x", "y"]
+    assert world.bucket.objects == {}
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_kill_at_any_call_of_the_bucket_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each course ends at another call; runs that are left alone then bring it to its end."""
+    monkeypatch.setattr(redrive, "MOST_ATTEMPTS", 1)
+    expected = {"good 1", "good 2", "good 3"}
+    for moment in range(200):
+        world.server.collector.indexed.clear()
+        world.bucket = MemoryBucket()
+        settings = Splunk(world.server.url, None, "the-token", None, "tokenservice", None, BUCKET)
+        kept = S3Record(BUCKET, world.bucket)
+        world.schedule = ScheduledRedrive(
+            BucketSource(world.bucket, BUCKET), forwarder(settings, "test", record=kept), world.metric
+        )
+        world.wait("failed/1.json", "good 1")
+        world.wait("failed/2.json", "good 2", "☠13")
+        world.wait("failed/3.json", "good 3")
+        world.wait("failed/bad.json", "☠07")
+        world.bucket.objects["failed/odd.json"] = b"{"
+        bad = world.bucket.objects["failed/bad.json"]
+        calls: list[str] = []
+
+        def kill(operation: str, name: str, calls: list[str] = calls, moment: int = moment) -> None:
+            calls.append(operation)
+            if len(calls) == moment + 1:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.bucket, "called", kill)
+            with suppress(Killed):
+                world.run()
+        world.run()
+        world.run()
+        assert set(world.arrived()) == expected
+        names = sorted(world.bucket.objects)
+        assert [name.partition("/")[0] for name in names] == ["poison", "refused", "refused"]
+        assert world.bucket.objects["refused/failed/bad.json"] == bad
+        assert world.bucket.objects["refused/failed/odd.json"] == b"{"
+        if len(calls) <= moment:
+            break
+    assert len(calls) > 15
+
+
+def test_a_person_and_the_schedule_at_once_lose_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of each call of the one, the other does the whole of its work."""
+    names = [f"failed/{number}.json" for number in range(3)]
+    source = BucketSource(world.bucket, BUCKET)
+    for moment in range(100):
+        world.server.collector.indexed.clear()
+        for name in names:
+            world.wait(name, name)
+        calls: list[str] = []
+
+        def meanwhile(operation: str, name: str, calls: list[str] = calls, moment: int = moment) -> None:
+            calls.append(operation)
+            if len(calls) == moment + 1:
+                redrive.redrive(source, world.forwarder, source.entries(Kind.FAILED), lambda: 60.0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.bucket, "called", meanwhile)
+            world.run()
+        assert set(world.arrived()) == set(names)
+        assert world.bucket.objects == {}
+        if len(calls) <= moment:
+            break
+    assert len(calls) > 5
+
+
+def test_an_entry_that_is_gone_by_the_time_it_is_blamed_does_not_come_back(world: World) -> None:
+    world.wait("failed/bad.json", "☠07")
+    source = BucketSource(world.bucket, BUCKET)
+    world.bucket.objects.clear()
+    assert source.blame("failed/bad.json", 1) is False
+    assert world.bucket.objects == {}
+
+
+@pytest.mark.parametrize("operation", ["get_object", "list_objects_v2"])
+def test_a_bucket_that_may_not_be_read_fails_the_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+
+    world.wait("failed/a.json", "a")
+    monkeypatch.setattr(world.bucket, operation, refuse)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        world.run()
+    assert list(world.bucket.objects) == ["failed/a.json"]
+
+
+def test_no_log_line_holds_a_message_or_the_token(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "tokenservice")
+    world.wait("failed/bad.json", "☠07 private")
+    world.wait("failed/good.json", "private")
+    world.run()
+    world.server.collector.tokens = set()
+    world.run()
+    assert caplog.records
+    assert "private" not in caplog.text
+    assert "the-token" not in caplog.text
