@@ -199,6 +199,28 @@ def test_a_refusal_that_may_pass_is_repeated_once_whether_one_token_is_issued_or
 
 
 @pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("fault", PASSING)
+def test_the_library_of_aws_repeats_the_same_refusals(
+    fault: Fault, batch: int, proxy: Proxy, truth: StoreEngine
+) -> None:
+    """With DYNAMODB_TRANSPORT=botocore; by itself it takes conflicts and cancelled transactions for final."""
+    engine = behind(proxy, truth)
+    store = TokenStore(engine.token_table)
+    engine._bind(store._model)
+    now = runtime.now()
+    made = [tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now)[1] for _ in range(batch)]
+    once = iter([fault])
+    proxy.plan = lambda _: next(once, None)
+    store.add(made)
+    assert proxy.met[fault] == 1
+    assert all(truth.token_store().find(token.id) == token for token in made)
+    proxy.plan = lambda _: fault
+    with pytest.raises(problems.StoreUnavailable):
+        store.add(made)
+    assert proxy.met[fault] == 3
+
+
+@pytest.mark.parametrize("batch", [1, 3])
 def test_a_request_that_makes_no_sense_to_the_store_is_our_error_and_is_not_repeated(
     batch: int, proxy: Proxy, over_api: OverHttp
 ) -> None:
