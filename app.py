@@ -11,7 +11,7 @@ from chalice.app import AuthRequest, AuthResponse, CloudWatchEvent
 
 from chalicelib import __version__, runtime
 
-if "AWS_CHALICE_CLI_MODE" in os.environ:  # a command of Chalice's, never Lambda
+if "AWS_CHALICE_CLI_MODE" in os.environ and "local" in sys.argv:  # never in Lambda
     from local import chalice_local
 
     chalice_local.prepare(sys.argv[1:])

@@ -23,7 +23,7 @@ START = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(milliseconds=1)
 WINDOW = timedelta(minutes=10)
-EXAMPLES = 50
+EXAMPLES = 120
 STEPS = 20
 
 CLIENTS = ("app", "other")
