@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -23,7 +23,8 @@ START = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TICK = timedelta(milliseconds=1)
 WINDOW = timedelta(minutes=10)
-EXAMPLES = 120
+EXAMPLES = 50
+MOST_ROUNDS = 10
 STEPS = 20
 
 CLIENTS = ("app", "other")
@@ -299,14 +300,17 @@ class Machine(RuleBasedStateMachine):
         self.model.mismatches += expected in COUNTED
 
 
-def run_machine(store: TokenStore, examples: int) -> tuple[int, Counter[str]]:
+def run_machine(store: TokenStore, examples: int, number: int = 0) -> tuple[int, Counter[str]]:
     """Run the machine on a store.
+
+    Args:
+        number: the seed of the examples.
 
     Returns:
         How many examples there were, and how many decisions of each kind were compared.
     """
     machine = type("Machine", (Machine,), {"store": store, "examples": 0, "compared": Counter()})
-    run_state_machine_as_test(machine, settings=profile(examples))
+    run_state_machine_as_test(seed(number)(machine), settings=profile(examples))
     return machine.examples, machine.compared  # type: ignore[attr-defined]
 
 
@@ -323,8 +327,6 @@ def profile(examples: int) -> settings:
 
 
 def test_the_service_does_what_the_model_does(store_engine: StoreEngine) -> None:
-    examples, compared = run_machine(store_engine.token_store(), EXAMPLES)
-    assert examples >= EXAMPLES
     usual = {
         "granted",
         "replayed",
@@ -335,4 +337,12 @@ def test_the_service_does_what_the_model_does(store_engine: StoreEngine) -> None
         Reason.AUDIENCE,
         Reason.LOCKED,
     }
-    assert compared.keys() >= usual, "the examples must be of all usual kinds"
+    compared: Counter[str] = Counter()
+    # Which kinds the first examples are of depends on the version of Python and on our sources.
+    for number in range(MOST_ROUNDS):
+        examples, decisions = run_machine(store_engine.token_store(), EXAMPLES, number)
+        assert examples >= EXAMPLES
+        compared += decisions
+        if compared.keys() >= usual:
+            return
+    raise AssertionError(f"the examples are not of all usual kinds: {usual - compared.keys()} are missing")
