@@ -91,6 +91,10 @@ class Authority:
         for extension in extensions:
             critical = not isinstance(extension, x509.SubjectAlternativeName)
             builder = builder.add_extension(extension, critical=critical)
+        # Python 3.13 checks what RFC 5280 demands of a certificate, the identifiers of keys among it.
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
 
