@@ -73,7 +73,7 @@ class Authorizer:
 
     Args:
         store: where clients are kept.
-        audit: is told of every refusal.
+        audit: logs every refusal.
         clock: the current instant, aware, in UTC.
     """
 
@@ -88,7 +88,7 @@ class Authorizer:
         Returns:
             A policy that allows every route, with the client's id and scopes for the REST handler; a policy that
             denies every route, with the client, the reason and the event's id for the access log; or None where the
-            store gave no answer: the gateway then tells the caller 5xx and keeps nothing. (An exception would do the
+            store gave no answer: the gateway then answers 5xx and caches nothing. (An exception would do the
             same there, but ends the connection in `chalice local`.)
         """
         now = self._clock()
@@ -101,12 +101,12 @@ class Authorizer:
         if doubt is None and client is not None:
             scopes = " ".join(sorted(client.scopes))
             return AuthResponse(["*"], client.id, {"clientId": client.id, "scopes": scopes})
-        # A name that no client bears may be a secret in the wrong place: it is not told.
-        told = client_id if client else None
+        # A name that no client has may be a secret in the wrong place: it is not logged.
+        known_id = client_id if client else None
         request_id = _request_id()
-        self._audit.event("auth.refused", now, "WARNING", requestId=request_id, clientId=told, reason=doubt)
+        self._audit.event("auth.refused", now, "WARNING", requestId=request_id, clientId=known_id, reason=doubt)
         self._audit.count("AuthRefused")
-        return _deny(request.method_arn, told, doubt, request_id)
+        return _deny(request.method_arn, known_id, doubt, request_id)
 
     def _check(self, header: str, now: datetime) -> tuple[str | None, Doubt | None, Client | None]:
         try:

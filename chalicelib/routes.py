@@ -282,13 +282,13 @@ def _header_names(event: Mapping[str, Any]) -> list[str]:
 
 def _json(status_code: int, answer: Any, **headers: str) -> Response:
     """Answer with a text that is JSON already, or with what becomes JSON."""
-    told: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
+    sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
     body = answer if isinstance(answer, str) else schemas.encode(answer)
-    return Response(body, status_code=status_code, headers=told)
+    return Response(body, status_code=status_code, headers=sent)
 
 
 def _problem(problem: Problem, request_id: str) -> Response:
-    # What is told of a broken request may repeat the name of a field, and that name may be a token.
+    # What an answer says of a broken request may repeat the name of a field, and that name may be a token.
     body = to_line(problems.body(problem, request_id))
     headers: Headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
     return Response(body, status_code=problems.TABLE[problem.code].status, headers=headers)

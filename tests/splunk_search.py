@@ -40,13 +40,13 @@ class NoClients:
 @cache
 def written() -> tuple[str, ...]:
     """A line of each kind, by the code that writes them."""
-    told: list[str] = []
+    reported: list[str] = []
     now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-    authorizer = Authorizer(NoClients(), Audit("prod", "1", told.append), lambda: now)
+    authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: now)
     for name in ("nobody", "away"):
         authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
-    ours = (*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *told, *lines.of_authorizer("prod"))
+    ours = (*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *reported, *lines.of_authorizer("prod"))
     return (*ours, *lines.of_forwarder("prod", 3))
 
 
@@ -82,11 +82,11 @@ def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any]) -> lis
 
 def logged(names: Iterable[str], indexed_at: int, **facts: str) -> list[Event]:
     """Audit events as Splunk has them. They happened one after the other, a millisecond apart."""
-    told: list[str] = []
-    audit = Audit("prod", "1", told.append)
+    reported: list[str] = []
+    audit = Audit("prod", "1", reported.append)
     for name in names:
         audit.event(name, datetime.fromtimestamp(START_MS / 1000, UTC), **CALL, **facts)
-    return [splunk_app.event(envelope, indexed_at) for envelope in forwarded(told)]
+    return [splunk_app.event(envelope, indexed_at) for envelope in forwarded(reported)]
 
 
 CALL = {"clientId": "records", "tokenId": "tok_1", "nodeId": "node", "user": "ada"}

@@ -108,8 +108,8 @@ _OPERATIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "scope": "use",
         "summary": "Use a token given in the query",
         "description": "Kept for callers that use it. A token in a URL ends up in access logs: prefer POST. "
-        "HTTP clients and proxies repeat a GET whose answer was lost, without being asked, and the repetition is told "
-        "that the token is used up: send `Idempotency-Key`.",
+        "HTTP clients and proxies repeat a GET by themselves if its answer is lost, and the repetition is refused: "
+        "the token is used up. Send `Idempotency-Key`.",
         "query": schemas.UseRequest,
         "answer": (200, schemas.UseAnswer),
         "headers": _REPLAYED,

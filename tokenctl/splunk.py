@@ -107,7 +107,7 @@ def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple
     outcomes: dict[str, Outcome] = {}
     for name, source in place.sources(deployment.aws):
         if chosen and isinstance(source, QueueSource):
-            continue  # its entries have no names that anybody was told
+            continue  # nobody knows the names of its entries
         entries = _named(source, chosen, missing) if chosen else _waiting(source)
         # How many entries there are is not known before all are read, and then each would be read twice.
         with terminal.progress(f"Replaying {name}", total=None) as advance:

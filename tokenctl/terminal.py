@@ -112,7 +112,7 @@ def read_secret(prompt: str) -> str:
 
 @contextmanager
 def _without_echo() -> Iterator[None]:
-    """Not getpass: it drops what was typed or pasted before it asks, and reads from elsewhere than the questions."""
+    """Not getpass: it discards what was typed or pasted before its prompt, and reads another input than `confirm`."""
     try:
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)

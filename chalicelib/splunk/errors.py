@@ -47,7 +47,7 @@ class OutOfTime(Undelivered):
 
 
 class Busy(OutOfTime):
-    """The collector says that it takes nothing now, whatever it is sent."""
+    """The collector accepts nothing at present."""
 
 
 class Misconfigured(Undelivered):

@@ -1,8 +1,8 @@
 """Replays what Splunk did not take: by a schedule, and when a person asks for it.
 
-    failed/…, aws/lambda/async/…   waits: accepted → it goes
-                                   refused, and Splunk is well → the others go on; by the schedule: one more attempt
-                                   not taken, and Splunk is not well → it stays, and so do the others
+    failed/…, aws/lambda/async/…   waits: accepted → it is deleted
+                                   refused while Splunk is available → the others go on; the schedule counts an attempt
+                                   not taken, Splunk is unavailable → it stays, and so do the others
     refused/…                      refused so often that the schedule leaves it to a person
     poison/…                       events that Splunk can never take; replayed only where a person names them
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chalicelib.splunk.waiting import BucketSource, Entry, Source
 
 PROBE_SECONDS: Final = 10.0
-# A Splunk that seems well and refuses so many entries in a row is not worth another try now.
+# If Splunk is available and refuses so many entries in a row, the next one has no better chance.
 MOST_REFUSED: Final = 5
 
 # Of one run of the schedule.
@@ -104,7 +104,7 @@ def redrive(
     probe_seconds: Callable[[], float] = lambda: PROBE_SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Replay entries one by one. One that is refused holds up the others only if Splunk is not well.
+    """Replay entries one by one. One that is refused holds up the others only if Splunk is unavailable.
 
     Args:
         source: where the entries wait.
@@ -112,7 +112,7 @@ def redrive(
         entries: of `source`.
         entry_seconds: how long the next entry may take; 0 ends the redrive.
         most_refused: in a row; None: any number.
-        probe_seconds: how long it may take to find out whether Splunk is well.
+        probe_seconds: seconds for the check whether Splunk is available.
         monotonic: seconds.
     """
     outcome, in_a_row = Outcome(), 0
@@ -141,7 +141,7 @@ def redrive(
 
 
 def _is_the_entrys(error: SplunkError, forwarder: Replay, budget: Callable[[], Budget]) -> bool:
-    """Whether a failure lies with the entry: not with the failure record, and not with a Splunk that is not well."""
+    """Whether the entry is the cause of a failure, and neither the failure record nor an unavailable Splunk."""
     if isinstance(error, MalformedEnvelope):
         return True
     if isinstance(error, Busy | RecordUnavailable):
@@ -192,7 +192,7 @@ class ScheduledRedrive:
             remaining_ms: how long the invocation may still run.
 
         Returns:
-            None where nothing waits, or Splunk is not well.
+            None if nothing waits or Splunk is unavailable.
         """
         source, small = self._source, remaining_ms() / 1000 * SMALL_PART
 

@@ -70,10 +70,10 @@ def parse(name: str, content: bytes | str, handle: str) -> Entry:
     except (ValueError, KeyError, TypeError, RecursionError):
         return Entry(name, None, "not a record of a failed invocation", "", handle)
     answer = found.get("responsePayload")
-    told = answer.get("errorMessage") if isinstance(answer, dict) else None
+    message = answer.get("errorMessage") if isinstance(answer, dict) else None
     context = found.get("requestContext")
     condition = context.get("condition") if isinstance(context, dict) else None
-    reason = found.get("reason") or told or condition or "unknown"
+    reason = found.get("reason") or message or condition or "unknown"
     return Entry(name, payload, str(reason), str(found.get("timestamp", "")), handle)
 
 
@@ -139,7 +139,7 @@ class BucketSource:
         return True
 
     def _get(self, name: str) -> tuple[bytes, int] | None:
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - or what stands in for it
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - in Lambda, its replacement
 
         try:
             found = self._client.get_object(Bucket=self._bucket, Key=name)

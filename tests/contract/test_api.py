@@ -326,19 +326,19 @@ class TestIntrospect:
     def test_it_tells_what_a_use_would_return_but_its_id(self, api: Api, client: Credentials) -> None:
         issued = api.issue(client, maxUses=2, metadata={"a": "b"}, user="alice")
         asked = {"token": issued["token"], "user": "alice"}
-        told = api.call("POST", "/introspect", client, asked)
-        assert told.status == 200
+        reported = api.call("POST", "/introspect", client, asked)
+        assert reported.status == 200
         used = api.call("POST", "/use", client, asked).json
         del used["useId"]
-        assert told.json == {"active": True, **used, "usesRemaining": 2}
+        assert reported.json == {"active": True, **used, "usesRemaining": 2}
 
     def test_it_changes_nothing_and_tells_the_reason(self, api: Api, client: Credentials) -> None:
         token = api.issue(client)["token"]
         for _ in range(3):
             assert api.call("POST", "/introspect", client, {"token": token}).json["active"] is True
         api.use(client, token)
-        told = api.call("POST", "/introspect", client, {"token": token}).json
-        assert told == {"active": False, "reason": "token_exhausted"}
+        reported = api.call("POST", "/introspect", client, {"token": token}).json
+        assert reported == {"active": False, "reason": "token_exhausted"}
 
     def test_every_one_is_in_the_log_with_the_document_that_it_disclosed(
         self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
@@ -370,8 +370,8 @@ class TestIntrospect:
         assert [line["event"] for line in audit_lines(capsys) if line.get("clientId") == user.user] == ["auth.refused"]
 
     def test_an_unknown_token_is_inactive(self, api: Api, client: Credentials) -> None:
-        told = api.call("POST", "/introspect", client, {"token": "f" * 64})
-        assert (told.status, told.json) == (200, {"active": False, "reason": "token_not_found"})
+        reported = api.call("POST", "/introspect", client, {"token": "f" * 64})
+        assert (reported.status, reported.json) == (200, {"active": False, "reason": "token_not_found"})
 
 
 class TestStatusAndRevocation:
@@ -413,8 +413,8 @@ class TestStatusAndRevocation:
         trailing = iter([issued["tokenId"], "tok_" + "7" * 32])
         monkeypatch.setattr(runtime.token_service()._store, "find_unrevoked", lambda **_: trailing)
         assert api.call("POST", "/revoke", client, {"nodeId": NODE}).json == {"revoked": 0, "more": False}
-        told = [line["tokenId"] for line in audit_lines(capsys) if line.get("event") == "token.revoked"]
-        assert told == [issued["tokenId"]]
+        reported = [line["tokenId"] for line in audit_lines(capsys) if line.get("event") == "token.revoked"]
+        assert reported == [issued["tokenId"]]
 
     def test_all_tokens_of_a_node_or_of_a_user_are_revoked_at_once(self, api: Api, client: Credentials) -> None:
         node, user = "node-to-close", "user-to-close"
@@ -574,9 +574,9 @@ class TestErrors:
         for name, call in calls:
             capsys.readouterr()
             answer = call()
-            told = [line for line in audit_lines(capsys) if line.get("event") == name]
-            assert told, name
-            for line in told:
+            reported = [line for line in audit_lines(capsys) if line.get("event") == name]
+            assert reported, name
+            for line in reported:
                 assert line.items() >= api.gateway.ids.items(), name
             if answer.code is not None:
                 assert answer.json["requestId"] == api.gateway.ids["requestId"]
@@ -608,11 +608,11 @@ class TestErrors:
         answer = api.use(client, "0" * 64)
         assert (answer.status, answer.code) == (500, "internal_error")
         assert "inside" not in answer.text
-        [told] = [line for line in audit_lines(capsys) if line.get("event") == "log"]
-        assert "the inside of the service" in told["exception"]
-        assert told["requestId"] == answer.json["requestId"] == api.gateway.ids["requestId"]
-        assert len(told["lambdaRequestId"]) == 36
-        assert told["lambdaRequestId"] != told["requestId"]
+        [reported] = [line for line in audit_lines(capsys) if line.get("event") == "log"]
+        assert "the inside of the service" in reported["exception"]
+        assert reported["requestId"] == answer.json["requestId"] == api.gateway.ids["requestId"]
+        assert len(reported["lambdaRequestId"]) == 36
+        assert reported["lambdaRequestId"] != reported["requestId"]
 
     def test_a_store_that_contradicts_the_rules_is_a_defect_and_grants_nothing(
         self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
@@ -682,8 +682,8 @@ class TestAudit:
         api.call("GET", f"/token/{issued['tokenId']}", api.client(Scope.USE))
         lines = audit_lines(capsys)
         events = [line for line in lines if "event" in line]
-        told = [(event["event"], event["level"], event.get("reason")) for event in events]
-        assert told == [
+        reported = [(event["event"], event["level"], event.get("reason")) for event in events]
+        assert reported == [
             ("token.issued", "INFO", None),
             ("token.used", "INFO", None),
             ("token.used", "INFO", "replayed"),

@@ -118,8 +118,8 @@ class TestUse:
     def test_a_refusal_of_an_unknown_token_is_told_with_its_id_alone(self, service: TokenService, heard: Heard) -> None:
         use = tokens.new_use("0" * 64, "app")
         service.use(caller(), use)
-        told = said(None, tokenId=use.token_id, reason="token_not_found")
-        assert heard.events == [("token.refused", NOW, "WARNING", told)]
+        reported = said(None, tokenId=use.token_id, reason="token_not_found")
+        assert heard.events == [("token.refused", NOW, "WARNING", reported)]
 
     def test_the_locking_is_told_once_with_the_use_that_led_to_it(
         self, service: TokenService, store: TokenStore, heard: Heard
@@ -156,8 +156,8 @@ class TestUse:
         later = TokenService(store, heard, lambda: NOW + HOUR)
         assert later.introspect(caller(), tokens.new_use(secret, "app")) == Refusal(Reason.EXPIRED, token)
         assert later.now() == NOW + HOUR
-        told = said(token, reason="token_expired")
-        assert heard.events == [("token.introspected", NOW + HOUR, "INFO", told)]
+        reported = said(token, reason="token_expired")
+        assert heard.events == [("token.introspected", NOW + HOUR, "INFO", reported)]
 
     def test_an_introspection_is_told_with_all_that_was_said_and_counts_nothing(
         self, service: TokenService, heard: Heard
@@ -188,8 +188,8 @@ class TestStatus:
         for needed, other in (("manage", others["use"]), ("admin", others["manage"])):
             with pytest.raises(InsufficientScope, match=f"scope {needed}"):
                 service.status(other, token.id)
-            told = said(None, clientId=other.client_id, reason="insufficient_scope")
-            assert heard.events == [("auth.refused", NOW, "WARNING", told)]
+            reported = said(None, clientId=other.client_id, reason="insufficient_scope")
+            assert heard.events == [("auth.refused", NOW, "WARNING", reported)]
             heard.forget()
 
     def test_a_token_that_is_not_there_is_not_found(self, service: TokenService) -> None:
@@ -218,8 +218,8 @@ class TestRevoke:
         heard.forget()
         asked.clear()
         assert service.revoke_all(mine, node_id=node, time_left=lambda: True).revoked == 1
-        told = {**said(token), "nodeId": node}
-        assert heard.events == [("token.revoked", NOW, "INFO", told)]
+        reported = {**said(token), "nodeId": node}
+        assert heard.events == [("token.revoked", NOW, "INFO", reported)]
         # Another issuer's token is not even asked for.
         assert asked == {"query": 1, "revoke": 1}
 
@@ -243,8 +243,8 @@ class TestRevoke:
         for _ in range(5):
             service.use(caller(), tokens.new_use(secret, "app", user="somebody else"))
         _, of_another = issue(service, heard, user="another")
-        told = service.revoke_all(caller("other", Scope.ADMIN), user=user, time_left=lambda: True)
-        assert (told.revoked, told.more) == (2, False)
+        reported = service.revoke_all(caller("other", Scope.ADMIN), user=user, time_left=lambda: True)
+        assert (reported.revoked, reported.more) == (2, False)
         for token in (*live, spent, locked):
             assert service.status(caller(), token.id).revoked_at == NOW
         assert service.status(caller(), of_another.id).revoked_at is None
@@ -257,10 +257,10 @@ class TestRevoke:
         node = f"many-{NOW.timestamp()}"
         service.issue(caller(), [Terms(node, NOW + HOUR) for _ in range(3)])
         answers = iter([True, True, False])
-        told = service.revoke_all(caller(), node_id=node, time_left=lambda: next(answers))
-        assert (told.revoked, told.more is True) == (2, True)
-        told = service.revoke_all(caller(), node_id=node, time_left=lambda: True)
-        assert (told.revoked, told.more is False) == (1, True)
+        reported = service.revoke_all(caller(), node_id=node, time_left=lambda: next(answers))
+        assert (reported.revoked, reported.more is True) == (2, True)
+        reported = service.revoke_all(caller(), node_id=node, time_left=lambda: True)
+        assert (reported.revoked, reported.more is False) == (1, True)
 
     def test_a_use_of_a_token_bound_to_addresses_takes_a_read_and_a_claim(
         self, service: TokenService, heard: Heard, asked: Counter[str]

@@ -94,11 +94,11 @@ def test_each_set_of_scopes_opens_its_routes_and_no_other(
 
 
 @pytest.mark.parametrize(
-    "told", ["", " ", "ISSUE USE INTROSPECT MANAGE ADMIN", "issue,use,manage,admin", "issueuse", "*"]
+    "reported", ["", " ", "ISSUE USE INTROSPECT MANAGE ADMIN", "issue,use,manage,admin", "issueuse", "*"]
 )
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
 def test_scopes_that_are_none_open_no_route(
-    api: Api, token_store: TokenStore, told: str, method: str, path: str
+    api: Api, token_store: TokenStore, reported: str, method: str, path: str
 ) -> None:
     """As the gateway hands on what the authorizer said; `tokenctl` makes no client without a scope."""
     subject = issue(api, api.client(Scope.ISSUE), SECRET_NODE)
@@ -109,7 +109,7 @@ def test_scopes_that_are_none_open_no_route(
             "httpMethod": method,
             "resourcePath": BASE_PATH + path,
             "path": BASE_PATH + path,
-            "authorizer": {"clientId": "somebody", "scopes": told},
+            "authorizer": {"clientId": "somebody", "scopes": reported},
         },
         "headers": {"content-type": "application/json"},
         "pathParameters": {"token_id": subject.token_id} if path == OF_ONE_TOKEN else {},

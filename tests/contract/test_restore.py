@@ -80,7 +80,7 @@ def use_of(secret: str, key: str | None = None, user: str = "alice") -> Use:
     return tokens.new_use(secret, CALLER.client_id, user=user, idempotency_key=key)
 
 
-def told(decision: Any) -> str:
+def reported(decision: Any) -> str:
     return decision.reason if isinstance(decision, Refusal) else "replayed" if decision.replayed else "granted"
 
 
@@ -101,7 +101,7 @@ class Drill:
         """What happens after the backup; returns a token that was issued then."""
         after = service(self.table, ISSUED_AT + MINUTE)
         for fate in ("spent", "half spent"):
-            assert told(after.use(CALLER, use_of(self.secrets[fate], KEY))) == "granted"
+            assert reported(after.use(CALLER, use_of(self.secrets[fate], KEY))) == "granted"
         after.revoke(CALLER, self.ids["revoked"])
         for _ in range(5):
             after.use(CALLER, use_of(self.secrets["locked"], user="mallory"))
@@ -128,21 +128,21 @@ def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine, back_up
     restored = restore()
 
     naive = service(restored, RESTORED_AT)
-    assert [told(naive.introspect(CALLER, use_of(secret))) for secret in drill.secrets.values()] == ["granted"] * 5, (
-        "without the setting, what was spent, revoked and locked is good again: that is what the drill is for"
-    )
+    assert [reported(naive.introspect(CALLER, use_of(secret))) for secret in drill.secrets.values()] == [
+        "granted"
+    ] * 5, "without the setting, what was spent, revoked and locked is good again: that is what the drill is for"
 
     good = service(restored, RESTORED_AT + MINUTE, issued_after=RESTORED_AT.isoformat())
     for fate, secret in drill.secrets.items():
         for key in (None, KEY, "another-key"):
-            assert told(good.introspect(CALLER, use_of(secret, key))) == Reason.REVOKED, fate
-            assert told(good.use(CALLER, use_of(secret, key))) == Reason.REVOKED, fate
+            assert reported(good.introspect(CALLER, use_of(secret, key))) == Reason.REVOKED, fate
+            assert reported(good.use(CALLER, use_of(secret, key))) == Reason.REVOKED, fate
         status = good.status(CALLER, drill.ids[fate])
         assert good.counts_as_revoked(status)
         assert (status.claims, status.mismatches) == ((), 0), "nothing was spent or counted by trying"
-    assert told(good.use(CALLER, use_of(late))) == Reason.NOT_FOUND
+    assert reported(good.use(CALLER, use_of(late))) == Reason.NOT_FOUND
     [(fresh, _)] = good.issue(CALLER, [Terms("node", RESTORED_AT + LIFETIME)])
-    assert [told(good.use(CALLER, use_of(fresh))) for _ in range(2)] == ["granted", Reason.EXHAUSTED]
+    assert [reported(good.use(CALLER, use_of(fresh))) for _ in range(2)] == ["granted", Reason.EXHAUSTED]
 
 
 def copy_back(
@@ -177,10 +177,10 @@ class TestCopyingBack:
         assert done == planned == Counter(copied=2, there=3, usable=2)
         assert {fate: store.find(drill.ids[fate]) for fate in before} == before
         open_again = service(drill.table, RESTORED_AT)
-        assert told(open_again.introspect(CALLER, use_of(drill.secrets["spent"]))) == "granted", "hence the setting"
+        assert reported(open_again.introspect(CALLER, use_of(drill.secrets["spent"]))) == "granted", "hence the setting"
         good = service(drill.table, RESTORED_AT + MINUTE, issued_after=RESTORED_AT.isoformat())
         for secret in (*drill.secrets.values(), late):
-            assert told(good.use(CALLER, use_of(secret))) == Reason.REVOKED
+            assert reported(good.use(CALLER, use_of(secret))) == Reason.REVOKED
         assert copy_back(drill, restored) == Counter(there=5)
 
     def test_a_token_that_the_setting_refuses_is_not_said_to_be_usable(self, store_engine: StoreEngine) -> None:
@@ -241,4 +241,4 @@ def test_the_setting_is_exact_to_the_millisecond(store_engine: StoreEngine) -> N
     drill = Drill(a_table_of(store_engine))
     for after, outcome in ((ISSUED_AT, "granted"), (ISSUED_AT + timedelta(milliseconds=1), Reason.REVOKED)):
         restored = service(drill.table, RESTORED_AT, issued_after=after.isoformat())
-        assert told(restored.introspect(CALLER, use_of(drill.secrets["spent"]))) == outcome
+        assert reported(restored.introspect(CALLER, use_of(drill.secrets["spent"]))) == outcome

@@ -166,9 +166,9 @@ class TestDoctor:
                 ("https://nowhere.invalid", "the-token", f"{silent}the name of the host can't be resolved (DNS)"),
                 ("http://splunk.example", "the-token", "SPLUNK_HEC_URL: http:// would send the HEC token in the clear"),
             ):
-                well, told = self.splunk(tokenctl, monkeypatch, url, token)
+                well, reported = self.splunk(tokenctl, monkeypatch, url, token)
                 assert not well
-                assert told.startswith(seen)
+                assert reported.startswith(seen)
 
     def test_no_credentials_to_try_are_told(self, tokenctl: Tokenctl, url: str) -> None:
         assert list(self.unwell(tokenctl("doctor", "--url", url, "--json"))) == ["credentials"]

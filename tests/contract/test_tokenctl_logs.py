@@ -122,8 +122,8 @@ class TestCreate:
 
     def test_once_more_changes_nothing_and_says_so(self, stage: Deployment) -> None:
         first, second = logs.create(stage), logs.create(stage)
-        assert [told.split(";")[0] for told in first.values()] == ["created"] * 6
-        assert [told.split(";")[0] for told in second.values()] == ["exists"] * 6
+        assert [reported.split(";")[0] for reported in first.values()] == ["created"] * 6
+        assert [reported.split(";")[0] for reported in second.values()] == ["exists"] * 6
         assert retention(stage) == dict.fromkeys(GROUPS, 14)
 
     def test_the_days_can_be_chosen_and_changed(self, stage: Deployment) -> None:
@@ -139,8 +139,8 @@ class TestCreate:
         self, stage: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        for told in ("created", "exists"):
-            assert logs.create(stage)[BUCKET.replace("us-east-1", "eu-central-1")].startswith(told)
+        for reported in ("created", "exists"):
+            assert logs.create(stage)[BUCKET.replace("us-east-1", "eu-central-1")].startswith(reported)
         [bucket] = stage.aws("s3").list_buckets()["Buckets"]
         assert stage.aws("s3").get_bucket_location(Bucket=bucket["Name"])["LocationConstraint"] == "eu-central-1"
 
@@ -232,9 +232,9 @@ class TestSubscribe:
     def test_once_more_changes_nothing(self, stage: Deployment) -> None:
         logs.create(stage)
         deploy(stage, **SPLUNK)
-        told = logs.subscribe(stage)
+        reported = logs.subscribe(stage)
         before = seen(stage)
-        assert logs.subscribe(stage) == told
+        assert logs.subscribe(stage) == reported
         assert seen(stage) == before
 
     def test_without_a_failure_bucket_it_says_what_that_means(self, stage: Deployment) -> None:
@@ -332,8 +332,8 @@ class TestAtTheTerminal:
     def test_programs_read_json(self, tokenctl: Any, stage: Deployment) -> None:
         assert list(json.loads(tokenctl("logs", "create", "--stage", STAGE, "--json")[1])) == [*GROUPS, BUCKET]
         deploy(stage, **SPLUNK)
-        told = json.loads(tokenctl("logs", "subscribe", "--stage", STAGE, "--json")[1])
-        assert told[GROUPS[0]] == f"goes to {FORWARDER}"
+        reported = json.loads(tokenctl("logs", "subscribe", "--stage", STAGE, "--json")[1])
+        assert reported[GROUPS[0]] == f"goes to {FORWARDER}"
 
     def test_days_that_cloudwatch_does_not_know_are_refused(self, tokenctl: Any, stage: Deployment) -> None:
         for days in ("0", "-1", "31", "a"):

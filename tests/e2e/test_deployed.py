@@ -70,8 +70,8 @@ def test_a_use_through_the_gateway_is_found_in_splunk(stack: Stack, client: Cred
     assert event["requestId"] == again.json()["requestId"]
     assert event["extendedRequestId"]
     assert not any(event["requestId"] in line for line in stack.log("/aws/lambda/tokenservice-dev") if "{" not in line)
-    [told] = [each for each in hec.collector.indexed if each["event"] == event]
-    assert told["source"] == "/aws/lambda/tokenservice-dev"
+    [reported] = [each for each in hec.collector.indexed if each["event"] == event]
+    assert reported["source"] == "/aws/lambda/tokenservice-dev"
     assert token not in json.dumps(hec.collector.indexed)
 
 
@@ -80,10 +80,10 @@ def test_an_operator_is_told_why_a_link_was_refused(stack: Stack, client: Creden
     for user in ("grace", "ada", "ada"):
         stack.call("POST", "/use", client, {"token": issued["token"], "user": user})
 
-    def told() -> Any:
+    def reported() -> Any:
         return stack.aws.tokenctl("dev", "explain", issued["tokenId"])
 
-    life = eventually(told, lambda life: len(life["moments"]) == 4)
+    life = eventually(reported, lambda life: len(life["moments"]) == 4)
     assert life["refusals"] == {"user_mismatch": 1, "token_exhausted": 1}
     assert [each["event"] for each in life["moments"]] == [
         "token.issued",
@@ -153,8 +153,8 @@ def test_the_stage_listens_to_its_own_alarms_only(stack: Stack) -> None:
 def test_a_state_change_is_told_to_splunk(stack: Stack, hec: HecServer) -> None:
     said = stack.invoke("tokenservice-dev-forward_events", state_change("tokenservice-dev-slow"))
     assert said["error"] is None, said
-    [told] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]
-    assert told["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
+    [reported] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]
+    assert reported["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
 
 
 def test_what_splunk_refuses_waits_at_the_destination_until_a_redrive_delivers_it_once(
@@ -216,8 +216,8 @@ def test_what_waits_in_the_failure_bucket_is_delivered_by_a_schedule(stack: Stac
     assert {"failed", "aws"} <= names()
     hec.collector.disabled.clear()
     assert stack.invoke("tokenservice-dev-redrive", SCHEDULED)["error"] is None
-    told = [each["event"]["event"] for each in hec.collector.indexed if each["source"] == "/aws/lambda/waiting"]
-    assert sorted(told) == ["waited", "waited too"]
+    reported = [each["event"]["event"] for each in hec.collector.indexed if each["source"] == "/aws/lambda/waiting"]
+    assert sorted(reported) == ["waited", "waited too"]
     assert names() == {"poison", "refused"}
     for each in s3.list_objects_v2(Bucket=bucket)["Contents"]:
         s3.delete_object(Bucket=bucket, Key=each["Key"])

@@ -315,10 +315,10 @@ def access_line(service: Service, reply: Reply) -> dict[str, Any]:
 
 def test_every_request_is_told_in_one_json_line(service: Service, client: Any) -> None:
     reply = service.send(request(f"GET {BASE}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
-    told = access_line(service, reply)
-    assert told.items() >= {"event": "access", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
-    assert (told["ip"], told["clientId"], told["reason"]) == ("127.0.0.1", client.user, "-")
-    assert told["milliseconds"] >= 0
+    reported = access_line(service, reply)
+    assert reported.items() >= {"event": "access", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
+    assert (reported["ip"], reported["clientId"], reported["reason"]) == ("127.0.0.1", client.user, "-")
+    assert reported["milliseconds"] >= 0
 
 
 def events(service: Service, name: str, **wanted: str) -> list[dict[str, Any]]:
@@ -346,16 +346,16 @@ def test_refused_credentials_are_found_from_the_access_log(service: Service, cli
 
 
 def test_refused_credentials_are_told_with_address_client_and_reason(service: Service, client: Any) -> None:
-    def told(*headers: str) -> tuple[str, ...]:
+    def reported(*headers: str) -> tuple[str, ...]:
         line = access_line(service, service.send(request(f"GET {BASE}/version HTTP/1.1", *headers)))
         return tuple(str(line[name]) for name in ("status", "ip", "clientId", "reason"))
 
     def basic(name: str) -> str:
         return "Authorization: Basic " + base64.b64encode(f"{name}:wrong".encode()).decode()
 
-    assert told(basic(client.user)) == ("401", "127.0.0.1", client.user, "wrong_secret")
-    assert told(basic("stranger")) == ("401", "127.0.0.1", "nobody", "unknown_client")
-    assert told() == ("401", "127.0.0.1", "-", "-")
+    assert reported(basic(client.user)) == ("401", "127.0.0.1", client.user, "wrong_secret")
+    assert reported(basic("stranger")) == ("401", "127.0.0.1", "nobody", "unknown_client")
+    assert reported() == ("401", "127.0.0.1", "-", "-")
 
 
 def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: Any, client: Any) -> None:

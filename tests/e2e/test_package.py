@@ -150,16 +150,18 @@ def test_an_archive_unpacked_in_another_repository_takes_no_commit_from_it(
 
 
 @pytest.mark.parametrize(
-    ("stage", "environ", "told"),
+    ("stage", "environ", "reported"),
     [
         ("dev", {}, "Error: AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1"),
         ("nope", {}, "Error: .chalice/config.json has no stage 'nope'; it has: local, dev, test, prod"),
         ("local", {}, "Error: stage 'local' is what 'make run' serves; it is not deployed"),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(tmp_path: Path, stage: str, environ: Mapping[str, str], told: str) -> None:
+def test_what_is_missing_is_told_in_one_line(
+    tmp_path: Path, stage: str, environ: Mapping[str, str], reported: str
+) -> None:
     done = make(stage, tmp_path, **environ)
-    assert (done.returncode, done.stderr) == (1, told + "\n")
+    assert (done.returncode, done.stderr) == (1, reported + "\n")
 
 
 # --- The template
@@ -254,17 +256,17 @@ def test_the_gateway_keeps_tokens_and_credentials_out_of_its_logs(template: Temp
     api = template["Resources"]["RestAPI"]["Properties"]
     [settings] = api["MethodSettings"]
     assert (settings["DataTraceEnabled"], settings["LoggingLevel"]) == (False, "OFF")
-    told = set(re.findall(r"\$context\.[A-Za-z.]+", api["AccessLogSetting"]["Format"]))
+    reported = set(re.findall(r"\$context\.[A-Za-z.]+", api["AccessLogSetting"]["Format"]))
     # A trace of the gateway's would hold the whole URL.
     assert api["TracingEnabled"] is False
     # The path of a call may be anything that a caller writes; its query may hold a token.
-    assert not {name for name in told if re.search(r"(?i)query|header|\.path$|requestOverride|body", name)}
+    assert not {name for name in reported if re.search(r"(?i)query|header|\.path$|requestOverride|body", name)}
     assert json.loads(api["AccessLogSetting"]["Format"])["route"] == "$context.resourcePath"
 
 
 def test_a_line_of_the_access_log_has_all_ids_by_which_other_lines_are_found(template: Template) -> None:
-    told = json.loads(template["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"])
-    assert {name: told[name] for name in told if name.endswith("equestId")} == {
+    reported = json.loads(template["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"])
+    assert {name: reported[name] for name in reported if name.endswith("equestId")} == {
         "requestId": "$context.requestId",
         "extendedRequestId": "$context.extendedRequestId",
         "lambdaRequestId": "$context.integration.requestId",
@@ -289,15 +291,15 @@ def responses(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[st
 
 def test_what_the_gateway_refuses_by_itself_is_a_problem_like_any_other(template: Template) -> None:
     kinds = set()
-    for kind, response, told in responses(template):
+    for kind, response, reported in responses(template):
         kinds.add(kind)
-        row = problems.TABLE[told["code"]]
-        assert (told["status"], told["title"]) == (row.status, row.title) == (response["statusCode"], row.title)
-        assert told["requestId"] == "$context.requestId"
+        row = problems.TABLE[reported["code"]]
+        assert (reported["status"], reported["title"]) == (row.status, row.title) == (response["statusCode"], row.title)
+        assert reported["requestId"] == "$context.requestId"
         headers = response["responseParameters"]
         assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         challenge = headers.get("gatewayresponse.header.WWW-Authenticate")
-        assert challenge == (f"'{problems.CHALLENGE}'" if told["code"] == "unauthorized" else None), kind
+        assert challenge == (f"'{problems.CHALLENGE}'" if reported["code"] == "unauthorized" else None), kind
         # Anything else of the request could be an echo of credentials.
         assert set(re.findall(r"\$[A-Za-z.]+", json.dumps(response))) == {"$context.requestId"}
     assert {"DEFAULT_4XX", "DEFAULT_5XX", "ACCESS_DENIED", "UNAUTHORIZED", "THROTTLED"} <= kinds

@@ -158,7 +158,7 @@ class TestOneLineNamesWhatIsWrong:
 
     def test_no_network(self, tmp_path: Path, set_up: Callable[..., subprocess.Popen[str]]) -> None:
         nowhere = {
-            "PIP_INDEX_URL": "http://127.0.0.1:1/simple",
+            "PIP_INDEX_URL": "http://127.0.0.1:1",
             "PIP_RETRIES": "1",
             "PIP_FIND_LINKS": "",
             "PIP_CONFIG_FILE": os.devnull,

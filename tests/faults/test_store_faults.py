@@ -123,8 +123,8 @@ def test_while_the_store_is_away_callers_are_told_to_come_back_and_then_it_works
     service, proxy = served
     way = OverHttp(service.call)
     proxy.plan = lambda _: fault
-    told = way.issue({"nodeId": "n"}, 1)
-    assert (told.status, told.code, told.retry_after) == (503, "store_unavailable", "1")
+    reported = way.issue({"nodeId": "n"}, 1)
+    assert (reported.status, reported.code, reported.retry_after) == (503, "store_unavailable", "1")
     proxy.plan = lambda _: None
     assert way.issue({"nodeId": "n"}, 1).status == 201
 
@@ -137,12 +137,12 @@ def test_an_answer_that_comes_too_late_is_asked_for_again(fault: Fault, proxy: P
     issued = way.issue({"nodeId": "n"}, 1).body
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
-    told = way.use(issued["token"], {"user": "alice"}, None)
-    assert (told.status, told.replayed) == (200, False)
+    reported = way.use(issued["token"], {"user": "alice"}, None)
+    assert (reported.status, reported.replayed) == (200, False)
     assert proxy.met[fault] == 1
     found = truth.token_store().find(issued["tokenId"])
     assert found is not None
-    assert [claim.id for claim in found.claims] == [told.body["useId"]]
+    assert [claim.id for claim in found.claims] == [reported.body["useId"]]
 
 
 @pytest.mark.parametrize("fault", sorted(DONE_UNANSWERED - {Fault.ANSWER_STUCK}))
@@ -154,8 +154,8 @@ def test_a_use_whose_every_answer_is_lost_is_told_to_the_repetition_with_its_key
     proxy.plan = lambda _: fault
     assert way.use(code, {"user": "alice"}, "key").code == "store_unavailable"
     proxy.plan = lambda _: None
-    told = way.use(code, {"user": "alice"}, "key")
-    assert (told.status, told.replayed) == (200, True)
+    reported = way.use(code, {"user": "alice"}, "key")
+    assert (reported.status, reported.replayed) == (200, True)
     assert way.use(code, {"user": "bob"}, None).code == "token_exhausted"
 
 
@@ -225,8 +225,8 @@ def test_a_request_that_makes_no_sense_to_the_store_is_our_error_and_is_not_repe
     batch: int, proxy: Proxy, over_api: OverHttp
 ) -> None:
     proxy.plan = lambda _: Fault.SENSELESS
-    told = over_api.issue({"nodeId": "n"}, batch)
-    assert (told.status, told.code, proxy.met[Fault.SENSELESS]) == (500, "internal_error", 1)
+    reported = over_api.issue({"nodeId": "n"}, batch)
+    assert (reported.status, reported.code, proxy.met[Fault.SENSELESS]) == (500, "internal_error", 1)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

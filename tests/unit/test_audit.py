@@ -121,12 +121,12 @@ def test_credentials_are_found_in_whatever_shape_they_come(name: str, shape: str
     secret, _ = clients.new_secret(NOW)
     for password in (secret, "hunter2"):
         planted = BARE[shape](f"Basic {in_base64(f'{name}:{password}')}")
-        told = to_line({"event": "token.used", "user": around.replace("{}", planted)})
+        reported = to_line({"event": "token.used", "user": around.replace("{}", planted)})
         core = planted.rpartition("Basic ")[2].strip('"=')
-        assert core not in told
-        assert password not in told
-        assert "[credentials]" in told
-        assert json.loads(told)["event"] == "token.used"
+        assert core not in reported
+        assert password not in reported
+        assert "[credentials]" in reported
+        assert json.loads(reported)["event"] == "token.used"
 
 
 @pytest.mark.parametrize("before", ["", "x", "xy"])
@@ -136,8 +136,8 @@ def test_a_token_or_a_secret_within_base64_is_found_wherever_it_begins(before: s
         for after in ("", "y", '"}'):
             encoded = in_base64(before + planted + after)
             for text in (encoded, encoded.rstrip("="), f"_{encoded}_", f"q{encoded}", quote(encoded)):
-                told = to_line({"nodeId": text})
-                assert encoded[8:40] not in told, text
+                reported = to_line({"nodeId": text})
+                assert encoded[8:40] not in reported, text
 
 
 def test_a_secret_is_found_though_it_is_cut_off_escaped_or_in_capitals() -> None:
@@ -234,8 +234,8 @@ def test_diagnostics_of_libraries_are_kept_out_below_warning(capsys: pytest.Capt
     finally:
         root.handlers[:] = before
         root.setLevel(level)
-    told = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
-    assert told == ["ours"]
+    reported = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
+    assert reported == ["ours"]
 
 
 @pytest.mark.parametrize("before", ["\b", "\f", "\n", "\t", "\r", "\x01", "\\", '"', "\u2028"])

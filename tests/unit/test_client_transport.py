@@ -348,16 +348,16 @@ def test_no_error_holds_a_secret_even_when_the_other_side_repeats_it(make: Any, 
     with pytest.raises(TokenServiceError) as refused:
         make(patience_seconds=0).use(TOKEN)
     error: BaseException | None = refused.value
-    told = "".join(traceback.format_exception(refused.value)) + repr(error) + repr(vars(refused.value))
+    reported = "".join(traceback.format_exception(refused.value)) + repr(error) + repr(vars(refused.value))
     while error is not None:
-        told += repr(error.args)
+        reported += repr(error.args)
         # requests' errors hold the request, and with it its body and headers.
         assert not hasattr(error, "request")
         error = error.__cause__ or error.__context__
     # The traceback shows lines of this very file, but no values.
-    assert TOKEN not in told
-    assert PASSWORD not in told
-    assert base64.b64encode(f"demo:{PASSWORD}".encode()).decode().rstrip("=") not in told
+    assert TOKEN not in reported
+    assert PASSWORD not in reported
+    assert base64.b64encode(f"demo:{PASSWORD}".encode()).decode().rstrip("=") not in reported
 
 
 def test_threads_share_a_client_and_its_connections(make: Any, server: Server) -> None:

@@ -168,8 +168,8 @@ class TestIssue:
         self, text: str, fields: list[str]
     ) -> None:
         assert named(lambda: issue(expiresAt=text)) == ["expiresAt"]
-        told = named(lambda: issue(expiresAt=text, notBefore=text, expiresIn=60))
-        assert set(fields) <= set(told)
+        reported = named(lambda: issue(expiresAt=text, notBefore=text, expiresIn=60))
+        assert set(fields) <= set(reported)
         if "notBefore" not in fields:
             not_before = issue(notBefore=text).not_before
             assert not_before is not None
@@ -442,8 +442,8 @@ class TestBody:
     def test_values_that_were_sent_are_not_repeated(self, value: str, into: type[Any]) -> None:
         """A value may be a secret; names of fields are told, values never."""
         names = into.__struct_encode_fields__
-        told = messages(parse, body(**{name: [[value]] for name in names}), into)
-        assert all(value not in message for message in told.values())
+        reported = messages(parse, body(**{name: [[value]] for name in names}), into)
+        assert all(value not in message for message in reported.values())
 
     def test_names_that_were_given_twice_are_each_told_once(self) -> None:
         raw = b"{" + b",".join(b'"%d":""' % (place % 40) for place in range(5_000)) + b"}"
@@ -574,8 +574,8 @@ class TestAnswers:
 
     def test_a_use_is_answered_with_what_the_contract_lists(self) -> None:
         token = self.full_token()
-        told = json.loads(schemas.encode(schemas.use_answer(Grant(token, token.claims[0]))))
-        assert told == {
+        reported = json.loads(schemas.encode(schemas.use_answer(Grant(token, token.claims[0]))))
+        assert reported == {
             "tokenId": token.id,
             "nodeId": "hidden",
             "actions": ["edit", "preview"],
@@ -592,9 +592,9 @@ class TestAnswers:
         assert set(json.loads(schemas.encode(granted))) == {
             *("active", "tokenId", "nodeId", "actions", "usesRemaining", "expiresAt"),
         }
-        told = json.loads(schemas.encode(schemas.status_answer(token, revoked=False)))
-        assert not {"revokedAt", "notBefore", "user", "ipAddresses", "audience"} & set(told)
-        assert told["claims"] == []
+        reported = json.loads(schemas.encode(schemas.status_answer(token, revoked=False)))
+        assert not {"revokedAt", "notBefore", "user", "ipAddresses", "audience"} & set(reported)
+        assert reported["claims"] == []
 
     def test_a_grant_without_a_claim_is_no_use(self) -> None:
         with pytest.raises(ValueError, match="no use"):
@@ -602,22 +602,22 @@ class TestAnswers:
 
     @pytest.mark.parametrize("reason", Reason)
     def test_an_inactive_token_is_told_with_its_reason_alone(self, reason: Reason) -> None:
-        told = schemas.introspect_answer(Refusal(reason, self.full_token()))
-        assert json.loads(schemas.encode(told)) == {"active": False, "reason": str(reason)}
+        reported = schemas.introspect_answer(Refusal(reason, self.full_token()))
+        assert json.loads(schemas.encode(reported)) == {"active": False, "reason": str(reason)}
 
     def test_the_status_tells_everything_but_the_token_its_digest_and_its_node(self) -> None:
         token = replace(self.full_token(), revoked_at=NOW + MINUTE)
         text = schemas.encode(schemas.status_answer(token, revoked=True))
-        told = json.loads(text)
-        assert (told["revoked"], told["revokedAt"]) == (True, timestamp(NOW + MINUTE))
-        assert (told["ipAddresses"], told["audience"]) == (["10.0.0.0/8", "2001:db8::/32"], ["a", "b"])
-        assert (told["notBefore"], told["user"], told["mismatches"], told["locked"]) == (
+        reported = json.loads(text)
+        assert (reported["revoked"], reported["revokedAt"]) == (True, timestamp(NOW + MINUTE))
+        assert (reported["ipAddresses"], reported["audience"]) == (["10.0.0.0/8", "2001:db8::/32"], ["a", "b"])
+        assert (reported["notBefore"], reported["user"], reported["mismatches"], reported["locked"]) == (
             timestamp(NOW),
             "alice",
             2,
             False,
         )
-        first, second = told["claims"]
+        first, second = reported["claims"]
         assert (first["user"], first["ipAddress"], first["action"]) == ("alice", "10.0.0.1", "edit")
         assert set(second) == {"useId", "at", "clientId"}
         for hidden in (TOKEN, token.digest, "hidden", "Größe"):
@@ -625,8 +625,8 @@ class TestAnswers:
 
     def test_an_issued_token_is_told_with_its_limits(self) -> None:
         secret, token = tokens.new_token("issuer", self.full_token().terms, NOW)
-        told = json.loads(schemas.encode(schemas.issue_answer(secret, token)))
-        assert told == {
+        reported = json.loads(schemas.encode(schemas.issue_answer(secret, token)))
+        assert reported == {
             "token": secret,
             "tokenId": token.id,
             "expiresAt": timestamp(token.terms.expires_at),
@@ -638,9 +638,9 @@ class TestAnswers:
     def test_what_was_said_comes_back_in_the_answers(self, said: dict[str, Any]) -> None:
         terms = issue(**said)
         _, token = tokens.new_token("issuer", terms, NOW)
-        told = json.loads(schemas.encode(schemas.introspect_answer(Grant(token))))
-        assert (told["nodeId"], told.get("user")) == (said["nodeId"], terms.user)
-        assert told.get("metadata", {}) == said.get("metadata", {})
+        reported = json.loads(schemas.encode(schemas.introspect_answer(Grant(token))))
+        assert (reported["nodeId"], reported.get("user")) == (said["nodeId"], terms.user)
+        assert reported.get("metadata", {}) == said.get("metadata", {})
         status = msgspec.to_builtins(schemas.status_answer(token, revoked=False))
         assert status.get("audience", []) == sorted(said.get("audience", []))
         assert set(map(tokens.parse_network, status.get("ipAddresses", []))) == terms.networks

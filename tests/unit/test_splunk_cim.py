@@ -67,8 +67,8 @@ def test_every_audit_event_is_in_the_model_of_its_kind() -> None:
 
 
 def test_refused_credentials_come_from_an_address() -> None:
-    told = [(event["src"], event["user"], event["action"]) for event in found("access")]
-    assert told == [
+    reported = [(event["src"], event["user"], event["action"]) for event in found("access")]
+    assert reported == [
         ("198.51.100.77", "records", "failure"),
         ("198.51.100.77", "nobody", "failure"),
         ("198.51.100.77", "nobody", "failure"),

@@ -361,8 +361,8 @@ def test_the_command_answers_in_json_and_fails_where_splunk_does_not_take_it(pla
     place.server.nodes = [ForcedCode(7, 1)]
     run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
     assert run.exit_code == 1
-    told = json.loads(run.stdout)[str(place.folder)]
-    assert (told["replayed"], "incorrect index" in told["stopped"]) == (0, True)
+    reported = json.loads(run.stdout)[str(place.folder)]
+    assert (reported["replayed"], "incorrect index" in reported["stopped"]) == (0, True)
 
 
 def command(place: Place, *arguments: str) -> Any:
@@ -401,8 +401,8 @@ def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> N
     for number in range(8):
         place.keep(str(number), subscription(["☠07" if number < 7 else "good"]))
     run = command(place, *names, "--json")
-    told = json.loads(run.stdout)[str(place.folder)]
-    assert (run.exit_code, told["replayed"], list(told["refused"])) == (1, 1, names[:7])
+    reported = json.loads(run.stdout)[str(place.folder)]
+    assert (run.exit_code, reported["replayed"], list(reported["refused"])) == (1, 1, names[:7])
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def test_a_part_that_is_taken_stops_the_redrive_and_is_no_success(place: Place) 
     place.server.faults.extend([None, ForcedCode(7, 1)])
     run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
     assert run.exit_code == 1
-    told = json.loads(run.stdout)[str(place.folder)]
-    assert "only a part" in told["stopped"]
+    reported = json.loads(run.stdout)[str(place.folder)]
+    assert "only a part" in reported["stopped"]
     assert [event["event"] for event in place.server.collector.indexed] == ["a"]
     assert len(place.names(Kind.FAILED)) == 2

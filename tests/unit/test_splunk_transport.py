@@ -292,7 +292,7 @@ TLS_ALERT = bytes.fromhex("15030100020246")  # version 1.0, fatal, protocol_vers
 
 def test_what_is_wrong_with_an_address_is_told_apart() -> None:
     """Each message says what to look at, and none where or what was sent."""
-    told = {}
+    reported = {}
     with contextlib.ExitStack() as ports:
         refusing = ports.enter_context(refusing_port())
         http_port = ports.enter_context(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
@@ -308,11 +308,11 @@ def test_what_is_wrong_with_an_address_is_told_apart() -> None:
         }.items():
             with pytest.raises((NoAnswer, Misconfigured)) as caught:
                 Transport(url).post(BODY, "the-token", 5)
-            told[what] = f"{type(caught.value).__name__}: {caught.value}"
+            reported[what] = f"{type(caught.value).__name__}: {caught.value}"
             assert caught.value.__cause__ is None
             assert caught.value.__suppress_context__
-    assert told.pop("cut off in the handshake").startswith("NoAnswer: no answer: the TLS handshake failed (")
-    assert told == {
+    assert reported.pop("cut off in the handshake").startswith("NoAnswer: no answer: the TLS handshake failed (")
+    assert reported == {
         "closed": "NoAnswer: no answer: the port is closed (connection refused)",
         "no name": "NoAnswer: no answer: the name of the host can't be resolved (DNS)",
         "https to http": "Misconfigured: SPLUNK_HEC_URL: the port does not speak TLS",

@@ -167,9 +167,9 @@ class Month:
         own = self.traffic.log_bytes
         if own is None:
             own = self._mean(lambda kind: lines.size(kind.written)) + lines.size(lines.PLATFORM)
-        told = lines.size(lines.of_authorizer(self._stage.name)) + lines.size(lines.PLATFORM)
+        check = lines.size(lines.of_authorizer(self._stage.name)) + lines.size(lines.PLATFORM)
         redrive = lines.size(lines.PLATFORM)
-        return self.traffic.calls * own + self.authorizer_calls * told + self.redrives * redrive
+        return self.traffic.calls * own + self.authorizer_calls * check + self.redrives * redrive
 
     @property
     def forwarder_bytes(self) -> float:

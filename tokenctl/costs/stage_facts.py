@@ -105,18 +105,20 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
     Raises:
         DeploymentError: there is no such stage.
     """
-    told = _read_json(config)
+    configured = _read_json(config)
     template = (infra / "resources.yaml").read_text("utf-8")
     days = dict(re.findall(r"^    (\w+): \{LogDays: (\d+)\}$", template, re.MULTILINE))
-    if name not in days or name not in told["stages"]:
+    if name not in days or name not in configured["stages"]:
         raise DeploymentError(f"there is no stage {name!r} to reckon with: {', '.join(sorted(days))}")
     overlay = infra / f"{name}.yaml"
     text = template + (overlay.read_text("utf-8") if overlay.exists() else "")
-    functions = told["stages"][name].get("lambda_functions", {})
-    variables = told.get("environment_variables", {}) | told["stages"][name].get("environment_variables", {})
+    functions = configured["stages"][name].get("lambda_functions", {})
+    variables = configured.get("environment_variables", {}) | configured["stages"][name].get(
+        "environment_variables", {}
+    )
     return Stage(
         name=name,
-        memory_mb=int(told["lambda_memory_size"]),
+        memory_mb=int(configured["lambda_memory_size"]),
         log_days=int(days[name]),
         alarms=len(_ALARM.findall(text)),
         traced=frozenset(function for function, said in functions.items() if said.get("xray")),
