@@ -25,7 +25,7 @@ CALLS: Final = 40
 
 def main() -> None:
     """Let each way run in its turn, and print the medians."""
-    from tests.store_engines import MINISTACK, OPEN  # noqa: PLC0415 - the ways themselves must not load it
+    from tests.store_engines import MINISTACK, OPEN  # the ways themselves must not load it
 
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as scratch, OPEN[MINISTACK](Path(scratch)) as engine:
@@ -60,17 +60,17 @@ def measure(way: str, table: str) -> tuple[float, float]:
 
 def _caller(way: str, request: dict[str, Any]) -> Callable[[], object]:
     if way == "botocore":
-        import botocore.session  # noqa: PLC0415 - its import is measured
-        from botocore.config import Config  # noqa: PLC0415
+        import botocore.session
+        from botocore.config import Config
 
         config = Config(parameter_validation=False)
         client = botocore.session.get_session().create_client("dynamodb", config=config)
         return lambda: client._make_api_call("GetItem", dict(request))
-    from chalicelib.aws import botocore_names  # noqa: PLC0415
+    from chalicelib.aws import botocore_names
 
     botocore_names.install()
-    from chalicelib.aws.dynamodb import DynamoDbClient  # noqa: PLC0415
-    from chalicelib.aws.signing import Credentials, Signer, region_from_environ  # noqa: PLC0415
+    from chalicelib.aws.dynamodb import DynamoDbClient
+    from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 
     if way == "ours":
         ours = DynamoDbClient.from_environ(os.environ)
@@ -98,11 +98,11 @@ def _sender(way: str, url: str, host: str) -> Callable[[bytes, dict[str, str]], 
 
         return send
     if way == "urllib3":
-        import urllib3  # noqa: PLC0415
+        import urllib3
 
         pool = urllib3.connection_from_url(url)
         return lambda body, headers: pool.request("POST", "/", body=body, headers=headers).data
-    import requests  # noqa: PLC0415
+    import requests
 
     session = requests.Session()
     return lambda body, headers: session.post(url, data=body, headers=headers).content

@@ -94,7 +94,8 @@ def _is_suspect(line: str) -> bool:
     if "tss_" in lowered or "tss%" in lowered or "tss\\" in lowered:
         return True
     for run in line.encode("utf-8", "replace").translate(_OTHERS_AS_SPACES).split():
-        if len(run) >= _LEAST_BASE64 and (
+        # A slice, because a call for each word is what a refusal with fifty mistakes would mostly consist of.
+        if run[_LEAST_BASE64 - 1 :] and (
             (len(run) >= _TOKEN_LENGTH and _TOKEN.search(run.decode()))
             or (run.translate(None, _HEX) and _BASE64_OF_TEXT.search(run))
         ):

@@ -55,8 +55,8 @@ def dynamodb_client() -> DynamoDbClient | None:
     if settings().dynamodb_transport == BOTOCORE:
         return None
     _do_without_botocore()
-    from chalicelib.aws.dynamodb import DynamoDbClient  # noqa: PLC0415 - the forwarders do without it
-    from chalicelib.aws.signing import NoCredentials  # noqa: PLC0415
+    from chalicelib.aws.dynamodb import DynamoDbClient  # the forwarders do without it
+    from chalicelib.aws.signing import NoCredentials
 
     try:
         return DynamoDbClient.from_environ(os.environ)
@@ -67,7 +67,7 @@ def dynamodb_client() -> DynamoDbClient | None:
 def _do_without_botocore() -> None:
     """Elsewhere than in Lambda, where the real one is installed, nothing stands in for it."""
     if runs_in_lambda(os.environ):
-        from chalicelib.aws import botocore_names  # noqa: PLC0415 - the same
+        from chalicelib.aws import botocore_names  # the same
 
         botocore_names.install()
 
@@ -75,7 +75,7 @@ def _do_without_botocore() -> None:
 @cache
 def token_store() -> TokenStore:
     client = dynamodb_client()  # before PynamoDB is loaded, which asks for botocore or what stands in for it
-    from chalicelib.storage.token_store import TokenStore  # noqa: PLC0415 - the authorizer does without it
+    from chalicelib.storage.token_store import TokenStore  # the authorizer does without it
 
     return TokenStore(settings().token_table, audit().latency, client)
 
@@ -83,21 +83,21 @@ def token_store() -> TokenStore:
 @cache
 def client_store() -> ClientStore:
     client = dynamodb_client()  # the same
-    from chalicelib.storage.client_store import ClientStore  # noqa: PLC0415 - the REST handler does without it
+    from chalicelib.storage.client_store import ClientStore  # the REST handler does without it
 
     return ClientStore(settings().client_table, audit().latency, client)
 
 
 @cache
 def token_service() -> TokenService:
-    from chalicelib.service import TokenService  # noqa: PLC0415 - the authorizer does without it
+    from chalicelib.service import TokenService  # the authorizer does without it
 
     return TokenService(token_store(), audit(), now, settings().tokens_issued_after)
 
 
 @cache
 def authorizer() -> Authorizer:
-    from chalicelib.authorizer import Authorizer  # noqa: PLC0415 - the REST handler does without it
+    from chalicelib.authorizer import Authorizer  # the REST handler does without it
 
     return Authorizer(client_store(), audit(), now)
 
@@ -126,7 +126,7 @@ def warm_up() -> None:
 @cache
 def forwarder() -> Forwarder:
     _do_without_botocore()
-    from chalicelib.splunk import forward, record  # noqa: PLC0415 - the REST handler and the authorizer do without
+    from chalicelib.splunk import forward, record  # the REST handler and the authorizer do without
 
     splunk = settings().splunk
     return forward.forwarder(
@@ -141,8 +141,8 @@ def forwarder() -> Forwarder:
 @cache
 def redriver() -> ScheduledRedrive:
     _do_without_botocore()
-    from chalicelib.aws.services import READ_ENTRIES, S3  # noqa: PLC0415 - the other functions do without
-    from chalicelib.splunk import forward, record, redrive, waiting  # noqa: PLC0415
+    from chalicelib.aws.services import READ_ENTRIES, S3  # the other functions do without
+    from chalicelib.splunk import forward, record, redrive, waiting
 
     splunk = settings().splunk
     source = kept = None

@@ -37,10 +37,10 @@ def prepare(arguments: Sequence[str]) -> None:
         return
     for name in ("botocore", "pynamodb"):
         logging.getLogger(name).setLevel(logging.WARNING)  # at INFO, they log where they look for settings
-    from chalicelib.problems import Problem  # noqa: PLC0415 - Chalice's other commands need none of these
-    from local import preflight  # noqa: PLC0415
-    from tokenctl.deployment import LOCAL_STAGE, DeploymentError, open_stage, stage_environ  # noqa: PLC0415
-    from tokenctl.trouble import advice, cause  # noqa: PLC0415
+    from chalicelib.problems import Problem
+    from local import preflight
+    from tokenctl.deployment import LOCAL_STAGE, DeploymentError, open_stage, stage_environ
+    from tokenctl.trouble import advice, cause
 
     _watch_sources_alone()
     _hand_over_all_headers()
@@ -67,7 +67,7 @@ def _watch_sources_alone() -> None:
     It restarts the service when any file of the project changes. The engine stores below `.local/`, so each issued
     token would restart it.
     """
-    from chalice.cli.filewatch.stat import StatFileWatcher  # noqa: PLC0415
+    from chalice.cli.filewatch.stat import StatFileWatcher
 
     poll = StatFileWatcher._single_pass_poll
 
@@ -95,7 +95,7 @@ def _watch_sources_alone() -> None:
 
 def _hand_over_all_headers() -> None:
     """Join headers of one name by a comma (RFC 9110, section 5.3); Chalice hands over the first of them alone."""
-    from chalice.local import ChaliceRequestHandler  # noqa: PLC0415
+    from chalice.local import ChaliceRequestHandler
 
     handler: Any = ChaliceRequestHandler
     parse = handler._parse_payload

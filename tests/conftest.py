@@ -107,6 +107,7 @@ LEFT_OUT = {
     WITHOUT_SECOND_ENGINE: ("ONE ENGINE ONLY", "on Amazon's DynamoDB Local"),
     WITHOUT_BROWSER: ("NO BROWSER", "in a browser"),
     "not run as Java: ": ("NO JAVA COMPILER", "as Java"),
+    "not run with curl: ": ("NO CURL", "with curl"),
     "not run on Python 3.9: ": ("NO PYTHON 3.9", "on the oldest Python of the client"),
     "not imported by Postman's converter: ": ("NO NODE", "through Postman's converter"),
 }

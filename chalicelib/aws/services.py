@@ -52,25 +52,25 @@ class S3:
     def put_object(
         self,
         *,
-        Bucket: str,  # noqa: N803 - AWS's names
-        Key: str,  # noqa: N803
-        Body: bytes,  # noqa: N803
-        ContentType: str,  # noqa: N803
-        Metadata: Mapping[str, str] | None = None,  # noqa: N803
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str,
+        Metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Keep an object; one of the same name is replaced."""
         headers = {"content-type": ContentType} | {f"{_METADATA}{name}": v for name, v in (Metadata or {}).items()}
         self._send("PUT", f"/{Bucket}/{quote(Key)}", "PutObject", headers=headers, body=Body)
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - AWS's names
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """An object: `Body`, to be read, and `Metadata`."""
         return self._send("GET", f"/{Bucket}/{quote(Key)}", "GetObject", read=_object)
 
-    def delete_object(self, *, Bucket: str, Key: str) -> None:  # noqa: N803 - AWS's names
+    def delete_object(self, *, Bucket: str, Key: str) -> None:
         """Forget an object; one that is not there is no error."""
         self._send("DELETE", f"/{Bucket}/{quote(Key)}", "DeleteObject")
 
-    def list_objects_v2(self, *, Bucket: str, Prefix: str, StartAfter: str = "") -> dict[str, Any]:  # noqa: N803
+    def list_objects_v2(self, *, Bucket: str, Prefix: str, StartAfter: str = "") -> dict[str, Any]:
         """The next objects in the order of names, a thousand at most: `Contents`, and whether it `IsTruncated`."""
         # In the order of names, as the signature wants them.
         query = f"encoding-type=url&list-type=2&prefix={quote(Prefix, safe='')}"
@@ -105,7 +105,7 @@ class Ssm:
         """See `AwsClient.from_environ`."""
         return cls(AwsClient.from_environ("ssm", environ, patience))
 
-    def get_parameter(self, *, Name: str, WithDecryption: bool) -> dict[str, Any]:  # noqa: N803 - AWS's names
+    def get_parameter(self, *, Name: str, WithDecryption: bool) -> dict[str, Any]:
         """A parameter and its value.
 
         Raises:

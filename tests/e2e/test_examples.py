@@ -34,6 +34,7 @@ from tokenctl.deployment import Deployment
 from tokenctl.samples import EXAMPLES
 
 WITHOUT_JAVA = "not run as Java: "
+WITHOUT_CURL = "not run with curl: it is not installed"
 WITHOUT_POSTMAN = "not imported by Postman's converter: "
 # Run programs one after the other in one process, since starting is most of their work.
 PYTHON_RUNNER = """
@@ -154,7 +155,7 @@ def compare(programs: Sequence[Program], printed: Sequence[str]) -> None:
             assert masked(text) == masked(program.shown), program.where
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the sessions need curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason=WITHOUT_CURL)
 @pytest.mark.parametrize("session", examples.sessions(), ids=lambda session: session.where)
 def test_a_session_is_what_one_sees(served: Served, session: Session) -> None:
     """Types its commands into one shell and compares what comes back, but for ids and instants."""
@@ -163,7 +164,7 @@ def test_a_session_is_what_one_sees(served: Served, session: Session) -> None:
     assert masked(served.run(["bash", "-euc", typed])) == masked(session.shown)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the samples need curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason=WITHOUT_CURL)
 def test_every_example_for_the_shell_runs(served: Served) -> None:
     programs = in_language("shell", "sh")
     environ = served.environ

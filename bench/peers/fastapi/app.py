@@ -26,9 +26,9 @@ if os.environ.get("WARM"):
 class Issue(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    nodeId: Annotated[str, Field(min_length=1, max_length=1024)]  # noqa: N815 - the name of the member
-    maxUses: Annotated[int, Field(ge=1, le=100)] = 1  # noqa: N815
-    expiresIn: Annotated[int, Field(ge=1, le=2_592_000)] = 300  # noqa: N815
+    nodeId: Annotated[str, Field(min_length=1, max_length=1024)]
+    maxUses: Annotated[int, Field(ge=1, le=100)] = 1
+    expiresIn: Annotated[int, Field(ge=1, le=2_592_000)] = 300
 
 
 class Use(BaseModel):
