@@ -12,7 +12,7 @@ from typing import Any, Final
 from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
 
-from chalicelib import parsing, problems, schemas
+from chalicelib import conversion, parsing, problems, schemas
 from chalicelib.audit import to_line
 from chalicelib.clients import Scope
 from chalicelib.problems import (
@@ -110,29 +110,29 @@ Headers = dict[str, str | list[str]]
 
 def issue(call: Call) -> Response:
     caller = call.caller(Scope.ISSUE)
-    read = partial(schemas.to_terms, now=call.service.now())
+    read = partial(conversion.to_terms, now=call.service.now())
     [(secret, token)] = call.service.issue(caller, [parsing.parse_body(call.body(), schemas.IssueRequest, read)])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
-    return _json(201, schemas.issue_answer(secret, token), Location=location)
+    return _json(201, conversion.issue_answer(secret, token), Location=location)
 
 
 def issue_batch(call: Call) -> Response:
     caller = call.caller(Scope.ISSUE)
-    read = partial(schemas.to_terms_of_all, now=call.service.now())
+    read = partial(conversion.to_terms_of_all, now=call.service.now())
     issued = call.service.issue(caller, parsing.parse_body(call.body(), schemas.BatchRequest, read))
-    answers = [schemas.issue_answer(secret, token) for secret, token in issued]
+    answers = [conversion.issue_answer(secret, token) for secret, token in issued]
     return _json(201, schemas.BatchAnswer(answers))
 
 
 def use_by_query(call: Call) -> Response:
     caller = call.caller(Scope.USE)
-    read = partial(schemas.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
+    read = partial(conversion.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
     return _use(call, caller, parsing.parse_query(call.query(), schemas.UseRequest, read))
 
 
 def use(call: Call) -> Response:
     caller = call.caller(Scope.USE)
-    read = partial(schemas.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
+    read = partial(conversion.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
     return _use(call, caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
 
 
@@ -141,14 +141,14 @@ def _use(call: Call, caller: Caller, use: Use) -> Response:
     if isinstance(decision, Refusal):
         raise UseRefused(decision.reason)
     headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
-    return _json(200, schemas.use_answer(decision), **headers)
+    return _json(200, conversion.use_answer(decision), **headers)
 
 
 def introspect(call: Call) -> Response:
     caller = call.caller(Scope.INTROSPECT)
-    read = partial(schemas.to_use, client_id=caller.client_id)
+    read = partial(conversion.to_use, client_id=caller.client_id)
     decision = call.service.introspect(caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
-    return _json(200, schemas.introspect_answer(decision))
+    return _json(200, conversion.introspect_answer(decision))
 
 
 def status(call: Call, token_id: str) -> Response:
@@ -156,7 +156,7 @@ def status(call: Call, token_id: str) -> Response:
     if not schemas.TOKEN_ID.fullmatch(token_id):
         raise TokenNotFound
     token = call.service.status(caller, token_id)
-    return _json(200, schemas.status_answer(token, call.service.counts_as_revoked(token)))
+    return _json(200, conversion.status_answer(token, call.service.counts_as_revoked(token)))
 
 
 def revoke(call: Call, token_id: str) -> Response:
@@ -170,7 +170,7 @@ def revoke(call: Call, token_id: str) -> Response:
 
 def revoke_all(call: Call) -> Response:
     caller = call.caller(Scope.MANAGE)
-    whose = parsing.parse_body(call.body(), schemas.RevokeRequest, schemas.to_revocation)
+    whose = parsing.parse_body(call.body(), schemas.RevokeRequest, conversion.to_revocation)
     done = call.service.revoke_all(caller, **whose, time_left=call.has_time_left)
     return _json(200, schemas.RevokeAnswer(done.revoked, done.more))
 
@@ -185,7 +185,7 @@ def openapi(call: Call) -> Response:
     # A deployed API has its stage's name, or a domain's own path, before the base path.
     path: str = call.request.context["path"]
     root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
-    return _json(200, _openapi().replace(ROOT_SERVER, f'"servers":[{schemas.encode({"url": root})}]', 1))
+    return _json(200, _openapi().replace(ROOT_SERVER, f'"servers":[{conversion.encode({"url": root})}]', 1))
 
 
 @cache
@@ -283,7 +283,7 @@ def _header_names(event: Mapping[str, Any]) -> list[str]:
 def _json(status_code: int, answer: Any, **headers: str) -> Response:
     """Answer with a text that is JSON already, or with what becomes JSON."""
     sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
-    body = answer if isinstance(answer, str) else schemas.encode(answer)
+    body = answer if isinstance(answer, str) else conversion.encode(answer)
     return Response(body, status_code=status_code, headers=sent)
 
 

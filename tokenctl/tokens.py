@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib import __version__, parsing, schemas
+from chalicelib import __version__, conversion, parsing, schemas
 from chalicelib.audit import Audit, timestamp
 from chalicelib.clients import Scope
 from chalicelib.problems import InvalidRequest
@@ -55,7 +55,7 @@ def show(terminal: Terminal, token_id: str) -> None:
     """Show a token's limits and uses; never the token, never the node id."""
     with _service(terminal.deployment()) as service:
         found = service.status(_OPERATOR, token_id)
-        facts = msgspec.to_builtins(schemas.status_answer(found, service.counts_as_revoked(found)))
+        facts = msgspec.to_builtins(conversion.status_answer(found, service.counts_as_revoked(found)))
     terminal.show(facts, lambda console: console.print(facts_table(facts)))
 
 
@@ -104,7 +104,7 @@ def _whose(node_id: str | None, user: str | None) -> Mapping[str, str]:
     """A document or a user, as the API would read it."""
     given = {name: [value] for name, value in (("nodeId", node_id), ("user", user)) if value is not None}
     try:
-        return parsing.parse_query(given, schemas.RevokeRequest, schemas.to_revocation)
+        return parsing.parse_query(given, schemas.RevokeRequest, conversion.to_revocation)
     except InvalidRequest as invalid:
         raise click.UsageError(str(invalid)) from None
 

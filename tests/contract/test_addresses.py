@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib import parsing, schemas, tokens
+from chalicelib import conversion, parsing, tokens
 from chalicelib.problems import InvalidRequest
 from chalicelib.schemas import IssueRequest, UseRequest
 from chalicelib.tokens import Grant, Reason, Terms
@@ -21,9 +21,9 @@ TOKEN = "0123456789abcdef" * 4
 
 
 def read(body: dict[str, Any], into: type[Any]) -> Any:
-    read: Any = partial(schemas.to_terms, now=NOW)
+    read: Any = partial(conversion.to_terms, now=NOW)
     if into is UseRequest:
-        read = partial(schemas.to_use, client_id="app")
+        read = partial(conversion.to_use, client_id="app")
     return parsing.parse_body(msgspec.json.encode(body), into, read)
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from chalicelib import clients, parsing, problems, runtime, schemas, tokens
+from chalicelib import clients, conversion, parsing, problems, runtime, tokens
 from chalicelib.clients import Client, Scope
 from chalicelib.problems import Problem
 from chalicelib.routes import BASE_PATH
@@ -54,7 +54,7 @@ class OverStore:
     def issue(self, body: Mapping[str, Any], batch: int) -> Told:
         def issue() -> Told:
             terms = parsing.parse_body(
-                json.dumps(body).encode(), IssueRequest, partial(schemas.to_terms, now=runtime.now())
+                json.dumps(body).encode(), IssueRequest, partial(conversion.to_terms, now=runtime.now())
             )
             secret, token = self._service.issue(self._caller, [terms] * batch)[0]
             return Told(201, None, {"token": secret, "tokenId": token.id})

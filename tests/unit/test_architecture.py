@@ -24,11 +24,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.service": ({"tokens", "clients", "problems"}, set()),
     "chalicelib.aws": (set(), {"botocore"}),
     "chalicelib.storage": ({"tokens", "clients", "problems", "aws"}, {"pynamodb", "botocore"}),
-    "chalicelib.schemas": ({"instants", "tokens", "clients", "problems", "audit"}, {"msgspec"}),
+    "chalicelib.schemas": ({"tokens", "clients"}, {"msgspec"}),
+    "chalicelib.conversion": ({"instants", "schemas", "tokens", "problems", "audit"}, {"msgspec"}),
     "chalicelib.parsing": ({"schemas", "problems", "tokens"}, {"msgspec"}),
     "chalicelib.authorizer": ({"clients"}, {"chalice"}),
     "chalicelib.routes": (
-        {"service", "parsing", "schemas", "problems", "audit", "tokens", "clients"},
+        {"service", "parsing", "schemas", "conversion", "problems", "audit", "tokens", "clients"},
         {"chalice"},
     ),
     "chalicelib.runtime": (

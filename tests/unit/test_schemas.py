@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import parsing, schemas, tokens
+from chalicelib import conversion, parsing, tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import CLIENT_ID
 from chalicelib.problems import MAX_ERRORS, Errors, InvalidRequest
@@ -47,11 +47,11 @@ def parse_query(query: dict[str, list[str]]) -> Any:
 
 
 def issue(**fields: Any) -> Terms:
-    return parsing.parse_body(body(**{"nodeId": "n", **fields}), IssueRequest, partial(schemas.to_terms, now=NOW))
+    return parsing.parse_body(body(**{"nodeId": "n", **fields}), IssueRequest, partial(conversion.to_terms, now=NOW))
 
 
 def issue_all(*entries: Any) -> list[Terms]:
-    return parsing.parse_body(body(tokens=entries), BatchRequest, partial(schemas.to_terms_of_all, now=NOW))
+    return parsing.parse_body(body(tokens=entries), BatchRequest, partial(conversion.to_terms_of_all, now=NOW))
 
 
 def named(call: Any, *arguments: Any) -> list[str]:
@@ -398,7 +398,7 @@ class TestBody:
             b'{"maxUses":0,"expiresAt":"tomorrow","expiresIn":60,"notBefore":1,"ipAddresses":["10.0.0.1/8",5,"x"],'
             b'"actions":["edit","edit","print"],"metadata":{"a":"%b"},"user":"","user":"","surprise":null}'
         ) % (b"x" * 2048)
-        read = partial(schemas.to_terms, now=NOW)
+        read = partial(conversion.to_terms, now=NOW)
         assert sorted(named(parsing.parse_body, raw, IssueRequest, read)) == [
             *("actions", "actions[2]", "expiresAt", "expiresAt", "ipAddresses[0]", "ipAddresses[1]", "ipAddresses[2]"),
             *("maxUses", "metadata", "nodeId", "notBefore", "surprise", "user"),
@@ -412,7 +412,7 @@ class TestBody:
             *("tokens[1]", "tokens[3]", "tokens[2].audience"),
         ]
         for said in ({"nodeId": 1}, {"nodeId": 1, "user": "u"}, {"nodeId": "n", "user": None}, {"x": 1}):
-            assert len(named(parsing.parse_body, body(**said), RevokeRequest, schemas.to_revocation)) == 1
+            assert len(named(parsing.parse_body, body(**said), RevokeRequest, conversion.to_revocation)) == 1
 
     def test_no_more_than_fifty_mistakes_are_looked_for(self) -> None:
         for raw, into in (
@@ -420,7 +420,7 @@ class TestBody:
             (body(tokens=[{} for _ in range(100)]), BatchRequest),
             (body(tokens=[{"nodeId": "n", "ipAddresses": ["x", "y"]} for _ in range(100)]), BatchRequest),
         ):
-            read: Any = partial(schemas.to_terms_of_all if into is BatchRequest else schemas.to_terms, now=NOW)
+            read: Any = partial(conversion.to_terms_of_all if into is BatchRequest else conversion.to_terms, now=NOW)
             assert len(named(parsing.parse_body, raw, into, read)) == MAX_ERRORS
 
     def test_a_list_that_is_too_long_is_refused_for_its_length_alone(self) -> None:
@@ -499,7 +499,7 @@ class TestIdempotencyKey:
 
 class TestUse:
     def use(self, **said: Any) -> tokens.Use:
-        read = partial(schemas.to_use, client_id="records", idempotency_key="key")
+        read = partial(conversion.to_use, client_id="records", idempotency_key="key")
         return parsing.parse_body(body(**{"token": TOKEN, **said}), UseRequest, read)
 
     def test_it_holds_the_tokens_digest_and_never_the_token(self) -> None:
@@ -534,7 +534,7 @@ class TestZones:
         message = messages(lambda: issue(ipAddresses=["fe80::1%eth0"]))["ipAddresses[0]"]
         assert message.startswith("must be an IPv4 or IPv6 address or a range")
         assert "zone" in message
-        read = partial(schemas.to_use, client_id="records")
+        read = partial(conversion.to_use, client_id="records")
         raw = body(token=TOKEN, ipAddress="fe80::1%1")
         assert "zone" in messages(parsing.parse_body, raw, UseRequest, read)["ipAddress"]
         assert "zone" not in messages(lambda: issue(ipAddresses=["fe80::1:"]))["ipAddresses[0]"]
@@ -545,11 +545,11 @@ class TestRevocation:
         ("said", "means"), [({"nodeId": "n"}, {"node_id": "n"}), ({"user": "alice"}, {"user": "alice"})]
     )
     def test_it_is_for_a_node_or_for_a_user(self, said: dict[str, str], means: dict[str, str]) -> None:
-        assert parsing.parse_body(body(**said), RevokeRequest, schemas.to_revocation) == means
+        assert parsing.parse_body(body(**said), RevokeRequest, conversion.to_revocation) == means
 
     @pytest.mark.parametrize("said", [{}, {"nodeId": "n", "user": "alice"}])
     def test_it_is_for_exactly_one_of_them(self, said: dict[str, str]) -> None:
-        assert named(parsing.parse_body, body(**said), RevokeRequest, schemas.to_revocation) == ["nodeId"]
+        assert named(parsing.parse_body, body(**said), RevokeRequest, conversion.to_revocation) == ["nodeId"]
 
 
 class TestAnswers:
@@ -574,7 +574,7 @@ class TestAnswers:
 
     def test_a_use_is_answered_with_what_the_contract_lists(self) -> None:
         token = self.full_token()
-        reported = json.loads(schemas.encode(schemas.use_answer(Grant(token, token.claims[0]))))
+        reported = json.loads(conversion.encode(conversion.use_answer(Grant(token, token.claims[0]))))
         assert reported == {
             "tokenId": token.id,
             "nodeId": "hidden",
@@ -588,26 +588,26 @@ class TestAnswers:
 
     def test_what_a_token_does_not_have_is_left_out(self) -> None:
         token = self.token()
-        granted = schemas.introspect_answer(Grant(token))
-        assert set(json.loads(schemas.encode(granted))) == {
+        granted = conversion.introspect_answer(Grant(token))
+        assert set(json.loads(conversion.encode(granted))) == {
             *("active", "tokenId", "nodeId", "actions", "usesRemaining", "expiresAt"),
         }
-        reported = json.loads(schemas.encode(schemas.status_answer(token, revoked=False)))
+        reported = json.loads(conversion.encode(conversion.status_answer(token, revoked=False)))
         assert not {"revokedAt", "notBefore", "user", "ipAddresses", "audience"} & set(reported)
         assert reported["claims"] == []
 
     def test_a_grant_without_a_claim_is_no_use(self) -> None:
         with pytest.raises(ValueError, match="no use"):
-            schemas.use_answer(Grant(self.token()))
+            conversion.use_answer(Grant(self.token()))
 
     @pytest.mark.parametrize("reason", Reason)
     def test_an_inactive_token_is_told_with_its_reason_alone(self, reason: Reason) -> None:
-        reported = schemas.introspect_answer(Refusal(reason, self.full_token()))
-        assert json.loads(schemas.encode(reported)) == {"active": False, "reason": str(reason)}
+        reported = conversion.introspect_answer(Refusal(reason, self.full_token()))
+        assert json.loads(conversion.encode(reported)) == {"active": False, "reason": str(reason)}
 
     def test_the_status_tells_everything_but_the_token_its_digest_and_its_node(self) -> None:
         token = replace(self.full_token(), revoked_at=NOW + MINUTE)
-        text = schemas.encode(schemas.status_answer(token, revoked=True))
+        text = conversion.encode(conversion.status_answer(token, revoked=True))
         reported = json.loads(text)
         assert (reported["revoked"], reported["revokedAt"]) == (True, timestamp(NOW + MINUTE))
         assert (reported["ipAddresses"], reported["audience"]) == (["10.0.0.0/8", "2001:db8::/32"], ["a", "b"])
@@ -625,7 +625,7 @@ class TestAnswers:
 
     def test_an_issued_token_is_told_with_its_limits(self) -> None:
         secret, token = tokens.new_token("issuer", self.full_token().terms, NOW)
-        reported = json.loads(schemas.encode(schemas.issue_answer(secret, token)))
+        reported = json.loads(conversion.encode(conversion.issue_answer(secret, token)))
         assert reported == {
             "token": secret,
             "tokenId": token.id,
@@ -638,9 +638,9 @@ class TestAnswers:
     def test_what_was_said_comes_back_in_the_answers(self, said: dict[str, Any]) -> None:
         terms = issue(**said)
         _, token = tokens.new_token("issuer", terms, NOW)
-        reported = json.loads(schemas.encode(schemas.introspect_answer(Grant(token))))
+        reported = json.loads(conversion.encode(conversion.introspect_answer(Grant(token))))
         assert (reported["nodeId"], reported.get("user")) == (said["nodeId"], terms.user)
         assert reported.get("metadata", {}) == said.get("metadata", {})
-        status = msgspec.to_builtins(schemas.status_answer(token, revoked=False))
+        status = msgspec.to_builtins(conversion.status_answer(token, revoked=False))
         assert status.get("audience", []) == sorted(said.get("audience", []))
         assert set(map(tokens.parse_network, status.get("ipAddresses", []))) == terms.networks
