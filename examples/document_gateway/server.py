@@ -60,7 +60,7 @@ class _Connection(HTTPChannel):
         now = time.time()
         self._unfinished_since: float | None = now
         self._bytes_sent = 0
-        self._seen = (now, 0)
+        self._taken_by: tuple[float, int] | None = None
         super().__init__(server, sock, *more, **named)
 
     @property
@@ -85,17 +85,21 @@ class _Connection(HTTPChannel):
 
     def why_overdue(self, now: float) -> str | None:
         """Why it is to be closed; None where it may go on. Ask every few seconds."""
-        since, bytes_taken = self._seen
-        if self.total_outbufs_len and now - since < ANSWER_SECONDS:
-            return None
-        self._seen = now, self._bytes_sent - _bytes_on_the_line(self.socket)
         if self.total_outbufs_len:
-            return "slow reader" if self._seen[1] - bytes_taken < ANSWER_BYTES else None
+            return "slow reader" if self._is_taken_slowly(now) else None
+        self._taken_by = None
         if not self.is_answered:
             return None
         if self._unfinished_since is not None:
             return "slow request" if now - self._unfinished_since > REQUEST_SECONDS else None
         return "idle" if now - self.last_activity > IDLE_SECONDS else None
+
+    def _is_taken_slowly(self, now: float) -> bool:
+        before, bytes_taken = self._taken_by, self._bytes_sent - _bytes_on_the_line(self.socket)
+        if before is not None and now - before[0] < ANSWER_SECONDS:
+            return False
+        self._taken_by = now, bytes_taken
+        return before is not None and bytes_taken - before[1] < ANSWER_BYTES
 
 
 class Listener(TcpWSGIServer):

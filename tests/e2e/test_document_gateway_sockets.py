@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+from waitress.adjustments import Adjustments
 
 from examples.document_gateway import server
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
@@ -56,8 +58,9 @@ def impatient(
     service: str, credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     """One whose times are short."""
-    for name in ("REQUEST_SECONDS", "IDLE_SECONDS", "ANSWER_SECONDS", "_LOOK_EVERY_SECONDS"):
+    for name in ("REQUEST_SECONDS", "IDLE_SECONDS", "_LOOK_EVERY_SECONDS"):
         monkeypatch.setattr(server, name, 1)
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 2)  # a busy machine leaves a short answer lying, too
     with gateway(service, credentials, content) as world:
         yield world
 
@@ -260,6 +263,19 @@ def test_a_reader_that_takes_nothing_ends_and_its_place_is_free(
         wait_until(lambda: visitor.fetch(link, Range="bytes=0-0").status_code == 206)
     facts = [record.facts for record in caplog.records if record.getMessage() == "gateway.closed"]
     assert {"reason": "slow reader", "address": HOST} in facts
+
+
+def test_an_answer_that_waits_at_one_look_is_not_a_slow_readers() -> None:
+    """However long its connection was open before."""
+    ours, theirs = socket.socketpair()
+    listener = SimpleNamespace(active_channels={})
+    with ours, theirs:
+        connection = server._Connection(listener, ours, (HOST, 1), Adjustments(), map={})
+        looks = [time.time() + seconds for seconds in (10, 500, 550, 561)]
+        assert connection.why_overdue(looks[0]) is None
+        connection.total_outbufs_len = 800
+        assert [connection.why_overdue(now) for now in looks[1:]] == [None, None, "slow reader"]
+        connection.handle_close()
 
 
 def test_a_reader_who_is_slow_but_reads_gets_all(impatient: World, monkeypatch: pytest.MonkeyPatch) -> None:
