@@ -3,7 +3,7 @@
 # The Python of the environments: a path, a name or a version; empty: uv chooses one from 3.11 to 3.14.
 PYTHON ?=
 # The Python that Lambda runs. `make package` packages with it.
-LAMBDA_PYTHON ?= $(shell sed -n 's/^deployed = "\(.*\)"/\1/p' infra/runtimes.toml)
+LAMBDA_PYTHON ?= $(shell sed -n 's/^deployed = "\(.*\)"/\1/p' deploy/runtimes.toml)
 PORT ?= 8000
 export PYTHON PORT
 RUNS ?= 10000
@@ -14,11 +14,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTHONS := 3.11 3.12 3.13 3.14
 STAGES := dev test prod
-TEMPLATES := infra/account.yaml infra/deployer.yaml infra/pipeline.yaml $(STAGES:%=out/%/template.yaml)
+TEMPLATES := deploy/account.yaml deploy/deployer.yaml deploy/pipeline.yaml $(STAGES:%=out/%/template.yaml)
 
 # What starts the set-up script: any Python 3, or else the Python that uv finds.
 ANY_PYTHON := $(shell command -v python3 || command -v python || { command -v uv >/dev/null && echo uv run --no-project --quiet python; })
-SETUP = $(or $(ANY_PYTHON),$(error Neither python3 nor uv is on the path. Install one of them)) -I local/environments.py
+SETUP = $(or $(ANY_PYTHON),$(error Neither python3 nor uv is on the path. Install one of them)) -I dev/environments.py
 UV = $$(test -x .uv/bin/uv && echo .uv/bin/uv || echo uv)
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
 	--custom-compile-command 'make lock' $(UPGRADE)
@@ -34,16 +34,16 @@ setup: ## Create the environments that the locks in requirements/ describe: make
 
 # One simple command: make starts it without a shell in between, and hands it the SIGTERM that make gets.
 run: ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
-	@$(ANY_PYTHON) -I local/preflight.py
+	@$(ANY_PYTHON) -I dev/preflight.py
 	@$(SETUP) run engine
-	@.venv/bin/python -m local
+	@.venv/bin/python -m dev
 
 engine: ## Start the tables of make run alone, for chalice local to serve
 	@$(SETUP) run engine
-	@.venv/bin/python -m local engine
+	@.venv/bin/python -m dev engine
 
 test: setup ## Run all tests
-	@.venv/bin/python -m local.install
+	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(MEASURED)
 
 coverage: MEASURED := --cov --cov-report=term
@@ -55,8 +55,8 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive \
-		app.py chalicelib tokenctl local infra tokenservice_client examples
-	.venv/bin/python -m infra.checks.links
+		app.py chalicelib tokenctl dev deploy clients examples
+	.venv/bin/python -m deploy.checks.links
 	@$(MAKE) --no-print-directory audit
 	@$(MAKE) --no-print-directory inspect
 	@$(MAKE) --no-print-directory lint-openapi
@@ -66,7 +66,7 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	@$(MAKE) --no-print-directory test
 
 agree: setup ## The contract and fault suites with botocore in place of our own client
-	@.venv/bin/python -m local.install
+	@.venv/bin/python -m dev.install
 	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
 
 pythons: setup ## The unit tests on every other Python from 3.11 to 3.14 that this machine has
@@ -82,19 +82,19 @@ pythons: setup ## The unit tests on every other Python from 3.11 to 3.14 that th
 		fi; \
 	done
 
-reference: setup ## Make docs/openapi.yaml, chalicelib/openapi.json and docs/api.html anew
-	@.venv/bin/python -m infra.reference
+reference: setup ## Make docs/openapi.yaml, chalicelib/http/openapi.json and docs/api.html anew
+	@.venv/bin/python -m deploy.reference
 
 audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
 	@$(SETUP) scanners
 	@for stage in $(STAGES); do AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} \
-		.venv/bin/python -m infra.package --stage $$stage || exit 1; done
-	.venv/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- $(TEMPLATES)
-	@.venv/bin/python -m infra.checks.transform $(STAGES:%=out/%/template.yaml)
-	.venv-scanners/bin/checkov --config-file infra/checks/checkov.yaml -f $(TEMPLATES)
-	@.venv/bin/python -m infra.checks.vulnerabilities requirements.txt requirements/dev.txt \
+		.venv/bin/python -m deploy.package --stage $$stage || exit 1; done
+	.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- $(TEMPLATES)
+	@.venv/bin/python -m deploy.checks.transform $(STAGES:%=out/%/template.yaml)
+	.venv-scanners/bin/checkov --config-file deploy/checks/checkov.yaml -f $(TEMPLATES)
+	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/dev.txt \
 		examples/document_gateway/requirements.txt
-	@.venv/bin/python -m infra.checks.leaked
+	@.venv/bin/python -m deploy.checks.leaked
 
 inspect: ## Check the app in splunk/ by Splunk's AppInspect and data models
 	@$(SETUP) scanners
@@ -103,56 +103,56 @@ inspect: ## Check the app in splunk/ by Splunk's AppInspect and data models
 	@.venv-scanners/bin/splunk-appinspect inspect out/tokenservice.tgz --mode precert --ci > out/appinspect.log 2>&1 \
 		|| { cat out/appinspect.log; exit 1; }
 	@sed -n '/Report Summary/,$$p' out/appinspect.log
-	@.venv-scanners/bin/python -m infra.checks.cim
+	@.venv-scanners/bin/python -m deploy.checks.cim
 
 lint-openapi: setup ## Let Spectral and Redocly look at docs/openapi.yaml
-	@.venv/bin/python -m infra.checks.openapi
+	@.venv/bin/python -m deploy.checks.openapi
 
 package: ## A stage's SAM template and archive in out/<stage>/: make package STAGE=dev
 	@test -n "$(STAGE)" || { \
 		echo "STAGE: missing; wanted: a stage of .chalice/config.json, as in 'make package STAGE=dev'" >&2; exit 1; }
 	@$(SETUP) dev run@$(LAMBDA_PYTHON)
-	@.venv-run-$(LAMBDA_PYTHON)/bin/python -m infra.package --stage "$(STAGE)"
-	@.venv/bin/cfn-lint --config-file infra/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
+	@.venv-run-$(LAMBDA_PYTHON)/bin/python -m deploy.package --stage "$(STAGE)"
+	@.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
 dist: ## Wheels of tokenctl and of the Python client, in dist/
 	@$(SETUP) run uv
-	@rm -rf dist build tokenservice_client/build
-	@for project in . tokenservice_client; do \
+	@rm -rf dist build clients/python/build
+	@for project in . clients/python; do \
 		$(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist $$project || exit 1; \
 	done
-	@rm -rf build tokenservice_client/build
+	@rm -rf build clients/python/build
 	@ls dist/*.whl
 
 vendor: setup ## Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
-	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m infra.vendor
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m deploy.vendor
 
 demo: setup ## The service, a stand-in for Alfresco, the document gateway, and a link to click
 	@.venv/bin/python -m examples.document_gateway.demo
 
 soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS=10000 TOKENS=10000
-	@.venv/bin/python -m local.install
-	@.venv/bin/python -m tests.faults.forwarder_soak --runs $(RUNS) --seed $(SEED)
-	@.venv/bin/python -m tests.faults.race_soak --tokens $(TOKENS) --seed $(SEED)
-	@.venv/bin/python -m tests.faults.model_soak
-	@.venv/bin/python -m tests.faults.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
-	@.venv/bin/python -m tests.faults.fuzz --requests 20000 --seed $(SEED)
-	@.venv/bin/python -m tests.mutation.soak
-	@.venv/bin/python -m tests.faults.soak_summary
+	@.venv/bin/python -m dev.install
+	@.venv/bin/python -m studies.soak.forwarder_soak --runs $(RUNS) --seed $(SEED)
+	@.venv/bin/python -m studies.soak.race_soak --tokens $(TOKENS) --seed $(SEED)
+	@.venv/bin/python -m studies.soak.model_soak
+	@.venv/bin/python -m studies.soak.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
+	@.venv/bin/python -m studies.soak.fuzz --requests 20000 --seed $(SEED)
+	@.venv/bin/python -m studies.mutation.soak
+	@.venv/bin/python -m studies.soak.soak_summary
 
 bench: setup ## Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
-	@.venv/bin/python -m local.install
-	@.venv/bin/python -m bench.lambda_box
-	@.venv/bin/python -m bench.forwarder
-	@.venv/bin/python -m bench.cost_plot
+	@.venv/bin/python -m dev.install
+	@.venv/bin/python -m studies.bench.lambda_box
+	@.venv/bin/python -m studies.bench.forwarder
+	@.venv/bin/python -m studies.cost_plot
 
 load: setup ## 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md
-	@.venv/bin/python -m local.install
-	@.venv/bin/python -m bench.load
+	@.venv/bin/python -m dev.install
+	@.venv/bin/python -m studies.load
 
 guard: setup ## Say no where the service became slower or larger than it may be
-	@.venv/bin/python -m local.install
-	@.venv/bin/python -m bench.guard
+	@.venv/bin/python -m dev.install
+	@.venv/bin/python -m studies.bench.guard
 
 # Keeps the versions that are pinned where they still fit; 'make lock UPGRADE=--upgrade' takes the newest.
 lock: ## Pin the dependency groups of pyproject.toml
@@ -163,13 +163,13 @@ lock: ## Pin the dependency groups of pyproject.toml
 	$(LOCK) --group engine --output-file requirements/engine.txt
 	$(LOCK) --group scanners --output-file requirements/scanners.txt
 	$(LOCK) --group uv --output-file requirements/uv.txt
-	$(LOCK) --group gateway tokenservice_client/pyproject.toml --constraints requirements/dev.txt \
+	$(LOCK) --group gateway clients/python/pyproject.toml --constraints requirements/dev.txt \
 		--output-file examples/document_gateway/requirements.txt
 
 clean: ## Remove the environments, the local store and all that was made from the sources
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \
 		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
-	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments vendor out build *.egg-info tokenservice_client/build tokenservice_client/*.egg-info __pycache__
-	rm -rf infra/openapi/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
-	find app.py chalicelib tokenctl local infra tests bench tokenservice_client examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments vendor out build *.egg-info clients/python/build clients/python/*.egg-info __pycache__
+	rm -rf deploy/openapi/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find app.py chalicelib tokenctl dev deploy tests studies clients examples -name __pycache__ -prune -exec rm -rf {} +

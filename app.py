@@ -12,7 +12,7 @@ from chalice.app import AuthRequest, AuthResponse, CloudWatchEvent
 from chalicelib import __version__, runtime
 
 if "AWS_CHALICE_CLI_MODE" in os.environ and "local" in sys.argv:  # never in Lambda
-    from local import chalice_local
+    from dev import chalice_local
 
     chalice_local.prepare(sys.argv[1:])
 
@@ -56,7 +56,7 @@ def redrive(event: CloudWatchEvent) -> None:
 
 
 if runtime.runs("app.app"):
-    from chalicelib import routes, schemas
+    from chalicelib.http import routes, schemas
 
     build = schemas.VersionAnswer("tokenservice", __version__, runtime.settings().commit, runtime.settings().stage)
     app.register_blueprint(routes.blueprint(basic_auth, runtime.token_service, build), url_prefix=routes.BASE_PATH)

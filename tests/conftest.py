@@ -22,10 +22,10 @@ from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
-from local import dynamodb_local, install
-from local.engine import Engine
-from tests.browser import WITHOUT_BROWSER
-from tests.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
+from dev import dynamodb_local, install
+from dev.engine import Engine
+from tests.support.browser import WITHOUT_BROWSER
+from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage
 

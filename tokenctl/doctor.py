@@ -10,13 +10,13 @@ from functools import partial
 
 import requests
 from botocore.exceptions import BotoCoreError, ClientError
+from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 
-from chalicelib.routes import BASE_PATH
+from chalicelib.http.routes import BASE_PATH
 from chalicelib.splunk.errors import Undelivered
 from chalicelib.splunk.forward import deliverer
 from tokenctl import tables
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, DeploymentError, read_env_file
-from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 
 _TIMEOUT_SECONDS = 10
 

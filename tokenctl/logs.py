@@ -1,6 +1,6 @@
 """Log groups, subscriptions and the failure bucket, for stages that are not made by CloudFormation.
 
-For those that are, `infra/resources.yaml` says the same.
+For those that are, `deploy/resources.yaml` says the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOG_GROUPS: Final = {
 
 FILTER_NAME: Final = "splunk"
 REFUSED_CREDENTIALS: Final = '{ ($.status = "401") || ($.error = "ACCESS_DENIED") }'
-"""What of the access log goes to Splunk; `infra/resources.yaml` says why."""
+"""What of the access log goes to Splunk; `deploy/resources.yaml` says why."""
 PROD_DAYS: Final = 90
 OTHER_DAYS: Final = 14
 RETENTIONS: Final = (

@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from chalicelib import __version__, problems, schemas
+from chalicelib import __version__, problems
+from chalicelib.http import schemas
+from chalicelib.http.routes import BASE_PATH
 from chalicelib.problems import TABLE, StoreUnavailable, TooManyRequests, Unauthorized
-from chalicelib.routes import BASE_PATH
 from chalicelib.tokens import Reason
 from tokenctl.samples import EXAMPLES, KEY, samples, shown
 
@@ -212,7 +213,7 @@ def document_text() -> str:
 
 
 def served_text() -> str:
-    """The document as JSON, as it stands in `chalicelib/openapi.json`; whoever serves it puts its own address in."""
+    """The document as JSON, as in `chalicelib/http/openapi.json`; whoever serves it puts its own address in."""
     return json.dumps({**document(), "servers": [{"url": "/"}]}, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

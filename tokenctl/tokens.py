@@ -12,9 +12,10 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib import __version__, conversion, parsing, schemas
+from chalicelib import __version__
 from chalicelib.audit import Audit, timestamp
 from chalicelib.clients import Scope
+from chalicelib.http import conversion, parsing, schemas
 from chalicelib.problems import InvalidRequest
 from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService

@@ -7,6 +7,7 @@ import signal
 import sys
 from typing import Any
 
+from tokenservice_client import TokenServiceClient
 from waitress.wasyncore import close_all
 
 from examples.document_gateway import log
@@ -15,7 +16,6 @@ from examples.document_gateway.content import ContentApi
 from examples.document_gateway.downloads import EVERYBODY
 from examples.document_gateway.server import Listener
 from examples.document_gateway.settings import Settings, SettingsError
-from tokenservice_client import TokenServiceClient
 
 PAGE_THREADS = 16
 """Beside those that documents on their way may take, so that pages always come."""

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask, Response, g, make_response, redirect, render_template, request
+from tokenservice_client import Introspection, Refused, TokenServiceClient, TokenServiceError
 from werkzeug.exceptions import HTTPException
 
 from examples.document_gateway import refusals
@@ -39,7 +40,6 @@ from examples.document_gateway.person import Person, UntrustedWay, person
 from examples.document_gateway.refusals import Page
 from examples.document_gateway.server import HEALTH_PATH, network
 from examples.document_gateway.settings import Settings
-from tokenservice_client import Introspection, Refused, TokenServiceClient, TokenServiceError
 
 VISIT_COOKIE: Final = "visit"
 LEASE_COOKIE: Final = "lease"

@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, NoReturn
 
+from tokenservice_client import TokenServiceClient, TokenServiceError
+
+from dev import leash, preflight
+from dev.engine import ROOT, free_port, is_free
 from examples.document_gateway import log
 from examples.document_gateway.__main__ import Server
 from examples.document_gateway.content_server import HOST, REPORT, ContentServer
 from examples.document_gateway.settings import Settings
-from local import leash, preflight
-from local.engine import ROOT, free_port, is_free
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, read_env_file
-from tokenservice_client import TokenServiceClient, TokenServiceError
 
 _GATEWAY_ABOVE_SERVICE: Final = 80
 """How far the gateway's port lies above the service's: 8080 and 8000."""
@@ -109,7 +110,7 @@ def _service() -> Iterator[tuple[subprocess.Popen[bytes] | None, str]]:
     try:
         with _LOG.open("wb") as output, leash.uninterrupted():
             process = subprocess.Popen(
-                [sys.executable, "-m", "local"],
+                [sys.executable, "-m", "dev"],
                 cwd=ROOT,
                 env=environ,
                 stdin=subprocess.DEVNULL,

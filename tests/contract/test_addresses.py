@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib import conversion, parsing, tokens
+from chalicelib import tokens
+from chalicelib.http import conversion, parsing
+from chalicelib.http.schemas import IssueRequest, UseRequest
 from chalicelib.problems import InvalidRequest
-from chalicelib.schemas import IssueRequest, UseRequest
 from chalicelib.tokens import Grant, Reason, Terms
 from tests.conftest import NODE, Api, Credentials
-from tests.store_engines import StoreEngine
+from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TOKEN = "0123456789abcdef" * 4

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from chalicelib import __version__, routes, runtime, tokens
+from chalicelib import __version__, runtime, tokens
 from chalicelib.clients import Scope
+from chalicelib.http import routes
 from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
 
 

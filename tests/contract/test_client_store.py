@@ -14,7 +14,7 @@ from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.problems import StoreUnavailable
 from chalicelib.storage.client_store import ClientStore
-from tests.store_engines import StoreEngine
+from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 

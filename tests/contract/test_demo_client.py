@@ -11,7 +11,7 @@ import pytest
 from chalicelib import clients
 from chalicelib.clients import Doubt, Scope
 from chalicelib.runtime import now
-from local import serve
+from dev import serve
 from tests.conftest import Credentials
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage, read_env_file

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.signing import Credentials, Signer
-from local.engine import REGION, Engine
+from dev.engine import REGION, Engine
 
 LIST_TABLES = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "DynamoDB_20120810.ListTables"}
 READY = "/_ministack/ready"

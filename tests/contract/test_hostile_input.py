@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chalicelib import routes, schemas
 from chalicelib.clients import Scope
+from chalicelib.http import routes, schemas
 from chalicelib.problems import TABLE
 from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import routes
 from chalicelib.clients import Scope
+from chalicelib.http import routes
 from chalicelib.storage.token_store import TokenStore
 from tests.conftest import BASE_PATH, Answer, Api, Credentials
 

@@ -16,8 +16,8 @@ from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Network, Reason, Refusal, Terms, Use
-from tests.faults.races_over import Silent
-from tests.store_engines import StoreEngine
+from tests.support.races_over import Silent
+from tests.support.store_engines import StoreEngine
 
 START = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

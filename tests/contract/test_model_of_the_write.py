@@ -16,7 +16,7 @@ from chalicelib import tokens
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.contract.test_model import ADDRESSES, KEYS, NETWORKS, SECOND, START, TICK, WINDOW, profile, some
-from tests.store_engines import StoreEngine
+from tests.support.store_engines import StoreEngine
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from chalicelib import tokens
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Grant, Reason, Terms, Token
 from tests.conftest import NODE, Answer, Api, Credentials
-from tests.store_engines import StoreEngine
+from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FORMS = ("NFC", "NFD")

@@ -16,8 +16,8 @@ from chalicelib.clients import Client, Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
 from chalicelib.tokens import Reason, Refusal, Terms, Use
-from tests.faults.races_over import Silent
-from tests.store_engines import MINISTACK, StoreEngine, with_tables
+from tests.support.races_over import Silent
+from tests.support.store_engines import MINISTACK, StoreEngine, with_tables
 from tokenctl import restore
 from tokenctl.restore import Copy
 

@@ -15,7 +15,7 @@ from chalicelib import audit, runtime
 from chalicelib.clients import Scope
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
-from local.engine import HOST, free_port
+from dev.engine import HOST, free_port
 from tests.conftest import NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from local.engine import Engine
+from dev.engine import Engine
 from tests.conftest import ROOT
-from tests.faults.dynamodb_proxy import Fault, Proxy
+from tests.support.dynamodb_proxy import Fault, Proxy
 from tokenctl.deployment import Deployment
 
 STARTED = """

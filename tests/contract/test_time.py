@@ -17,8 +17,8 @@ from chalicelib.storage.model import InstantAttribute
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason, Refusal, Terms, Token
 from tests.conftest import NODE, Api, Credentials
-from tests.faults.races_over import Silent
-from tests.store_engines import StoreEngine
+from tests.support.races_over import Silent
+from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 TICK = timedelta(milliseconds=1)

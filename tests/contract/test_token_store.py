@@ -16,7 +16,7 @@ from chalicelib import tokens
 from chalicelib.problems import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
-from tests.store_engines import StoreEngine
+from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 HOUR = timedelta(hours=1)

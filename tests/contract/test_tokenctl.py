@@ -28,7 +28,7 @@ from chalicelib.runtime import now
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
-from local.engine import HOST, Engine, free_port
+from dev.engine import HOST, Engine, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tokenctl import deployment as deployment_

@@ -1,10 +1,9 @@
-"""`tokenctl cost` and docs/scale.md: every figure comes from where it says, and adds up."""
+"""`tokenctl cost`: every figure comes from where it says, and adds up."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +12,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bench import cost_plot
-from bench.load.meter import Meter, item_bytes
 from chalicelib import runtime, tokens
 from chalicelib.settings import Settings
 from chalicelib.tokens import Action, Reason, Terms
 from tests.conftest import NODE, Api
-from tests.store_engines import StoreEngine
+from tests.support.meter import Meter, item_bytes
+from tests.support.store_engines import StoreEngine
 from tokenctl.__main__ import cli
-from tokenctl.costs import bill, command, lines, month, prices, stage_facts
+from tokenctl.costs import bill, lines, month, prices, stage_facts
 from tokenctl.costs.bill import Bill, Tariff
 from tokenctl.costs.month import Traffic
 from tokenctl.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = (ROOT / "infra" / "resources.yaml").read_text("utf-8")
-PAGE = cost_plot.PAGE.read_text("utf-8")
+TEMPLATE = (ROOT / "deploy" / "resources.yaml").read_text("utf-8")
 USER = "ada.lovelace@example.org"
 USE = {"user": USER, "ipAddress": "192.0.2.77", "action": "download"}
 
@@ -51,7 +48,9 @@ def line(facts: dict[str, Any], what: str) -> dict[str, Any]:
 
 @pytest.fixture
 def tariff() -> Tariff:
-    return cost_plot.tariff()
+    known = stage_facts.stage("prod")
+    measured = stage_facts.measured(known.memory_mb)
+    return Tariff(prices.load(), known, measured, stage_facts.events_per_cpu_second())
 
 
 class TestTheCommand:
@@ -83,7 +82,7 @@ class TestTheCommand:
         assert requests["page"].startswith("Amazon API Gateway")
 
     def test_the_duration_is_what_the_benchmark_measured_unless_it_is_given(self) -> None:
-        box = json.loads((ROOT / "bench" / "results" / "lambda_box.json").read_text("utf-8"))
+        box = json.loads((ROOT / "studies" / "bench" / "results" / "lambda_box.json").read_text("utf-8"))
         [run_128] = [each for each in box["runs"] if each["memory_mb"] == 128 and each["tls"]]
         [ours] = [row for row in run_128["rows"] if row["name"] == "ours"]
         medians = [kind["wall_ms"]["p50"] for kind in ours["warm"].values()]
@@ -236,7 +235,7 @@ class TestTheMonth:
 
 class TestTheRepositoryIsRead:
     def test_every_alarm_is_counted(self, tariff: Tariff) -> None:
-        overlay = (ROOT / "infra" / "prod.yaml").read_text("utf-8")
+        overlay = (ROOT / "deploy" / "prod.yaml").read_text("utf-8")
         assert tariff.stage.alarms == len(re.findall(r"AlarmName:", TEMPLATE + overlay))
         assert stage_facts.stage("dev").alarms == len(re.findall(r"AlarmName:", TEMPLATE))
 
@@ -367,56 +366,3 @@ class TestTheUnits:
         key = {"id": {"S": token_id}}
         answer = dynamodb.get_item(TableName=engine.token_table, Key=key, ConsistentRead=True)
         return item_bytes(answer["Item"])
-
-
-class TestThePage:
-    def test_its_tables_are_as_they_would_be_made_now(self, tariff: Tariff) -> None:
-        told_now = cost_plot.filled(PAGE, tariff)
-        assert told_now == PAGE, "docs/scale.md is old: .venv/bin/python -m bench.cost_plot makes it anew"
-
-    def test_it_shows_every_table_once(self) -> None:
-        assert sorted(re.findall(r"<!-- cost:(\w+) -->", PAGE)) == sorted(cost_plot.TABLES)
-
-    def test_its_pictures_and_links_are_there(self) -> None:
-        named = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", PAGE)
-        assert ("images/cost.png", "") in named
-        assert ("images/scale.png", "") in named
-        for name, _ in named:
-            assert (cost_plot.PAGE.parent / name).exists(), name
-        titles = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)}
-        assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= titles
-
-    def test_what_it_says_in_words_is_what_the_template_says(self, tariff: Tariff) -> None:
-        assert f"takes {tariff.stage.burst_limit} calls at the same moment" in PAGE
-        assert f"`ForwarderConcurrency` ({tariff.stage.forwarders})" in PAGE
-        assert "answer for 60 seconds (`AUTHORIZER_TTL_SECONDS`)" in PAGE
-
-    def test_its_usual_traffic_is_the_commands(self, tariff: Tariff) -> None:
-        made = tariff.bill(Traffic(1_000, 128)).month
-        kinds: dict[str, float] = defaultdict(float)
-        for name, kind in zip(["issued tokens", "uses", *["refusals"] * len(Reason)], made._kinds, strict=True):
-            kinds[name] += kind.calls
-        said = re.search(r"1,000 calls are (\d+) (issued tokens), (\d+) (uses) and (\d+) (refusals)", PAGE)
-        assert said is not None
-        assert {said[2]: said[1], said[4]: said[3], said[6]: said[5]} == {n: f"{k:.0f}" for n, k in kinds.items()}
-        assert told("--calls", str(command.DEFAULT_CALLS)) == told()
-
-    def test_the_quotas_that_it_asks_for_suffice(self, tariff: Tariff) -> None:
-        made = cost_plot.at_rate(tariff, 10_000).month
-        seconds = tariff.prices.hours * 3600
-        asked = re.search(r"table to ([\d,]+) write units, of each index to ([\d,]+)", PAGE)
-        assert asked is not None
-        table, index = (int(number.replace(",", "")) for number in asked.groups())
-        assert (made.write_units - 2 * made.tokens) / seconds < table
-        assert made.tokens / seconds < index
-
-    def test_its_sum_for_the_containers_is_right(self, tariff: Tariff) -> None:
-        vcpu, gb = tariff.prices["fargate-vcpu-hour"].usd(1), tariff.prices["fargate-gb-hour"].usd(1)
-        hour = f"{bill.TASKS} x ({vcpu} + {bill.TASK_GB} x {gb}) USD an hour"
-        said = f"{hour} x {tariff.prices.hours} hours = {tariff.containers():.2f} USD"
-        assert said in PAGE.replace("\N{MULTIPLICATION SIGN}", "x")
-
-    def test_the_limits_come_in_the_order_in_which_they_are_met(self, tariff: Tariff) -> None:
-        met = [limit.calls for limit in cost_plot.limits(tariff)]
-        assert met == sorted(met)
-        assert met[0] < 1_000 < met[-1]

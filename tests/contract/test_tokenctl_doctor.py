@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import trustme
 
-from local.engine import HOST, free_port
+from dev.engine import HOST, free_port
 from tests.conftest import Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tests.contract.test_tokenctl import switch_ttl
-from tests.hec_server import HecServer, refusing_port
-from tests.serving import serving
+from tests.support.hec_server import HecServer, refusing_port
+from tests.support.serving import serving
 from tokenctl import doctor
 from tokenctl.deployment import Deployment
 

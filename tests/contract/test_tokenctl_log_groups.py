@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import Run, Tokenctl
-from tests.hec_faults import ForcedCode
-from tests.hec_server import HecServer
-from tests.splunk_world import MarkedCollector
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_server import HecServer
+from tests.support.splunk_world import MarkedCollector
 from tokenctl.deployment import Deployment
 
 GROUP = "/aws/lambda/tokenservice-test"

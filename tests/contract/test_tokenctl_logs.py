@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.template import RESOURCES
-from local.engine import HOST, Engine, free_port
+from deploy.template import RESOURCES
+from dev.engine import HOST, Engine, free_port
 from tests.conftest import ROOT
 from tokenctl import __main__ as program
 from tokenctl import logs

@@ -27,7 +27,7 @@ from chalicelib.runtime import now
 from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
-from local.engine import HOST, free_port
+from dev.engine import HOST, free_port
 from tests.conftest import ROOT, Api, Credentials
 from tests.contract.conftest import Run, Tokenctl
 from tests.contract.test_tokenctl import ABSENT_ID, Typed

@@ -22,15 +22,15 @@ import trustme
 from botocore.exceptions import ClientError
 from chalice.local import LambdaEventConverter, RouteMatcher
 
-from chalicelib.routes import BASE_PATH, ROUTES
-from infra.archive import REPLACED
-from infra.vendor import vendor
-from local.engine import ROOT
+from chalicelib.http.routes import BASE_PATH, ROUTES
+from deploy.archive import REPLACED
+from deploy.vendor import vendor
+from dev.engine import ROOT
 from tests.conftest import NODE, Credentials
-from tests.e2e.local_aws import SCHEDULED, LocalAws, eventually, local_aws, state_change
-from tests.hec_rules import Collector
-from tests.hec_server import HecServer
-from tests.splunk_world import subscription
+from tests.support.hec_rules import Collector
+from tests.support.hec_server import HecServer
+from tests.support.local_aws import SCHEDULED, LocalAws, eventually, local_aws, state_change
+from tests.support.splunk_world import subscription
 
 HEC_TOKEN = "3f6b2c0e-1d1f-4a57-93a5-0b8c6a0a7e55"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
@@ -43,7 +43,7 @@ HANDLERS = {
     "redrive": ("tokenservice-dev-redrive", "app.redrive"),
 }
 PROJECT = (
-    *("app.py", "chalicelib", "tokenctl", "tokenservice_client"),
+    *("app.py", "chalicelib", "tokenctl"),
     *("requirements.txt", ".chalice/config.json", ".chalice/policies"),
 )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from local.engine import HOST, free_port
+from dev.engine import HOST, free_port
 from tests.e2e.test_local_run import BASE, NODE, Run, copy_of_the_checkout, wait_until
 
 RESTARTING = "Restarting local dev server.\n"
@@ -190,7 +190,7 @@ class TestWhatIsMissingIsOneLine:
 
 def test_make_run_names_a_taken_port_before_it_sets_anything_up(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
-    for name in ("local/preflight.py", "local/environments.py", "Makefile", "infra/runtimes.toml"):
+    for name in ("dev/preflight.py", "dev/environments.py", "Makefile", "deploy/runtimes.toml"):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(__file__).resolve().parents[2] / name, checkout / name)
     with socket.create_server((HOST, 0)) as taken:

@@ -12,11 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
-from chalicelib.clients import Scope
-from local.engine import HOST
-from tests.conftest import NODE, Api, Credentials
-from tests.serving import serving
 from tokenservice_client import (
     InsufficientScope,
     InvalidRequest,
@@ -26,6 +21,11 @@ from tokenservice_client import (
     TokenServiceClient,
     Unauthorized,
 )
+
+from chalicelib.clients import Scope
+from dev.engine import HOST
+from tests.conftest import NODE, Api, Credentials
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 import trustme
 
 from tests.conftest import NODE, Credentials
-from tests.e2e.local_aws import SCHEDULED, Package, Stack, eventually, local_aws, state_change
-from tests.hec_rules import Collector
-from tests.hec_server import HecServer
-from tests.splunk_world import subscription
+from tests.support.hec_rules import Collector
+from tests.support.hec_server import HecServer
+from tests.support.local_aws import SCHEDULED, Package, Stack, eventually, local_aws, state_change
+from tests.support.splunk_world import subscription
 
 FORWARDER = "tokenservice-dev-forward_logs"
 HEC_TOKEN = "5b0d9e0a-6a1c-4a0e-9c7b-2f7d1d1c9a11"

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from local.engine import Engine
+from dev.engine import Engine
 from tests.conftest import ROOT, Api
 from tests.e2e.test_setup import WITH_UV, uv
-from tests.serving import serving
+from tests.support.serving import serving
 from tests.unit.test_client_package import CLIENT, NEEDED
 from tokenctl.deployment import Deployment
 
@@ -40,11 +40,11 @@ with TokenServiceClient(sys.argv[1], *sys.stdin.read().split()) as client:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make dist` builds, from a copy of the sources."""
     root = tmp_path_factory.mktemp("dist")
-    for name in ("chalicelib", "tokenctl", "tokenservice_client"):
+    for name in ("chalicelib", "tokenctl", "clients"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root / name)
-    for project in (root, root / "tokenservice_client"):
+    for project in (root, root / "clients" / "python"):
         build = ("build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.prefix)
         uv(*build, "--out-dir", str(root / "wheels"), str(project))
     return root / "wheels"

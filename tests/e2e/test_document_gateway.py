@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import requests
 
+from dev.engine import HOST, free_port
 from examples.document_gateway import log as gateway_log
 from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
-from local.engine import HOST, free_port
 from tests.conftest import Api, Credentials
-from tests.e2e.gateway_world import ELSEWHERE, USER_HEADER, Visitor, World, gateway, wait_until
-from tests.serving import serving
+from tests.support.gateway_world import ELSEWHERE, USER_HEADER, Visitor, World, gateway, wait_until
+from tests.support.serving import serving
 
 PDF = DOCUMENTS[REPORT].content
 BIG = "big-document"

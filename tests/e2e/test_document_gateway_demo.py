@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from local.engine import ROOT
-from tests.e2e.gateway_world import Visitor, wait_until
+from dev.engine import ROOT
 from tests.e2e.test_local_run import CONFIG, processes_of
+from tests.support.gateway_world import Visitor, wait_until
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     copy.mkdir()
-    for name in ("chalicelib", "local", "tokenctl", "tokenservice_client", "examples"):
+    for name in ("chalicelib", "dev", "tokenctl", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("app.py", CONFIG):
         (copy / name).parent.mkdir(exist_ok=True)

@@ -15,13 +15,13 @@ import pytest
 import requests
 from waitress.adjustments import Adjustments
 
+from dev.engine import HOST
 from examples.document_gateway import server
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
 from examples.document_gateway.downloads import EVERYBODY, PER_LEASE, PER_LINK
-from local.engine import HOST
 from tests.conftest import Api, Credentials
-from tests.e2e.gateway_world import ELSEWHERE, Visitor, World, gateway, wait_until
-from tests.serving import serving
+from tests.support.gateway_world import ELSEWHERE, Visitor, World, gateway, wait_until
+from tests.support.serving import serving
 
 BIG = "big-document"
 PDF = DOCUMENTS[REPORT].content

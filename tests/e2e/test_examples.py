@@ -20,15 +20,15 @@ import pytest
 import requests
 
 from chalicelib import tokens
-from chalicelib.routes import BASE_PATH
+from chalicelib.http.routes import BASE_PATH
 from chalicelib.runtime import now
 from chalicelib.tokens import Terms, Token
-from infra.checks import openapi as openapi_checks
-from local import install
-from local.engine import free_port
+from deploy.checks import openapi as openapi_checks
+from dev import install
+from dev.engine import free_port
 from tests.conftest import NODE, ROOT, Api, Credentials
-from tests.e2e import examples
-from tests.e2e.examples import Program, Session
+from tests.support import examples
+from tests.support.examples import Program, Session
 from tokenctl import samples
 from tokenctl.deployment import Deployment
 from tokenctl.samples import EXAMPLES
@@ -115,7 +115,7 @@ def served(api: Api, client: Credentials, tmp_path_factory: pytest.TempPathFacto
     tokenctl.write_text(f"#!{sys.executable}\n{TOKENCTL}")
     tokenctl.chmod(0o755)
     port = free_port()
-    command = [sys.executable, "-m", "local.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
+    command = [sys.executable, "-m", "dev.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
     with (directory / "service.log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:

@@ -15,9 +15,9 @@ from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.secret import from_parameter
 from chalicelib.splunk.waiting import BucketSource
-from tests.hec_faults import ForcedCode
-from tests.hec_server import HecServer
-from tests.splunk_world import MarkedCollector, subscription
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_server import HecServer
+from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.deployment import Deployment
 from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal

@@ -13,10 +13,10 @@ from chalicelib import runtime
 from chalicelib.settings import Settings
 from chalicelib.splunk.errors import Undelivered
 from tests.conftest import Api
-from tests.e2e.local_aws import SCHEDULED
-from tests.hec_faults import ForcedCode
-from tests.hec_server import HecServer
-from tests.splunk_world import subscription
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_server import HecServer
+from tests.support.local_aws import SCHEDULED
+from tests.support.splunk_world import subscription
 from tokenctl.deployment import Deployment
 
 

@@ -14,11 +14,11 @@ import pytest
 import trustme
 from botocore.exceptions import ClientError
 
-from local.engine import ROOT
+from dev.engine import ROOT
 from tests.conftest import NODE
-from tests.e2e.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
-from tests.hec_server import HecServer
-from tests.splunk_world import MarkedCollector, subscription
+from tests.support.hec_server import HecServer
+from tests.support.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
+from tests.support.splunk_world import MarkedCollector, subscription
 
 HEC_TOKEN = "0c7ad0c4-6f5b-4d4e-8f0a-51f7a3a0c0de"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"

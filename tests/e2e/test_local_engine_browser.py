@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from selenium import webdriver
 
-from local.engine import HOST, free_port
-from tests.e2e.gateway_world import chromium
+from dev.engine import HOST, free_port
 from tests.e2e.test_local_run import NODE, Run, copy_of_the_checkout
+from tests.support.gateway_world import chromium
 from tokenctl.deployment import read_env_file
 
 REBOUND = "attacker.example"

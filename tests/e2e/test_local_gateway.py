@@ -20,10 +20,10 @@ from chalice import Chalice, Response
 from chalice.config import Config
 from chalice.local import LocalDevServer
 
-from local import gateway
-from local.engine import HOST, ROOT
-from tests.faults.dynamodb_proxy import Proxy
-from tests.serving import serving
+from dev import gateway
+from dev.engine import HOST, ROOT
+from tests.support.dynamodb_proxy import Proxy
+from tests.support.serving import serving
 
 BASE = "/tokenservice/services/api"
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
@@ -44,7 +44,7 @@ class Reply:
 
 
 class Service:
-    """`python -m local.gateway` and what it wrote."""
+    """`python -m dev.gateway` and what it wrote."""
 
     def __init__(self, port: int, log: Path) -> None:
         self.port = port

@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 
-from local.engine import HOST, ROOT, Engine, EngineError, free_port
+from dev.engine import HOST, ROOT, Engine, EngineError, free_port
 
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 BASE = "/tokenservice/services/api"
@@ -41,14 +41,14 @@ def wait_until(happened: Callable[[], Any]) -> None:
 
 
 class Run:
-    """One `python -m local` and all that it wrote."""
+    """One `python -m dev` and all that it wrote."""
 
     def __init__(self, checkout: Path, environ: dict[str, str], *arguments: str) -> None:
         self.checkout = checkout
         self.port = environ["PORT"]
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "local", *arguments],
+            [sys.executable, "-m", "dev", *arguments],
             cwd=checkout,
             env=inherited | environ,
             stdin=subprocess.DEVNULL,
@@ -111,7 +111,7 @@ class Run:
 
 def copy_of_the_checkout(copy: Path) -> Path:
     copy.mkdir()
-    for name in ("chalicelib", "local", "tokenctl", "tokenservice_client"):
+    for name in ("chalicelib", "dev", "tokenctl"):
         shutil.copytree(ROOT / name, copy / name)  # with what is compiled: it fits, since the copy keeps the times
     for name in ("app.py", CONFIG):
         (copy / name).parent.mkdir(exist_ok=True)
@@ -303,7 +303,7 @@ def test_a_stop_during_the_start_leaves_nothing_running(start: Any, checkout: Pa
     assert processes_of(checkout) == []
 
 
-@pytest.mark.parametrize(("victim", "named"), [("local.gateway", "the service"), ("engine_process", "local store")])
+@pytest.mark.parametrize(("victim", "named"), [("dev.gateway", "the service"), ("engine_process", "local store")])
 def test_a_child_that_dies_ends_everything_and_is_named(start: Any, checkout: Path, victim: str, named: str) -> None:
     run = start()
     run.wait_until_ready()
@@ -320,7 +320,7 @@ def test_a_child_that_dies_ends_everything_and_is_named(start: Any, checkout: Pa
 
 
 def test_it_ends_with_the_make_that_started_it(checkout: Path, port: int) -> None:
-    script = f"{sys.executable} -m local & echo started; wait"
+    script = f"{sys.executable} -m dev & echo started; wait"
     environ = {**os.environ, "MAKELEVEL": "1", "PORT": str(port)}
     parent = subprocess.Popen(["bash", "-c", script], cwd=checkout, env=environ, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -445,7 +445,7 @@ def test_the_engine_leaves_no_temporary_files_behind(
 def test_the_engine_tells_where_its_log_is_when_it_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.engine._READY_WITHIN_SECONDS", 3.0)
+    monkeypatch.setattr("dev.engine._READY_WITHIN_SECONDS", 3.0)
     with pytest.raises(EngineError, match=f"see {tmp_path}/engine.log"):
         Engine(log=tmp_path / "engine.log", environ={"MINISTACK_WORKER_THREADS": "none"}).start()
 

@@ -11,9 +11,9 @@ import pytest
 
 from chalicelib.settings import Settings
 from chalicelib.splunk.errors import Misconfigured
-from local.shipping import LOG_GROUP, ship
-from tests.hec_faults import ForcedCode
-from tests.hec_server import HecServer
+from dev.shipping import LOG_GROUP, ship
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_server import HecServer
 
 
 @pytest.fixture

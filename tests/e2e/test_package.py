@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from chalicelib import problems
-from infra import package
-from local.engine import ROOT
-from tests.e2e.local_aws import FUNCTIONS, Package, Template
+from deploy import package
+from dev.engine import ROOT
+from tests.support.local_aws import FUNCTIONS, Package, Template
 from tokenctl.costs import lines
 
 MAX_ARCHIVE_BYTES = 2_500_000
-SOURCES = ("app.py", "requirements.txt", ".chalice", "chalicelib", "infra", "local", "tokenctl")
+SOURCES = ("app.py", "requirements.txt", ".chalice", "chalicelib", "deploy", "dev", "tokenctl")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def prod(packages: Path) -> Template:
 def make(stage: str, out: Path, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
     """What `make package` runs; nothing of AWS in its environment but what is given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    command = [sys.executable, "-m", "infra.package", "--stage", stage, "--out", str(out)]
+    command = [sys.executable, "-m", "deploy.package", "--stage", stage, "--out", str(out)]
     environ = {**kept, "HOME": str(out), **environ}
     return subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
 
@@ -132,7 +132,7 @@ def test_nothing_is_compiled_at_a_cold_start(task: Path) -> None:
 def test_nothing_of_the_repository_but_the_application_is_deployed(task: Path) -> None:
     names = {path.name for path in task.iterdir()}
     assert {"app.py", "chalicelib", "chalice"} <= names
-    assert names.isdisjoint({"tests", "tokenctl", "local", "infra", "boto3", "s3transfer", "pytest", "bin"})
+    assert names.isdisjoint({"tests", "studies", "tokenctl", "dev", "deploy", "boto3", "s3transfer", "pytest", "bin"})
     assert not [name for name in names if name.startswith(("botocore", "jmespath", "dateutil", "six"))]
 
 

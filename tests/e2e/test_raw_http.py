@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from local.engine import HOST, ROOT
+from dev.engine import HOST, ROOT
 from tests.e2e.test_local_gateway import BASE, NODE, Service, post, request, running
 
 BODY = json.dumps({"nodeId": NODE}).encode()
@@ -138,7 +138,7 @@ def test_raw_requests_are_answered_one_by_one_and_none_is_smuggled(service: Serv
 
 
 def test_the_local_server_and_its_parsers_are_no_part_of_the_deployed_function() -> None:
-    """Where `chalice local` fails by itself, `local.gateway` mends it; API Gateway replaces the two of them on AWS."""
+    """Where `chalice local` fails by itself, `dev.gateway` mends it; API Gateway replaces the two of them on AWS."""
     code = """
 import json, sys, types, app
 event = {"requestContext": {"httpMethod": "GET", "resourcePath": "/tokenservice/services/api/version", "path": "/",
@@ -152,6 +152,6 @@ print(*sys.modules)
         [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
     )
     loaded = set(run.stdout.splitlines()[-1].split())
-    assert {"chalice.app", "chalicelib.routes"} <= loaded
-    assert not {name for name in loaded if name.partition(".")[0] in ("local", "werkzeug", "tests", "tokenctl")}
+    assert {"chalice.app", "chalicelib.http.routes"} <= loaded
+    assert not {name for name in loaded if name.partition(".")[0] in ("dev", "werkzeug", "tests", "tokenctl")}
     assert not loaded & {"http.server", "socketserver", "chalice.local", "chalice.cli", "chalice.config"}

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from local import environments
-from local.engine import ROOT
+from dev import environments
+from dev.engine import ROOT
 from tests.unit.test_pins import pins
 
 OLD_PIP = "23.0" if sys.version_info < (3, 12) else "23.2"  # the oldest that runs there
 NEWER = "9999.0"
-_NOT_COPIED = shutil.ignore_patterns(".*", "out", "build", "docs", "tests", "bench", "node_modules", "__pycache__")
+_NOT_COPIED = shutil.ignore_patterns(".*", "out", "build", "docs", "tests", "studies", "node_modules", "__pycache__")
 
 
 _OWN_UV = environments.OWN_UV / "bin" / "uv"
@@ -65,7 +65,7 @@ def set_up(checkout: Path, stranger: dict[str, str]) -> Callable[..., subprocess
         # With an empty value of `environ`, the variable is missing.
         known = {name: value for name, value in {**stranger, **environ}.items() if value}
         return subprocess.Popen(
-            [str(shutil.which("python3", path=known["PATH"])), "-I", "local/environments.py", *names],
+            [str(shutil.which("python3", path=known["PATH"])), "-I", "dev/environments.py", *names],
             cwd=checkout,
             env=known,
             stdout=subprocess.PIPE,

@@ -17,10 +17,10 @@ import pytest
 import yaml
 from chalice.package import YAMLTemplateSerializer
 
-from local.engine import HOST, ROOT, free_port
-from tests.e2e import smoke
-from tests.e2e.local_aws import LocalAws, Package, Stack, local_aws
+from dev.engine import HOST, ROOT, free_port
 from tests.e2e.test_local_run import CONFIG, Run
+from tests.support import smoke
+from tests.support.local_aws import LocalAws, Package, Stack, local_aws
 
 STEPS = [
     "version",
@@ -38,7 +38,7 @@ ACCOUNT, REGION = "000000000000", "us-east-1"
 
 def start(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = [sys.executable, "-m", "tests.e2e.smoke", *arguments]
+    command = [sys.executable, "-m", "tests.support.smoke", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=directory, env={**kept, **environ}, text=True, **pipes)
 
@@ -67,7 +67,7 @@ def dev(aws: LocalAws, packages: Path) -> Stack:
 
 def granted_to_smoke() -> list[dict[str, Any]]:
     """What pipeline.yaml grants the role of the smoke test, but for its log and its sources."""
-    text = (ROOT / "infra" / "pipeline.yaml").read_text("utf-8")
+    text = (ROOT / "deploy" / "pipeline.yaml").read_text("utf-8")
     role = YAMLTemplateSerializer().load_template(text)["Resources"]["SmokeRole"]["Properties"]
     statements = role["Policies"][0]["PolicyDocument"]["Statement"]
     filled = json.dumps([each for each in statements if not str(each["Action"]).startswith(("['logs:", "['s3:"))])
@@ -154,9 +154,9 @@ def test_a_client_that_can_not_be_deleted_does_not_hide_what_went_wrong_before(
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """`make run` in a copy of the checkout, so that nobody's own store is touched."""
-    for name in ("chalicelib", "local", "tokenctl", "tokenservice_client"):
+    for name in ("chalicelib", "dev", "tokenctl"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("app.py", CONFIG, "tests/e2e/smoke.py"):
+    for name in ("app.py", CONFIG, "tests/support/smoke.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for name in (".venv", ".venv-engine"):
@@ -174,7 +174,7 @@ def test_it_passes_on_what_make_run_serves(served: tuple[Path, str]) -> None:
 
 
 def test_the_pipeline_runs_this_very_command() -> None:
-    text = (ROOT / "infra" / "pipeline.yaml").read_text("utf-8")
+    text = (ROOT / "deploy" / "pipeline.yaml").read_text("utf-8")
     project = YAMLTemplateSerializer().load_template(text)["Resources"]["Smoke"]["Properties"]
     commands = yaml.safe_load(project["Source"]["BuildSpec"])["phases"]["build"]["commands"]
     assert commands[-1] == f".venv/bin/python -m {smoke.__name__} --stage dev"

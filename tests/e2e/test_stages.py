@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.conftest import NODE
-from tests.e2e.local_aws import LocalAws, Package, Stack, local_aws
+from tests.support.local_aws import LocalAws, Package, Stack, local_aws
 
 DONE_BEFORE_AND_AFTER = 20
 KINDS = ("clients", "tokens")

@@ -13,10 +13,10 @@ from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import Transport
-from tests.faults.forwarder_soak import Findings, run
-from tests.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode
-from tests.hec_server import HecServer
-from tests.splunk_world import ANY_FAULT, MarkedCollector, MemoryRecord, subscription
+from tests.support.forwarder_runs import Findings, run
+from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode
+from tests.support.hec_server import HecServer
+from tests.support.splunk_world import ANY_FAULT, MarkedCollector, MemoryRecord, subscription
 
 RUNS = 1_000
 PARTS = 4

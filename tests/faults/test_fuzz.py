@@ -1,13 +1,13 @@
-"""A few hundred requests made from the OpenAPI document; `tests.faults.fuzz` sends as many as one has patience for."""
+"""A few hundred requests made from the OpenAPI document; `make soak` sends as many as one has patience for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from local.engine import Engine
-from tests.faults.fault_ways import serving
-from tests.faults.fuzz import Fuzz
-from tests.store_engines import MINISTACK, StoreEngine
+from dev.engine import Engine
+from tests.support.fault_ways import serving
+from tests.support.fuzz import Fuzz
+from tests.support.store_engines import MINISTACK, StoreEngine
 from tokenctl.deployment import Deployment
 
 REQUESTS = 180

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from local.engine import Engine
-from tests.faults.dynamodb_proxy import Proxy
-from tests.faults.fault_courses import Findings
-from tests.faults.fault_ways import serving
-from tests.faults.kills import kill_between_write_and_answer
-from tests.store_engines import StoreEngine
+from dev.engine import Engine
+from tests.support.dynamodb_proxy import Proxy
+from tests.support.fault_courses import Findings
+from tests.support.fault_ways import serving
+from tests.support.kills import kill_between_write_and_answer
+from tests.support.store_engines import StoreEngine
 from tokenctl.deployment import Deployment
 
 KILLS = 3

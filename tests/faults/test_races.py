@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from chalicelib.tokens import Claim, Reason
-from tests.faults.races import Entry, Findings, Kind, State, Told, Track, Way, plan
-from tests.faults.races_over import OverHttp, OverStore, service
-from tests.store_engines import StoreEngine
+from tests.support.races import Entry, Findings, Kind, State, Told, Track, Way, plan
+from tests.support.races_over import OverHttp, OverStore, service
+from tests.support.store_engines import StoreEngine
 
 SEED = 9  # its first twenty races are of every kind
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -14,12 +14,12 @@ from chalicelib import problems, runtime, tokens
 from chalicelib.aws.dynamodb import PATIENCE
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
-from local.engine import Engine
+from dev.engine import Engine
 from tests.conftest import Api, Credentials
-from tests.faults.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
-from tests.faults.fault_courses import Course, Findings
-from tests.faults.fault_ways import OverHttp, OverStore, Service, serving
-from tests.store_engines import StoreEngine
+from tests.support.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
+from tests.support.fault_courses import Course, Findings
+from tests.support.fault_ways import OverHttp, OverStore, Service, serving
+from tests.support.store_engines import StoreEngine
 from tokenctl.deployment import Deployment
 
 COURSES_OVER_STORE = 60

@@ -1,4 +1,4 @@
-"""The rooms and which way imports point."""
+"""Which package may import which: imports point down only, in the whole tree."""
 
 from __future__ import annotations
 
@@ -12,42 +12,73 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 STANDARD = frozenset(sys.stdlib_module_names)
 
-# Each room, the rooms it may import and the libraries it may import. What is not here is not allowed.
-ROOMS: dict[str, tuple[set[str], set[str]]] = {
+# What is deployed: each package, the packages below it that it may import, and the libraries.
+DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib": (set(), set()),
     "chalicelib.tokens": (set(), set()),
     "chalicelib.clients": (set(), set()),
     "chalicelib.problems": (set(), set()),
     "chalicelib.audit": (set(), set()),
     "chalicelib.instants": (set(), set()),
-    "chalicelib.settings": ({"instants"}, set()),
-    "chalicelib.service": ({"tokens", "clients", "problems"}, set()),
+    "chalicelib.settings": ({"chalicelib", "chalicelib.instants"}, set()),
+    "chalicelib.service": ({"chalicelib.tokens", "chalicelib.clients", "chalicelib.problems"}, set()),
     "chalicelib.aws": (set(), {"botocore"}),
-    "chalicelib.storage": ({"tokens", "clients", "problems", "aws"}, {"pynamodb", "botocore"}),
-    "chalicelib.schemas": ({"tokens", "clients"}, {"msgspec"}),
-    "chalicelib.conversion": ({"instants", "schemas", "tokens", "problems", "audit"}, {"msgspec"}),
-    "chalicelib.parsing": ({"schemas", "problems", "tokens"}, {"msgspec"}),
-    "chalicelib.authorizer": ({"clients"}, {"chalice"}),
-    "chalicelib.routes": (
-        {"service", "parsing", "schemas", "conversion", "problems", "audit", "tokens", "clients"},
-        {"chalice"},
+    "chalicelib.splunk": ({"chalicelib.aws"}, {"requests", "urllib3", "tenacity", "botocore"}),
+    "chalicelib.storage": (
+        {"chalicelib.tokens", "chalicelib.clients", "chalicelib.problems", "chalicelib.aws"},
+        {"pynamodb", "botocore"},
     ),
+    "chalicelib.http": (
+        {
+            *("chalicelib", "chalicelib.service", "chalicelib.problems", "chalicelib.audit", "chalicelib.tokens"),
+            *("chalicelib.clients", "chalicelib.instants"),
+        },
+        {"chalice", "msgspec"},
+    ),
+    "chalicelib.authorizer": ({"chalicelib", "chalicelib.clients"}, {"chalice"}),
     "chalicelib.runtime": (
-        {"instants", "settings", "audit", "storage", "aws", "service", "authorizer", "splunk"},
+        {
+            *("chalicelib", "chalicelib.instants", "chalicelib.settings", "chalicelib.audit", "chalicelib.storage"),
+            *("chalicelib.aws", "chalicelib.service", "chalicelib.authorizer", "chalicelib.splunk"),
+        },
         set(),
     ),
-    "app": ({"routes", "runtime", "schemas"}, {"chalice", "local"}),  # local: for Chalice's commands, never in Lambda
+    # dev: for Chalice's commands, never in Lambda
+    "app": ({"chalicelib", "chalicelib.http", "chalicelib.runtime", "dev"}, {"chalice"}),
+}
+# Everything else may import all of `chalicelib`, and of the others only these.
+BESIDE: dict[str, set[str]] = {
+    "tokenservice_client": set(),
+    "tokenctl": {"chalicelib", "tokenservice_client"},
+    "deploy": {"chalicelib", "tokenctl"},
+    "dev": {"chalicelib", "tokenctl", "app"},
+    "examples": {"tokenservice_client", "dev", "tokenctl"},
+    "tests": {"app", "chalicelib", "tokenservice_client", "tokenctl", "deploy", "dev", "examples"},
+    "studies": {"app", "chalicelib", "tokenservice_client", "tokenctl", "deploy", "dev", "tests"},
 }
 
 
+def sources() -> list[Path]:
+    """All our modules. The peers of the benchmarks are programs of their own."""
+    paths = [ROOT / "app.py", *(ROOT / "clients" / "python" / "tokenservice_client").glob("*.py")]
+    for folder in ("chalicelib", *(name for name in BESIDE if name != "tokenservice_client")):
+        paths += [path for path in (ROOT / folder).rglob("*.py") if not {"peers", "node_modules"} & set(path.parts)]
+    return sorted(paths)
+
+
 def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    base = ROOT / "clients" / "python" if "tokenservice_client" in path.parts else ROOT
+    parts = path.relative_to(base).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(name: str) -> str:
-    """The room that a module lies in."""
-    return ".".join(name.split(".")[:2])
+def package_of(name: str) -> str:
+    """The entry of the tables that a module or a name in it belongs to."""
+    parts = name.split(".")
+    if parts[0] != "chalicelib":
+        return parts[0]
+    within = ".".join(parts[:2])
+    return within if within in DEPLOYED else "chalicelib"
 
 
 def imports_of(path: Path) -> set[str]:
@@ -56,52 +87,32 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "chalicelib":
+            found.update(f"chalicelib.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "chalicelib")
     return found
 
 
-# A room is a module or a folder of them. The forwarders' folder has a plan of its own.
-DEPLOYED = [
-    ROOT / "app.py",
-    *sorted((ROOT / "chalicelib").glob("*.py")),
-    *sorted((ROOT / "chalicelib" / "aws").glob("*.py")),
-    *sorted((ROOT / "chalicelib" / "storage").glob("*.py")),
-]
-FORWARDERS = sorted((ROOT / "chalicelib" / "splunk").glob("*.py"))
+def test_every_deployed_module_has_its_place_in_the_plan() -> None:
+    names = {".".join(module_name(path).split(".")[:2]) for path in sources()}
+    assert {name for name in names if name.split(".")[0] in ("app", "chalicelib")} == set(DEPLOYED)
 
 
-def test_every_deployed_module_has_its_room_in_the_plan() -> None:
-    assert {room_of(module_name(path)) for path in DEPLOYED} == set(ROOMS)
-
-
-@pytest.mark.parametrize("path", DEPLOYED, ids=module_name)
+@pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_imports_point_down_only(path: Path) -> None:
-    own = room_of(module_name(path))
-    rooms, libraries = ROOMS[own]
-    allowed = {own, *(f"chalicelib.{room}" for room in rooms)}
+    own = package_of(module_name(path))
+    packages, libraries = DEPLOYED.get(own, (BESIDE.get(own, set()), set()))
+    ours = {"app", "chalicelib", *BESIDE}
     for name in imports_of(path):
-        top = name.partition(".")[0]
-        if top == "chalicelib":
-            room = room_of(name)
-            place = ROOT / "chalicelib" / room.partition(".")[2]
-            is_module = room != "chalicelib" and (place.with_suffix(".py").exists() or place.is_dir())
-            assert not is_module or room in allowed, f"{module_name(path)} must not import {name}"
-        else:
-            assert top in STANDARD or top in libraries, f"{module_name(path)} must not import {name}"
-
-
-@pytest.mark.parametrize("path", FORWARDERS, ids=module_name)
-def test_the_forwarders_know_nothing_of_the_rest_service(path: Path) -> None:
-    for name in imports_of(path):
-        top = name.partition(".")[0]
-        if top == "chalicelib":
-            assert room_of(name) in ("chalicelib.splunk", "chalicelib.aws"), (
-                f"{module_name(path)} must not import {name}"
-            )
-        else:
-            assert top in STANDARD or top in {"requests", "urllib3", "tenacity", "botocore"}
+        package = package_of(name)
+        top = package.partition(".")[0]
+        if top in ours:
+            allowed = {own, *packages}
+            assert package in allowed or (own in BESIDE and top in allowed), f"{module_name(path)} imports {name}"
+        elif own in DEPLOYED:
+            library = name.partition(".")[0]
+            assert library in STANDARD or library in libraries, f"{module_name(path)} imports {name}"
 
 
 @pytest.mark.parametrize(
@@ -109,15 +120,15 @@ def test_the_forwarders_know_nothing_of_the_rest_service(path: Path) -> None:
     [
         (
             "app.basic_auth",
-            {"chalicelib.routes", "chalicelib.schemas", "chalicelib.service", "chalicelib.tokens", "msgspec"},
+            {"chalicelib.http.routes", "chalicelib.http.schemas", "chalicelib.service", "chalicelib.tokens", "msgspec"},
         ),
         ("app.app", {"chalicelib.authorizer", "chalicelib.splunk", "requests"}),
-        ("app.forward_logs", {"chalicelib.routes", "chalicelib.storage", "pynamodb", "msgspec", "botocore"}),
+        ("app.forward_logs", {"chalicelib.http.routes", "chalicelib.storage", "pynamodb", "msgspec", "botocore"}),
         ("app.forward_logs", {"chalicelib.splunk.redrive", "chalicelib.splunk.waiting", "xml.etree"}),
-        ("app.redrive", {"chalicelib.routes", "chalicelib.storage", "pynamodb", "msgspec"}),
+        ("app.redrive", {"chalicelib.http.routes", "chalicelib.storage", "pynamodb", "msgspec"}),
     ],
 )
-def test_a_function_loads_only_its_own_rooms(handler: str, unwanted: set[str]) -> None:
+def test_a_function_loads_only_its_own_packages(handler: str, unwanted: set[str]) -> None:
     """Lambda names the entry point in `_HANDLER`; every module more costs the start of that function."""
     build = {
         "app.basic_auth": "runtime.authorizer()",

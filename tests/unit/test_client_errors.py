@@ -7,12 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
-
-import chalicelib
 import tokenservice_client
-from chalicelib.problems import TABLE
-from chalicelib.tokens import Reason
+import yaml
 from tokenservice_client import errors
 from tokenservice_client.errors import (
     FAMILIES,
@@ -28,6 +24,10 @@ from tokenservice_client.errors import (
     Unauthorized,
     UnexpectedAnswer,
 )
+
+import chalicelib
+from chalicelib.problems import TABLE
+from chalicelib.tokens import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 OPENAPI = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))

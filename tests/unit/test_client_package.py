@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from tests.unit.test_architecture import ROOT, STANDARD, imports_of
 
-CLIENT = ROOT / "tokenservice_client"
+CLIENT = ROOT / "clients" / "python" / "tokenservice_client"
 GATEWAY = ROOT / "examples" / "document_gateway"
 NEEDED = {"requests", "tenacity", "urllib3"}
 
@@ -29,11 +29,11 @@ def test_the_client_imports_nothing_of_the_service(path: Path) -> None:
 def test_the_gateway_knows_the_service_by_its_client_alone(path: Path) -> None:
     """But for the demo, which starts the service."""
     libraries = {"flask", "itsdangerous", "requests", "tokenservice_client", "urllib3", "waitress", "werkzeug"}
-    assert names_of(path) <= libraries | {"examples"} | ({"local", "tokenctl"} if path.stem == "demo" else set())
+    assert names_of(path) <= libraries | {"examples"} | ({"dev", "tokenctl"} if path.stem == "demo" else set())
 
 
 def test_the_service_s_own_pins_are_enough_for_it() -> None:
-    asked = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]["dependencies"]
+    asked = tomllib.loads((CLIENT.parent / "pyproject.toml").read_text())["project"]["dependencies"]
     pinned = dict(
         line.split(" ")[0].split("==")
         for line in (ROOT / "requirements" / "dev.txt").read_text().splitlines()

@@ -18,8 +18,6 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-
-from tests.unit.test_client_values import NODE, PASSWORD, SAMPLES, TOKEN
 from tokenservice_client import (
     NoAnswer,
     Refused,
@@ -31,6 +29,8 @@ from tokenservice_client import (
     UnexpectedAnswer,
     UntrustedServer,
 )
+
+from tests.unit.test_client_values import NODE, PASSWORD, SAMPLES, TOKEN
 
 HOST = "127.0.0.1"
 USED = SAMPLES["UseAnswer"]

@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-
-from chalicelib import schemas
-from tests.unit.test_client_errors import OPENAPI
 from tokenservice_client import Claim, Introspection, Issued, Status, Terms, TokenServiceClient, Use, Version
 from tokenservice_client.errors import UnexpectedAnswer
 from tokenservice_client.transport import base_url, retry_after
+
+from chalicelib.http import schemas
+from tests.unit.test_client_errors import OPENAPI
 
 TOKEN = "ab" * 32
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"

@@ -15,11 +15,11 @@ from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.audit import NAMESPACE
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
-from infra.checks.splunk_app import APP
-from tests import dashboard_definition as definition
+from deploy.checks.splunk_app import APP
 from tests.conftest import ROOT
-from tests.dashboard_definition import Graph, Series
-from tests.splunk_search import Search, Unknown, known_to, written
+from tests.support import dashboard_definition as definition
+from tests.support.dashboard_definition import Graph, Series
+from tests.support.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines
 
 DEFINITION = json.loads(definition.DEFINITION.read_text("utf-8"))
@@ -104,7 +104,7 @@ def test_every_metric_of_ours_is_written_with_these_dimensions() -> None:
 
 @cache
 def resources() -> dict[str, dict[str, Any]]:
-    path = ROOT / "infra" / "resources.yaml"
+    path = ROOT / "deploy" / "resources.yaml"
     found: dict[str, dict[str, Any]] = YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name)[
         "Resources"
     ]

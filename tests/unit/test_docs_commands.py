@@ -16,7 +16,7 @@ import click
 from botocore import xform_name
 
 from tests.conftest import ROOT
-from tests.e2e.examples import blocks, documents
+from tests.support.examples import blocks, documents
 from tokenctl.__main__ import cli
 
 # Commands of the AWS command line itself, which are no operations of a service.

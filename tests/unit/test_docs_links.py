@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.checks import links
+from deploy.checks import links
 from tests.conftest import ROOT
 
 

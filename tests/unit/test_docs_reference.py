@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from infra import reference
-from local.engine import free_port
-from tests import browser
+from deploy import reference
+from dev.engine import free_port
 from tests.conftest import ROOT
+from tests.support import browser
 from tokenctl import openapi
 
 PAGE = ROOT / "docs" / "api.html"
@@ -35,7 +35,7 @@ def renderer() -> reference.Renderer:
 
 
 def test_the_page_is_what_the_document_and_the_pinned_renderer_make_now() -> None:
-    """`python -m infra.reference` makes it anew."""
+    """`python -m deploy.reference` makes it anew."""
     assert renderer().is_pinned()
     assert text() == reference.page(openapi.document(), renderer())
 

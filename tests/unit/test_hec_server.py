@@ -10,9 +10,9 @@ import pytest
 import requests
 import trustme
 
-from tests.hec_faults import Fault, ForcedCode
-from tests.hec_rules import STATUS, Collector, Reply, Request
-from tests.hec_server import HecServer, refusing_port, write_authority
+from tests.support.hec_faults import Fault, ForcedCode
+from tests.support.hec_rules import STATUS, Collector, Reply, Request
+from tests.support.hec_server import HecServer, refusing_port, write_authority
 
 GOOD = {"event": "x", "fields": {"event_id": "0"}}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from local.output import LogFile, Output, readable, show
+from dev.output import LogFile, Output, readable, show
 from tests.conftest import ROOT
 
 
@@ -58,7 +58,7 @@ def test_a_line_that_is_not_utf_8_is_shown(capfdbinary: pytest.CaptureFixture[by
 
 def test_a_terminal_that_is_gone_stops_nothing() -> None:
     """In a process of its own, whose standard output nobody reads."""
-    code = "from local.output import show; [show(b'lost\\n') for _ in range(3)]; import os; os._exit(7)"
+    code = "from dev.output import show; [show(b'lost\\n') for _ in range(3)]; import os; os._exit(7)"
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, check=False)

@@ -17,9 +17,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chalicelib.clients import Scope
+from chalicelib.http.routes import METHODS, ROUTES
 from chalicelib.problems import TABLE
-from chalicelib.routes import METHODS, ROUTES
-from infra.checks import openapi as openapi_checks
+from deploy.checks import openapi as openapi_checks
 from tests.conftest import BASE_PATH, NODE, ROOT, Answer, Api, Credentials
 from tokenctl import openapi
 
@@ -75,9 +75,9 @@ def codes_of(operation: dict[str, Any]) -> dict[str, str]:
 
 class TestDocument:
     def test_the_files_are_what_the_types_say_now(self) -> None:
-        """`python -m infra.reference` makes them anew."""
+        """`python -m deploy.reference` makes them anew."""
         assert (ROOT / "docs" / "openapi.yaml").read_text("utf-8") == openapi.document_text()
-        assert (ROOT / "chalicelib" / "openapi.json").read_text("utf-8") == openapi.served_text()
+        assert (ROOT / "chalicelib" / "http" / "openapi.json").read_text("utf-8") == openapi.served_text()
 
     def test_it_is_a_valid_openapi_3_1_document(self) -> None:
         OpenAPIV31SpecValidator(document()).validate()
@@ -160,7 +160,7 @@ class TestDocument:
 
 
 class TestLinters:
-    """`make check` runs them, `python -m infra.checks.openapi`."""
+    """`make check` runs them, `python -m deploy.checks.openapi`."""
 
     @pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
     def test_without_node_nothing_is_checked_and_that_is_said(
@@ -212,7 +212,8 @@ read = []
 text_of = pathlib.Path.read_text
 pathlib.Path.read_text = lambda path, *_: read.append(path.name) or text_of(path, "utf-8")
 import app
-from chalicelib import runtime, routes
+from chalicelib import runtime
+from chalicelib.http import routes
 runtime.token_service()
 assert "openapi.json" not in read, read
 routes._openapi(), routes._openapi()

@@ -14,7 +14,7 @@ from tokenctl.__main__ import cli
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text("utf-8")
-TEMPLATES = {path.name: path.read_text("utf-8") for path in (ROOT / "infra").glob("*.yaml")}
+TEMPLATES = {path.name: path.read_text("utf-8") for path in (ROOT / "deploy").glob("*.yaml")}
 
 
 # The language of CloudWatch Logs Insights, as far as the runbook uses it, and the fields that CloudWatch adds.
@@ -40,7 +40,7 @@ def parameters(template: str) -> set[str]:
 def alarms() -> dict[str, str]:
     """Name to description of every alarm of the templates."""
     found: dict[str, str] = {}
-    for path in (ROOT / "infra").glob("*.yaml"):
+    for path in (ROOT / "deploy").glob("*.yaml"):
         resources = YAMLTemplateSerializer().load_template(path.read_text("utf-8")).get("Resources", {})
         for resource in resources.values():
             if resource.get("Type") == "AWS::CloudWatch::Alarm":

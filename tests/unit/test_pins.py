@@ -58,7 +58,7 @@ def test_every_pin_has_hashes_and_no_lock_names_an_index(lock: str) -> None:
 
 def test_every_package_of_npm_is_pinned_by_its_content_and_no_registry_is_named() -> None:
     """`npm run lock` in that folder writes such a lock."""
-    folder = ROOT / "infra" / "openapi"
+    folder = ROOT / "deploy" / "openapi"
     text = (folder / "package-lock.json").read_text("utf-8")
     assert "://" not in text
     root, *packages = json.loads(text)["packages"].values()
@@ -83,7 +83,7 @@ def test_the_wheel_of_the_project_admits_the_versions_that_are_tested() -> None:
 
 
 class TestRuntimeOfLambda:
-    RUNTIMES: Any = tomllib.loads((ROOT / "infra" / "runtimes.toml").read_text())
+    RUNTIMES: Any = tomllib.loads((ROOT / "deploy" / "runtimes.toml").read_text())
 
     def test_aws_supports_the_deployed_runtime_for_another_year(self) -> None:
         end: date = self.RUNTIMES["runtime"][self.RUNTIMES["deployed"]]["deprecated"]

@@ -16,10 +16,10 @@ from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.transport import endpoint
-from infra.checks import vulnerabilities
+from deploy.checks import vulnerabilities
 
 ROOT = Path(__file__).resolve().parents[2]
-INFRA = ROOT / "infra"
+INFRA = ROOT / "deploy"
 TEMPLATES = ("account.yaml", "deployer.yaml", "pipeline.yaml")
 
 WIDE = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.checks import spl
+from deploy.checks import spl
 
 EVENT: dict[str, Any] = {"event": "token.used", "status": "401", "stage": ["prod", "prod"], "_raw": "a Plain text"}
 

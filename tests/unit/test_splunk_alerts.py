@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from infra.checks import spl, splunk_app
-from tests.splunk_search import Event, Search, known_to, logged
-from tests.splunk_world import START_MS
+from deploy.checks import spl, splunk_app
+from tests.support.splunk_search import Event, Search, known_to, logged
+from tests.support.splunk_world import START_MS
 
 HAPPENED = START_MS // 1000
 HOUR = 3600

@@ -12,11 +12,11 @@ import pytest
 from chalicelib.clients import Doubt
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
-from infra.checks import splunk_app
-from infra.checks.splunk_app import APP, config, expanded
+from deploy.checks import splunk_app
+from deploy.checks.splunk_app import APP, config, expanded
 from tests.conftest import ROOT
-from tests.splunk_search import Event, Search, forwarded, known_to, logged, written
-from tests.splunk_world import START_MS
+from tests.support.splunk_search import Event, Search, forwarded, known_to, logged, written
+from tests.support.splunk_world import START_MS
 from tokenctl.costs import lines
 
 PAGE = ROOT / "docs" / "splunk.md"

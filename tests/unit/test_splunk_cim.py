@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infra.checks import cim, spl, splunk_app
+from deploy.checks import cim, spl, splunk_app
 
 AUTHENTICATION = "action app dest src user"
 CHANGE = (

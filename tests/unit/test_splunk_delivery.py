@@ -18,9 +18,9 @@ from chalicelib.splunk.errors import Misconfigured, OutOfTime
 from chalicelib.splunk.hec import Answer, Composer, HecEvent
 from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import NoAnswer, Transport
-from tests.hec_faults import ForcedCode
-from tests.hec_rules import Collector, Request, _Refused, reply
-from tests.hec_server import HecServer
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_rules import Collector, Request, _Refused, reply
+from tests.support.hec_server import HecServer
 
 
 class Bench:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chalicelib.splunk.envelope import LogEvent, decode, encode
 from chalicelib.splunk.errors import MalformedEnvelope
-from tests.splunk_world import START_MS, content, pack, subscription
+from tests.support.splunk_world import START_MS, content, pack, subscription
 
 
 def test_an_envelope_tells_where_its_events_come_from() -> None:

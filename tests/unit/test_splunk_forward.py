@@ -23,9 +23,9 @@ from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.secret import Secret, fixed
-from tests.hec_rules import Collector, Request, reply
-from tests.hec_server import HecServer
-from tests.splunk_world import START_MS, MarkedCollector, MemoryRecord, content, pack, subscription
+from tests.support.hec_rules import Collector, Request, reply
+from tests.support.hec_server import HecServer
+from tests.support.splunk_world import START_MS, MarkedCollector, MemoryRecord, content, pack, subscription
 
 ROOT = Path(__file__).resolve().parents[2]
 ALARM = {

@@ -25,7 +25,7 @@ from chalicelib.splunk.hec import (
     batches,
     judge,
 )
-from tests.hec_rules import STATUS, Collector, Request, reply
+from tests.support.hec_rules import STATUS, Collector, Request, reply
 
 LAMBDA_ID = "8f5f4e8c-7d3c-4f5f-9d4b-0a1b2c3d4e5f"
 

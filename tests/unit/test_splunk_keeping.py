@@ -21,7 +21,7 @@ from chalicelib.splunk.keeping import MOST_CHARACTERS, RESERVE_SECONDS, Keeper, 
 from chalicelib.splunk.record import PUT_SECONDS, Kind, S3Record
 from chalicelib.splunk.report import Report
 from chalicelib.splunk.secret import Secret, fixed
-from tests.splunk_world import MemoryRecord, subscription
+from tests.support.splunk_world import MemoryRecord, subscription
 
 
 class Watch:

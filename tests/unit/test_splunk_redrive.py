@@ -20,10 +20,10 @@ from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.splunk.redrive import Outcome, redrive
 from chalicelib.splunk.waiting import BucketSource, Entry, Source, parse
-from tests.hec_faults import ForcedCode
-from tests.hec_server import HecServer
-from tests.memory_bucket import MemoryBucket
-from tests.splunk_world import MarkedCollector, subscription
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_server import HecServer
+from tests.support.memory_bucket import MemoryBucket
+from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.redrive import FolderSource, QueueSource, summary
 from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal

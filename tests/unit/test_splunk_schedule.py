@@ -17,10 +17,10 @@ from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import MOST_ATTEMPTS, MOST_ENTRIES, ScheduledRedrive
 from chalicelib.splunk.waiting import LAMBDA_PREFIX, BucketSource
-from tests.hec_faults import ForcedCode
-from tests.hec_server import HecServer
-from tests.memory_bucket import MemoryBucket
-from tests.splunk_world import MarkedCollector, subscription
+from tests.support.hec_faults import ForcedCode
+from tests.support.hec_server import HecServer
+from tests.support.memory_bucket import MemoryBucket
+from tests.support.splunk_world import MarkedCollector, subscription
 
 BUCKET = "kept"
 

@@ -18,8 +18,8 @@ from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
-from tests.hec_server import HecServer
-from tests.splunk_world import subscription
+from tests.support.hec_server import HecServer
+from tests.support.splunk_world import subscription
 
 
 class Parameter:

@@ -19,10 +19,10 @@ from chalicelib.settings import Splunk
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure, within
-from tests.hec_faults import Fault, ForcedCode
-from tests.hec_rules import Reply
-from tests.hec_server import HecServer, refusing_port, write_authority
-from tests.splunk_world import subscription
+from tests.support.hec_faults import Fault, ForcedCode
+from tests.support.hec_rules import Reply
+from tests.support.hec_server import HecServer, refusing_port, write_authority
+from tests.support.splunk_world import subscription
 
 BODY = gzip.compress(json.dumps({"event": "café", "fields": {"event_id": "1"}}, ensure_ascii=False).encode())
 

@@ -16,11 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tokenservice_client import TokenServiceClient
 
 from chalicelib.aws.connection import Endpoint
 from chalicelib.splunk.transport import Transport
 from examples.document_gateway.content import ContentApi
-from tokenservice_client import TokenServiceClient
 
 HOST = "localhost"
 SECONDS = 30.0

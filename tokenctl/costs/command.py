@@ -155,7 +155,7 @@ def _traffic(tariff: Tariff, bill: Bill) -> dict[str, Any]:
         "calls": traffic.calls,
         "memoryMb": traffic.memory_mb,
         "durationMs": _round(month.call_ms),
-        "durationFrom": "--duration-ms" if traffic.duration_ms else "bench/results/lambda_box.json, medians",
+        "durationFrom": "--duration-ms" if traffic.duration_ms else "studies/bench/results/lambda_box.json, medians",
         "cacheHit": _round(1 - month.authorizer_calls / traffic.calls),
         "usesPerToken": traffic.uses_per_token,
         "refused": traffic.refused,

@@ -44,7 +44,7 @@ PLATFORM: Final[Lines] = (
     f"REPORT RequestId: {_UUID}\tDuration: 9.87 ms\tBilled Duration: 10 ms\tMemory Size: 128 MB\t{_TRACED}",
 )
 
-# A line of the access log in the format of infra/resources.yaml.
+# A line of the access log in the format of deploy/resources.yaml.
 ACCESS: Final = json.dumps(
     {
         "event": "access",

@@ -1,6 +1,6 @@
 """What is read of the repository, so that no figure of `tokenctl cost` is copied by hand.
 
-Durations are what `make bench` measured; the rest is what `infra/` and `.chalice/config.json` say of a stage.
+Durations are what `make bench` measured; the rest is what `deploy/` and `.chalice/config.json` say of a stage.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final
 from chalicelib.settings import Settings
 from tokenctl.deployment import CONFIG, ROOT, DeploymentError, in_checkout
 
-LAMBDA_BOX: Final = ROOT / "bench" / "results" / "lambda_box.json"
-FORWARDER: Final = ROOT / "bench" / "results" / "forwarder.json"
-_INFRA: Final = ROOT / "infra"
+LAMBDA_BOX: Final = ROOT / "studies" / "bench" / "results" / "lambda_box.json"
+FORWARDER: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
+_INFRA: Final = ROOT / "deploy"
 _METHOD: Final = re.compile(r"^    (?:get|post|put|patch|delete):$", re.MULTILINE)
 _ALARM: Final = re.compile(r"^    Type: AWS::CloudWatch::Alarm$", re.MULTILINE)
 
@@ -134,7 +134,7 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
 def _setting(template: str, name: str) -> str:
     found = re.search(rf"^ +{name}: (\S+)$", template, re.MULTILINE)
     if found is None:
-        raise DeploymentError(f"infra/resources.yaml has no {name}")
+        raise DeploymentError(f"deploy/resources.yaml has no {name}")
     return found[1]
 
 
@@ -148,6 +148,8 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise NotMeasured(f"{path.name}: {error.strerror}; 'make bench' makes what is in bench/results") from None
+        raise NotMeasured(
+            f"{path.name}: {error.strerror}; 'make bench' makes what is in studies/bench/results"
+        ) from None
     except ValueError as error:
         raise NotMeasured(f"{path.name} is not JSON: {error}") from None

@@ -1,0 +1,259 @@
+"""Holds the Splunk app against Splunk's Common Information Model: `python -m deploy.checks.cim [DIRECTORY]`.
+
+Every event that is in one of the models must have each field that the model requires, with a value that it allows, and
+no event may be in two models. The definitions are those of Splunk's own `pytest-splunk-addon`, which holds a running
+Splunk against them: its `data_models`, or the directory that is named. Exit code 1 if an event does not comply.
+
+Only the standard library, so that it runs where that package is installed. The events are made by the product's code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from chalicelib import __version__, tokens
+from chalicelib.audit import Audit
+from chalicelib.clients import Doubt, Scope
+from chalicelib.problems import InsufficientScope
+from chalicelib.service import Caller, TokenService
+from chalicelib.splunk.envelope import LogEvent
+from chalicelib.splunk.hec import Composer, HecEvent
+from chalicelib.tokens import Action, Grant, Terms, Token, Use
+from deploy.checks import spl, splunk_app
+from tokenctl.costs import lines
+
+PACKAGE: Final = "pytest_splunk_addon"
+MODELS: Final = ("Authentication", "Change", "Data_Access")
+"""The models that the app serves."""
+_WITHOUT_MEANING: Final = ("", "-", "unknown", "null", "(null)")
+_ENRICHED: Final = ("_bunit", "_category", "_priority")
+_ASSETS: Final = ("dest", "dvc", "src", "src_user", "user")
+
+Definition = Mapping[str, Any]
+Event = Mapping[str, Any]
+
+NOW: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+
+
+class _Store:
+    """Tokens in memory, for one of each decision."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+
+    def add(self, tokens: Sequence[Token]) -> None:
+        self._tokens.update({token.id: token for token in tokens})
+
+    def find(self, token_id: str) -> Token | None:
+        return self._tokens.get(token_id)
+
+    def claim(self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None) -> Token | None:
+        token = self.find(use.token_id)
+        decision = tokens.decide(token, use, now, issued_after)
+        if token is not None and isinstance(decision, Grant) and decision.claim is None:
+            token = replace(token, claims=(*token.claims, use.claim(now)))
+            self.add([token])
+        return token
+
+    def count_mismatch(self, token_id: str, now: datetime) -> int | None:
+        token = self._tokens[token_id]
+        self.add([replace(token, mismatches=token.mismatches + 1)])
+        return token.mismatches + 1
+
+    def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None:
+        self.add([replace(self._tokens[token_id], revoked_at=now)])
+        return self.find(token_id)
+
+    def find_unrevoked(
+        self, *, node_id: str | None, user: str | None, issuer: str | None, now: datetime
+    ) -> Iterator[str]:
+        return iter(())
+
+
+def events() -> list[Event]:
+    """Return an event of each kind, with all facts and with as few as it can have, as Splunk has them."""
+    functions = Composer(
+        host="2026/11/21/[$LATEST]0123456789abcdef",
+        source="/aws/lambda/tokenservice-prod",
+        sourcetype="tokenservice",
+        index=None,
+        fields={"log_group": "/aws/lambda/tokenservice-prod", "stage": "prod"},
+    )
+    gateway = Composer(
+        host="0123456789abcdef",
+        source="/tokenservice/prod/access",
+        sourcetype="tokenservice",
+        index=None,
+        fields={"log_group": "/tokenservice/prod/access", "stage": "prod"},
+    )
+    written = [(functions, line) for line in (*_decisions(), *lines.PLATFORM)]
+    written += [(gateway, line) for line in _refused_calls()]
+    return [_indexed(composer, number, line) for number, (composer, line) in enumerate(written)]
+
+
+def _indexed(composer: Composer, number: int, line: str) -> Event:
+    composed = composer.compose(LogEvent(f"{number:056d}", int(NOW.timestamp() * 1000), line))
+    if not isinstance(composed, HecEvent):
+        raise AssertionError(f"the forwarder does not send {line!r}")
+    return splunk_app.event(json.loads(composed.body), indexed_at=NOW.timestamp())
+
+
+def _decisions() -> list[str]:
+    """What the service and the authorizer write."""
+    written: list[str] = []
+    audit = Audit("prod", __version__, written.append)
+    service = TokenService(_Store(), audit, lambda: NOW)
+    caller = Caller("records", frozenset(Scope), NODE, "192.0.2.7")
+    operator = Caller("tokenctl", frozenset(Scope), "tokenctl")
+    bare = Terms(NODE, NOW + timedelta(hours=1))
+    full = replace(bare, user="ada", actions=frozenset(Action), max_uses=9, audience=frozenset({"records"}))
+    [(first, _), (second, token), (third, other)] = service.issue(caller, [bare, full, bare])
+    use = partial(tokens.new_use, client_id="records")
+    stated = partial(use, user="ada", address=tokens.parse_address("10.0.0.1"), action=Action.PREVIEW)
+    service.use(caller, use(first))
+    for _ in range(2):  # the second is a replay
+        service.use(caller, stated(second, idempotency_key="key"))
+    for secret in (second, "0" * 64):
+        service.introspect(caller, use(secret))
+        service.introspect(caller, stated(secret))
+    service.use(caller, use("0" * 64))
+    for _ in range(tokens.LOCKED_AFTER_MISMATCHES):
+        service.use(caller, use(second, user="eve"))
+    service.revoke(caller, token.id)
+    service.revoke(operator, other.id)
+    service.use(caller, use(third))
+    with suppress(InsufficientScope):
+        service.status(replace(caller, scopes=frozenset()), token.id)
+    # The authorizer needs Chalice. What it writes is in tests/unit/test_authorizer_told.py.
+    audit.event("auth.refused", NOW, "WARNING", requestId=NODE, clientId="records", reason=Doubt.WRONG_SECRET)
+    audit.event("auth.refused", NOW, "WARNING", requestId=NODE, reason=Doubt.UNKNOWN_CLIENT)
+    return written
+
+
+def _refused_calls() -> Iterator[str]:
+    """Lines of the access log: a wrong secret, a name that no client has, and no credentials at all."""
+    usual = json.loads(lines.ACCESS)
+    for client_id, reason, error in (
+        ("records", "wrong_secret", "ACCESS_DENIED"),
+        ("nobody", "unknown_client", "ACCESS_DENIED"),
+        ("-", "-", "UNAUTHORIZED"),
+    ):
+        yield json.dumps(usual | {"status": "401", "clientId": client_id, "reason": reason, "error": error})
+
+
+# --- Models ----------------------------------------------------------------------------------------------------------
+
+
+def read_models(directory: Path) -> list[Definition]:
+    """Read the definitions of all models, ours and those that an event of ours may not be in.
+
+    Raises:
+        FileNotFoundError: one of ours is not among them.
+    """
+    models = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob("*.json"))]
+    missing = set(MODELS) - {model["model_name"] for model in models}
+    if missing:
+        raise FileNotFoundError(f"{directory}: no definition of {', '.join(sorted(missing))}")
+    return models
+
+
+def places(models: Iterable[Definition], event: Event) -> dict[str, list[Definition]]:
+    """Return the models that an event is in, and of each the data sets."""
+    found = {model["model_name"]: list(_data_sets(model["objects"], event)) for model in models}
+    return {name: data_sets for name, data_sets in found.items() if data_sets}
+
+
+def shortcomings(models: Sequence[Definition], events: Iterable[Event]) -> Iterator[str]:
+    """Say what is missing or wrong, a line for each event and field."""
+    unused = set(MODELS)
+    for event in events:
+        found = places(models, event)
+        unused.difference_update(found)
+        if len(found) > 1:
+            yield f"{_named(event)} is in more than one model: {', '.join(found)}"
+        for name, data_sets in found.items():
+            for data_set in data_sets:
+                yield from (f"{_named(event)}, {name}: {fault}" for fault in _faults(data_set, event))
+    yield from (f"no event is in the model {name}" for name in sorted(unused))
+
+
+def _named(event: Event) -> str:
+    return f"{event.get('event', 'plain text')} ({event.get('reason', 'no reason')})"
+
+
+def _data_sets(data_sets: Iterable[Definition], event: Event) -> Iterator[Definition]:
+    """The data sets of a model that an event is in: by its tags, and by the search that a data set stands for."""
+    for data_set in data_sets:
+        tagged = any(set(tags) <= set(event["tag"]) for tags in data_set["tags"])
+        if tagged and spl.terms(data_set["search_constraints"]).value(event):
+            yield data_set
+            yield from _data_sets(data_set.get("child_dataset", ()), event)
+
+
+def _faults(data_set: Definition, event: Event) -> Iterator[str]:
+    for field in data_set["fields"]:
+        is_required = field["type"] == "required" or (
+            field["type"] == "conditional" and spl.terms(field["condition"]).value(event)
+        )
+        if is_required and (fault := _fault(field, event)):
+            yield f"{field['name']} {fault}"
+    for name in event:
+        if any(name == asset + suffix for asset in _ASSETS for suffix in _ENRICHED):
+            yield f"{name} is for Splunk to fill in"
+
+
+def _fault(field: Definition, event: Event) -> str:
+    value = event.get(field["name"])
+    if value is None:
+        return "is missing"
+    if isinstance(value, list) and not field.get("multi_value"):
+        return "has more than one value"
+    valid = spl.expression(field.get("validity", field["name"])).value(event)
+    expected = [text.lower() for text in field.get("expected_values", ())]
+    if valid is None or spl.text(valid).lower() in _WITHOUT_MEANING:
+        return f"is {value!r}, which counts as no value"
+    if expected and spl.text(valid).lower() not in expected:
+        return f"is {value!r} instead of one of {', '.join(expected)}"
+    return ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    if arguments:
+        directory = Path(arguments[0])
+    else:
+        package = importlib.util.find_spec(PACKAGE)
+        if package is None or package.origin is None:
+            print(f"cim: {PACKAGE} is not installed, and no directory is named", file=sys.stderr)
+            return 2
+        directory = Path(package.origin).parent / "data_models"
+    try:
+        models = read_models(directory)
+    except FileNotFoundError as error:
+        print(f"cim: {error}", file=sys.stderr)
+        return 2
+    made = events()
+    faults = list(dict.fromkeys(shortcomings(models, made)))
+    for fault in faults:
+        print(f"cim: {fault}", file=sys.stderr)
+    if not faults:
+        count = Counter(name for event in made for name in places(models, event))
+        print("cim: every required field is there:", ", ".join(f"{count[name]} events of {name}" for name in MODELS))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

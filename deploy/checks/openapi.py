@@ -1,0 +1,73 @@
+"""Lint docs/openapi.yaml with Spectral and Redocly: `python -m deploy.checks.openapi`. Exit code 1: errors.
+
+Both come from npm, pinned in `deploy/openapi/package-lock.json`, beside the YAML files of their rules. If Node or npm
+is missing, nothing is checked and a line says so; in continuous integration that is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+FOLDER: Final = ROOT / "deploy" / "openapi"
+DOCUMENT: Final = ROOT / "docs" / "openapi.yaml"
+_LEAST_NODE: Final = (20, 19)
+# Without these, Redocly reports each run to its makers, and looks for newer versions of itself.
+_ENVIRON: Final = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+_LINTERS: Final = (
+    ("spectral", "lint", "--ruleset", "deploy/openapi/spectral.yaml", "--fail-severity", "hint"),
+    ("redocly", "lint", "--config", "deploy/openapi/redocly.yaml", "--lint-config", "error"),
+)
+
+
+class ToolsMissing(Exception):
+    """The tools can't be installed here; the message says what is missing."""
+
+
+def tools() -> Path:
+    """The folder of the tools' programs. They are installed if they are not as the lock says.
+
+    Raises:
+        ToolsMissing: Node or npm is missing or too old, or npm failed.
+    """
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise ToolsMissing("node and npm are not installed (Debian: nodejs, npm)")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < _LEAST_NODE:
+        raise ToolsMissing(f"Node {version} is too old; {'.'.join(map(str, _LEAST_NODE))} is needed")
+    modules = FOLDER / "node_modules"
+    stamp, digest = modules / ".lock-digest", hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text("utf-8") != digest:
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise ToolsMissing(f"npm ci: {' '.join(run.stderr.split())[-300:]}")
+        stamp.write_text(digest, "utf-8")
+    return modules / ".bin"
+
+
+def main() -> int:
+    """Run both linters; returns the exit code."""
+    try:
+        programs = tools()
+    except ToolsMissing as missing:
+        print(f"!!! OPENAPI NOT LINTED: {missing}", file=sys.stderr)
+        return 1 if os.environ.get("CI") == "true" else 0
+    codes = []
+    for program, *arguments in _LINTERS:
+        print(f"{program} lint docs/openapi.yaml", flush=True)
+        command = [str(programs / program), *arguments, str(DOCUMENT)]
+        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, **_ENVIRON}, check=False).returncode)
+    return 1 if any(codes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

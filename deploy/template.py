@@ -1,0 +1,136 @@
+"""What the template needs besides what Chalice writes and `resources.yaml` says; a stage's own is in `<stage>.yaml`.
+
+Everything here follows from something that stands elsewhere: the gateway's answers from the table of problems, the
+policies from `.chalice/policies/`, the dashboard from `dashboard.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from chalice.package import TemplateDeepMerger, YAMLTemplateSerializer
+
+from chalicelib import problems
+from chalicelib.http import schemas
+from chalicelib.problems import FieldError, Problem
+
+HERE: Final = Path(__file__).resolve().parent
+RESOURCES: Final = HERE / "resources.yaml"
+
+Template = dict[str, Any]
+
+# API Gateway's name of what it refuses by itself -> what we call it. No route of ours wants a signature of AWS's: one
+# is missed only where there is no such route, since the gateway then takes Basic credentials for a signature.
+# Source: API Gateway developer guide, "Gateway response types for API Gateway".
+GATEWAY_RESPONSES: Final[dict[str, Problem]] = {
+    "ACCESS_DENIED": problems.Unauthorized(),
+    "UNAUTHORIZED": problems.Unauthorized(),
+    "AUTHORIZER_FAILURE": problems.StoreUnavailable(),
+    "AUTHORIZER_CONFIGURATION_ERROR": problems.StoreUnavailable(),
+    "INTEGRATION_FAILURE": problems.StoreUnavailable(),
+    "INTEGRATION_TIMEOUT": problems.StoreUnavailable(),
+    "MISSING_AUTHENTICATION_TOKEN": problems.RouteNotFound(),
+    "INVALID_SIGNATURE": problems.RouteNotFound(),
+    "RESOURCE_NOT_FOUND": problems.RouteNotFound(),
+    "BAD_REQUEST_BODY": problems.InvalidRequest([FieldError("body", "malformed")]),
+    "BAD_REQUEST_PARAMETERS": problems.InvalidRequest([FieldError("request line", "malformed")]),
+    "REQUEST_TOO_LARGE": problems.PayloadTooLarge(schemas.MAX_BODY_BYTES),
+    "UNSUPPORTED_MEDIA_TYPE": problems.UnsupportedMediaType(),
+    "THROTTLED": problems.TooManyRequests(),
+    "QUOTA_EXCEEDED": problems.TooManyRequests(),
+    "DEFAULT_4XX": problems.RouteNotFound(),
+    "DEFAULT_5XX": problems.InternalError(),
+}
+
+
+def finish(made: Template, stage: str, commit: str) -> Template:
+    """Complete the template that Chalice made and merged.
+
+    Args:
+        made: what `chalice package --merge-template deploy/resources.yaml` wrote; it is not changed.
+        stage: the stage it was made for.
+        commit: the commit that `GET /version` tells.
+    """
+    overlay = HERE / f"{stage}.yaml"
+    template: Template = made
+    if overlay.exists():
+        template = TemplateDeepMerger().merge(_read(overlay), made)
+    template = narrowed(template, stage)
+    # A parameter that admits one value: `${Stage}` can be written everywhere, and nobody deploys a package elsewhere.
+    template["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
+    resources = template["Resources"]
+    resources["APIHandler"]["Properties"]["Environment"]["Variables"]["COMMIT"] = commit
+    resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
+    dashboard = json.loads((HERE / "dashboard.json").read_text("utf-8"))
+    resources["Dashboard"]["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(dashboard)}
+    return through_alias(template)
+
+
+def gateway_responses() -> dict[str, Any]:
+    """The gateway's own refusals with the bodies that the service has for them."""
+    return {kind: _gateway_response(problem) for kind, problem in GATEWAY_RESPONSES.items()}
+
+
+def _gateway_response(problem: Problem) -> dict[str, Any]:
+    headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
+    return {
+        "statusCode": problems.TABLE[problem.code].status,
+        "responseParameters": {f"gatewayresponse.header.{name}": f"'{value}'" for name, value in headers.items()},
+        "responseTemplates": {"application/json": json.dumps(problems.body(problem, "$context.requestId"))},
+    }
+
+
+def narrowed(value: Any, stage: str) -> Any:
+    """Put partition, region and account where the policy files, which know none, say `*`.
+
+    `chalice deploy` takes the same files as they are.
+    """
+    if isinstance(value, dict):
+        if set(value) >= {"Effect", "Action", "Resource"} and "Principal" not in value:
+            return {**value, "Resource": _narrowed_resource(value["Resource"], stage)}
+        return {key: narrowed(member, stage) for key, member in value.items()}
+    if isinstance(value, list):
+        return [narrowed(member, stage) for member in value]
+    return value
+
+
+def _narrowed_resource(resource: Any, stage: str) -> Any:
+    if isinstance(resource, list):
+        return [_narrowed_resource(each, stage) for each in resource]
+    if not isinstance(resource, str) or resource == "*":
+        return resource
+    bucket = f"tokenservice-{stage}-failures-"
+    arn = resource.replace(f"{bucket}*", bucket + "${AWS::AccountId}-${AWS::Region}")
+    arn = re.sub(r"^arn:aws:([a-z]+):\*:\*:", r"arn:${AWS::Partition}:\1:${AWS::Region}:${AWS::AccountId}:", arn)
+    return {"Fn::Sub": re.sub(r"^arn:aws:", "arn:${AWS::Partition}:", arn)}
+
+
+def through_alias(template: Template) -> Template:
+    """Let the gateway call functions by the alias they have; Chalice writes calls of their newest state."""
+    text = json.dumps(template)
+    for name, resource in template["Resources"].items():
+        if alias := resource.get("Properties", {}).get("AutoPublishAlias"):
+            text = text.replace(f"${{{name}.Arn}}/invocations", f"${{{name}.Arn}}:{alias}/invocations")
+    changed: Template = json.loads(text)
+    for name in ("APIHandler", "BasicAuth"):
+        # Also lets CloudFormation make the alias first: there can be no permission for one that is not there.
+        changed["Resources"][f"{name}InvokePermission"]["Properties"]["FunctionName"] = {"Ref": f"{name}.Alias"}
+    return changed
+
+
+def to_yaml(template: Template) -> str:
+    """Without anchors, which CloudFormation does not read."""
+    return yaml.dump(template, Dumper=_Plain, sort_keys=True, width=120, allow_unicode=True)
+
+
+def _read(path: Path) -> Template:
+    return dict(YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name))
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

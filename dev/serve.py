@@ -1,0 +1,262 @@
+"""Starts the local store and the service in front of it, keeps an eye on both, and stops them in order."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, NoReturn
+
+from chalicelib import clients
+from chalicelib.clients import Client, Doubt, Scope
+from chalicelib.http.routes import BASE_PATH
+from chalicelib.problems import Problem
+from chalicelib.runtime import now
+from chalicelib.settings import Settings, SettingsError
+from chalicelib.splunk.errors import SplunkError
+from dev import leash, preflight
+from dev.engine import HOST, ROOT, Engine, EngineError
+from dev.output import LogFile, Output, show
+from dev.preflight import StartError
+from dev.shipping import ship
+from tokenctl import tables
+from tokenctl.deployment import (
+    DEMO_ENV,
+    LOCAL_ENV,
+    LOCAL_LOG,
+    LOCAL_SPLUNK,
+    LOCAL_STAGE,
+    Deployment,
+    DeploymentError,
+    leave_aws,
+    open_stage,
+    read_env_file,
+    stage_environ,
+)
+
+STATE: Final = ROOT / ".local"
+DEMO_CLIENT: Final = "demo"
+EXAMPLE_NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+
+_READY_WITHIN_SECONDS: Final = 60
+_STOPPED_WITHIN_SECONDS: Final = 20
+_LOOK_EVERY_SECONDS: Final = 0.2
+# Someone may have rotated the demo client's secret by hand and use the new one.
+_DEMO_OVERLAP: Final = timedelta(days=1)
+_ENGINE_WELCOME: Final = f"""
+Ready: the tables of the stage {LOCAL_STAGE}. Serve them from another terminal in this directory:
+  pip install chalice -r requirements.txt
+  chalice local
+
+Ctrl-C stops the engine; tokens and clients are kept.
+"""
+
+
+class Stopped(BaseException):
+    """Someone wants it to end; no Exception, so that nothing on the way takes it for a failure."""
+
+
+def main(*, engine_alone: bool = False) -> int:
+    """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code.
+
+    Args:
+        engine_alone: start the store without the service, for `chalice local` to serve.
+    """
+    os.umask(0o077)  # what is written here and by the processes that are started names documents
+    try:
+        for number in leash.STOPPING:
+            signal.signal(number, _stop)
+        with ExitStack() as started:
+            try:
+                _serve(started, engine_alone)
+            finally:
+                # What was started is stopped next, and a second Ctrl-C must not cut that short.
+                for number in leash.STOPPING:
+                    signal.signal(number, signal.SIG_IGN)
+    except Stopped:
+        return 0
+    except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, Problem, OSError) as error:
+        print(f"tokenservice: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code if isinstance(error, StartError) else 1
+
+
+def prepare_store(deployment: Deployment) -> None:
+    """Make the tables and the demo client, as far as they are missing.
+
+    `.local/demo.env` and the store must agree. If one of them lost the secret, the client gets a new one. A
+    client that an earlier version made gets the scopes that are new.
+    """
+    tables.create(deployment)
+    store = deployment.client_store()
+    known = store.find(DEMO_CLIENT)
+    if known is not None and known.scopes != frozenset(Scope):
+        store.change(DEMO_CLIENT, lambda client: replace(client, scopes=frozenset(Scope)))
+    if known is not None and clients.doubt(known, _demo_secret(), now()) in (None, Doubt.DISABLED):
+        DEMO_ENV.chmod(0o600)
+        return
+    secret, kept = clients.new_secret(now())
+    if known is None:
+        store.add(Client(DEMO_CLIENT, frozenset(Scope), (kept,), now()))
+    else:
+        store.change(DEMO_CLIENT, lambda client: clients.rotated(client, kept, now(), _DEMO_OVERLAP))
+    _write_private(DEMO_ENV, {"TOKENSERVICE_USER": DEMO_CLIENT, "TOKENSERVICE_PASSWORD": secret})
+
+
+def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
+    parent = os.getppid()  # now: once we say that we are ready, it may be gone at any moment
+    port = preflight.port_of(os.environ.get("PORT", ""))
+    STATE.mkdir(exist_ok=True)
+    STATE.chmod(0o700)  # an earlier run may have made it
+    started.enter_context(_alone(port))
+    if not engine_alone:
+        preflight.check_port(port)
+    leave_aws()
+    settings = Settings.from_environ({**os.environ, **stage_environ(LOCAL_STAGE)})
+    os.environ.setdefault("COMMIT", _commit())
+
+    engine = started.enter_context(Engine(state_dir=STATE / "engine", log=STATE / "engine.log"))
+    os.environ.update(engine.client_environ)
+    _write_private(LOCAL_ENV, {**engine.client_environ, "TOKENSERVICE_URL": f"http://{HOST}:{port}"})
+    started.callback(LOCAL_ENV.unlink, missing_ok=True)
+    prepare_store(open_stage(LOCAL_STAGE))
+
+    service = None
+    if engine_alone:
+        print(_ENGINE_WELCOME, flush=True)
+    else:
+        service = started.enter_context(_service(port, settings))
+        _wait_until_ready(service, port)
+        print(_welcome(port), flush=True)
+    _watch(service, engine, parent)
+
+
+@contextmanager
+def _alone(port: int) -> Iterator[None]:
+    """One run at a time in a checkout."""
+    with preflight.LOCK.open("a+") as lock:
+        preflight.take_lock(lock.fileno())
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, port {port}\n")
+        lock.flush()
+        yield
+
+
+def _commit() -> str:
+    """The short hash of what is checked out; `unknown` without git or outside a repository."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        return "unknown"
+    command = [git, "-C", str(ROOT), "rev-parse", "--short", "--verify", "--quiet", "HEAD"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
+
+
+def _demo_secret() -> str:
+    try:
+        kept = read_env_file(DEMO_ENV)
+    except UnicodeDecodeError:
+        return ""
+    return kept.get("TOKENSERVICE_PASSWORD", "") if kept.get("TOKENSERVICE_USER") == DEMO_CLIENT else ""
+
+
+def _write_private(path: Path, variables: dict[str, str]) -> None:
+    """Write `NAME=value` lines that nobody else can read, all or none of them."""
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in variables.items())
+    draft.replace(path)
+
+
+@contextmanager
+def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`chalice local`; where a Splunk is set, its log lines go there as well."""
+    command = [sys.executable, "-m", "dev.gateway", "--stage", LOCAL_STAGE, "--no-autoreload"]
+    takers = [show, LogFile(LOCAL_LOG).write]
+    with ExitStack() as ending:
+        if settings.splunk.hec_url:
+            shipping = ship(settings, LOCAL_SPLUNK)
+            ending.callback(shipping.finish)
+            takers.append(shipping.put)
+        with leash.uninterrupted():
+            process = subprocess.Popen(
+                [*command, "--host", HOST, "--port", str(port)],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            assert process.stdout is not None  # noqa: S101 - asked for above
+            ending.callback(Output(process.stdout, takers).finish)
+            ending.callback(leash.stop, process, _STOPPED_WITHIN_SECONDS)
+        yield process
+
+
+def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        if service.poll() is not None:
+            raise StartError(f"the service ended at its start with code {service.returncode}")
+        status = _version_status(port)
+        if status is not None:
+            if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise StartError(f"the service answers {status}")
+            return
+        time.sleep(_LOOK_EVERY_SECONDS / 4)
+    raise StartError(f"the service was not ready within {_READY_WITHIN_SECONDS} s")
+
+
+def _version_status(port: int) -> int | None:
+    """Ask for the version as the demo client: that takes the whole way, down to the store."""
+    credentials = base64.b64encode(f"{DEMO_CLIENT}:{_demo_secret()}".encode()).decode()
+    connection = http.client.HTTPConnection(HOST, port, timeout=_READY_WITHIN_SECONDS)
+    try:
+        connection.request("GET", f"{BASE_PATH}/version", headers={"Authorization": f"Basic {credentials}"})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _welcome(port: int) -> str:
+    base = f"http://{HOST}:{port}{BASE_PATH}"
+    return f"""
+Ready: {base}
+
+Issue a token, from another terminal in this directory:
+  set -a; source {DEMO_ENV.relative_to(ROOT)}; set +a
+  curl -u "$TOKENSERVICE_USER:$TOKENSERVICE_PASSWORD" -H 'Content-Type: application/json' \\
+    -d '{{"nodeId": "{EXAMPLE_NODE}"}}' {base}/token; echo
+
+Ctrl-C stops it; tokens and clients are kept.
+"""
+
+
+def _watch(service: subprocess.Popen[bytes] | None, engine: Engine, parent: int) -> NoReturn:
+    while True:
+        time.sleep(_LOOK_EVERY_SECONDS)
+        if service is not None and service.poll() is not None:
+            raise StartError(f"the service ended by itself with code {service.returncode}")
+        if not engine.is_running:
+            raise StartError(f"the local store ended by itself; see {(STATE / 'engine.log').relative_to(ROOT)}")
+        # A make that is killed outright hands no signal on. Whoever starts us otherwise may well go before us.
+        if "MAKELEVEL" in os.environ and os.getppid() != parent:
+            raise Stopped
+
+
+def _stop(*_: object) -> NoReturn:
+    with suppress(OSError):
+        print("Stopping ...", flush=True)
+    raise Stopped

@@ -1,0 +1,271 @@
+"""Lays archives out as Lambda unpacks them, below `out/bench/`; what is there and still right is used again.
+
+A peer's libraries are copied out of `.venv`, whose pins have hashes. Stock means as its tool leaves it: sources
+only, everything that the libraries bring. Tuned means what we do for ourselves: compiled ahead ("unchecked", so that
+Lambda need not look at the source's date), of botocore's data DynamoDB's alone, few certificate authorities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from studies.bench.box.variants import Archive
+
+ROOT = Path(__file__).resolve().parents[3]
+OUT = ROOT / "out" / "bench"
+PEERS = ROOT / "studies" / "bench" / "peers"
+AUTHORITIES = "authorities.pem"
+"""What a tuned peer trusts, in its archive."""
+_RUNTIME = ("awslambdaric",)
+_CHALICE_ASKS = ("app.py", "__init__.py")  # the two files that `chalice package` copies of itself
+_SOURCES = ("app.py", "requirements.txt", ".chalice/config.json", "chalicelib/**/*", "deploy/*")
+_STAGE = "dev"
+
+
+class BuildError(Exception):
+    """There is nothing to measure; the message is one line for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An archive, unpacked.
+
+    Attributes:
+        task: the folder, like /var/task.
+        zip_bytes: the size of the archive.
+        authorities: the certificate authorities that it trusts, as PEM.
+    """
+
+    task: Path
+    zip_bytes: int
+    authorities: bytes
+
+
+def runtime() -> Path:
+    """The folder with AWS's runtime client, like /var/runtime."""
+    task = OUT / "runtime"
+    stamp = _digest([_pins(), Path(__file__).read_bytes()])
+    if not _is_made(task, stamp):
+        task.mkdir(parents=True)
+        for name in _closure(_RUNTIME):
+            _copy_distribution(name, task)
+        _compile(task)
+        _stamp(task, stamp)
+    return task
+
+
+def built(archive: Archive, package: Path | None) -> Built:
+    """Lay an archive out.
+
+    Args:
+        package: the deployment archive of our own; only a peer does without it.
+    """
+    task = OUT / archive.name
+    parts = [repr(archive).encode(), _pins(), Path(__file__).read_bytes()]
+    parts += [path.read_bytes() for path in _sources_of(archive)]
+    if archive.peer is None:
+        assert package is not None
+        parts.append(package.read_bytes())
+    stamp = _digest(parts)
+    if not _is_made(task, stamp):
+        task.mkdir(parents=True)
+        if archive.peer is None:
+            assert package is not None
+            _unpack_ours(archive, package, task)
+        else:
+            _make_peer(archive, task)
+        _stamp(task, stamp)
+    if archive.peer is None and not (archive.shared or archive.libraries) and package is not None:
+        size = package.stat().st_size
+    else:
+        size = _zipped(task)
+    return Built(task, size, _authorities(archive, task))
+
+
+def our_package() -> Path:
+    """Our deployment archive, made by the command that makes it for AWS.
+
+    Raises:
+        BuildError: it can't be made.
+    """
+    folder = OUT / "ours-package"
+    sources = sorted(
+        path
+        for pattern in _SOURCES
+        for path in ROOT.glob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    parts = [part for path in sources for part in (path.relative_to(ROOT).as_posix().encode(), path.read_bytes())]
+    stamp = _digest([_pins(), *parts])
+    stamped = OUT / "ours-package.stamp"
+    if not (folder / "deployment.zip").is_file() or not stamped.is_file() or stamped.read_text() != stamp:
+        environ = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ}
+        command = [sys.executable, "-m", "deploy.package", "--stage", _STAGE, "--out", str(folder)]
+        made = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise BuildError(f"our own package: {' '.join(made.stderr.split()) or made.stdout}")
+        stamped.write_text(stamp)
+    return folder / "deployment.zip"
+
+
+def our_environ(package: Path) -> dict[str, str]:
+    """What the template tells our functions, as far as it is no reference."""
+    return {"STAGE": _STAGE, "COMMIT": _digest([package.read_bytes()])[:40]}
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the peers are made of, and of the runtime client."""
+    names = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "chalice", "fastapi", "mangum", "pynamodb")
+    return {name: metadata.version(name) for name in names}
+
+
+def _sources_of(archive: Archive) -> list[Path]:
+    own = [PEERS / archive.peer / "app.py"] if archive.peer else []
+    return own + [PEERS / name for name in archive.shared]
+
+
+def _make_peer(archive: Archive, task: Path) -> None:
+    for name in _closure(archive.libraries):
+        _copy_distribution(name, task)
+    for path in _sources_of(archive):
+        shutil.copy(path, task / path.name)
+    if archive.peer and archive.peer.startswith("chalice"):
+        (task / "chalice").mkdir()
+        chalice = metadata.distribution("chalice")
+        for name in _CHALICE_ASKS:
+            shutil.copy(str(chalice.locate_file(f"chalice/{name}")), task / "chalice" / name)
+    if archive.tuned:
+        _strip(task)
+        (task / AUTHORITIES).write_bytes(_amazons_authorities())
+        _compile(task)
+
+
+def _unpack_ours(archive: Archive, package: Path, task: Path) -> None:
+    with zipfile.ZipFile(package) as zipped:
+        zipped.extractall(task)
+    for path in _sources_of(archive):
+        shutil.copy(path, task / path.name)
+    # The transport that ours can do without: it is put beside it where it is wanted for comparison.
+    missing = [name for name in _closure(archive.libraries) if not _has(task, name)]
+    for name in missing:
+        _copy_distribution(name, task)
+    if missing:
+        _strip(task)
+    if missing or archive.shared:
+        _compile(task)
+
+
+def _closure(asked: Iterable[str]) -> list[str]:
+    """These distributions and all that they ask for."""
+    found: list[str] = []
+    waiting = list(asked)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.append(name)
+        for line in metadata.requires(name) or ():
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                waiting.append(wanted.name)
+    return sorted(found)
+
+
+def _has(task: Path, name: str) -> bool:
+    return all((task / file).exists() for file in _files(name) if file.endswith(".py"))
+
+
+def _files(name: str) -> list[str]:
+    files = metadata.distribution(name).files or []
+    return [str(file) for file in files if not str(file).startswith("..") and "__pycache__" not in file.parts]
+
+
+def _copy_distribution(name: str, task: Path) -> None:
+    distribution = metadata.distribution(name)
+    for file in _files(name):
+        target = task / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(distribution.locate_file(file)), target)
+
+
+def _strip(task: Path) -> None:
+    for data in (task / "botocore" / "data", task / "boto3" / "data"):
+        if data.is_dir():
+            for service in data.iterdir():
+                if service.is_dir() and service.name != "dynamodb":
+                    shutil.rmtree(service)
+    for examples in task.glob("b*/**/examples-1.json*"):
+        examples.unlink()
+
+
+def _compile(task: Path) -> None:
+    command = [sys._base_executable, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    subprocess.run([*command, "-s", str(task), "-p", "/var/task", str(task)], check=True)
+
+
+def _zipped(task: Path) -> int:
+    archive = task.with_suffix(".zip")
+    if not archive.is_file() or archive.stat().st_mtime < (task / ".stamp").stat().st_mtime:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+            for path in sorted(task.rglob("*")):
+                if path.is_file() and path.name != ".stamp":
+                    zipped.write(path, path.relative_to(task))
+    return archive.stat().st_size
+
+
+def _authorities(archive: Archive, task: Path) -> bytes:
+    """What the archive's own client trusts where nobody says otherwise."""
+    if archive.peer is None:
+        own = sorted((task / "chalicelib").rglob("*.pem"))
+        return (own[0] if own else task / "botocore" / "cacert.pem").read_bytes()
+    if archive.tuned:
+        return (task / AUTHORITIES).read_bytes()
+    return (task / "botocore" / "cacert.pem").read_bytes()
+
+
+def _amazons_authorities() -> bytes:
+    """The authorities behind AWS's endpoints, taken from Mozilla's list, which names each in a comment."""
+    import certifi  # noqa: PLC0415 - only where a peer is made
+
+    listed = re.split(r"(?m)^(?=# Issuer: )", Path(certifi.where()).read_text("utf-8"))
+    wanted = [each for each in listed if re.search('# Label: "(Amazon Root CA|Starfield Services Root)', each)]
+    if not wanted:
+        raise BuildError("certifi's list names none of Amazon's authorities")
+    return "".join(wanted).encode()
+
+
+def _pins() -> bytes:
+    """What decides over an archive beside its sources: the libraries, and the Python that it is compiled for."""
+    return (ROOT / "requirements" / "dev.txt").read_bytes() + sys.version.encode()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(json.dumps([hashlib.sha256(part).hexdigest() for part in parts]).encode()).hexdigest()
+
+
+def _is_made(task: Path, stamp: str) -> bool:
+    """Whether the folder holds what it should; one that does not is taken away."""
+    try:
+        if (task / ".stamp").read_text() == stamp:
+            return True
+    except FileNotFoundError:
+        pass
+    shutil.rmtree(task, ignore_errors=True)
+    return False
+
+
+def _stamp(task: Path, stamp: str) -> None:
+    (task / ".stamp").write_text(stamp)

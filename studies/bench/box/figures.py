@@ -1,0 +1,124 @@
+"""What is asked of the service: figures with a bar that must hold, and a stretch that would be better still.
+
+All but two are ratios to a peer that was measured in the same round, so they travel from machine to machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from studies.bench.box import group
+from studies.bench.box import variants as of
+from studies.bench.box.measure import Sample
+from studies.bench.box.rounds import Round
+from studies.bench.box.variants import Variant
+
+_MEMORY_MB: Final = 128
+
+Zips = Mapping[str, float]
+"""Megabytes of each archive, by its name."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: in results, and in what the guard says.
+        title: in tables.
+        take: its value in one round.
+        bar: the most it may be.
+        stretch: where it should go.
+        unit: empty: a ratio.
+    """
+
+    name: str
+    title: str
+    take: Callable[[Round, Zips], float]
+    bar: float
+    stretch: float
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A figure over all rounds: its median and its spread."""
+
+    figure: Figure
+    value: float
+    least: float
+    most: float
+
+    @property
+    def holds(self) -> bool:
+        return self.value <= self.figure.bar
+
+    @property
+    def reaches(self) -> bool:
+        return self.value <= self.figure.stretch
+
+
+def warm_cpu(sample: Sample, kind: str = "use") -> float:
+    """Processor milliseconds of a warm call: the median over one process."""
+    return statistics.median(spent.cpu_ms for spent in sample.warm[kind])
+
+
+def _init_cpu(sample: Sample) -> float:
+    return sample.init.cpu_ms
+
+
+def _start(sample: Sample) -> float:
+    """The time until the first answer, as processor time makes it: a whole processor in the init phase, then a share.
+
+    On an idle machine the clock on the wall says the same, and on a busy one it says how busy it is.
+    """
+    return sample.init.cpu_ms + sample.first.cpu_ms / group.share(_MEMORY_MB)
+
+
+def _ratio(
+    value: Callable[[Sample], float], peer: Variant, ours: Variant = of.SERVICE
+) -> Callable[[Round, Zips], float]:
+    return lambda measured, _: value(measured[ours.name]) / value(measured[peer.name])
+
+
+FIGURES: Final = (
+    Figure(
+        "start", "init and first call (time, by CPU) / stock Chalice + PynamoDB", _ratio(_start, of.STOCK), 0.15, 0.06
+    ),
+    Figure("init-botocore", "init (CPU) / bare botocore, tuned", _ratio(_init_cpu, of.BOTOCORE), 1.0, 0.45),
+    Figure(
+        "init-powertools",
+        "init (CPU) / Powertools + boto3, tuned",
+        _ratio(_init_cpu, of.POWERTOOLS_TUNED),
+        0.75,
+        0.33,
+    ),
+    Figure("use-botocore", "warm use (CPU) / bare botocore, tuned", _ratio(warm_cpu, of.BOTOCORE), 0.60, 0.45),
+    Figure("use-floor", "warm use (CPU) / hand-signed floor", _ratio(warm_cpu, of.FLOOR), 2.2, 1.6),
+    Figure(
+        "init-authorizer",
+        "authorizer's init (CPU) / bare authorizer",
+        _ratio(_init_cpu, of.BARE_AUTHORIZER, of.AUTHORIZER),
+        2.0,
+        1.4,
+    ),
+    Figure("peak", "peak memory", lambda measured, _: measured[of.SERVICE.name].peak_mb, 64, 36, "MB"),
+    Figure("archive", "archive, zipped", lambda _, zips: zips[of.SERVICE.archive.name], 6, 1, "MB"),
+    Figure("audit", "warm use (CPU), audit and metrics on / off", _ratio(warm_cpu, of.QUIET), 1.20, 1.08),
+)
+
+
+def judge(rounds: Sequence[Round], zips: Zips) -> list[Judged]:
+    """Every figure over these rounds."""
+    judged = []
+    for figure in FIGURES:
+        values = [figure.take(measured, zips) for measured in rounds]
+        judged.append(Judged(figure, statistics.median(values), min(values), max(values)))
+    return judged
+
+
+NEEDED: Final = of.GUARDED
+"""The variants without which no figure can be told."""

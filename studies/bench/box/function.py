@@ -1,0 +1,189 @@
+"""One execution environment: a fresh process of AWS's own runtime client, held as Lambda holds it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dev.engine import REGION
+from studies.bench.box import group as groups
+from studies.bench.box.runtime_api import FunctionError, RuntimeApi
+
+_PATIENCE_SECONDS = 60.0
+# The process waits for a line first: it is in its group, and its clock is read, before Python begins.
+_GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "gate")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one phase or one call cost.
+
+    Attributes:
+        wall_ms: until the answer was there; of the init phase: until the first event was asked for.
+        cpu_ms: processor time until the next event was asked for, whatever was left to do after the answer included.
+    """
+
+    wall_ms: float
+    cpu_ms: float
+
+
+class Function:
+    """A function in a folder like /var/task.
+
+    Args:
+        task: the folder.
+        runtime: the folder with the runtime client, like /var/runtime.
+        handler: module and name, `app.app`.
+        environ: what the function is told beside what Lambda tells every function.
+        memory_mb: its size; its share of a processor follows.
+        log: what it prints goes there.
+        limited: hold it in a control group. False: nothing is limited, and only processor times mean something.
+    """
+
+    def __init__(
+        self,
+        task: Path,
+        runtime: Path,
+        handler: str,
+        environ: Mapping[str, str],
+        memory_mb: int,
+        *,
+        log: Path,
+        limited: bool,
+    ) -> None:
+        self._task = task
+        self._handler = handler
+        self._memory_mb = memory_mb
+        self._log = log
+        self._limited = limited
+        self._environ = {**_lambda_environ(task, runtime, handler, memory_mb), **environ}
+        self._group: groups.ControlGroup | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = ExitStack()
+        self._cpu_before = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._ended.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.close()
+
+    def _open(self) -> None:
+        if self._limited:
+            self._group = groups.make("lambda-box")
+            if self._group is None:
+                raise OSError("no control group can be made any more")
+            self._ended.callback(self._group.remove)
+            self._group.limit_memory(self._memory_mb * 1024 * 1024)
+        self._api = self._ended.enter_context(RuntimeApi(self._cpu_seconds))
+        self._environ["AWS_LAMBDA_RUNTIME_API"] = self._api.address
+        with self._log.open("wb") as log:
+            command = [*_GATE, sys._base_executable, "-m", "awslambdaric", self._handler]
+            self._process = subprocess.Popen(
+                command, cwd=self._task, env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
+        self._ended.callback(self._kill)
+        if self._group is not None:
+            self._group.enter(self._process.pid)
+
+    def init(self) -> Spent:
+        """Start the process and wait until it asks for its first event; from then on its processor is limited."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._await_gate()
+        cpu_begun = self._cpu_seconds()
+        begun = time.perf_counter()
+        self._process.stdin.write(b"go\n")
+        self._process.stdin.flush()
+        asked = self._heard(lambda: self._api.asked(_PATIENCE_SECONDS))
+        self._cpu_before = asked.cpu_seconds
+        if self._group is not None:
+            self._group.limit_processor(groups.share(self._memory_mb))
+        return Spent((asked.at - begun) * 1000, (asked.cpu_seconds - cpu_begun) * 1000)
+
+    def call(self, event: dict[str, Any]) -> tuple[Any, Spent]:
+        """Hand it an event; its answer, and what that cost."""
+        sent = self._api.send(event)
+        answered = self._heard(lambda: self._api.answered(_PATIENCE_SECONDS))
+        asked = self._heard(lambda: self._api.asked(_PATIENCE_SECONDS))
+        spent = Spent((answered.at - sent) * 1000, (asked.cpu_seconds - self._cpu_before) * 1000)
+        self._cpu_before = asked.cpu_seconds
+        return json.loads(answered.body), spent
+
+    def peak_mb(self) -> float:
+        """The most memory that was resident so far, in MB of 1,000,000 bytes."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def _await_gate(self) -> None:
+        """Let the gate reach its `read`, so that its own start is not counted."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/stat")
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while status.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _heard(self, wait: Any) -> Any:
+        try:
+            return wait()
+        except (FunctionError, TimeoutError) as error:
+            said = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise FunctionError(f"{self._task.name} {self._handler}: {error} {' '.join(said)}".strip()) from None
+
+    def _cpu_seconds(self) -> float:
+        """Processor time of the process, all threads that ever were included, in nanoseconds' steps."""
+        assert self._process is not None
+        # What clock_getcpuclockid(3) makes of a process id. It works with and without control groups.
+        return time.clock_gettime((~self._process.pid << 3) | 2)
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+
+
+def _lambda_environ(task: Path, runtime: Path, handler: str, memory_mb: int) -> dict[str, str]:
+    """What Lambda tells every function.
+
+    Source: AWS Lambda developer guide, "Defined runtime environment variables".
+    """
+    return {
+        "_HANDLER": handler,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python{}.{}".format(*sys.version_info),
+        "AWS_LAMBDA_FUNCTION_NAME": "tokenservice",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/tokenservice",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef",
+        "LAMBDA_TASK_ROOT": str(task),
+        "LAMBDA_RUNTIME_DIR": str(runtime),
+        "LANG": "en_US.UTF-8",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": str(runtime),
+        "TZ": ":UTC",
+        # Of ours: /var/task can't be written to, and a user's own packages are not on Lambda.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+    }

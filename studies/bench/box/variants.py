@@ -1,0 +1,114 @@
+"""What is compared: archives, and the functions in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+OURS: Final = "ours"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One deployment archive.
+
+    Attributes:
+        name: its folder below `out/bench/`.
+        peer: its folder below `studies/bench/peers/`; None: our own package.
+        libraries: what it asks for; what those ask for comes with them.
+        shared: files of `studies/bench/peers/` that lie beside its `app.py`.
+        tuned: compiled, botocore's data stripped to DynamoDB's, few authorities. Else as its tool leaves it.
+    """
+
+    name: str
+    peer: str | None = None
+    libraries: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ("record.py",)
+    tuned: bool = True
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One function of an archive, called in one way.
+
+    Attributes:
+        name: in results.
+        title: in tables and plots.
+        calls: `api`: issue and use; `authorizer`; `none`: whatever it answers will do.
+        entry: what `_HANDLER` says, where that is not the handler.
+    """
+
+    name: str
+    title: str
+    archive: Archive
+    handler: str = "app.app"
+    calls: str = "api"
+    environ: Mapping[str, str] = field(default_factory=dict)
+    entry: str | None = None
+
+
+_WARM: Final = {"WARM": "1"}
+_HAND_SIGNED: Final = ("record.py", "sigv4.py")
+
+_ours = Archive(OURS, shared=())
+_quiet = Archive("ours-quiet", shared=("quiet.py",))
+_over_botocore = Archive("ours-botocore", libraries=("botocore",), shared=())
+_empty = Archive("empty", "empty", shared=())
+_floor = Archive("floor", "floor", shared=_HAND_SIGNED)
+_botocore = Archive("botocore", "bare_botocore", ("botocore",))
+_stock = Archive("chalice-pynamodb", "chalice_pynamodb", ("pynamodb",), tuned=False)
+_powertools = ("aws-lambda-powertools", "boto3")
+_fastapi = ("fastapi", "mangum", "boto3")
+
+EMPTY: Final = Variant("empty", "empty handler", _empty, calls="none")
+FLOOR: Final = Variant("floor", "hand-signed floor", _floor)
+SERVICE: Final = Variant("ours", "token service", _ours)
+OVER_BOTOCORE: Final = Variant(
+    "ours-botocore", "token service over botocore", _over_botocore, environ={"DYNAMODB_TRANSPORT": "botocore"}
+)
+QUIET: Final = Variant(
+    "ours-quiet", "token service without audit and metrics", _quiet, handler="quiet.app", entry="app.app"
+)
+BOTOCORE: Final = Variant("botocore", "bare botocore, tuned", _botocore, environ=_WARM)
+STOCK: Final = Variant("chalice-pynamodb", "Chalice + PynamoDB, stock", _stock)
+POWERTOOLS: Final = Variant(
+    "powertools", "Powertools + boto3, stock", Archive("powertools", "powertools", _powertools, tuned=False)
+)
+POWERTOOLS_TUNED: Final = Variant(
+    "powertools-tuned",
+    "Powertools + boto3, tuned",
+    Archive("powertools-tuned", "powertools", _powertools),
+    environ=_WARM,
+)
+FASTAPI: Final = Variant(
+    "fastapi", "FastAPI + Mangum + boto3, stock", Archive("fastapi", "fastapi", _fastapi, tuned=False)
+)
+FASTAPI_TUNED: Final = Variant(
+    "fastapi-tuned", "FastAPI + Mangum + boto3, tuned", Archive("fastapi-tuned", "fastapi", _fastapi), environ=_WARM
+)
+BARE_AUTHORIZER: Final = Variant(
+    "bare-authorizer",
+    "bare authorizer",
+    Archive("bare-authorizer", "authorizer", shared=("sigv4.py",)),
+    calls="authorizer",
+)
+AUTHORIZER: Final = Variant("authorizer", "token service, authorizer", _ours, "app.basic_auth", "authorizer")
+
+ALL: Final = (
+    EMPTY,
+    FLOOR,
+    SERVICE,
+    QUIET,
+    OVER_BOTOCORE,
+    BOTOCORE,
+    POWERTOOLS_TUNED,
+    POWERTOOLS,
+    FASTAPI_TUNED,
+    FASTAPI,
+    STOCK,
+    BARE_AUTHORIZER,
+    AUTHORIZER,
+)
+AT_OTHER_SIZES: Final = (EMPTY, FLOOR, SERVICE, BOTOCORE, POWERTOOLS_TUNED, FASTAPI_TUNED, STOCK)
+GUARDED: Final = (SERVICE, QUIET, FLOOR, BOTOCORE, POWERTOOLS_TUNED, STOCK, BARE_AUTHORIZER, AUTHORIZER)

@@ -1,0 +1,296 @@
+"""A package, deployed into the local AWS by CloudFormation and called through its API Gateway.
+
+MiniStack enforces IAM here. Where it is not AWS, `adapted()` bends the template and says why; nothing else differs
+from what a pipeline deploys.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import requests
+import yaml
+from botocore.exceptions import ClientError
+
+from dev.engine import ROOT, Engine
+from tests.conftest import BASE_PATH, Credentials
+
+PATIENCE_SECONDS = 60
+FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents", "Redrive")
+SERVICES = (
+    *("apigateway", "cloudformation", "dynamodb", "events", "iam", "lambda", "logs", "monitoring"),
+    *("s3", "sns", "sqs", "ssm", "states", "sts"),
+)
+"""What a deployment consists of, and what tests look at."""
+_ARTIFACTS = "artifacts"
+_CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+
+Template = dict[str, Any]
+Seen = TypeVar("Seen")
+
+
+def eventually(look: Callable[[], Seen], is_wanted: Callable[[Seen], object] = bool) -> Seen:
+    """Look until what is seen is what is wanted, for a minute at most; gives back what was seen last."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_wanted(seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return seen
+
+
+@dataclass(frozen=True)
+class Package:
+    """What `make package` made of a stage."""
+
+    stage: str
+    folder: Path
+
+    @classmethod
+    def of(cls, stage: str, folder: Path) -> Package:
+        """Make it, unless another test has; what tests share is below `folder`."""
+        made = cls(stage, folder / stage)
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{stage}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.folder.exists():
+                command = [sys.executable, "-m", "deploy.package", "--stage", stage, "--out", str(made.folder)]
+                environ = {**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"}
+                subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
+        return made
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / "deployment.zip"
+
+    def template(self) -> Template:
+        return dict(yaml.safe_load((self.folder / "template.yaml").read_text()))
+
+
+def adapted(template: Template, environ: Mapping[str, str] | None = None) -> Template:
+    """The same template for MiniStack.
+
+    Args:
+        environ: more environment variables for every function.
+    """
+    template = copy.deepcopy(template)
+    resources = template["Resources"]
+    for name in FUNCTIONS:
+        properties = resources[name]["Properties"]
+        # MiniStack has no CodeDeploy; the alias changes at once.
+        properties.pop("DeploymentPreference", None)
+        # Lambda tells a function its handler; MiniStack does not. (AWS refuses the name in a template.)
+        properties["Environment"]["Variables"] |= {"_HANDLER": properties["Handler"], **(environ or {})}
+    # MiniStack is called without TLS, and keeps to the policy that demands it.
+    del resources["FailureBucketPolicy"]
+    # MiniStack passes over gateway responses inside the definition of the API.
+    body = resources["RestAPI"]["Properties"]["DefinitionBody"]
+    for kind, response in body.pop("x-amazon-apigateway-gateway-responses").items():
+        resources[f"GatewayResponse{kind.title().replace('_', '')}"] = {
+            "Type": "AWS::ApiGateway::GatewayResponse",
+            "Properties": {
+                "RestApiId": {"Ref": "RestAPI"},
+                "ResponseType": kind,
+                "StatusCode": str(response["statusCode"]),
+                "ResponseParameters": response["responseParameters"],
+                "ResponseTemplates": response["responseTemplates"],
+            },
+        }
+    return template
+
+
+def state_change(alarm: str, **detail: Any) -> dict[str, Any]:
+    """What CloudWatch tells EventBridge of an alarm."""
+    return {
+        "version": "0",
+        "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
+        "detail-type": "CloudWatch Alarm State Change",
+        "source": "aws.cloudwatch",
+        "account": "000000000000",
+        "time": "2026-11-21T12:00:00Z",
+        "region": "us-east-1",
+        "resources": [f"arn:aws:cloudwatch:us-east-1:000000000000:alarm:{alarm}"],
+        "detail": {"alarmName": alarm, "state": {"value": "ALARM"}, **detail},
+    }
+
+
+SCHEDULED = {
+    "version": "0",
+    "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "account": "000000000000",
+    "time": "2026-11-21T12:00:00Z",
+    "region": "us-east-1",
+    "resources": ["arn:aws:events:us-east-1:000000000000:rule/redrive"],
+    "detail": {},
+}
+"""What EventBridge sends when the time of a schedule has come."""
+
+
+class LocalAws:
+    """A running MiniStack that asks IAM before it does anything."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.environ = engine.client_environ
+        self.s3 = self.client("s3")
+        self.s3.create_bucket(Bucket=_ARTIFACTS)
+
+    def client(self, service: str, **credentials: str) -> Any:
+        """A boto3 client; without credentials it may do everything."""
+        environ = self.environ
+        return boto3.client(
+            service,
+            endpoint_url=self.engine.endpoint_url,
+            region_name=environ["AWS_DEFAULT_REGION"],
+            aws_access_key_id=credentials.get("AccessKeyId", environ["AWS_ACCESS_KEY_ID"]),
+            aws_secret_access_key=credentials.get("SecretAccessKey", environ["AWS_SECRET_ACCESS_KEY"]),
+            aws_session_token=credentials.get("SessionToken"),
+        )
+
+    def as_role(self, name: str) -> Callable[[str], Any]:
+        """Clients that may do what a role may."""
+        arn = self.client("iam").get_role(RoleName=name)["Role"]["Arn"]
+        granted = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+        del granted["Expiration"]
+        return lambda service: self.client(service, **granted)
+
+    def tokenctl(self, stage: str, *arguments: str) -> Any:
+        """Run the operator's command and read its JSON."""
+        command = [str(Path(sys.executable).with_name("tokenctl")), *arguments, "--stage", stage, "--json"]
+        environ = {"PATH": "/usr/bin:/bin", **self.environ}
+        said = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stderr
+        return json.loads(said.stdout)
+
+
+@contextmanager
+def local_aws(log: Path, environ: Mapping[str, str] | None = None) -> Iterator[LocalAws]:
+    """Start MiniStack with IAM enforced and with quick retries of failed invocations."""
+    quick = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1", **(environ or {})}
+    with Engine(services=SERVICES, log=log, environ=quick) as engine:
+        yield LocalAws(engine)
+
+
+class Stack:
+    """One stage, deployed.
+
+    Args:
+        made: its package.
+        parameters: of the template.
+        environ: more environment variables for every function.
+    """
+
+    def __init__(
+        self, aws: LocalAws, made: Package, parameters: Mapping[str, str] | None = None, **environ: str
+    ) -> None:
+        self.aws = aws
+        self.stage = made.stage
+        self.name = f"tokenservice-{made.stage}"
+        self._cloudformation = aws.client("cloudformation")
+        self._parameters = dict(parameters or {})
+        self._environ = environ
+        self._apply(self._cloudformation.create_stack, made, made.template())
+
+    def update(self, made: Package, template: Template) -> None:
+        """Deploy another version over this one."""
+        self._apply(self._cloudformation.update_stack, made, template)
+
+    def _apply(self, action: Callable[..., Any], made: Package, template: Template) -> None:
+        template = adapted(template, self._environ)
+        key = f"{self.stage}/{time.monotonic_ns()}"
+        self.aws.s3.upload_file(str(made.archive), _ARTIFACTS, f"{key}.zip")
+        for name in FUNCTIONS:
+            # What `aws cloudformation package` does.
+            template["Resources"][name]["Properties"]["CodeUri"] = {"Bucket": _ARTIFACTS, "Key": f"{key}.zip"}
+        self.aws.s3.put_object(Bucket=_ARTIFACTS, Key=f"{key}.json", Body=json.dumps(template).encode())
+        action(
+            StackName=self.name,
+            TemplateURL=f"{self.aws.engine.endpoint_url}/{_ARTIFACTS}/{key}.json",
+            Capabilities=_CAPABILITIES,
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in self._parameters.items()],
+        )
+        ended = eventually(self._described, lambda stack: not stack["StackStatus"].endswith("IN_PROGRESS"))
+        assert ended["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), self.failures()
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in ended["Outputs"]}
+
+    def _described(self) -> dict[str, Any]:
+        return dict(self._cloudformation.describe_stacks(StackName=self.name)["Stacks"][0])
+
+    def failures(self) -> list[str]:
+        """What went wrong, newest first."""
+        events = self._cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
+        return [
+            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
+            for event in events
+            if "FAILED" in event["ResourceStatus"]
+        ]
+
+    def resources(self) -> dict[str, str]:
+        """Logical to physical id of everything in the stack."""
+        pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=self.name)
+        found = [each for page in pages for each in page["StackResourceSummaries"]]
+        return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
+
+    def delete(self) -> None:
+        self._cloudformation.delete_stack(StackName=self.name)
+
+        def is_there() -> bool:
+            try:
+                return self._described()["StackStatus"] != "DELETE_COMPLETE"
+            except ClientError:
+                return False
+
+        assert not eventually(is_there, lambda there: not there), self.failures()
+
+    @property
+    def url(self) -> str:
+        """Where its API answers, up to the base path."""
+        return f"{self.aws.engine.endpoint_url}/_aws/execute-api/{self.outputs['RestAPIId']}/api"
+
+    def add_client(self, name: str, *scopes: str) -> Credentials:
+        options = [
+            option for scope in scopes or ("issue", "use", "introspect", "manage") for option in ("--scope", scope)
+        ]
+        made = self.aws.tokenctl(self.stage, "client", "add", name, *options)
+        return Credentials(name, made["secret"])
+
+    def call(
+        self, method: str, path: str, client: Credentials | None = None, body: Any = None, **named: Any
+    ) -> requests.Response:
+        """Call the API as a REST client does."""
+        auth = (client.user, client.password) if client else None
+        return requests.request(
+            method, f"{self.url}{BASE_PATH}{path}", auth=auth, json=body, timeout=PATIENCE_SECONDS, **named
+        )
+
+    def invoke(self, function: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Invoke a function and wait; gives what it answered, and `error` where it failed."""
+        said = self.aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+        return {"error": said.get("FunctionError"), "answer": json.loads(said["Payload"].read() or b"null")}
+
+    def restart(self, function: str) -> None:
+        """Let the next invocation find a new process."""
+        functions = self.aws.client("lambda")
+        variables = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        variables["RESTARTED"] = str(time.monotonic_ns())
+        functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+
+    def log_groups(self) -> list[str]:
+        return [each["logGroupName"] for each in self.aws.client("logs").describe_log_groups()["logGroups"]]
+
+    def log(self, group: str) -> list[str]:
+        """The lines of a log group, oldest first."""
+        pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        return [event["message"] for page in pages for event in page["events"]]
