@@ -24,7 +24,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run engine test coverage check agree guard audit inspect lint-openapi pythons package dist reference vendor demo soak bench load lock clean
+.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi pythons package dist reference vendor demo soak bench load lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,15 +57,15 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive \
 		app.py chalicelib tokenctl dev deploy clients examples
 	.venv/bin/python -m deploy.checks.links
-	@$(MAKE) --no-print-directory audit
-	@$(MAKE) --no-print-directory inspect
+	@$(MAKE) --no-print-directory lint-deploy
+	@$(MAKE) --no-print-directory lint-splunk
 	@$(MAKE) --no-print-directory lint-openapi
-	@$(MAKE) --no-print-directory guard
-	@$(MAKE) --no-print-directory agree
+	@$(MAKE) --no-print-directory bench-guard
+	@$(MAKE) --no-print-directory test-botocore
 	@$(MAKE) --no-print-directory pythons
 	@$(MAKE) --no-print-directory test
 
-agree: setup ## The contract and fault suites with botocore in place of our own client
+test-botocore: setup ## The contract and fault suites with botocore in place of our own client
 	@.venv/bin/python -m dev.install
 	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
 
@@ -85,7 +85,7 @@ pythons: setup ## The unit tests on every other Python from 3.11 to 3.14 that th
 reference: setup ## Make docs/openapi.yaml, chalicelib/http/openapi.json and docs/api.html anew
 	@.venv/bin/python -m deploy.reference
 
-audit: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
+lint-deploy: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
 	@$(SETUP) scanners
 	@for stage in $(STAGES); do AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} \
 		.venv/bin/python -m deploy.package --stage $$stage || exit 1; done
@@ -150,7 +150,7 @@ load: setup ## 40 minutes: rising concurrency, more tokens, more claims; fills d
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.load
 
-guard: setup ## Say no where the service became slower or larger than it may be
+bench-guard: setup ## Fail if the service is slower or larger than its bars allow
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.bench.guard
 
