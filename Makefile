@@ -96,7 +96,7 @@ lint-deploy: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM transl
 		examples/document_gateway/requirements.txt
 	@.venv/bin/python -m deploy.checks.leaked
 
-inspect: ## Check the app in splunk/ by Splunk's AppInspect and data models
+lint-splunk: ## Check the app in splunk/ by Splunk's AppInspect and data models
 	@$(SETUP) scanners
 	@mkdir -p out
 	tar --exclude-vcs -czf out/tokenservice.tgz --transform 's,^splunk,tokenservice,' splunk
