@@ -26,19 +26,20 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 .DEFAULT_GOAL := help
 .PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi pythons package dist reference vendor demo soak bench load lock clean
 
-help: ## Show this
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo "Others, see CONTRIBUTING.md: $$(sed -n 's/^\([a-z-]*\):.*#: .*/\1/p' $(MAKEFILE_LIST) | paste -sd ' ')"
 
-setup: ## Create the environments that the locks in requirements/ describe: make setup PYTHON=/path/to/python3.13
+setup: ## Create the environments (PYTHON=/path/to/python3.13 selects one)
 	@$(SETUP) dev engine uv
 
 # One simple command: make starts it without a shell in between, and hands it the SIGTERM that make gets.
-run: ## Serve on http://127.0.0.1:$PORT (8000), storing below .local/
+run: ## Serve on http://127.0.0.1:8000 (PORT=9000 for another port)
 	@$(ANY_PYTHON) -I dev/preflight.py
 	@$(SETUP) run engine
 	@.venv/bin/python -m dev
 
-engine: ## Start the tables of make run alone, for chalice local to serve
+engine: #: Start the tables of make run alone, for chalice local to serve
 	@$(SETUP) run engine
 	@.venv/bin/python -m dev engine
 
@@ -47,10 +48,10 @@ test: setup ## Run all tests
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(MEASURED)
 
 coverage: MEASURED := --cov --cov-report=term
-coverage: test ## The same, more slowly, with the coverage of chalicelib
+coverage: test #: The same, more slowly, with the coverage of chalicelib
 
 # bandit from medium severity on: below it, ruff's S rules say the same and are answered line by line.
-check: setup ## Formatting, lint, types, security scans, templates, the Splunk app; then the tests
+check: setup ## Format, lint, types, scans, benchmarks' bars, then the tests: what CI runs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -65,11 +66,11 @@ check: setup ## Formatting, lint, types, security scans, templates, the Splunk a
 	@$(MAKE) --no-print-directory pythons
 	@$(MAKE) --no-print-directory test
 
-test-botocore: setup ## The contract and fault suites with botocore in place of our own client
+test-botocore: setup #: The contract and fault suites with botocore in place of our own client
 	@.venv/bin/python -m dev.install
 	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
 
-pythons: setup ## The unit tests on every other Python from 3.11 to 3.14 that this machine has
+pythons: setup #: The unit tests on every other Python from 3.11 to 3.14 that this machine has
 	@$(SETUP) uv
 	@for version in $(PYTHONS); do \
 		if .venv/bin/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; then \
@@ -82,10 +83,10 @@ pythons: setup ## The unit tests on every other Python from 3.11 to 3.14 that th
 		fi; \
 	done
 
-reference: setup ## Make docs/openapi.yaml, chalicelib/http/openapi.json and docs/api.html anew
+reference: setup #: Make docs/openapi.yaml, chalicelib/http/openapi.json and docs/api.html anew
 	@.venv/bin/python -m deploy.reference
 
-lint-deploy: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
+lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
 	@$(SETUP) scanners
 	@for stage in $(STAGES); do AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} \
 		.venv/bin/python -m deploy.package --stage $$stage || exit 1; done
@@ -96,7 +97,7 @@ lint-deploy: setup ## Templates, pinned libraries, secrets: cfn-lint, SAM transl
 		examples/document_gateway/requirements.txt
 	@.venv/bin/python -m deploy.checks.leaked
 
-lint-splunk: ## Check the app in splunk/ by Splunk's AppInspect and data models
+lint-splunk: #: Check the app in splunk/ by Splunk's AppInspect and data models
 	@$(SETUP) scanners
 	@mkdir -p out
 	tar --exclude-vcs -czf out/tokenservice.tgz --transform 's,^splunk,tokenservice,' splunk
@@ -105,17 +106,17 @@ lint-splunk: ## Check the app in splunk/ by Splunk's AppInspect and data models
 	@sed -n '/Report Summary/,$$p' out/appinspect.log
 	@.venv-scanners/bin/python -m deploy.checks.cim
 
-lint-openapi: setup ## Let Spectral and Redocly look at docs/openapi.yaml
+lint-openapi: setup #: Let Spectral and Redocly look at docs/openapi.yaml
 	@.venv/bin/python -m deploy.checks.openapi
 
-package: ## A stage's SAM template and archive in out/<stage>/: make package STAGE=dev
+package: ## Write the SAM template and archive of a stage: make package STAGE=dev
 	@test -n "$(STAGE)" || { \
 		echo "STAGE: missing; wanted: a stage of .chalice/config.json, as in 'make package STAGE=dev'" >&2; exit 1; }
 	@$(SETUP) dev run@$(LAMBDA_PYTHON)
 	@.venv-run-$(LAMBDA_PYTHON)/bin/python -m deploy.package --stage "$(STAGE)"
 	@.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
-dist: ## Wheels of tokenctl and of the Python client, in dist/
+dist: ## Build wheels of tokenctl and of the Python client
 	@$(SETUP) run uv
 	@rm -rf dist build clients/python/build
 	@for project in . clients/python; do \
@@ -124,13 +125,13 @@ dist: ## Wheels of tokenctl and of the Python client, in dist/
 	@rm -rf build clients/python/build
 	@ls dist/*.whl
 
-vendor: setup ## Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
+vendor: setup #: Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m deploy.vendor
 
-demo: setup ## The service, a stand-in for Alfresco, the document gateway, and a link to click
+demo: setup ## Serve with a document gateway and a link to click
 	@.venv/bin/python -m examples.document_gateway.demo
 
-soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS=10000 TOKENS=10000
+soak: setup #: Races, the model, faults and hostile input at length; SEED=1 RUNS=10000 TOKENS=10000
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.soak.forwarder_soak --runs $(RUNS) --seed $(SEED)
 	@.venv/bin/python -m studies.soak.race_soak --tokens $(TOKENS) --seed $(SEED)
@@ -140,22 +141,22 @@ soak: setup ## Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m studies.mutation.soak
 	@.venv/bin/python -m studies.soak.soak_summary
 
-bench: setup ## Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
+bench: setup #: Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.bench.lambda_box
 	@.venv/bin/python -m studies.bench.forwarder
 	@.venv/bin/python -m studies.cost_plot
 
-load: setup ## 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md
+load: setup #: 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.load
 
-bench-guard: setup ## Fail if the service is slower or larger than its bars allow
+bench-guard: setup #: Fail if the service is slower or larger than its bars allow
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.bench.guard
 
 # Keeps the versions that are pinned where they still fit; 'make lock UPGRADE=--upgrade' takes the newest.
-lock: ## Pin the dependency groups of pyproject.toml
+lock: #: Pin the dependency groups of pyproject.toml
 	@$(SETUP) uv
 	$(LOCK) --group lambda --output-file requirements.txt
 	$(LOCK) --group dev --constraints requirements.txt --output-file requirements/dev.txt
@@ -166,7 +167,7 @@ lock: ## Pin the dependency groups of pyproject.toml
 	$(LOCK) --group gateway clients/python/pyproject.toml --constraints requirements/dev.txt \
 		--output-file examples/document_gateway/requirements.txt
 
-clean: ## Remove the environments, the local store and all that was made from the sources
+clean: ## Remove environments, the local store and all built files
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \
 		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
