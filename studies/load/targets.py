@@ -15,7 +15,7 @@ from chalicelib import clients, runtime
 from chalicelib.clients import Client, Scope
 from chalicelib.http.routes import BASE_PATH
 from dev.engine import Engine
-from tests.conftest import Credentials
+from tests.support.api import Credentials
 from tests.support.local_aws import Package, Stack, local_aws
 from tests.support.races_over import service
 from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables

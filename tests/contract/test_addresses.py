@@ -14,7 +14,7 @@ from chalicelib.http import conversion, parsing
 from chalicelib.http.schemas import IssueRequest, UseRequest
 from chalicelib.problems import InvalidRequest
 from chalicelib.tokens import Grant, Reason, Terms
-from tests.conftest import NODE, Api, Credentials
+from tests.support.api import NODE, Api, Credentials
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ import pytest
 from chalicelib import __version__, runtime, tokens
 from chalicelib.clients import Scope
 from chalicelib.http import routes
-from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
+from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials
 
 
 def at(seconds: float) -> str:

@@ -19,7 +19,7 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Reason, Refusal, Terms, Token, Use
-from tests.conftest import NODE
+from tests.support.api import NODE
 from tokenctl.deployment import Deployment
 
 NOW = runtime.now()

@@ -12,7 +12,7 @@ from chalicelib import clients
 from chalicelib.clients import Doubt, Scope
 from chalicelib.runtime import now
 from dev import serve
-from tests.conftest import Credentials
+from tests.support.api import Credentials
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage, read_env_file
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from chalicelib.clients import Scope
 from chalicelib.http import routes, schemas
 from chalicelib.problems import TABLE
-from tests.conftest import BASE_PATH, NODE, Answer, Api, Credentials
+from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
 
 WITNESS_NODE = "node-of-the-witness"

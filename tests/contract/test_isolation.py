@@ -14,7 +14,7 @@ import pytest
 from chalicelib.clients import Scope
 from chalicelib.http import routes
 from chalicelib.storage.token_store import TokenStore
-from tests.conftest import BASE_PATH, Answer, Api, Credentials
+from tests.support.api import BASE_PATH, Answer, Api, Credentials
 
 SETS = [frozenset(each) for each in chain.from_iterable(combinations(Scope, n) for n in range(1, len(Scope) + 1))]
 

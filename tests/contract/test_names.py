@@ -15,7 +15,7 @@ import pytest
 from chalicelib import tokens
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Grant, Reason, Terms, Token
-from tests.conftest import NODE, Answer, Api, Credentials
+from tests.support.api import NODE, Answer, Api, Credentials
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

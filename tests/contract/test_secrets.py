@@ -16,7 +16,7 @@ from chalicelib.clients import Scope
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from dev.engine import HOST, free_port
-from tests.conftest import NODE, Answer, Api, Credentials
+from tests.support.api import NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
 
 SOMEBODY = "somebody-else"

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from dev.engine import Engine
-from tests.conftest import ROOT
+from dev.engine import ROOT, Engine
 from tests.support.dynamodb_proxy import Fault, Proxy
 from tokenctl.deployment import Deployment
 

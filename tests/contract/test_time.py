@@ -16,7 +16,7 @@ from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.model import InstantAttribute
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason, Refusal, Terms, Token
-from tests.conftest import NODE, Api, Credentials
+from tests.support.api import NODE, Api, Credentials
 from tests.support.races_over import Silent
 from tests.support.store_engines import StoreEngine
 

@@ -28,9 +28,9 @@ from chalicelib.runtime import now
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
-from dev.engine import HOST, Engine, free_port
-from tests.conftest import ROOT, Api, Credentials
+from dev.engine import HOST, ROOT, Engine, free_port
 from tests.contract.conftest import Run, Tokenctl
+from tests.support.api import Api, Credentials
 from tokenctl import deployment as deployment_
 from tokenctl import doctor, openapi, splunk, terminal, trouble
 from tokenctl.deployment import Deployment, open_stage

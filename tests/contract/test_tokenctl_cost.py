@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from chalicelib import runtime, tokens
 from chalicelib.settings import Settings
 from chalicelib.tokens import Action, Reason, Terms
-from tests.conftest import NODE, Api
+from tests.support.api import NODE, Api
 from tests.support.meter import Meter, item_bytes
 from tests.support.store_engines import StoreEngine
 from tokenctl.__main__ import cli

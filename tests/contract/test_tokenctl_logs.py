@@ -15,8 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deploy.template import RESOURCES
-from dev.engine import HOST, Engine, free_port
-from tests.conftest import ROOT
+from dev.engine import HOST, ROOT, Engine, free_port
 from tokenctl import __main__ as program
 from tokenctl import logs
 from tokenctl.deployment import Deployment, DeploymentError, open_stage

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Api, Credentials
 from tests.contract.conftest import Tokenctl
 from tests.contract.test_tokenctl import Typed
+from tests.support.api import Api, Credentials
 from tokenctl.deployment import Deployment
 
 

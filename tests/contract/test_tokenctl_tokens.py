@@ -27,10 +27,10 @@ from chalicelib.runtime import now
 from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
-from dev.engine import HOST, free_port
-from tests.conftest import ROOT, Api, Credentials
+from dev.engine import HOST, ROOT, free_port
 from tests.contract.conftest import Run, Tokenctl
 from tests.contract.test_tokenctl import ABSENT_ID, Typed
+from tests.support.api import Api, Credentials
 from tokenctl import census, terminal
 from tokenctl.deployment import Deployment
 from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable

@@ -26,7 +26,7 @@ from chalicelib.http.routes import BASE_PATH, ROUTES
 from deploy.archive import REPLACED
 from deploy.vendor import vendor
 from dev.engine import ROOT
-from tests.conftest import NODE, Credentials
+from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import SCHEDULED, LocalAws, eventually, local_aws, state_change

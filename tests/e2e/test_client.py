@@ -24,7 +24,7 @@ from tokenservice_client import (
 
 from chalicelib.clients import Scope
 from dev.engine import HOST
-from tests.conftest import NODE, Api, Credentials
+from tests.support.api import NODE, Api, Credentials
 from tests.support.serving import serving
 
 

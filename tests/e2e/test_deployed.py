@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.conftest import NODE, Credentials
+from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import SCHEDULED, Package, Stack, eventually, local_aws, state_change

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from dev.engine import Engine
-from tests.conftest import ROOT, Api
+from dev.engine import ROOT, Engine
 from tests.e2e.test_setup import WITH_UV, uv
+from tests.support.api import Api
 from tests.support.serving import serving
 from tests.unit.test_client_package import CLIENT, NEEDED
 from tokenctl.deployment import Deployment

@@ -18,7 +18,7 @@ from dev.engine import HOST, free_port
 from examples.document_gateway import log as gateway_log
 from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
-from tests.conftest import Api, Credentials
+from tests.support.api import Api, Credentials
 from tests.support.gateway_world import ELSEWHERE, USER_HEADER, Visitor, World, gateway, wait_until
 from tests.support.serving import serving
 

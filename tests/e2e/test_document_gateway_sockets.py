@@ -19,7 +19,7 @@ from dev.engine import HOST
 from examples.document_gateway import server
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
 from examples.document_gateway.downloads import EVERYBODY, PER_LEASE, PER_LINK
-from tests.conftest import Api, Credentials
+from tests.support.api import Api, Credentials
 from tests.support.gateway_world import ELSEWHERE, Visitor, World, gateway, wait_until
 from tests.support.serving import serving
 

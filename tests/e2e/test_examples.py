@@ -25,9 +25,9 @@ from chalicelib.runtime import now
 from chalicelib.tokens import Terms, Token
 from deploy.checks import openapi as openapi_checks
 from dev import install
-from dev.engine import free_port
-from tests.conftest import NODE, ROOT, Api, Credentials
+from dev.engine import ROOT, free_port
 from tests.support import examples
+from tests.support.api import NODE, Api, Credentials
 from tests.support.examples import Program, Session
 from tokenctl import samples
 from tokenctl.deployment import Deployment

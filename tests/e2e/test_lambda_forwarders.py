@@ -12,7 +12,7 @@ from chalice.test import Client
 from chalicelib import runtime
 from chalicelib.settings import Settings
 from chalicelib.splunk.errors import Undelivered
-from tests.conftest import Api
+from tests.support.api import Api
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import SCHEDULED

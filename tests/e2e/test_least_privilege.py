@@ -15,7 +15,7 @@ import trustme
 from botocore.exceptions import ClientError
 
 from dev.engine import ROOT
-from tests.conftest import NODE
+from tests.support.api import NODE
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
 from tests.support.splunk_world import MarkedCollector, subscription

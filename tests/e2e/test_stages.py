@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import NODE
+from tests.support.api import NODE
 from tests.support.local_aws import LocalAws, Package, Stack, local_aws
 
 DONE_BEFORE_AND_AFTER = 20

@@ -15,7 +15,7 @@ from chalicelib.aws.dynamodb import PATIENCE
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
 from dev.engine import Engine
-from tests.conftest import Api, Credentials
+from tests.support.api import Api, Credentials
 from tests.support.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
 from tests.support.fault_courses import Course, Findings
 from tests.support.fault_ways import OverHttp, OverStore, Service, serving

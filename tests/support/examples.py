@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.conftest import ROOT
+from dev.engine import ROOT
 
 SHOWN_AT = "http://127.0.0.1:8000"
 """Where `make run` serves; the tests put their own address in its place."""

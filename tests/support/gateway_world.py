@@ -19,8 +19,8 @@ from dev.engine import HOST, free_port
 from examples.document_gateway.__main__ import Server
 from examples.document_gateway.content_server import REPORT, ContentServer
 from examples.document_gateway.settings import Settings
-from tests.conftest import Credentials
 from tests.support import browser
+from tests.support.api import Credentials
 
 USER_HEADER = "X-Person"
 ELSEWHERE = "192.0.2.7"

@@ -25,7 +25,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from dev.engine import ROOT, Engine
-from tests.conftest import BASE_PATH, Credentials
+from tests.support.api import BASE_PATH, Credentials
 
 PATIENCE_SECONDS = 60
 FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents", "Redrive")

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev.engine import HOST, free_port
-from tests.conftest import ROOT
+from dev.engine import HOST, ROOT, free_port
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from chalicelib.settings import Splunk
 from chalicelib.splunk.forward import forwarder
 from chalicelib.tokens import Reason
 from deploy.checks import spl, splunk_app
-from tests.conftest import ROOT
+from dev.engine import ROOT
 from tests.support.hec_server import HecServer
 from tests.support.splunk_world import START_MS, subscription
 from tokenctl.costs import lines

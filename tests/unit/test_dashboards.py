@@ -16,7 +16,7 @@ from chalice.package import YAMLTemplateSerializer
 from chalicelib.audit import NAMESPACE
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from deploy.checks.splunk_app import APP
-from tests.conftest import ROOT
+from dev.engine import ROOT
 from tests.support import dashboard_definition as definition
 from tests.support.dashboard_definition import Graph, Series
 from tests.support.splunk_search import Search, Unknown, known_to, written

@@ -15,7 +15,7 @@ import botocore.session
 import click
 from botocore import xform_name
 
-from tests.conftest import ROOT
+from dev.engine import ROOT
 from tests.support.examples import blocks, documents
 from tokenctl.__main__ import cli
 

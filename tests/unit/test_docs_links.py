@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.checks import links
-from tests.conftest import ROOT
+from dev.engine import ROOT
 
 
 def test_every_link_of_the_repository_leads_somewhere() -> None:

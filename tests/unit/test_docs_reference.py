@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy import reference
-from dev.engine import free_port
-from tests.conftest import ROOT
+from dev.engine import ROOT, free_port
 from tests.support import browser
 from tokenctl import openapi
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dev.engine import ROOT
 from dev.output import LogFile, Output, readable, show
-from tests.conftest import ROOT
 
 
 def test_every_line_reaches_everyone_in_its_order() -> None:

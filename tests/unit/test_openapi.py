@@ -20,7 +20,8 @@ from chalicelib.clients import Scope
 from chalicelib.http.routes import METHODS, ROUTES
 from chalicelib.problems import TABLE
 from deploy.checks import openapi as openapi_checks
-from tests.conftest import BASE_PATH, NODE, ROOT, Answer, Api, Credentials
+from dev.engine import ROOT
+from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl import openapi
 
 ONLY_THE_GATEWAY_SAYS = {"route_not_found"}

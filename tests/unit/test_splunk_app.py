@@ -14,7 +14,7 @@ from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from deploy.checks import splunk_app
 from deploy.checks.splunk_app import APP, config, expanded
-from tests.conftest import ROOT
+from dev.engine import ROOT
 from tests.support.splunk_search import Event, Search, forwarded, known_to, logged, written
 from tests.support.splunk_world import START_MS
 from tokenctl.costs import lines
