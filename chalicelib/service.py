@@ -9,7 +9,7 @@ from typing import Protocol
 
 from chalicelib import tokens
 from chalicelib.clients import Scope
-from chalicelib.problems import InsufficientScope, InternalError, TokenNotFound
+from chalicelib.errors import InsufficientScope, InternalError, TokenNotFound
 from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
 
 

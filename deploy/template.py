@@ -14,9 +14,9 @@ from typing import Any, Final
 import yaml
 from chalice.package import TemplateDeepMerger, YAMLTemplateSerializer
 
-from chalicelib import problems
-from chalicelib.http import schemas
-from chalicelib.problems import FieldError, Problem
+from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
+from chalicelib.http import problems, schemas
+from chalicelib.http.problems import FieldError
 
 HERE: Final = Path(__file__).resolve().parent
 RESOURCES: Final = HERE / "resources.yaml"
@@ -26,13 +26,13 @@ Template = dict[str, Any]
 # API Gateway's name of what it refuses by itself -> what we call it. No route of ours wants a signature of AWS's: one
 # is missed only where there is no such route, since the gateway then takes Basic credentials for a signature.
 # Source: API Gateway developer guide, "Gateway response types for API Gateway".
-GATEWAY_RESPONSES: Final[dict[str, Problem]] = {
+GATEWAY_RESPONSES: Final[dict[str, ServiceError]] = {
     "ACCESS_DENIED": problems.Unauthorized(),
     "UNAUTHORIZED": problems.Unauthorized(),
-    "AUTHORIZER_FAILURE": problems.StoreUnavailable(),
-    "AUTHORIZER_CONFIGURATION_ERROR": problems.StoreUnavailable(),
-    "INTEGRATION_FAILURE": problems.StoreUnavailable(),
-    "INTEGRATION_TIMEOUT": problems.StoreUnavailable(),
+    "AUTHORIZER_FAILURE": StoreUnavailable(),
+    "AUTHORIZER_CONFIGURATION_ERROR": StoreUnavailable(),
+    "INTEGRATION_FAILURE": StoreUnavailable(),
+    "INTEGRATION_TIMEOUT": StoreUnavailable(),
     "MISSING_AUTHENTICATION_TOKEN": problems.RouteNotFound(),
     "INVALID_SIGNATURE": problems.RouteNotFound(),
     "RESOURCE_NOT_FOUND": problems.RouteNotFound(),
@@ -43,7 +43,7 @@ GATEWAY_RESPONSES: Final[dict[str, Problem]] = {
     "THROTTLED": problems.TooManyRequests(),
     "QUOTA_EXCEEDED": problems.TooManyRequests(),
     "DEFAULT_4XX": problems.RouteNotFound(),
-    "DEFAULT_5XX": problems.InternalError(),
+    "DEFAULT_5XX": InternalError(),
 }
 
 
@@ -72,15 +72,15 @@ def finish(made: Template, stage: str, commit: str) -> Template:
 
 def gateway_responses() -> dict[str, Any]:
     """The gateway's own refusals with the bodies that the service has for them."""
-    return {kind: _gateway_response(problem) for kind, problem in GATEWAY_RESPONSES.items()}
+    return {kind: _gateway_response(error) for kind, error in GATEWAY_RESPONSES.items()}
 
 
-def _gateway_response(problem: Problem) -> dict[str, Any]:
-    headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
+def _gateway_response(error: ServiceError) -> dict[str, Any]:
+    status, headers, body = problems.answer(error, "$context.requestId")
     return {
-        "statusCode": problems.TABLE[problem.code].status,
+        "statusCode": status,
         "responseParameters": {f"gatewayresponse.header.{name}": f"'{value}'" for name, value in headers.items()},
-        "responseTemplates": {"application/json": json.dumps(problems.body(problem, "$context.requestId"))},
+        "responseTemplates": {"application/json": json.dumps(body)},
     }
 
 

@@ -37,7 +37,7 @@ def prepare(arguments: Sequence[str]) -> None:
         return
     for name in ("botocore", "pynamodb"):
         logging.getLogger(name).setLevel(logging.WARNING)  # at INFO, they log where they look for settings
-    from chalicelib.problems import Problem
+    from chalicelib.errors import ServiceError
     from dev import preflight
     from tokenctl.deployment import LOCAL_STAGE, DeploymentError, open_stage, stage_environ
     from tokenctl.trouble import advice, cause
@@ -57,8 +57,8 @@ def prepare(arguments: Sequence[str]) -> None:
             preflight.check_port(int(options.port), "chalice local --port ")
     except (DeploymentError, preflight.StartError) as error:
         _end(str(error))
-    except Problem as problem:
-        _end(f"stage {stage}: {cause(problem)}: {advice(problem, stage)}")
+    except ServiceError as error:
+        _end(f"stage {stage}: {cause(error)}: {advice(error, stage)}")
 
 
 def _watch_sources_alone() -> None:

@@ -35,20 +35,18 @@ from chalice import Chalice
 from chalice.config import Config
 from chalice.local import ForbiddenError, InvalidAuthorizerError, LocalGatewayException, NotAuthorizedError
 
-from chalicelib import audit, problems
-from chalicelib.http import parsing
-from chalicelib.http.routes import METHODS
-from chalicelib.problems import (
+from chalicelib import audit
+from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
+from chalicelib.http import parsing, problems
+from chalicelib.http.problems import (
     FieldError,
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     PayloadTooLarge,
-    Problem,
     RouteNotFound,
-    StoreUnavailable,
     Unauthorized,
 )
+from chalicelib.http.routes import METHODS
 from dev.leash import end_with_parent
 
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -181,8 +179,8 @@ class Handler(chalice.local.ChaliceRequestHandler):
         with self.server.at_work():
             try:
                 body = self._read_body()
-            except Problem as problem:
-                self._refuse(problem)
+            except ServiceError as error:
+                self._refuse(error)
                 return
             try:
                 # On AWS the application does this; here Chalice would hand it the first of two values alone.
@@ -193,8 +191,8 @@ class Handler(chalice.local.ChaliceRequestHandler):
                 self._send(response["statusCode"], {**response["headers"], **response["multiValueHeaders"]}, text)
             except LocalGatewayException as error:
                 self._send_problem(_problem(error))
-            except Problem as problem:
-                self._send_problem(problem)
+            except ServiceError as error:
+                self._send_problem(error)
             except OSError:
                 raise
             except Exception:
@@ -261,10 +259,10 @@ class Handler(chalice.local.ChaliceRequestHandler):
                 return bytes(body)
         raise _invalid("body", "malformed trailer")
 
-    def _refuse(self, problem: Problem) -> None:
+    def _refuse(self, error: ServiceError) -> None:
         """Answer and end the connection: where this request ends and the next one begins is not known."""
         self.close_connection = True
-        self._send_problem(problem)
+        self._send_problem(error)
         self.wfile.flush()
         self._linger()
 
@@ -278,11 +276,9 @@ class Handler(chalice.local.ChaliceRequestHandler):
                 if not self.connection.recv(_MAX_LINE_BYTES):
                     break
 
-    def _send_problem(self, problem: Problem) -> None:
-        told = problems.body(problem, self.local_gateway.request_id)
-        body = audit.to_line(told)
-        headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
-        self._send(problems.TABLE[problem.code].status, headers, body)
+    def _send_problem(self, error: ServiceError) -> None:
+        status, headers, body = problems.answer(error, self.local_gateway.request_id)
+        self._send(status, headers, audit.to_line(body))
 
     def _send(self, status: int, headers: Mapping[str, Any], body: str | bytes | None) -> None:
         # http.server writes no head where it could not read the version of the request.
@@ -423,7 +419,7 @@ def _invalid(field: str, message: str) -> InvalidRequest:
     return InvalidRequest([FieldError(field, message)])
 
 
-def _problem(error: LocalGatewayException) -> Problem:
+def _problem(error: LocalGatewayException) -> ServiceError:
     """What API Gateway's refusal is called in our table."""
     match error:
         case NotAuthorizedError():

@@ -19,8 +19,9 @@ from typing import Final, NoReturn
 
 from chalicelib import clients
 from chalicelib.clients import Client, Doubt, Scope
+from chalicelib.errors import ServiceError
+from chalicelib.http import problems
 from chalicelib.http.routes import BASE_PATH
-from chalicelib.problems import Problem
 from chalicelib.runtime import now
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.splunk.errors import SplunkError
@@ -85,8 +86,9 @@ def main(*, engine_alone: bool = False) -> int:
                     signal.signal(number, signal.SIG_IGN)
     except Stopped:
         return 0
-    except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, Problem, OSError) as error:
-        print(f"tokenservice: {' '.join(str(error).split())}", file=sys.stderr)
+    except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, ServiceError, OSError) as error:
+        message = problems.detail(error) if isinstance(error, ServiceError) else str(error)
+        print(f"tokenservice: {' '.join(message.split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, StartError) else 1
 
 

@@ -16,7 +16,8 @@ from pynamodb.exceptions import PynamoDBException
 from rich.console import Console
 
 from chalicelib import __version__
-from chalicelib.problems import Problem, StoreUnavailable
+from chalicelib.errors import ServiceError, StoreUnavailable
+from chalicelib.http import problems
 from chalicelib.runtime import now
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
@@ -179,8 +180,8 @@ def main() -> None:
         _end(str(error))
     except (StoreUnavailable, PynamoDBException, BotoCoreError, ClientError) as error:
         _end(f"the store gave no answer ({cause(error)}): {advice(error, terminal.stage)}")
-    except Problem as error:
-        _end(error.detail)
+    except ServiceError as error:
+        _end(problems.detail(error))
     except OSError as error:
         _end(f"{error.filename or 'input or output'}: {error.strerror}")
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from chalicelib import problems, tokens
+from chalicelib import tokens
 from chalicelib.audit import timestamp
+from chalicelib.http import problems
 from chalicelib.tokens import Grant, Reason, Token, Use
 
 LIVE: Final = "live"

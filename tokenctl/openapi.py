@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from chalicelib import __version__, problems
-from chalicelib.http import schemas
+from chalicelib import __version__
+from chalicelib.http import problems, schemas
+from chalicelib.http.problems import TABLE
 from chalicelib.http.routes import BASE_PATH
-from chalicelib.problems import TABLE, StoreUnavailable, TooManyRequests, Unauthorized
 from chalicelib.tokens import Reason
 from tokenctl.samples import EXAMPLES, KEY, samples, shown
 
@@ -58,10 +58,7 @@ _IDEMPOTENCY_KEY: Final = {
 _REPLAYED: Final = {"Idempotent-Replayed": "`true` where an earlier answer is repeated."}
 _REFUSALS: Final = tuple(str(reason) for reason in Reason)
 _EVERYWHERE: Final = ("unauthorized", "too_many_requests", "internal_error", "store_unavailable")
-# Status to the headers that belong to it, with their values, as the problems themselves state them.
-_PROBLEM_HEADERS: Final = {
-    TABLE[problem.code].status: problem.headers for problem in (Unauthorized(), TooManyRequests(), StoreUnavailable())
-}
+_PROBLEM_HEADERS: Final = {row.status: row.headers for row in TABLE.values() if row.headers}
 _HEADER_TEXTS: Final = {
     "WWW-Authenticate": "How to authenticate (RFC 7617).",
     "Retry-After": "Seconds to wait before the request is sent again.",

@@ -16,7 +16,7 @@ from chalicelib import __version__
 from chalicelib.audit import Audit, timestamp
 from chalicelib.clients import Scope
 from chalicelib.http import conversion, parsing, schemas
-from chalicelib.problems import InvalidRequest
+from chalicelib.http.problems import InvalidRequest
 from chalicelib.runtime import now
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import KEPT_AFTER_EXPIRY, Token

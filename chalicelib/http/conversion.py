@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from chalicelib import instants, tokens
 from chalicelib.audit import timestamp
 from chalicelib.http import schemas
-from chalicelib.problems import Errors, InvalidRequest
+from chalicelib.http.problems import Errors, InvalidRequest
 from chalicelib.tokens import Address, Grant, Network, Refusal, Terms, Token, Use
 
 DEFAULT_LIFETIME: Final = timedelta(seconds=300)

@@ -18,8 +18,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import inspect
 
+from chalicelib.http.problems import MAX_ERRORS, Errors, FieldError, InvalidRequest
 from chalicelib.http.schemas import Request
-from chalicelib.problems import MAX_ERRORS, Errors, FieldError, InvalidRequest
 
 _GIVEN_TWICE: Final = "given more than once"
 _SINGLE_HEADERS: Final = {name.lower(): name for name in ("Authorization", "Content-Type", "Idempotency-Key")}

@@ -12,19 +12,15 @@ from typing import Any, Final
 from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
 
-from chalicelib import problems
 from chalicelib.audit import to_line
 from chalicelib.clients import Scope
-from chalicelib.http import conversion, parsing, schemas
-from chalicelib.problems import (
+from chalicelib.errors import InternalError, ServiceError, StoreUnavailable, TokenNotFound
+from chalicelib.http import conversion, parsing, problems, schemas
+from chalicelib.http.problems import (
     FieldError,
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     PayloadTooLarge,
-    Problem,
-    StoreUnavailable,
-    TokenNotFound,
     Unauthorized,
     UnsupportedMediaType,
     UseRefused,
@@ -263,10 +259,10 @@ def _answer(
     try:
         parsing.check_headers(_header_names(request.to_original_event()))
         response = view(Call(request, service(), build, request_id), **parameters)
-    except Problem as problem:
-        if isinstance(problem, StoreUnavailable | InternalError):
-            log.error("%s", problem.code, exc_info=problem, extra=ids)
-        response = _problem(problem, request_id)
+    except ServiceError as error:
+        if isinstance(error, StoreUnavailable | InternalError):
+            log.error("%s", error.code, exc_info=error, extra=ids)
+        response = _problem(error, request_id)
     except Exception:
         log.exception("internal_error", extra=ids)
         response = _problem(InternalError(), request_id)
@@ -288,8 +284,7 @@ def _json(status_code: int, answer: Any, **headers: str) -> Response:
     return Response(body, status_code=status_code, headers=sent)
 
 
-def _problem(problem: Problem, request_id: str) -> Response:
+def _problem(error: ServiceError, request_id: str) -> Response:
+    status, headers, body = problems.answer(error, request_id)
     # What an answer says of a broken request may repeat the name of a field, and that name may be a token.
-    body = to_line(problems.body(problem, request_id))
-    headers: Headers = {"Content-Type": problems.MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
-    return Response(body, status_code=problems.TABLE[problem.code].status, headers=headers)
+    return Response(to_line(body), status_code=status, headers=dict[str, str | list[str]](headers))

@@ -14,7 +14,7 @@ from pynamodb.exceptions import PynamoDBException
 from pynamodb.models import Model
 
 from chalicelib.aws.client import cancellation_reasons, may_pass
-from chalicelib.problems import StoreUnavailable
+from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.model import Meta
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from pynamodb.expressions.condition import Condition, size
 from pynamodb.expressions.update import Action as UpdateAction
 from pynamodb.transactions import TransactWrite
 
-from chalicelib.problems import StoreUnavailable
+from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.model import INSTANT, bind
 from chalicelib.storage.store import ConditionFailed, Observe, Store
 from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hash_of, hashes_of

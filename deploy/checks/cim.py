@@ -24,7 +24,7 @@ from typing import Any, Final
 from chalicelib import __version__, tokens
 from chalicelib.audit import Audit
 from chalicelib.clients import Doubt, Scope
-from chalicelib.problems import InsufficientScope
+from chalicelib.errors import InsufficientScope
 from chalicelib.service import Caller, TokenService
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.hec import Composer, HecEvent

@@ -11,8 +11,8 @@ import pytest
 
 from chalicelib import tokens
 from chalicelib.http import conversion, parsing
+from chalicelib.http.problems import InvalidRequest
 from chalicelib.http.schemas import IssueRequest, UseRequest
-from chalicelib.problems import InvalidRequest
 from chalicelib.tokens import Grant, Reason, Terms
 from tests.support.api import NODE, Api, Credentials
 from tests.support.store_engines import StoreEngine

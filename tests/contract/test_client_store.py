@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib import clients
 from chalicelib.clients import Client, Scope
-from chalicelib.problems import StoreUnavailable
+from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.client_store import ClientStore
 from tests.support.store_engines import StoreEngine
 

@@ -14,7 +14,7 @@ from requests.structures import CaseInsensitiveDict
 
 from chalicelib import clients, runtime, tokens
 from chalicelib.clients import Client, Scope
-from chalicelib.problems import InsufficientScope, StoreUnavailable, TokenNotFound
+from chalicelib.errors import InsufficientScope, StoreUnavailable, TokenNotFound
 from chalicelib.service import Caller, TokenService
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from chalicelib.clients import Scope
 from chalicelib.http import routes, schemas
-from chalicelib.problems import TABLE
+from chalicelib.http.problems import TABLE
 from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials
 from tokenctl.deployment import Deployment
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib import tokens
-from chalicelib.problems import StoreUnavailable
+from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.support.store_engines import StoreEngine

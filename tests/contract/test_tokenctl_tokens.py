@@ -22,7 +22,7 @@ from rich.console import Console
 from chalicelib import runtime, tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import Scope
-from chalicelib.problems import StoreUnavailable
+from chalicelib.errors import StoreUnavailable
 from chalicelib.runtime import now
 from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore

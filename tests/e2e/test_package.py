@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import problems
+from chalicelib.http import problems
 from deploy import package
 from dev.engine import ROOT
 from tests.support.local_aws import FUNCTIONS, Package, Template

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from chalicelib.http.problems import TABLE
 from chalicelib.http.routes import ROUTES
-from chalicelib.problems import TABLE
 from chalicelib.settings import Settings
 from tokenctl.__main__ import cli
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from chalicelib import problems, runtime, tokens
+from chalicelib import errors, runtime, tokens
 from chalicelib.aws.dynamodb import PATIENCE
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
@@ -215,7 +215,7 @@ def test_the_library_of_aws_repeats_the_same_refusals(
     assert proxy.met[fault] == 1
     assert all(truth.token_store().find(token.id) == token for token in made)
     proxy.plan = lambda _: fault
-    with pytest.raises(problems.StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.add(made)
     assert proxy.met[fault] == 3
 
@@ -244,7 +244,7 @@ def test_a_repetition_after_a_conflict_that_finds_its_token_spent_brings_nothing
     before = past.find(token.id)
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
-    with pytest.raises(problems.StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.add([each for _, each in made])
     assert past.find(token.id) == before
 
@@ -267,7 +267,7 @@ def test_issuing_that_is_repeated_does_not_undo_what_came_in_between(
 
     proxy.plan = lambda _: next(lost, None)
     proxy.when_done = in_between
-    with pytest.raises(problems.StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         store.add([token])
     found = past.find(token.id)
     assert found is not None
@@ -290,7 +290,7 @@ def test_two_attempts_and_the_pause_between_them_end_within_three_seconds(monkey
 def test_throttling_is_asked_again_once_and_then_told_as_unavailable(proxy: Proxy, store: TokenStore) -> None:
     for fault in (Fault.THROUGHPUT, Fault.THROTTLED):
         proxy.plan = lambda _, fault=fault: fault
-        with pytest.raises(problems.StoreUnavailable):
+        with pytest.raises(errors.StoreUnavailable):
             store.find("tok_" + "0" * 32)
         assert proxy.met[fault] == 2
 
@@ -300,7 +300,7 @@ def test_half_an_answer_that_looks_like_a_whole_one_is_not_taken_for_no_such_cli
 ) -> None:
     """The gateway would keep the authorizer's no for a minute."""
     proxy.plan = lambda _: Fault.ANSWER_GARBLED
-    with pytest.raises(problems.StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         behind(proxy, truth).client_store().find("nobody")
     proxy.plan = lambda _: None
     assert behind(proxy, truth).client_store().find("nobody") is None

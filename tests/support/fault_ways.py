@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from chalicelib import clients, problems, runtime, tokens
+from chalicelib import clients, runtime, tokens
 from chalicelib.clients import Client, Scope
-from chalicelib.http import conversion, parsing
+from chalicelib.errors import ServiceError
+from chalicelib.http import conversion, parsing, problems
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.http.schemas import IssueRequest
-from chalicelib.problems import Problem
 from chalicelib.service import Caller, TokenService
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
@@ -86,8 +86,9 @@ class OverStore:
     def _told(ask: Callable[[], Told]) -> Told:
         try:
             return ask()
-        except Problem as problem:
-            return Told(problems.TABLE[problem.code].status, problem.code, None, problem.headers.get("Retry-After"))
+        except ServiceError as error:
+            row = problems.TABLE[error.code]
+            return Told(row.status, error.code, None, row.headers.get("Retry-After"))
 
 
 class OverHttp:

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from chalicelib import clients, runtime, tokens
 from chalicelib.clients import Client, Scope
+from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
-from chalicelib.problems import StoreUnavailable
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Claim, Grant, Reason, Terms
 from dev import leash

@@ -357,7 +357,7 @@ names = set(botocore_names._NAMES)
 from chalicelib.aws.dynamodb import DynamoDbClient
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.problems import StoreUnavailable
+from chalicelib.errors import StoreUnavailable
 environ = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
 client = DynamoDbClient.from_environ({**environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
 loaded = {name for name in sys.modules if name.startswith("botocore")}

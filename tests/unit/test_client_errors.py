@@ -26,7 +26,7 @@ from tokenservice_client.errors import (
 )
 
 import chalicelib
-from chalicelib.problems import TABLE
+from chalicelib.http.problems import TABLE
 from chalicelib.tokens import Reason
 
 ROOT = Path(__file__).resolve().parents[2]

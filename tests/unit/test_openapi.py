@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chalicelib.clients import Scope
+from chalicelib.http.problems import TABLE
 from chalicelib.http.routes import METHODS, ROUTES
-from chalicelib.problems import TABLE
 from deploy.checks import openapi as openapi_checks
 from dev.engine import ROOT
 from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials

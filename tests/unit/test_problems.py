@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib import problems
-from chalicelib.problems import TABLE, FieldError, InvalidRequest, Problem
+from chalicelib.errors import ServiceError
+from chalicelib.http import problems
+from chalicelib.http.problems import TABLE, FieldError, InvalidRequest
 from chalicelib.tokens import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ CONTRACT = {
 }
 
 
-def all_problems(base: type[Problem] = Problem) -> set[type[Problem]]:
+def all_problems(base: type[ServiceError] = ServiceError) -> set[type[ServiceError]]:
     below = {each for each in base.__subclasses__() if each.__module__.startswith("chalicelib.")}
     return below.union(*(all_problems(each) for each in below))
 
@@ -53,7 +54,7 @@ def test_every_problem_class_and_every_reason_has_a_row() -> None:
 
 
 def test_every_exception_that_the_code_raises_is_a_problem_or_caught_within() -> None:
-    """A new exception class must be made a `Problem`, or be put here because its own room catches it."""
+    """A new exception class must be made a `ServiceError`, or be put here because its own layer catches it."""
     caught_within = {
         "SettingsError",  # ends the start
         "SystemExit",
@@ -90,7 +91,7 @@ def test_a_title_is_the_same_for_all_problems_with_one_code_and_a_detail_ends_li
 
 
 def test_a_body_has_the_members_of_rfc_9457_and_names_each_field() -> None:
-    body = problems.body(InvalidRequest([FieldError("nodeId", "is missing")]), "request-1")
+    body = problems.answer(InvalidRequest([FieldError("nodeId", "is missing")]), "request-1").body
     assert body == {
         "type": "urn:tokenservice:problem:invalid_request",
         "title": "Invalid request",

@@ -19,8 +19,8 @@ from chalicelib import tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import CLIENT_ID
 from chalicelib.http import conversion, parsing
+from chalicelib.http.problems import MAX_ERRORS, Errors, InvalidRequest
 from chalicelib.http.schemas import BatchRequest, IssueRequest, RevokeRequest, UseRequest
-from chalicelib.problems import MAX_ERRORS, Errors, InvalidRequest
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)

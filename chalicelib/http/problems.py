@@ -1,0 +1,202 @@
+"""Every error of the API in one table (RFC 9457, Problem Details for HTTP APIs).
+
+```
+ServiceError                     carries its code and the detail of this case
+├── InsufficientScope            the client lacks the scope
+├── TokenNotFound                no token has this id
+├── StoreUnavailable             no trustworthy response from DynamoDB
+├── InternalError                a bug in the service
+├── InvalidRequest               the request is malformed; names each field
+├── Unauthorized                 the request has no valid credentials
+├── RouteNotFound                no route has this path; only a gateway answers this
+├── UseRefused                   a token was refused; its code is the reason
+├── MethodNotAllowed
+├── PayloadTooLarge
+├── UnsupportedMediaType
+└── TooManyRequests              the caller must slow down; only a gateway answers this
+```
+The first four are in `chalicelib.errors`, below HTTP. Any other exception is a bug too: its answer is
+`internal_error` without its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from chalicelib.errors import ServiceError
+
+MEDIA_TYPE: Final = "application/problem+json"
+CHALLENGE: Final = 'Basic realm="tokenservice", charset="UTF-8"'
+MAX_ERRORS: Final = 50
+"""Fields named in one answer: a body of nothing but mistakes must not make an answer many times its size."""
+_RETRY: Final = MappingProxyType({"Retry-After": "1"})  # seconds
+
+
+class Row(NamedTuple):
+    """The answer to every error with one code.
+
+    Attributes:
+        status: HTTP status.
+        title: the same text for every error with this code.
+        detail: used if an error has no detail of its own.
+        headers: of the response.
+    """
+
+    status: int
+    title: str
+    detail: str
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+TABLE: Final = MappingProxyType(
+    {
+        "invalid_request": Row(400, "Invalid request", "The request can't be understood."),
+        "unauthorized": Row(
+            401, "Unauthorized", "Basic credentials of a client are needed.", {"WWW-Authenticate": CHALLENGE}
+        ),
+        "insufficient_scope": Row(403, "Insufficient scope", "The client may not do this."),
+        "user_mismatch": Row(403, "Wrong user", "The token is for another user."),
+        "ip_mismatch": Row(403, "Wrong address", "The token may not be used from this address."),
+        "action_not_permitted": Row(403, "Wrong action", "The token is not for this action."),
+        "audience_mismatch": Row(403, "Wrong application", "The token is not for this application."),
+        "token_not_yet_valid": Row(403, "Not yet valid", "The token may not be used yet."),
+        "token_not_found": Row(404, "Not found", "There is no such token."),
+        "route_not_found": Row(404, "No such route", "There is nothing at this path."),
+        "method_not_allowed": Row(405, "Method not allowed", "This path has other methods."),
+        "token_expired": Row(410, "Expired", "The token's time is over."),
+        "token_exhausted": Row(410, "Used up", "The token was used as often as it may be."),
+        "token_revoked": Row(410, "Revoked", "The token was revoked."),
+        "token_locked": Row(410, "Locked", "The token was tried for the wrong user, address or action too often."),
+        "payload_too_large": Row(413, "Payload too large", "The body is larger than allowed."),
+        "unsupported_media_type": Row(415, "Unsupported media type", "The body must be application/json."),
+        "idempotency_key_reused": Row(
+            422, "Idempotency key reused", "The key was used for another request, or over 10 minutes ago."
+        ),
+        "too_many_requests": Row(429, "Too many requests", "Slow down and try again.", _RETRY),
+        "internal_error": Row(500, "Internal error", "The service failed; the request id finds it in the log."),
+        "store_unavailable": Row(503, "Store unavailable", "The store gave no answer; try again.", _RETRY),
+    }
+)
+
+
+class FieldError(NamedTuple):
+    """What is wrong with one field, parameter or header of a request."""
+
+    field: str
+    message: str
+
+
+class Errors(list[FieldError]):
+    """What is wrong with one request, collected until there is enough to answer.
+
+    Raises:
+        InvalidRequest: by `add()`, as soon as there are `MAX_ERRORS`; by `check()`, if there are any.
+    """
+
+    def add(self, field: str, message: str) -> None:
+        self.append(FieldError(field, message))
+        if len(self) == MAX_ERRORS:
+            raise InvalidRequest(self)
+
+    def check(self) -> None:
+        if self:
+            raise InvalidRequest(self)
+
+
+class InvalidRequest(ServiceError):
+    """The request is malformed.
+
+    Args:
+        errors: what is wrong with each field; at least one. The answer names the first `MAX_ERRORS`.
+    """
+
+    code = "invalid_request"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors[:MAX_ERRORS])
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
+
+
+class Unauthorized(ServiceError):
+    """The request has no valid credentials."""
+
+    code = "unauthorized"
+
+
+class RouteNotFound(ServiceError):
+    """No route has this path. Only a gateway answers this, without calling the application."""
+
+    code = "route_not_found"
+
+
+class UseRefused(ServiceError):
+    """A token was refused; `code` is the reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.code = reason
+        super().__init__()
+
+
+class MethodNotAllowed(ServiceError):
+    """The path has other methods; the answer names them."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"{method} is not one of {self.allowed}.")
+
+
+class PayloadTooLarge(ServiceError):
+    """The body is larger than allowed."""
+
+    code = "payload_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body may hold {limit_bytes} bytes.")
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is declared as something other than JSON."""
+
+    code = "unsupported_media_type"
+
+
+class TooManyRequests(ServiceError):
+    """The caller must slow down. Only a gateway answers this, without calling the application."""
+
+    code = "too_many_requests"
+
+
+class Answer(NamedTuple):
+    """The answer to a request that failed; `body` is a JSON object."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def detail(error: ServiceError) -> str:
+    """One sentence for people."""
+    return error.detail or TABLE[error.code].detail
+
+
+def answer(error: ServiceError, request_id: str) -> Answer:
+    """The answer that reports an error: as RFC 9457 shapes it, with `code` and `requestId` of our own."""
+    row = TABLE[error.code]
+    headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **row.headers}
+    body: dict[str, Any] = {
+        "type": f"urn:tokenservice:problem:{error.code}",
+        "title": row.title,
+        "status": row.status,
+        "detail": detail(error),
+        "code": error.code,
+        "requestId": request_id,
+    }
+    if isinstance(error, InvalidRequest):
+        body["errors"] = [{"field": field, "message": message} for field, message in error.errors]
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = error.allowed
+    return Answer(row.status, headers, body)
