@@ -32,7 +32,7 @@ def summary(entry: Entry) -> dict[str, Any]:
         envelope = decode(entry.payload, MAX_BYTES)
     except MalformedEnvelope:
         return facts | {"events": None}
-    return facts | {"events": envelope.count, "source": envelope.log_group}
+    return facts | {"events": len(envelope.events), "source": envelope.log_group}
 
 
 class QueueSource:

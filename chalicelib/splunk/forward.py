@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from chalicelib.splunk import envelope as envelopes
@@ -103,14 +102,16 @@ class Forwarder:
             except MalformedEnvelope as error:
                 # Another try would end the same way, and would delay what comes after it.
                 report.received = 1
-                keeper.keep_input(_json(event), f"malformed: {error.reason}")
+                keeper.keep_input(envelopes.to_json(event).encode(), f"malformed: {error.reason}")
                 return report
             if envelope.is_control:
                 return report
-            report.received = envelope.count
+            report.received = len(envelope.events)
             if self._own_log_group and envelope.log_group == self._own_log_group:
                 # Failing would be worse than useless: each failure writes new lines to this very log group.
-                keeper.keep_input(_json(event), "the forwarder's own log group must not be subscribed")
+                keeper.keep_input(
+                    envelopes.to_json(event).encode(), "the forwarder's own log group must not be subscribed"
+                )
                 return report
             composer = Composer(
                 host=envelope.log_stream,
@@ -119,7 +120,7 @@ class Forwarder:
                 index=self._index,
                 fields={"log_group": envelope.log_group, "stage": self._stage},
             )
-            self._deliver(composer, envelope.log_events, _log_encoder(envelope), keeper, report)
+            self._deliver(composer, envelope.events, _log_encoder(envelope), keeper, report)
         return report
 
     def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
@@ -141,9 +142,9 @@ class Forwarder:
         with Metrics(self._metric, "events", report):
             report.received = 1
             try:
-                log = LogEvent(_text(event, "id"), _epoch_ms(_text(event, "time")), _json(event).decode())
+                log = LogEvent(_text(event, "id"), _epoch_ms(_text(event, "time")), envelopes.to_json(event))
             except ValueError as error:
-                keeper.keep_input(_json(event), f"malformed: {error}")
+                keeper.keep_input(envelopes.to_json(event).encode(), f"malformed: {error}")
                 return report
             composer = Composer(
                 host=str(event.get("account") or "unknown"),
@@ -156,7 +157,7 @@ class Forwarder:
                     "stage": self._stage,
                 },
             )
-            self._deliver(composer, lambda: iter([log]), lambda events: _json(event), keeper, report)
+            self._deliver(composer, [log], lambda events: envelopes.to_json(event).encode(), keeper, report)
         return report
 
     def probe(self, budget: Budget) -> None:
@@ -174,13 +175,13 @@ class Forwarder:
     def _deliver(
         self,
         composer: Composer,
-        events: Callable[[], Iterator[LogEvent]],
+        events: Sequence[LogEvent],
         encode: Encode,
         keeper: Keeper,
         report: Report,
     ) -> None:
         assert self._deliverer is not None  # noqa: S101 - `_is_idle` came first
-        for batch in batches(composer, events()):
+        for batch in batches(composer, events):
             delivery = self._deliverer.deliver(batch.events, keeper.time_left.budget)
             report.add(delivery, self._clock_ms())
             report.blank += batch.blank
@@ -191,7 +192,7 @@ class Forwarder:
                     # Lambda still has all of it and will try again: nothing needs to be kept here.
                     raise failure
                 left = (event.log for event in delivery.undelivered)
-                keeper.keep_rest(chain(left, islice(events(), batch.consumed, None)), encode, failure)
+                keeper.keep_rest(chain(left, events[batch.consumed :]), encode, failure)
                 break
         keeper.keep_held(encode)
 
@@ -237,13 +238,6 @@ def deliverer(settings: SplunkSettings, ssm: Any = None) -> Deliverer | None:
 
 def _log_encoder(envelope: Envelope) -> Encode:
     return lambda events: envelopes.encode(envelope, events)
-
-
-def _json(event: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(event, separators=(",", ":")).encode()
-    except RecursionError:
-        raise MalformedEnvelope("nested too deep to be written anew") from None
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

@@ -57,8 +57,9 @@ def content(**changes: Any) -> dict[str, Any]:
     return {**found, **changes}
 
 
-def pack(content: Any) -> dict[str, Any]:
-    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+def pack(content: Any, **options: Any) -> dict[str, Any]:
+    """A subscription event with this content, bytes or what `json.dumps` takes with these options."""
+    text = content if isinstance(content, bytes) else json.dumps(content, **options).encode()
     return {"awslogs": {"data": base64.b64encode(gzip.compress(text, 1, mtime=0)).decode()}}
 
 
@@ -101,7 +102,7 @@ class MemoryRecord:
         return [json.loads(v) for k, v in sorted(self.entries.items()) if k.startswith(kind.value + "/")]
 
     def ids(self, kind: Kind) -> list[str]:
-        logs = [log for kept in self.of(kind) for log in decode(kept["requestPayload"]).log_events()]
+        logs = [log for kept in self.of(kind) for log in decode(kept["requestPayload"]).events]
         return [json.loads(log.message)["id"] if log.fault else log.id for log in logs]
 
 
@@ -230,7 +231,7 @@ class World:
             except SplunkError:
                 if self.record.refused > refused:
                     # Splunk had a part of it and the record refused the rest: nothing is lost, some may come twice.
-                    self.may_repeat.update(log.id for log in decode(event).log_events())
+                    self.may_repeat.update(log.id for log in decode(event).events)
             self.clock.ms += 60_000
         self.destination.append(event)
 

@@ -485,7 +485,7 @@ def test_an_entry_s_payload_is_what_the_forwarder_had(place: Place) -> None:
     (entry,) = place.source.entries(Kind.FAILED)
     assert isinstance(entry, Entry)
     assert entry.payload == event
-    assert [log.message for log in decode(entry.payload).log_events()] == ["a"]
+    assert [log.message for log in decode(entry.payload).events] == ["a"]
 
 
 def test_a_part_that_is_taken_stops_the_redrive_and_is_no_success(place: Place) -> None:
