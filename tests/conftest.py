@@ -14,13 +14,13 @@ from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from dev import dynamodb_local, install
 from dev.engine import Engine
-from tests.support.api import Api, Credentials
+from tests.support.api import STAGE, Api, Credentials
 from tests.support.browser import WITHOUT_BROWSER
+from tests.support.memory_store import MEMORY, Memory
 from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage
 
-STAGE = "local"
 SERVICES = ("dynamodb", "iam", "lambda", "logs", "s3", "sqs", "ssm", "sts")
 """What tokenctl and the forwarder call, and what tests need to make it."""
 
@@ -84,6 +84,17 @@ def second_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreEng
 @pytest.fixture(scope="session", params=[MINISTACK, DYNAMODB_LOCAL])
 def store_engine(request: pytest.FixtureRequest) -> StoreEngine:
     """Each engine in turn. What the store promises, it must keep on both."""
+    return opened(request)
+
+
+@pytest.fixture(scope="session", params=[MEMORY, MINISTACK, DYNAMODB_LOCAL])
+def stores(request: pytest.FixtureRequest) -> Memory | StoreEngine:
+    """The stores in memory, and those on each engine."""
+    return Memory() if request.param == MEMORY else opened(request)
+
+
+def opened(request: pytest.FixtureRequest) -> StoreEngine:
+    """The engine whose name is the fixture's parameter."""
     if request.param == MINISTACK:
         engine: Engine = request.getfixturevalue("engine")
         return with_tables(MINISTACK, engine.client_environ)
@@ -116,7 +127,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def api(deployment: Deployment) -> Api:
-    return Api(deployment)
+    import app
+
+    return Api(app.app, deployment.client_store())
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Clients on both engines: nothing that two operators do at once is lost."""
+"""Clients, in memory and on both engines: nothing that two operators do at once is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -14,13 +14,22 @@ from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.client_store import ClientStore
+from tests.support.memory_store import Memory, MemoryClientStore
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 
 
+AnyStore: TypeAlias = MemoryClientStore | ClientStore
+
+
 @pytest.fixture
-def client_store(store_engine: StoreEngine) -> ClientStore:
+def client_store(stores: Memory | StoreEngine) -> AnyStore:
+    return stores.client_store()
+
+
+@pytest.fixture
+def on_dynamodb(store_engine: StoreEngine) -> ClientStore:
     return store_engine.client_store()
 
 
@@ -31,7 +40,7 @@ def a_client(name: str) -> Client:
     return Client(name, frozenset({Scope.USE, Scope.ISSUE}), secrets, NOW)
 
 
-def test_a_client_comes_back_as_it_went_in(client_store: ClientStore) -> None:
+def test_a_client_comes_back_as_it_went_in(client_store: AnyStore) -> None:
     known = a_client("store-1")
     assert client_store.add(known)
     assert client_store.find("store-1") == known
@@ -39,7 +48,16 @@ def test_a_client_comes_back_as_it_went_in(client_store: ClientStore) -> None:
     assert known in client_store.all()
 
 
-def test_a_second_client_with_the_same_name_is_not_added(client_store: ClientStore) -> None:
+def test_clients_are_listed_by_name(client_store: AnyStore) -> None:
+    names = [f"{letter}-store" for letter in "dacbe"]
+    for name in names:
+        assert client_store.add(a_client(name))
+    listed = [client.id for client in client_store.all()]
+    assert listed == sorted(listed)
+    assert set(names) <= set(listed)
+
+
+def test_a_second_client_with_the_same_name_is_not_added(client_store: AnyStore) -> None:
     known = a_client("store-2")
     assert client_store.add(known)
     assert not client_store.add(a_client("store-2"))
@@ -47,7 +65,7 @@ def test_a_second_client_with_the_same_name_is_not_added(client_store: ClientSto
     assert client_store.add(known), "the SDK repeats a request whose answer was lost"
 
 
-def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: ClientStore) -> None:
+def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: AnyStore) -> None:
     client_store.add(a_client("store-3"))
     changed = client_store.change("store-3", lambda known: replace(known, disabled_at=NOW))
     assert changed is not None
@@ -57,22 +75,22 @@ def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_sto
     assert client_store.find("store-nobody") is None
 
 
-def test_scopes_of_a_later_version_are_kept_and_open_nothing(client_store: ClientStore) -> None:
+def test_scopes_of_a_later_version_are_kept_and_open_nothing(on_dynamodb: ClientStore) -> None:
     """During a canary, or after a rollback, two versions read the same client."""
     known = a_client("store-9")
-    client_store.add(known)
-    item = client_store._model.get("store-9")
+    on_dynamodb.add(known)
+    item = on_dynamodb._model.get("store-9")
     item.scopes = {"use", "issue", "teleport"}
     item.save()
-    assert client_store.find("store-9") == known
-    assert known in client_store.all()
-    client_store.change("store-9", lambda now_known: replace(now_known, disabled_at=NOW))
-    assert client_store._model.get("store-9").scopes == {"use", "issue", "teleport"}
-    client_store.change("store-9", lambda now_known: replace(now_known, scopes=frozenset({Scope.MANAGE})))
-    assert client_store._model.get("store-9").scopes == {"manage"}
+    assert on_dynamodb.find("store-9") == known
+    assert known in on_dynamodb.all()
+    on_dynamodb.change("store-9", lambda now_known: replace(now_known, disabled_at=NOW))
+    assert on_dynamodb._model.get("store-9").scopes == {"use", "issue", "teleport"}
+    on_dynamodb.change("store-9", lambda now_known: replace(now_known, scopes=frozenset({Scope.MANAGE})))
+    assert on_dynamodb._model.get("store-9").scopes == {"manage"}
 
 
-def test_a_client_is_deleted_if_it_is_still_as_given(client_store: ClientStore) -> None:
+def test_a_client_is_deleted_if_it_is_still_as_given(client_store: AnyStore) -> None:
     known = a_client("store-6")
     client_store.add(known)
     client_store.change("store-6", lambda now_known: replace(now_known, disabled_at=NOW))
@@ -85,33 +103,33 @@ def test_a_client_is_deleted_if_it_is_still_as_given(client_store: ClientStore) 
 
 
 def test_a_client_that_changes_while_it_is_deleted_stays(
-    client_store: ClientStore, monkeypatch: pytest.MonkeyPatch
+    on_dynamodb: ClientStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = a_client("store-7")
-    client_store.add(known)
-    delete = client_store._model.delete
+    on_dynamodb.add(known)
+    delete = on_dynamodb._model.delete
 
     def somebody_is_faster(item: Any) -> Any:
-        client_store.change("store-7", lambda now_known: replace(now_known, disabled_at=NOW))
+        on_dynamodb.change("store-7", lambda now_known: replace(now_known, disabled_at=NOW))
         return delete(item)
 
-    monkeypatch.setattr(client_store._model, "delete", somebody_is_faster)
-    assert not client_store.delete(known)
-    assert client_store.find("store-7") == replace(known, disabled_at=NOW)
+    monkeypatch.setattr(on_dynamodb._model, "delete", somebody_is_faster)
+    assert not on_dynamodb.delete(known)
+    assert on_dynamodb.find("store-7") == replace(known, disabled_at=NOW)
 
 
 def test_a_deletion_that_is_repeated_after_a_lost_answer_is_a_deletion(
-    client_store: ClientStore, monkeypatch: pytest.MonkeyPatch
+    on_dynamodb: ClientStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = a_client("store-8")
-    client_store.add(known)
-    delete = client_store._model.delete
-    monkeypatch.setattr(client_store._model, "delete", lambda item: (delete(item), delete(item)))
-    assert client_store.delete(known)
-    assert client_store.find("store-8") is None
+    on_dynamodb.add(known)
+    delete = on_dynamodb._model.delete
+    monkeypatch.setattr(on_dynamodb._model, "delete", lambda item: (delete(item), delete(item)))
+    assert on_dynamodb.delete(known)
+    assert on_dynamodb.find("store-8") is None
 
 
-def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> None:
+def test_changes_at_the_same_time_are_all_kept(client_store: AnyStore) -> None:
     """Each adds a scope to what it read; with a blind write the last one would undo the others."""
     client_store.add(replace(a_client("store-4"), scopes=frozenset({Scope.USE})))
     added = set(Scope) - {Scope.USE}
@@ -136,10 +154,10 @@ def test_changes_at_the_same_time_are_all_kept(client_store: ClientStore) -> Non
     assert found.scopes == frozenset(Scope)
 
 
-def test_only_digests_of_secrets_are_stored(client_store: ClientStore, store_engine: StoreEngine) -> None:
+def test_only_digests_of_secrets_are_stored(on_dynamodb: ClientStore, store_engine: StoreEngine) -> None:
     secret, kept = clients.new_secret(NOW)
-    client_store.add(Client("store-5", frozenset({Scope.USE}), (kept,), NOW))
-    table = client_store._model.Meta.table_name
+    on_dynamodb.add(Client("store-5", frozenset({Scope.USE}), (kept,), NOW))
+    table = on_dynamodb._model.Meta.table_name
     item = store_engine.dynamodb().get_item(TableName=table, Key={"client_id": {"S": "store-5"}})["Item"]
     assert item == {
         "client_id": {"S": "store-5"},
@@ -153,11 +171,22 @@ def test_only_digests_of_secrets_are_stored(client_store: ClientStore, store_eng
 
 
 def test_where_the_table_is_missing_the_store_is_unavailable_and_a_senseless_request_is_a_defect(
-    client_store: ClientStore, store_engine: StoreEngine
+    on_dynamodb: ClientStore, store_engine: StoreEngine
 ) -> None:
     missing = replace(store_engine, client_table="tokenservice-nowhere-clients").client_store()
     for call in (lambda: missing.find("a"), lambda: missing.add(a_client("a")), missing.all):
         with pytest.raises(StoreUnavailable):
             call()
     with pytest.raises(Exception, match="ValidationException"):
-        client_store.find("")
+        on_dynamodb.find("")
+
+
+def test_every_operation_is_measured_under_its_name(store_engine: StoreEngine) -> None:
+    calls: list[str] = []
+    store = store_engine.client_store(lambda name, _: calls.append(name))
+    known = a_client("store-10")
+    store.add(known)
+    store.find(known.id)
+    store.change(known.id, lambda known: replace(known, disabled_at=NOW))
+    store.all()
+    assert calls == ["add_client", "find_client", "find_client", "change_client", "list_clients"]

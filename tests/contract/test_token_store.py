@@ -1,53 +1,62 @@
-"""The store's promises, on both engines: MiniStack and Amazon's own DynamoDB Local."""
+"""The contract of every token store: in memory, on MiniStack and on Amazon's own DynamoDB Local."""
 
 from __future__ import annotations
 
 import threading
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TypeAlias
 
 import pytest
+from botocore.exceptions import ChecksumError
+from requests.structures import CaseInsensitiveDict
 
 from chalicelib import tokens
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
+from tests.support.memory_store import Memory, MemoryTokenStore
 from tests.support.store_engines import StoreEngine
+from tokenctl.deployment import Deployment
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 Add = Callable[..., tuple[str, Token]]
+AnyStore: TypeAlias = MemoryTokenStore | TokenStore
 
 
 def outcome(decision: Grant | Refusal) -> str:
     return "granted" if isinstance(decision, Grant) and decision.claim else getattr(decision, "reason", "judge")
 
 
+@pytest.fixture
+def add(store: AnyStore) -> Add:
+    def add(issuer: str = "issuer", **terms: object) -> tuple[str, Token]:
+        facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + HOUR, **terms}
+        secret, token = tokens.new_token(issuer, Terms(**facts), NOW)  # type: ignore[arg-type]
+        store.add([token])
+        return secret, token
+
+    return add
+
+
 class TestTokenStore:
     @pytest.fixture
-    def store(self, store_engine: StoreEngine) -> TokenStore:
-        return store_engine.token_store()
+    def store(self, stores: Memory | StoreEngine) -> AnyStore:
+        return stores.token_store()
 
-    @pytest.fixture
-    def add(self, store: TokenStore) -> Add:
-        def add(issuer: str = "issuer", **terms: object) -> tuple[str, Token]:
-            facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + HOUR, **terms}
-            secret, token = tokens.new_token(issuer, Terms(**facts), NOW)  # type: ignore[arg-type]
-            store.add([token])
-            return secret, token
-
-        return add
-
-    def claim(self, store: TokenStore, use: Use, now: datetime = NOW, **options: object) -> str:
+    def claim(self, store: AnyStore, use: Use, now: datetime = NOW, **options: object) -> str:
         token = store.claim(use, now, options.pop("issued_after", None), **options)  # type: ignore[arg-type]
         return outcome(tokens.decide(token, use, now))
 
-    def test_a_token_comes_back_as_it_went_in(self, add: Add, store: TokenStore) -> None:
+    def test_a_token_comes_back_as_it_went_in(self, add: Add, store: AnyStore) -> None:
         _, plain = add()
         _, full = add(
             max_uses=100,
@@ -63,26 +72,43 @@ class TestTokenStore:
         assert store.find("tok_" + "0" * 32) is None
 
     def test_the_longest_node_id_in_any_alphabet_can_be_stored_and_found_by_its_node(
-        self, add: Add, store: TokenStore
+        self, add: Add, store: AnyStore
     ) -> None:
         """1,024 characters may be 4,096 bytes, and a DynamoDB index key may hold 2,048."""
         node = uuid.uuid4().hex + "𝄞" * (1024 - 32)  # others use the same tables, and may issue for the same node
         _, token = add(node_id=node)
         assert list(store.find_unrevoked(node_id=node, issuer=None, now=NOW)) == [token.id]
 
-    def test_many_tokens_are_stored_together(self, store: TokenStore) -> None:
+    def test_many_tokens_are_stored_together(self, store: AnyStore) -> None:
         made = [tokens.new_token("issuer", Terms(f"node{n}", NOW + HOUR), NOW)[1] for n in range(100)]
         store.add(made)
         assert [store.find(token.id) for token in made] == made
 
-    def test_storing_again_after_a_lost_answer_changes_nothing(self, add: Add, store: TokenStore) -> None:
+    def test_storing_again_after_a_lost_answer_changes_nothing(self, add: Add, store: AnyStore) -> None:
         _, token = add()
         _, other = add()
         store.add([token])
         store.add([token, other])
         assert store.find(token.id) == token
 
-    def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: TokenStore) -> None:
+    @pytest.mark.parametrize("change", ["used", "mismatched", "revoked"])
+    def test_a_token_that_something_has_happened_to_is_not_stored_again(
+        self, change: str, add: Add, store: AnyStore
+    ) -> None:
+        secret, token = add()
+        match change:
+            case "used":
+                store.claim(tokens.new_use(secret, "app"), NOW, None)
+            case "mismatched":
+                store.count_mismatch(token.id, NOW)
+            case "revoked":
+                store.revoke(token.id, None, NOW)
+        before = store.find(token.id)
+        with pytest.raises(StoreUnavailable):
+            store.add([token])
+        assert store.find(token.id) == before != token
+
+    def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: AnyStore) -> None:
         _, token = add()
         twin = replace(token, digest=token.digest[:32] + "0" * 32)
         for attempt in ([twin], [twin, tokens.new_token("issuer", token.terms, NOW)[1]]):
@@ -90,7 +116,7 @@ class TestTokenStore:
                 store.add(attempt)
         assert store.find(token.id) == token
 
-    def test_a_claim_is_in_the_token_that_comes_back_and_in_the_store(self, add: Add, store: TokenStore) -> None:
+    def test_a_claim_is_in_the_token_that_comes_back_and_in_the_store(self, add: Add, store: AnyStore) -> None:
         secret, token = add(max_uses=3, user="alice")
         use = tokens.new_use(
             secret, "app", user="alice", address=tokens.parse_address("10.0.0.1"), action=Action.DOWNLOAD
@@ -99,7 +125,7 @@ class TestTokenStore:
         assert claimed == replace(token, claims=(use.claim(NOW),))
         assert store.find(token.id) == claimed
 
-    def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: TokenStore) -> None:
+    def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: AnyStore) -> None:
         secret, token = add(max_uses=20)
         uses = [tokens.new_use(secret, "app") for _ in range(20)]
         for use in uses:
@@ -108,12 +134,12 @@ class TestTokenStore:
         assert found is not None
         assert [claim.id for claim in found.claims] == [use.claim_id for use in uses]
 
-    def test_a_token_is_spent_as_often_as_it_may_be_and_no_more(self, add: Add, store: TokenStore) -> None:
+    def test_a_token_is_spent_as_often_as_it_may_be_and_no_more(self, add: Add, store: AnyStore) -> None:
         secret, _ = add(max_uses=2)
         outcomes = [self.claim(store, tokens.new_use(secret, "app")) for _ in range(4)]
         assert outcomes == ["granted", "granted", Reason.EXHAUSTED, Reason.EXHAUSTED]
 
-    def test_the_same_claim_is_never_made_twice(self, add: Add, store: TokenStore) -> None:
+    def test_the_same_claim_is_never_made_twice(self, add: Add, store: AnyStore) -> None:
         """A retry of the SDK after a lost answer finds its own claim."""
         secret, token = add(max_uses=2)
         use = tokens.new_use(secret, "app")
@@ -122,7 +148,7 @@ class TestTokenStore:
         assert found is not None
         assert len(found.claims) == 1
 
-    def test_every_rule_stands_in_the_condition_of_the_write(self, add: Add, store: TokenStore) -> None:
+    def test_every_rule_stands_in_the_condition_of_the_write(self, add: Add, store: AnyStore) -> None:
         """One token a rule, with nothing else against it; nothing may be claimed."""
         cases: list[tuple[Reason, dict[str, object], dict[str, object]]] = [
             (Reason.EXPIRED, {"expires_at": NOW}, {}),
@@ -138,29 +164,27 @@ class TestTokenStore:
             assert self.claim(store, use) == reason
             assert store.find(token.id) == token
 
-    def test_bounds_are_exact_to_the_millisecond(self, add: Add, store: TokenStore) -> None:
+    def test_bounds_are_exact_to_the_millisecond(self, add: Add, store: AnyStore) -> None:
         tick = timedelta(milliseconds=1)
         secret, _ = add(expires_at=NOW + tick, not_before=NOW)
         assert self.claim(store, tokens.new_use(secret, "app"), NOW - tick) == Reason.NOT_YET_VALID
         assert self.claim(store, tokens.new_use(secret, "app"), NOW + tick) == Reason.EXPIRED
         assert self.claim(store, tokens.new_use(secret, "app"), NOW) == "granted"
 
-    def test_the_watermark_is_a_condition_too(self, add: Add, store: TokenStore) -> None:
+    def test_the_watermark_is_a_condition_too(self, add: Add, store: AnyStore) -> None:
         secret, token = add()
         use = tokens.new_use(secret, "app")
         after = NOW + timedelta(milliseconds=1)
         assert tokens.decide(store.claim(use, NOW, after), use, NOW, after) == Refusal(Reason.REVOKED, token)
         assert self.claim(store, use, issued_after=NOW) == "granted"
 
-    def test_a_token_with_another_digest_under_the_same_id_is_not_claimed(self, add: Add, store: TokenStore) -> None:
+    def test_a_token_with_another_digest_under_the_same_id_is_not_claimed(self, add: Add, store: AnyStore) -> None:
         secret, token = add()
         forged = replace(tokens.new_use(secret, "app"), digest=token.digest[:32] + "f" * 32)
         assert self.claim(store, forged) == Reason.NOT_FOUND
         assert store.find(token.id) == token
 
-    def test_a_token_bound_to_addresses_is_claimed_only_when_they_were_judged(
-        self, add: Add, store: TokenStore
-    ) -> None:
+    def test_a_token_bound_to_addresses_is_claimed_only_when_they_were_judged(self, add: Add, store: AnyStore) -> None:
         secret, token = add(networks=frozenset({tokens.parse_network("10.0.0.0/8")}))
         use = tokens.new_use(secret, "app", address=tokens.parse_address("10.0.0.1"))
         assert self.claim(store, use) == "judge"
@@ -168,7 +192,7 @@ class TestTokenStore:
         assert self.claim(store, use, judged=token) == "granted"
 
     def test_mismatches_are_counted_up_to_the_lock_and_then_the_token_is_refused(
-        self, add: Add, store: TokenStore
+        self, add: Add, store: AnyStore
     ) -> None:
         secret, token = add(user="alice")
         second = timedelta(seconds=1)
@@ -176,15 +200,18 @@ class TestTokenStore:
         assert counts == [1, 2, 3, 4, 5, None, None]
         # The SDK repeats a request whose answer was lost: the one that locked the token still learns that it did.
         assert store.count_mismatch(token.id, NOW + 4 * second) == 5
+        locked = store.find(token.id)
+        assert locked == replace(token, mismatches=5, last_mismatch_at=NOW + 4 * second)
         assert self.claim(store, tokens.new_use(secret, "app", user="alice")) == Reason.LOCKED
+        assert store.find(token.id) == locked
 
-    def test_a_mismatch_on_a_token_that_is_gone_makes_no_item(self, store: TokenStore) -> None:
+    def test_a_mismatch_on_a_token_that_is_gone_makes_no_item(self, store: AnyStore) -> None:
         gone = "tok_" + "9" * 32
         assert store.count_mismatch(gone, NOW) is None
         assert store.find(gone) is None
 
     def test_a_revoked_token_is_refused_and_revoking_again_keeps_the_first_instant(
-        self, add: Add, store: TokenStore
+        self, add: Add, store: AnyStore
     ) -> None:
         secret, token = add()
         later = NOW + timedelta(seconds=1)
@@ -193,7 +220,7 @@ class TestTokenStore:
         assert self.claim(store, tokens.new_use(secret, "app")) == Reason.REVOKED
         assert store.revoke("tok_" + "8" * 32, None, NOW) is None
 
-    def test_only_the_issuer_revokes_unless_nobody_is_named(self, add: Add, store: TokenStore) -> None:
+    def test_only_the_issuer_revokes_unless_nobody_is_named(self, add: Add, store: AnyStore) -> None:
         _, token = add(issuer="a")
         assert store.revoke(token.id, "b", NOW) == token
         assert store.find(token.id) == token
@@ -201,7 +228,7 @@ class TestTokenStore:
         assert revoked is not None
         assert revoked.revoked_at == NOW
 
-    def test_tokens_are_found_by_node_and_by_user_while_they_can_be_revoked(self, add: Add, store: TokenStore) -> None:
+    def test_tokens_are_found_by_node_and_by_user_while_they_can_be_revoked(self, add: Add, store: AnyStore) -> None:
         node, user = "node-of-index", "user-of-index"
         _, mine = add(issuer="a", node_id=node, user=user)
         _, other = add(issuer="b", node_id=node)
@@ -218,26 +245,8 @@ class TestTokenStore:
         assert found(node_id="nobody") == set()
         assert gone.id not in found(node_id=node)
 
-    def test_tokens_on_every_page_of_the_index_are_found(
-        self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        query = store._model.query
-        monkeypatch.setattr(store._model, "query", lambda *arguments, **named: query(*arguments, **named, page_size=2))
-        made = {add(node_id="node-of-pages")[1].id for _ in range(5)}
-        assert set(store.find_unrevoked(node_id="node-of-pages", issuer=None, now=NOW)) == made
-
-    def test_every_token_is_read_over_all_pages_of_the_table(
-        self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Others use the table, too."""
-        scan = store._model.scan
-        monkeypatch.setattr(store._model, "scan", lambda: scan(page_size=30))
-        made = {token.id: token for _, token in (add(node_id=f"node-{number}") for number in range(40))}
-        found = {token.id: token for token in store.all()}
-        assert found.items() >= made.items()
-
     @pytest.mark.parametrize("max_uses", [1, 2, 5])
-    def test_racers_win_exactly_as_often_as_the_token_allows(self, max_uses: int, add: Add, store: TokenStore) -> None:
+    def test_racers_win_exactly_as_often_as_the_token_allows(self, max_uses: int, add: Add, store: AnyStore) -> None:
         racers = 16
         for _ in range(5):
             secret, token = add(max_uses=max_uses)
@@ -255,7 +264,7 @@ class TestTokenStore:
             assert found is not None
             assert len(found.claims) == max_uses
 
-    def test_racers_with_one_key_make_one_claim_and_all_get_it(self, add: Add, store: TokenStore) -> None:
+    def test_racers_with_one_key_make_one_claim_and_all_get_it(self, add: Add, store: AnyStore) -> None:
         secret, token = add(max_uses=5)
 
         def race(_: int) -> str:
@@ -266,6 +275,69 @@ class TestTokenStore:
         found = store.find(token.id)
         assert found is not None
         assert len(found.claims) == 1
+
+
+class TestOnDynamoDb:
+    @pytest.fixture
+    def store(self, store_engine: StoreEngine) -> TokenStore:
+        return store_engine.token_store()
+
+    def test_tokens_on_every_page_of_the_index_are_found(
+        self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        query = store._model.query
+        monkeypatch.setattr(store._model, "query", lambda *arguments, **named: query(*arguments, **named, page_size=2))
+        made = {add(node_id="node-of-pages")[1].id for _ in range(5)}
+        assert set(store.find_unrevoked(node_id="node-of-pages", issuer=None, now=NOW)) == made
+
+    def test_every_operation_is_measured_under_its_name(self, store_engine: StoreEngine) -> None:
+        calls: list[tuple[str, bool]] = []
+        store = store_engine.token_store(lambda name, milliseconds: calls.append((name, 0 <= milliseconds < 600_000)))
+        secret, token = tokens.new_token("app", Terms("node", NOW + HOUR, user="alice"), NOW)
+        store.add([token])
+        store.find(token.id)
+        store.claim(tokens.new_use(secret, "app"), NOW, None)
+        store.count_mismatch(token.id, NOW)
+        store.revoke(token.id, None, NOW)
+        list(store.find_unrevoked(user="nobody", issuer=None, now=NOW))
+        names = ("add", "find", "claim", "count_mismatch", "revoke", "query")
+        assert calls == [(name, True) for name in names]
+
+    def test_a_failed_request_is_measured_too(self, store_engine: StoreEngine) -> None:
+        calls: list[str] = []
+        missing = replace(store_engine, token_table="tokenservice-nowhere-tokens").token_store(
+            lambda name, _: calls.append(name)
+        )
+        with pytest.raises(StoreUnavailable) as raised:
+            missing.find("tok_" + "0" * 32)
+        assert raised.value.__cause__ is not None, "the log shows why"
+        assert calls == ["find"]
+
+    def test_an_answer_that_differs_from_what_dynamodb_sent_is_rejected(self, deployment: Deployment) -> None:
+        """With botocore, which returns the last answer even if its checksum is wrong."""
+        store = TokenStore(deployment.settings.token_table)
+        store.find("tok_" + "0" * 32)
+        events = store._model._get_connection().connection.client.meta.events
+
+        def come(**headers: str) -> None:
+            answer = SimpleNamespace(headers=CaseInsensitiveDict(headers), content=b"{}", status_code=200)
+            events.emit("after-call.dynamodb.GetItem", http_response=answer, parsed={}, model=None, context={})
+
+        checksum = zlib.crc32(b"{}")
+        come()
+        come(**{"X-Amz-Crc32": str(checksum)})
+        with pytest.raises(ChecksumError, match=f"crc32.*expected checksum 1 .*calculated checksum {checksum}"):
+            come(**{"x-amz-crc32": "1"})
+
+    def test_every_token_is_read_over_all_pages_of_the_table(
+        self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Others use the table, too."""
+        scan = store._model.scan
+        monkeypatch.setattr(store._model, "scan", lambda: scan(page_size=30))
+        made = {token.id: token for _, token in (add(node_id=f"node-{number}") for number in range(40))}
+        found = {token.id: token for token in store.all()}
+        assert found.items() >= made.items()
 
     def test_a_store_without_its_table_is_told_as_unavailable(self, store_engine: StoreEngine) -> None:
         missing = replace(store_engine, token_table="tokenservice-nowhere-tokens").token_store()

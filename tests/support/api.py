@@ -11,15 +11,23 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from chalice import Chalice
+from chalice.app import AuthRequest
 from chalice.config import Config
 from chalice.local import LocalGateway, LocalGatewayException
 
-from chalicelib import clients
+from chalicelib import __version__, clients, runtime
+from chalicelib.audit import Audit
+from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client, Scope
+from chalicelib.http import routes, schemas
+from chalicelib.service import TokenService
+from chalicelib.storage.client_store import ClientStore
 from dev.engine import ROOT
-from tokenctl.deployment import Deployment
+from tests.support.memory_store import MemoryClientStore, MemoryTokenStore
 
 BASE_PATH: Final = "/tokenservice/services/api"
+STAGE: Final = "local"
 NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
 
@@ -73,25 +81,26 @@ class Gateway(LocalGateway):
 
 
 class Api:
-    """Calls the application as API Gateway does: authorizer first, then the REST handler."""
+    """Calls the application as API Gateway does: authorizer first, then the REST handler.
 
-    def __init__(self, deployment: Deployment) -> None:
-        import app
+    Args:
+        app: the REST application.
+        client_store: the store of its authorizer.
+    """
 
-        self.app = app.app
-        config = Config.create(chalice_app=self.app, lambda_timeout=29, project_dir=str(ROOT))
-        self.gateway = Gateway(self.app, config)
-        self._client_store = deployment.client_store()
+    def __init__(self, app: Chalice, client_store: ClientStore | MemoryClientStore) -> None:
+        self.app = app
+        config = Config.create(chalice_app=app, lambda_timeout=29, project_dir=str(ROOT))
+        self.gateway = Gateway(app, config)
+        self._client_store = client_store
         self._made = 0
 
     def client(self, *scopes: Scope) -> Credentials:
         """Make a client with these scopes; none named: with all."""
-        from chalicelib.runtime import now
-
         self._made += 1
-        secret, kept = clients.new_secret(now())
+        secret, stored = clients.new_secret(runtime.now())
         name = f"client-{self._made}"
-        assert self._client_store.add(Client(name, frozenset(scopes or Scope), (kept,), now()))
+        assert self._client_store.add(Client(name, frozenset(scopes or Scope), (stored,), runtime.now()))
         return Credentials(name, secret)
 
     def call(
@@ -138,3 +147,26 @@ class Api:
     def use(self, client: Credentials, token: str, *, key: str | None = None, **body: Any) -> Answer:
         headers = {"Idempotency-Key": key} if key is not None else {}
         return self.call("POST", "/use", client, {"token": token, **body}, headers=headers)
+
+
+class MemoryApi(Api):
+    """The same on stores in memory, put together as `app.py` does.
+
+    Attributes:
+        store: of its tokens.
+    """
+
+    def __init__(self) -> None:
+        client_store, self.store = MemoryClientStore(), MemoryTokenStore()
+        audit = Audit(STAGE, __version__)
+        service = TokenService(self.store, audit, runtime.now)
+        app = Chalice(app_name="tokenservice", configure_logs=False)
+        authorize = Authorizer(client_store, audit, runtime.now)
+
+        @app.authorizer()
+        def basic_auth(request: AuthRequest) -> Any:
+            return authorize(request)
+
+        build = schemas.VersionAnswer("tokenservice", __version__, "unknown", STAGE)
+        app.register_blueprint(routes.blueprint(basic_auth, lambda: service, build), url_prefix=BASE_PATH)
+        super().__init__(app, client_store)

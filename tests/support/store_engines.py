@@ -17,6 +17,7 @@ from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
 from chalicelib.settings import SLIM
 from chalicelib.storage import model
 from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.store import Observe
 from chalicelib.storage.token_store import TokenStore
 from dev.dynamodb_local import DynamoDbLocal
 from dev.engine import Engine
@@ -51,14 +52,14 @@ class StoreEngine:
     client_table: str
     patience: Patience = _PATIENCE
 
-    def token_store(self) -> TokenStore:
+    def token_store(self, observe: Observe = lambda *_: None) -> TokenStore:
         """A store on this engine, whatever engine this process's other calls go to."""
-        store = TokenStore(self.token_table, client=self._client())
+        store = TokenStore(self.token_table, observe, self._client())
         self._bind(store._model)
         return store
 
-    def client_store(self) -> ClientStore:
-        store = ClientStore(self.client_table, client=self._client())
+    def client_store(self, observe: Observe = lambda *_: None) -> ClientStore:
+        store = ClientStore(self.client_table, observe, self._client())
         self._bind(store._model)
         return store
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -219,6 +221,10 @@ class TestRepetition:
     def test_without_a_key_every_request_is_its_own(self) -> None:
         assert len({a_use().claim_id for _ in range(100)}) == 100
 
+    @pytest.mark.parametrize("key", [None, "k"])
+    def test_a_claims_id_has_32_hex_characters_behind_its_prefix(self, key: str | None) -> None:
+        assert re.fullmatch(r"use_[0-9a-f]{32}", a_use(idempotency_key=key).claim_id)
+
 
 def test_a_new_token_is_64_hex_characters_and_only_its_digest_is_kept() -> None:
     secret, token = tokens.new_token("issuer", a_token().terms, NOW)
@@ -280,3 +286,18 @@ def test_what_is_no_address_or_range_is_refused(text: str) -> None:
 def test_what_is_no_single_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         tokens.parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "message"),
+    [
+        (tokens.parse_address, "fe80::1%eth0", "an address with a zone names an interface of one machine only"),
+        (tokens.parse_network, "fe80::1%eth0", "an address with a zone names an interface of one machine only"),
+        (tokens.parse_network, "10.0.0.0/x", "the prefix of a range is a number, for example 10.0.0.0/8"),
+    ],
+)
+def test_the_message_names_what_is_wrong_with_an_address_or_range(
+    parse: Callable[[str], object], text: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        parse(text)

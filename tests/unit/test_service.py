@@ -1,0 +1,552 @@
+"""The use cases on the store in memory: what each decides, stores, and reports to the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib import tokens
+from chalicelib.clients import Scope
+from chalicelib.errors import InsufficientScope, InternalError, StoreUnavailable, TokenNotFound
+from chalicelib.service import Caller, TokenService
+from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
+from tests.support.api import NODE
+from tests.support.memory_store import MemoryTokenStore
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
+TICK = timedelta(milliseconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+ADDRESS = tokens.parse_address("10.0.0.1")
+NETWORKS = frozenset({tokens.parse_network("10.0.0.0/24")})
+UNKNOWN_ID = "tok_" + "0" * 32
+
+
+class RecordingAudit:
+    """An audit that keeps the events and counts it gets."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, datetime, str, dict[str, str]]] = []
+        self.counts: list[tuple[str, dict[str, str]]] = []
+
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None:
+        self.events.append((name, now, level, {key: value for key, value in facts.items() if value is not None}))
+
+    def count(self, name: str, **dimensions: str) -> None:
+        self.counts.append((name, dimensions))
+
+    def clear(self) -> None:
+        self.events.clear()
+        self.counts.clear()
+
+
+ServiceAt = Callable[..., TokenService]
+
+
+@pytest.fixture
+def store() -> MemoryTokenStore:
+    return MemoryTokenStore()
+
+
+@pytest.fixture
+def audit() -> RecordingAudit:
+    return RecordingAudit()
+
+
+@pytest.fixture
+def service_at(store: MemoryTokenStore, audit: RecordingAudit) -> ServiceAt:
+    """Makes the service of a machine with that time on its clock."""
+    return lambda now, issued_after=None: TokenService(store, audit, lambda: now, issued_after)
+
+
+@pytest.fixture
+def service(service_at: ServiceAt) -> TokenService:
+    return service_at(NOW)
+
+
+def caller(client_id: str = "app", *scopes: Scope) -> Caller:
+    """A client with these scopes, by default all."""
+    return Caller(client_id, frozenset(scopes or Scope), "request-1", "192.0.2.7", "extended-1")
+
+
+def issue(service: TokenService, by: Caller | None = None, **terms: Any) -> tuple[str, Token]:
+    facts = {"node_id": NODE, "expires_at": NOW + HOUR, **terms}
+    [issued] = service.issue(by or caller(), [Terms(**facts)])
+    return issued
+
+
+def new_use(secret: str, **facts: Any) -> Use:
+    """A use with every fact that an event may hold."""
+    facts = {"user": "alice", "address": ADDRESS, "action": Action.DOWNLOAD, **facts}
+    return tokens.new_use(secret, "app", **facts)
+
+
+def outcome(decision: Grant | Refusal) -> str:
+    """`granted`, `replayed`, or the code of the refusal."""
+    if isinstance(decision, Refusal):
+        return decision.reason
+    return "replayed" if decision.replayed else "granted"
+
+
+def use(service: TokenService, secret: str, key: str | None = None, **facts: Any) -> str:
+    return outcome(service.use(caller(), tokens.new_use(secret, "app", idempotency_key=key, **facts)))
+
+
+def members(token: Token | None, **more: str) -> dict[str, str]:
+    """The members of an audit event of a request by `caller()`."""
+    ids = {"requestId": "request-1", "extendedRequestId": "extended-1", "sourceIp": "192.0.2.7", "clientId": "app"}
+    known = {} if token is None else {"tokenId": token.id, "nodeId": token.terms.node_id}
+    return {**ids, **known, **more}
+
+
+FACTS = {"user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
+
+
+class TestIssue:
+    def test_an_issued_token_is_stored_and_reported_with_its_user(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        secret, token = issue(service, user="alice")
+        assert store.tokens == {token.id: token}
+        assert (token.digest, token.issuer, token.issued_at) == (tokens.digest(secret), "app", NOW)
+        assert audit.events == [("token.issued", NOW, "INFO", members(token, user="alice"))]
+        assert audit.counts == [("TokensIssued", {})]
+
+    def test_a_batch_is_stored_by_one_call_and_each_token_is_reported(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        issued = service.issue(caller(), [Terms(f"node-{number}", NOW + HOUR) for number in range(3)])
+        assert [token.terms.node_id for _, token in issued] == ["node-0", "node-1", "node-2"]
+        assert store.calls == ["add"]
+        assert store.tokens == {token.id: token for _, token in issued}
+        assert audit.events == [("token.issued", NOW, "INFO", members(token)) for _, token in issued]
+        assert audit.counts == [("TokensIssued", {})] * 3
+
+    def test_a_batch_that_the_store_rejects_is_not_reported(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def add(_: object) -> None:
+            raise StoreUnavailable
+
+        monkeypatch.setattr(store, "add", add)
+        with pytest.raises(StoreUnavailable):
+            issue(service)
+        assert (audit.events, audit.counts) == ([], [])
+
+
+REFUSALS: dict[Reason, tuple[dict[str, Any], dict[str, Any]]] = {
+    # To the terms and the facts of a use with nothing else against it.
+    Reason.EXPIRED: ({"expires_at": NOW}, {}),
+    Reason.NOT_YET_VALID: ({"not_before": NOW + TICK}, {}),
+    Reason.AUDIENCE: ({"audience": frozenset({"another"})}, {}),
+    Reason.USER: ({"user": "bob"}, {}),
+    Reason.ADDRESS: ({"networks": frozenset({tokens.parse_network("11.0.0.0/8")})}, {}),
+    Reason.ACTION: ({"actions": frozenset({Action.EDIT})}, {}),
+    Reason.EXHAUSTED: ({}, {}),
+    Reason.KEY_REUSED: ({}, {"idempotency_key": "k"}),
+    Reason.REVOKED: ({}, {}),
+    Reason.LOCKED: ({}, {}),
+    Reason.NOT_FOUND: ({}, {}),
+}
+
+
+class TestUse:
+    def test_a_use_is_stored_and_reported_with_every_fact(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        secret, token = issue(service)
+        audit.clear()
+        first = new_use(secret, idempotency_key="k")
+        assert service.use(caller(), first) == Grant(store.tokens[token.id], first.claim(NOW))
+        assert store.tokens[token.id].claims == (first.claim(NOW),)
+        reported = members(token, **FACTS, useId=first.claim_id)
+        assert audit.events == [("token.used", NOW, "INFO", reported)]
+        assert audit.counts == [("TokensUsed", {})]
+
+    def test_a_replay_spends_nothing_and_is_reported_but_not_counted(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        secret, token = issue(service)
+        service.use(caller(), new_use(secret, idempotency_key="k"))
+        used = store.tokens[token.id]
+        audit.clear()
+        again = new_use(secret, idempotency_key="k")
+        assert service.use(caller(), again) == Grant(used, used.claims[0], replayed=True)
+        assert store.tokens[token.id] == used
+        reported = members(token, **FACTS, useId=again.claim_id, reason="replayed")
+        assert audit.events == [("token.used", NOW, "INFO", reported)]
+        assert audit.counts == []
+
+    @pytest.mark.parametrize("reason", Reason)
+    def test_a_refusal_spends_nothing_and_is_reported_with_every_fact(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit, reason: Reason
+    ) -> None:
+        terms, facts = REFUSALS[reason]
+        secret, token = issue(service, **terms)
+        attempt = new_use("0" * 64 if reason is Reason.NOT_FOUND else secret, **facts)
+        match reason:
+            case Reason.EXHAUSTED:
+                use(service, secret)
+            case Reason.KEY_REUSED:
+                use(service, secret, "k", user="carol")
+            case Reason.REVOKED:
+                service.revoke(caller(), token.id)
+            case Reason.LOCKED:
+                for _ in range(tokens.LOCKED_AFTER_MISMATCHES):
+                    store.count_mismatch(token.id, NOW)
+        before = store.tokens[token.id]
+        audit.clear()
+        decision = service.use(caller(), attempt)
+        assert decision == Refusal(reason, None if reason is Reason.NOT_FOUND else before)
+        after = store.tokens[token.id]
+        assert after.claims == before.claims
+        assert after.mismatches - before.mismatches == (reason in tokens.MISMATCHES)
+        reported = members(decision.token, **{"tokenId": attempt.token_id, **FACTS, "reason": reason})
+        assert audit.events == [("token.refused", NOW, "WARNING", reported)]
+        assert audit.counts == [("TokensRefused", {"Reason": reason})]
+
+    @pytest.mark.parametrize(
+        ("terms", "facts"),
+        [
+            ({"user": "alice"}, {"user": "bob"}),
+            ({"networks": NETWORKS}, {"address": tokens.parse_address("11.0.0.1")}),
+            ({"actions": frozenset({Action.EDIT})}, {}),
+        ],
+        ids=["user", "address", "action"],
+    )
+    def test_the_fifth_mismatch_locks_the_token_and_is_reported_once(
+        self,
+        service: TokenService,
+        store: MemoryTokenStore,
+        audit: RecordingAudit,
+        terms: dict[str, Any],
+        facts: dict[str, Any],
+    ) -> None:
+        secret, token = issue(service, **terms)
+        audit.clear()
+        wrong = [new_use(secret, **facts) for _ in range(7)]
+        [*mismatches, sixth, seventh] = [outcome(service.use(caller(), attempt)) for attempt in wrong]
+        [reason] = set(mismatches)
+        assert reason in tokens.MISMATCHES
+        assert sixth == seventh == Reason.LOCKED
+        user = str(wrong[0].user)
+        told = members(token, **{**FACTS, "user": user, "ipAddress": str(wrong[0].address), "reason": reason})
+        locked = [event for event in audit.events if event[0] != "token.refused"]
+        assert locked == [("token.locked", NOW, "WARNING", told)]
+        assert audit.events.index(locked[0]) == 5, "right behind the fifth refusal"
+        assert (store.tokens[token.id].mismatches, store.tokens[token.id].last_mismatch_at) == (5, NOW)
+
+    def test_a_client_outside_the_audience_never_locks_the_token(
+        self, service: TokenService, store: MemoryTokenStore
+    ) -> None:
+        secret, token = issue(service, user="alice", audience=frozenset({"another"}))
+        for user in ("alice", "bob", None) * 2:
+            assert use(service, secret, user=user) == Reason.AUDIENCE
+        assert store.tokens[token.id] == token
+
+    def test_a_token_bound_to_addresses_takes_a_read_and_a_claim_and_any_other_one_claim(
+        self, service: TokenService, store: MemoryTokenStore
+    ) -> None:
+        for networks, calls in ((NETWORKS, ["claim"] * 2), (frozenset(), ["claim"])):
+            secret, _ = issue(service, networks=networks)
+            store.calls.clear()
+            granted = service.use(caller(), tokens.new_use(secret, "app", address=ADDRESS))
+            assert isinstance(granted, Grant)
+            assert granted.uses_remaining == 0
+            assert store.calls == calls
+
+    def test_a_store_that_contradicts_the_rules_is_a_bug_and_grants_nothing(
+        self, service: TokenService, store: MemoryTokenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        secret, _ = issue(service)
+        monkeypatch.setattr(store, "claim", lambda use, *_: store.tokens[use.token_id])
+        with pytest.raises(InternalError):
+            use(service, secret)
+
+    def test_racers_get_exactly_the_uses_of_the_token(self, service: TokenService) -> None:
+        secret, _ = issue(service, max_uses=3)
+        uses = [tokens.new_use(secret, "app") for _ in range(32)]
+        with ThreadPoolExecutor(16) as pool:
+            decisions = list(pool.map(lambda use: service.use(caller(), use), uses))
+        assert sorted(each.uses_remaining for each in decisions if isinstance(each, Grant)) == [0, 1, 2]
+
+    def test_racers_with_one_key_spend_one_use(self, service: TokenService) -> None:
+        secret, _ = issue(service, max_uses=5)
+        uses = [tokens.new_use(secret, "app", idempotency_key="k") for _ in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            decisions = list(pool.map(lambda use: service.use(caller(), use), uses))
+        assert {each.uses_remaining for each in decisions if isinstance(each, Grant)} == {4}
+        assert [outcome(each) for each in decisions].count("granted") == 1
+
+
+class TestKeys:
+    @pytest.mark.parametrize("other", [{"user": "v"}, {"action": Action.DOWNLOAD}, {"address": ADDRESS}, {}])
+    def test_a_key_with_other_facts_is_refused(self, service: TokenService, other: dict[str, Any]) -> None:
+        secret, _ = issue(service, max_uses=3)
+        assert use(service, secret, "k", user="u") == "granted"
+        assert use(service, secret, "k", **other) == Reason.KEY_REUSED
+
+    def test_a_key_belongs_to_the_client_that_sent_it(self, service: TokenService) -> None:
+        secret, _ = issue(service, max_uses=2)
+        assert use(service, secret, "k") == "granted"
+        of_another = service.use(caller("other"), tokens.new_use(secret, "other", idempotency_key="k"))
+        assert outcome(of_another) == "granted"
+
+    def test_a_replay_returns_the_uses_that_were_left_then(self, service: TokenService) -> None:
+        secret, _ = issue(service, max_uses=3)
+        for key, left in (("first", 2), (None, 1), ("first", 2), (None, 0)):
+            decision = service.use(caller(), tokens.new_use(secret, "app", idempotency_key=key))
+            assert isinstance(decision, Grant)
+            assert decision.uses_remaining == left
+
+    def test_a_key_is_repeated_for_ten_minutes_though_the_token_expires(self, service_at: ServiceAt) -> None:
+        secret, _ = issue(service_at(NOW), expires_at=NOW + MINUTE)
+        assert use(service_at(NOW), secret, "k") == "granted"
+        assert use(service_at(NOW + 10 * MINUTE - TICK), secret, "k") == "replayed"
+        assert use(service_at(NOW + 10 * MINUTE), secret, "k") == Reason.KEY_REUSED
+
+    def test_a_revocation_ends_replays(self, service: TokenService) -> None:
+        secret, token = issue(service)
+        assert use(service, secret, "k") == "granted"
+        service.revoke(caller(), token.id)
+        assert use(service, secret, "k") == Reason.REVOKED
+
+    def test_a_refused_use_may_be_tried_again_with_its_key(self, service: TokenService) -> None:
+        secret, _ = issue(service, user="alice")
+        assert use(service, secret, "k", user="bob") == Reason.USER
+        assert use(service, secret, "k", user="alice") == "granted"
+
+
+class TestClocks:
+    """Machines whose clocks differ by a day. A wrong clock may end or stretch a token's life, never its uses."""
+
+    @pytest.mark.parametrize("late", [0 * TICK, TICK, DAY, 8 * DAY])
+    def test_an_expired_token_is_refused_though_it_is_stored(
+        self, service_at: ServiceAt, store: MemoryTokenStore, late: timedelta
+    ) -> None:
+        """After seven days only DynamoDB's TTL deletes it."""
+        secret, token = issue(service_at(NOW))
+        assert use(service_at(NOW + HOUR + late), secret) == Reason.EXPIRED
+        assert store.tokens[token.id] == token
+        assert use(service_at(NOW + HOUR - TICK), secret) == "granted"
+
+    def test_clocks_that_disagree_grant_no_use_more(self, service_at: ServiceAt, store: MemoryTokenStore) -> None:
+        secret, token = issue(service_at(NOW), expires_at=NOW + 2 * DAY, max_uses=3)
+        clocks = [NOW + DAY, NOW - DAY, NOW, NOW + DAY, NOW - DAY]
+        outcomes = [use(service_at(now), secret) for now in clocks]
+        assert outcomes == ["granted"] * 3 + [Reason.EXHAUSTED] * 2
+        claims = store.tokens[token.id].claims
+        assert [claim.at for claim in claims] == clocks[:3], "in the order of the writes, not of the clocks"
+
+    def test_a_clock_that_is_set_back_revives_no_spent_token(self, service_at: ServiceAt) -> None:
+        secret, _ = issue(service_at(NOW))
+        assert use(service_at(NOW), secret, "key") == "granted"
+        before = service_at(NOW - DAY)
+        assert use(before, secret) == Reason.EXHAUSTED
+        assert use(before, secret, "key") == "replayed", "a repetition is still the same use"
+        assert use(service_at(NOW + DAY), secret, "key") == Reason.KEY_REUSED
+
+    def test_a_revocation_and_a_lock_hold_for_every_clock(self, service_at: ServiceAt) -> None:
+        revoked, token = issue(service_at(NOW), expires_at=NOW + 2 * DAY)
+        service_at(NOW + DAY).revoke(caller(), token.id)
+        locked, _ = issue(service_at(NOW), expires_at=NOW + 2 * DAY, user="alice")
+        for clock in (NOW, NOW + DAY, NOW - DAY, NOW, NOW):
+            assert use(service_at(clock), locked) == Reason.USER
+        for clock in (NOW - DAY, NOW, NOW + DAY):
+            assert use(service_at(clock), revoked) == Reason.REVOKED
+            assert use(service_at(clock), locked) == Reason.LOCKED
+
+    def test_a_life_over_a_leap_second_is_counted_in_posix_seconds(self, service_at: ServiceAt) -> None:
+        before = datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)
+        secret, token = issue(service_at(before), expires_at=before + timedelta(seconds=2))
+        assert token.terms.expires_at == datetime(2017, 1, 1, 0, 0, 1, tzinfo=UTC)
+        assert use(service_at(datetime(2017, 1, 1, 0, 0, 1, tzinfo=UTC)), secret) == Reason.EXPIRED
+        assert use(service_at(datetime(2017, 1, 1, tzinfo=UTC)), secret) == "granted"
+
+
+class TestWatermark:
+    def test_a_token_from_before_it_counts_as_revoked_everywhere(self, service_at: ServiceAt) -> None:
+        before, restored = service_at(NOW), service_at(NOW, NOW + TICK)
+        secret, token = issue(before)
+        attempt = tokens.new_use(secret, "app")
+        assert restored.use(caller(), attempt) == Refusal(Reason.REVOKED, token)
+        assert restored.introspect(caller(), attempt) == Refusal(Reason.REVOKED, token)
+        assert restored.counts_as_revoked(token)
+        assert not before.counts_as_revoked(token)
+        assert use(service_at(NOW, NOW), secret) == "granted"
+
+    def test_it_is_compared_with_the_clock_that_issued(self, service_at: ServiceAt) -> None:
+        """So it is set past the restore by as much as clocks may differ; docs/restore.md says so."""
+        ahead, _ = issue(service_at(NOW + MINUTE))
+        behind, _ = issue(service_at(NOW - MINUTE))
+        restored = service_at(NOW + 2 * MINUTE, NOW)
+        assert (use(restored, ahead), use(restored, behind)) == ("granted", Reason.REVOKED)
+
+
+class TestIntrospect:
+    @pytest.mark.parametrize("user", ["alice", "bob"])
+    def test_it_decides_as_a_use_does_and_changes_nothing(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit, user: str
+    ) -> None:
+        secret, token = issue(service, user="alice")
+        audit.clear()
+        for _ in range(7):
+            decision = service.introspect(caller("app", Scope.INTROSPECT), new_use(secret, user=user))
+            assert decision == (Grant(token) if user == "alice" else Refusal(Reason.USER, token))
+        reason = {} if user == "alice" else {"reason": "user_mismatch"}
+        reported = members(token, **{**FACTS, "user": user}, **reason)
+        assert audit.events == [("token.introspected", NOW, "INFO", reported)] * 7
+        assert audit.counts == []
+        assert store.tokens == {token.id: token}
+
+    def test_it_decides_for_the_time_on_its_own_clock(self, service_at: ServiceAt, audit: RecordingAudit) -> None:
+        secret, token = issue(service_at(NOW))
+        audit.clear()
+        later = service_at(NOW + HOUR)
+        assert later.introspect(caller(), tokens.new_use(secret, "app")) == Refusal(Reason.EXPIRED, token)
+        assert later.now() == NOW + HOUR
+        reported = members(token, reason="token_expired")
+        assert audit.events == [("token.introspected", NOW + HOUR, "INFO", reported)]
+
+    def test_an_unknown_token_is_not_found(self, service: TokenService) -> None:
+        assert service.introspect(caller(), tokens.new_use("0" * 64, "app")) == Refusal(Reason.NOT_FOUND)
+
+
+class TestScopes:
+    OPERATIONS: tuple[tuple[str, Scope, Callable[[TokenService, Caller], object]], ...] = (
+        ("issue", Scope.ISSUE, lambda service, by: service.issue(by, [Terms(NODE, NOW + HOUR)])),
+        ("use", Scope.USE, lambda service, by: service.use(by, tokens.new_use("0" * 64, "app"))),
+        ("introspect", Scope.INTROSPECT, lambda service, by: service.introspect(by, tokens.new_use("0" * 64, "app"))),
+        ("status", Scope.MANAGE, lambda service, by: service.status(by, UNKNOWN_ID)),
+        ("revoke", Scope.MANAGE, lambda service, by: service.revoke(by, UNKNOWN_ID)),
+        (
+            "revoke all",
+            Scope.MANAGE,
+            lambda service, by: service.revoke_all(by, node_id=NODE, time_left=lambda: True),
+        ),
+    )
+
+    @pytest.mark.parametrize(("name", "scope", "operation"), OPERATIONS, ids=[name for name, *_ in OPERATIONS])
+    def test_without_its_scope_an_operation_calls_no_store_and_is_reported(  # noqa: PLR0917 - a table and fixtures
+        self,
+        service: TokenService,
+        store: MemoryTokenStore,
+        audit: RecordingAudit,
+        name: str,
+        scope: Scope,
+        operation: Callable[[TokenService, Caller], object],
+    ) -> None:
+        opening = {scope, Scope.ADMIN} if scope is Scope.MANAGE else {scope}
+        with pytest.raises(InsufficientScope, match=rf"^The client needs the scope {scope}\.$"):
+            operation(service, caller("app", *(set(Scope) - opening)))
+        assert store.calls == []
+        assert audit.events == [("auth.refused", NOW, "WARNING", members(None, reason="insufficient_scope"))]
+        assert audit.counts == [("AuthRefused", {})]
+        for each in opening:
+            if name == "status":
+                with pytest.raises(TokenNotFound):
+                    operation(service, caller("app", each))
+            else:
+                operation(service, caller("app", each))
+
+
+class TestStatus:
+    def test_the_issuer_sees_its_token_and_an_admin_everyones(
+        self, service: TokenService, audit: RecordingAudit
+    ) -> None:
+        issuer = caller("app", Scope.ISSUE, Scope.MANAGE)
+        _, token = issue(service, issuer)
+        audit.clear()
+        assert service.status(issuer, token.id) == token == service.status(caller("boss", Scope.ADMIN), token.id)
+        assert audit.events == []
+
+    def test_no_other_client_sees_it_and_each_attempt_is_reported(
+        self, service: TokenService, audit: RecordingAudit
+    ) -> None:
+        _, token = issue(service)
+        audit.clear()
+        with pytest.raises(InsufficientScope, match="scope admin"):
+            service.status(caller("other", *(set(Scope) - {Scope.ADMIN})), token.id)
+        reported = members(None, clientId="other", reason="insufficient_scope")
+        assert audit.events == [("auth.refused", NOW, "WARNING", reported)]
+
+    def test_an_unknown_token_is_not_found(self, service: TokenService) -> None:
+        with pytest.raises(TokenNotFound):
+            service.status(caller(), UNKNOWN_ID)
+
+
+class TestRevoke:
+    def test_it_is_reported_once_and_returns_whether_there_is_a_token(
+        self, service_at: ServiceAt, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        _, token = issue(service_at(NOW))
+        audit.clear()
+        for now in (NOW, NOW + MINUTE):
+            assert service_at(now).revoke(caller(), token.id)
+            assert store.tokens[token.id].revoked_at == NOW
+        assert not service_at(NOW).revoke(caller(), UNKNOWN_ID)
+        assert audit.events == [("token.revoked", NOW, "INFO", members(token))]
+
+    def test_only_the_issuer_and_an_admin_may(self, service: TokenService, store: MemoryTokenStore) -> None:
+        _, token = issue(service)
+        with pytest.raises(InsufficientScope):
+            service.revoke(caller("other", Scope.MANAGE), token.id)
+        assert store.tokens[token.id].revoked_at is None
+        assert service.revoke(caller("other", Scope.ADMIN), token.id)
+        assert store.tokens[token.id].revoked_at == NOW
+
+
+class TestRevokeAll:
+    def revoke_all(self, service: TokenService, by: Caller, **whose: str) -> tuple[int, bool]:
+        done = service.revoke_all(by, **whose, time_left=lambda: True)
+        return done.revoked, done.more
+
+    def test_it_reports_each_token_and_leaves_those_of_other_issuers_alone(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        mine, other = caller("app", Scope.ISSUE, Scope.MANAGE), caller("other", Scope.ISSUE)
+        _, token = issue(service, mine)
+        issue(service, other)
+        audit.clear()
+        store.calls.clear()
+        assert self.revoke_all(service, mine, node_id=NODE) == (1, False)
+        assert audit.events == [("token.revoked", NOW, "INFO", members(token))]
+        assert store.calls == ["query", "revoke"], "no call for another issuer's token"
+
+    def test_it_counts_the_live_tokens_of_a_user_and_revokes_the_others_too(
+        self, service: TokenService, store: MemoryTokenStore
+    ) -> None:
+        live = [issue(service, user="alice")[1] for _ in range(2)]
+        spent_secret, spent = issue(service, user="alice")
+        assert use(service, spent_secret, user="alice") == "granted"
+        locked_secret, locked = issue(service, user="alice")
+        for _ in range(5):
+            use(service, locked_secret, user="somebody else")
+        _, of_another = issue(service, user="another")
+        admin = caller("other", Scope.ADMIN)
+        assert self.revoke_all(service, admin, user="alice") == (2, False)
+        assert all(store.tokens[token.id].revoked_at == NOW for token in (*live, spent, locked))
+        assert store.tokens[of_another.id].revoked_at is None
+        assert self.revoke_all(service, admin, user="alice") == (0, False)
+
+    def test_it_stops_when_time_is_up_and_returns_that_there_is_more(self, service: TokenService) -> None:
+        service.issue(caller(), [Terms(NODE, NOW + HOUR) for _ in range(3)])
+        answers = iter([True, True, False])
+        done = service.revoke_all(caller(), node_id=NODE, time_left=lambda: next(answers))
+        assert (done.revoked, done.more) == (2, True)
+        assert self.revoke_all(service, caller(), node_id=NODE) == (1, False)
+
+    def test_what_a_trailing_index_still_lists_is_neither_counted_nor_reported(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, token = issue(service)
+        store.revoke(token.id, None, NOW - MINUTE)
+        audit.clear()
+        monkeypatch.setattr(store, "find_unrevoked", lambda **_: iter([token.id, UNKNOWN_ID]))
+        assert self.revoke_all(service, caller(), node_id=NODE) == (0, False)
+        assert audit.events == []
