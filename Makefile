@@ -83,7 +83,7 @@ pythons: setup #: The unit tests on every other Python from 3.11 to 3.14 that th
 		fi; \
 	done
 
-reference: setup #: Make docs/openapi.yaml, chalicelib/http/openapi.json and docs/api.html anew
+reference: setup #: Write the OpenAPI document, and the page out/api.html by Redocly
 	@.venv/bin/python -m deploy.reference
 
 lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets

@@ -108,7 +108,7 @@ LEFT_OUT = {
     "not run as Java: ": ("NO JAVA COMPILER", "as Java"),
     "not run with curl: ": ("NO CURL", "with curl"),
     "not run on Python 3.9: ": ("NO PYTHON 3.9", "on the oldest Python of the client"),
-    "not imported by Postman's converter: ": ("NO NODE", "through Postman's converter"),
+    "not run with Node: ": ("NO NODE", "with Postman's converter and Redocly"),
 }
 """What a skip begins with, to the heading and the words that tell of it at the end."""
 

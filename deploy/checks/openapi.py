@@ -20,7 +20,7 @@ FOLDER: Final = ROOT / "deploy" / "openapi"
 DOCUMENT: Final = ROOT / "docs" / "openapi.yaml"
 _LEAST_NODE: Final = (20, 19)
 # Without these, Redocly reports each run to its makers, and looks for newer versions of itself.
-_ENVIRON: Final = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+ENVIRON: Final = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
 _LINTERS: Final = (
     ("spectral", "lint", "--ruleset", "deploy/openapi/spectral.yaml", "--fail-severity", "hint"),
     ("redocly", "lint", "--config", "deploy/openapi/redocly.yaml", "--lint-config", "error"),
@@ -65,7 +65,7 @@ def main() -> int:
     for program, *arguments in _LINTERS:
         print(f"{program} lint docs/openapi.yaml", flush=True)
         command = [str(programs / program), *arguments, str(DOCUMENT)]
-        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, **_ENVIRON}, check=False).returncode)
+        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRON}, check=False).returncode)
     return 1 if any(codes) else 0
 
 

@@ -28,14 +28,13 @@ from dev import install
 from dev.engine import ROOT, free_port
 from tests.support import examples
 from tests.support.api import NODE, Api, Credentials
-from tests.support.examples import Program, Session
+from tests.support.examples import WITHOUT_NODE, Program, Session
 from tokenctl import samples
 from tokenctl.deployment import Deployment
 from tokenctl.samples import EXAMPLES
 
 WITHOUT_JAVA = "not run as Java: "
 WITHOUT_CURL = "not run with curl: it is not installed"
-WITHOUT_POSTMAN = "not imported by Postman's converter: "
 # Run programs one after the other in one process, since starting is most of their work.
 PYTHON_RUNNER = """
 import runpy, sys
@@ -268,7 +267,7 @@ class TestTheReference:
         try:
             converter = openapi_checks.tools() / "openapi2postmanv2"
         except openapi_checks.ToolsMissing as missing:
-            (pytest.fail if install.in_ci() else pytest.skip)(f"{WITHOUT_POSTMAN}{missing}")
+            (pytest.fail if install.in_ci() else pytest.skip)(f"{WITHOUT_NODE}{missing}")
         collection = tmp_path / "collection.json"
         options = "parametersResolution=Example,folderStrategy=Tags"
         served.run([str(converter), "-s", str(openapi_checks.DOCUMENT), "-o", str(collection), "-O", options])

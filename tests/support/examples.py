@@ -14,6 +14,7 @@ import yaml
 
 from dev.engine import ROOT
 
+WITHOUT_NODE = "not run with Node: "
 SHOWN_AT = "http://127.0.0.1:8000"
 """Where `make run` serves; the tests put their own address in its place."""
 
