@@ -6,8 +6,8 @@
     delivery   sends batches until each event is accepted, set aside or out of time
     secret     the HEC token, read anew after a while or when it was refused
     record     the failure record: what Splunk did not take is kept here
-    keeping    what goes into it, in bounded time and memory
-    report     what became of an invocation's events, and the metrics of it
+    entries    what goes into it, in bounded time and memory
+    ledger     what became of an invocation's events, and the metrics of it
     waiting    what waits in it to be replayed
     redrive    replays that, by a schedule or for a person
     forward    all of them together; what the Lambda functions call

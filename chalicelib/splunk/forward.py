@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 
 from chalicelib.splunk import envelope as envelopes
 from chalicelib.splunk.delivery import Budget, Deliverer
+from chalicelib.splunk.entries import Encode, Keeper, TimeLeft
 from chalicelib.splunk.envelope import Envelope, LogEvent
 from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured
 from chalicelib.splunk.hec import Composer, batches
-from chalicelib.splunk.keeping import Encode, Keeper, TimeLeft
+from chalicelib.splunk.ledger import Metric, Metrics, Report
 from chalicelib.splunk.record import FailureRecord
-from chalicelib.splunk.report import Metric, Metrics, Report
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chalicelib.splunk.delivery import Budget
-    from chalicelib.splunk.report import Metric, Report
+    from chalicelib.splunk.ledger import Metric, Report
     from chalicelib.splunk.waiting import BucketSource, Entry, Source
 
 PROBE_SECONDS: Final = 10.0

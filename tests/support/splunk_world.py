@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.splunk.delivery import Deliverer
+from chalicelib.splunk.entries import LARGEST_RESERVE, RESERVE_SECONDS
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import RecordUnavailable, SplunkError
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer
-from chalicelib.splunk.keeping import LARGEST_RESERVE, RESERVE_SECONDS
 from chalicelib.splunk.record import PUT_SECONDS, Kind, entry, name_of
 from chalicelib.splunk.secret import Secret
 from chalicelib.splunk.transport import NoAnswer

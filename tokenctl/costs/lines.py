@@ -9,7 +9,7 @@ from typing import Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit
-from chalicelib.splunk.report import Metrics, Report
+from chalicelib.splunk.ledger import Metrics, Report
 from chalicelib.tokens import MISMATCHES, Reason
 
 Lines = tuple[str, ...]

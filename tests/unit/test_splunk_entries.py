@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from chalicelib.splunk import hec, keeping
+from chalicelib.splunk import entries, hec
 from chalicelib.splunk.delivery import Deliverer
+from chalicelib.splunk.entries import MOST_CHARACTERS, RESERVE_SECONDS, Keeper, TimeLeft
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import OutOfTime, RecordUnavailable
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer, SetAside
-from chalicelib.splunk.keeping import MOST_CHARACTERS, RESERVE_SECONDS, Keeper, TimeLeft
+from chalicelib.splunk.ledger import Report
 from chalicelib.splunk.record import PUT_SECONDS, Kind, S3Record
-from chalicelib.splunk.report import Report
 from chalicelib.splunk.secret import Secret, fixed
 from tests.support.splunk_world import MemoryRecord, subscription
 
@@ -51,7 +51,7 @@ MOST = 100
 @pytest.fixture
 def small_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rules with fewer events."""
-    monkeypatch.setattr(keeping, "MOST_EVENTS", MOST)
+    monkeypatch.setattr(entries, "MOST_EVENTS", MOST)
     monkeypatch.setattr(hec, "_BATCH_SET_ASIDE", MOST // 2)
 
 

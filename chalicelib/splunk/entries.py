@@ -22,7 +22,7 @@ from chalicelib.splunk.record import PUT_SECONDS, FailureRecord, Kind
 if TYPE_CHECKING:
     from chalicelib.splunk.envelope import LogEvent
     from chalicelib.splunk.hec import SetAside
-    from chalicelib.splunk.report import Report
+    from chalicelib.splunk.ledger import Report
 
 RESERVE_SECONDS: Final = 20.0
 LARGEST_RESERVE: Final = 0.25  # of the time there is, where a function has a short time-out
