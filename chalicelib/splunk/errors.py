@@ -2,13 +2,14 @@
 
     SplunkError
     ├── MalformedEnvelope   the input can't be read; trying again will not help
-    ├── Undelivered         events were not accepted; they are kept and tried again
+    ├── Undelivered         events were not accepted; they are stored and sent again
     │   ├── OutOfTime       the collector was busy or silent until the time was up
-    │   │   └── Busy        it says of itself that it is
-    │   └── Misconfigured   the collector, our settings or a secret must be mended first
-    └── RecordUnavailable   the failure record could not be written
+    │   │   └── Busy        it reported that it accepts nothing
+    │   └── Misconfigured   the collector, our settings or a secret must be corrected first
+    ├── RecordUnavailable   the failure record could not be written
+    └── Unaccounted         events are neither delivered nor stored: a bug
 
-No message holds a token, a payload or text that the other side wrote.
+No message holds a token, a payload or text of the other side.
 """
 
 from __future__ import annotations
@@ -51,8 +52,12 @@ class Busy(OutOfTime):
 
 
 class Misconfigured(Undelivered):
-    """Waiting does not help: a person must mend the configuration, here or in Splunk."""
+    """Waiting does not help: a person must correct the configuration, here or in Splunk."""
+
+
+class Unaccounted(SplunkError):
+    """Events are neither delivered nor stored, because of a bug. The invocation fails, so that Lambda keeps them."""
 
 
 class RecordUnavailable(SplunkError):
-    """The failure record did not take what was to be kept. The invocation fails, so that Lambda keeps it."""
+    """The failure record did not confirm an entry. The invocation fails, so that Lambda keeps the input."""

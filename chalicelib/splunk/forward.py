@@ -1,4 +1,4 @@
-"""From a Lambda event to Splunk: decode, deliver, keep what was not taken, and say what happened."""
+"""From a Lambda event to Splunk: decode, deliver, store what was not accepted, write metrics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from chalicelib.splunk import envelope as envelopes
 from chalicelib.splunk.delivery import Budget, Deliverer
-from chalicelib.splunk.entries import Encode, Keeper, TimeLeft
-from chalicelib.splunk.envelope import Envelope, LogEvent
-from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured
+from chalicelib.splunk.entries import Encode, EntryWriter, TimeLeft
+from chalicelib.splunk.envelope import MAX_BYTES, LogEvent, decode, encode, to_json
+from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, SplunkError
 from chalicelib.splunk.hec import Composer, batches
-from chalicelib.splunk.ledger import Metric, Metrics, Report
+from chalicelib.splunk.ledger import Ledger, Metric
 from chalicelib.splunk.record import FailureRecord
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
@@ -43,16 +42,26 @@ class SplunkSettings(Protocol):
     def ca_bundle(self) -> str | None: ...
 
 
-class Forwarder:
-    """Forwards what CloudWatch Logs and EventBridge hand over.
+class _Input(NamedTuple):
+    """The log events of one input.
 
-    It returns when every event is accepted by Splunk or kept in the failure record, and raises otherwise:
-    Lambda then invokes it again and in the end hands the input to the on-failure destination.
+    Attributes:
+        encode: encodes some of them as an input of their own.
+        rejection: why none of them is to be sent; mostly empty.
+    """
+
+    events: Sequence[LogEvent]
+    composer: Composer
+    encode: Encode
+    rejection: str = ""
+
+
+class Forwarder:
+    """Forwards the events of CloudWatch Logs and EventBridge; see `Ledger` for what it guarantees.
 
     Args:
-        deliverer: None where no Splunk is configured: nothing is forwarded.
-        record: None where there is no failure record: what would be kept there fails the invocation.
-        metric: takes dimensions and, by name, value and unit.
+        deliverer: None means that nothing is forwarded.
+        record: None means that the invocation fails if something has to be stored.
         own_log_group: never forwarded, or each delivery would cause the next.
         clock_ms: epoch milliseconds.
     """
@@ -67,7 +76,7 @@ class Forwarder:
         record: FailureRecord | None = None,
         metric: Metric = lambda dimensions, values: None,
         own_log_group: str | None = None,
-        max_bytes: int = envelopes.MAX_BYTES,
+        max_bytes: int = MAX_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._deliverer = deliverer
@@ -79,9 +88,9 @@ class Forwarder:
         self._own_log_group = own_log_group
         self._max_bytes = max_bytes
         self._clock_ms = clock_ms
-        self._said_nothing_is_forwarded = False
+        self._idleness_is_logged = False
 
-    def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
+    def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward one CloudWatch Logs subscription event.
 
         Args:
@@ -90,111 +99,112 @@ class Forwarder:
 
         Raises:
             Undelivered: none of the events was accepted, and not all could be set aside.
-            RecordUnavailable: something had to be kept and was not.
+            RecordUnavailable: something had to be stored and was not.
         """
-        report = Report()
-        keeper = Keeper(self._record, TimeLeft(remaining_ms), report)
-        if self._is_idle():
-            return report
-        with Metrics(self._metric, "logs", report):
-            try:
-                envelope = envelopes.decode(event, self._max_bytes)
-            except MalformedEnvelope as error:
-                # Another try would end the same way, and would delay what comes after it.
-                report.received = 1
-                keeper.keep_input(envelopes.to_json(event).encode(), f"malformed: {error.reason}")
-                return report
-            if envelope.is_control:
-                return report
-            report.received = len(envelope.events)
-            if self._own_log_group and envelope.log_group == self._own_log_group:
-                # Failing would be worse than useless: each failure writes new lines to this very log group.
-                keeper.keep_input(
-                    envelopes.to_json(event).encode(), "the forwarder's own log group must not be subscribed"
-                )
-                return report
-            composer = Composer(
-                host=envelope.log_stream,
-                source=envelope.log_group,
-                sourcetype=self._sourcetype,
-                index=self._index,
-                fields={"log_group": envelope.log_group, "stage": self._stage},
-            )
-            self._deliver(composer, envelope.events, _log_encoder(envelope), keeper, report)
-        return report
+        return self._run("logs", self._read_logs, event, remaining_ms)
 
-    def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
+    def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward one EventBridge event: an alarm's or a pipeline's change of state.
 
         Args:
-            event: as EventBridge hands it to Lambda.
+            event: as EventBridge passes it to Lambda.
             remaining_ms: how long the invocation may still run.
 
         Raises:
             Undelivered, RecordUnavailable: as `forward`.
-
-        Source: Amazon EventBridge user guide, "Structure of an event".
         """
-        report = Report()
-        keeper = Keeper(self._record, TimeLeft(remaining_ms), report)
-        if self._is_idle():
-            return report
-        with Metrics(self._metric, "events", report):
-            report.received = 1
-            try:
-                log = LogEvent(_text(event, "id"), _epoch_ms(_text(event, "time")), envelopes.to_json(event))
-            except ValueError as error:
-                keeper.keep_input(envelopes.to_json(event).encode(), f"malformed: {error}")
-                return report
-            composer = Composer(
-                host=str(event.get("account") or "unknown"),
-                source=str(event.get("source") or "unknown"),
-                sourcetype=EVENT_SOURCETYPE,
-                index=self._index,
-                fields={
-                    "detail_type": str(event.get("detail-type") or ""),
-                    "region": str(event.get("region") or ""),
-                    "stage": self._stage,
-                },
-            )
-            self._deliver(composer, [log], lambda events: envelopes.to_json(event).encode(), keeper, report)
-        return report
+        return self._run("events", self._read_event, event, remaining_ms)
 
     def probe(self, budget: Budget) -> None:
-        """Ask Splunk whether it is well; see `Deliverer.probe`."""
+        """Check whether Splunk accepts requests; see `Deliverer.probe`."""
         if self._deliverer is None:
             raise Misconfigured("SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk")
         self._deliverer.probe(budget)
 
     def _is_idle(self) -> bool:
-        if self._deliverer is None and not self._said_nothing_is_forwarded:
-            self._said_nothing_is_forwarded = True
+        if self._deliverer is None and not self._idleness_is_logged:
+            self._idleness_is_logged = True
             _LOG.warning("SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk")
         return self._deliverer is None
 
-    def _deliver(
+    def _run(
         self,
-        composer: Composer,
-        events: Sequence[LogEvent],
-        encode: Encode,
-        keeper: Keeper,
-        report: Report,
-    ) -> None:
+        name: str,
+        read: Callable[[Mapping[str, Any]], _Input],
+        event: Mapping[str, Any],
+        remaining_ms: Callable[[], int],
+    ) -> Ledger:
+        ledger = Ledger(clock_ms=self._clock_ms)
+        if self._is_idle():
+            return ledger
+        writer = EntryWriter(self._record, TimeLeft(remaining_ms), ledger)
+        try:
+            try:
+                read_input = read(event)
+            except MalformedEnvelope as error:
+                # Another try would end the same way, and would delay what comes after it.
+                ledger.received = 1
+                writer.write_input(to_json(event).encode(), f"malformed: {error.reason}")
+            else:
+                ledger.received = len(read_input.events)
+                if read_input.rejection:
+                    writer.write_input(to_json(event).encode(), read_input.rejection)
+                else:
+                    self._deliver(read_input, writer, ledger)
+            ledger.close()
+        except SplunkError as error:
+            _LOG.error("the events stay with Lambda: %s", error)
+            raise
+        finally:
+            self._metric({"Forwarder": name}, ledger.metrics())
+        return ledger
+
+    def _read_logs(self, event: Mapping[str, Any]) -> _Input:
+        envelope = decode(event, self._max_bytes)
+        composer = Composer(
+            host=envelope.log_stream,
+            source=envelope.log_group,
+            sourcetype=self._sourcetype,
+            index=self._index,
+            fields={"log_group": envelope.log_group, "stage": self._stage},
+        )
+        events: Sequence[LogEvent] = () if envelope.is_control else envelope.events
+        # Failing would be worse than useless: each failure logs new lines to this very log group.
+        is_own = events and self._own_log_group and envelope.log_group == self._own_log_group
+        rejection = "the forwarder's own log group must not be subscribed" if is_own else ""
+        return _Input(events, composer, lambda logs: encode(envelope, logs), rejection)
+
+    def _read_event(self, event: Mapping[str, Any]) -> _Input:
+        """Source: Amazon EventBridge user guide, "Structure of an event"."""
+        log = LogEvent(_text(event, "id"), _epoch_ms(_text(event, "time")), to_json(event))
+        composer = Composer(
+            host=str(event.get("account") or "unknown"),
+            source=str(event.get("source") or "unknown"),
+            sourcetype=EVENT_SOURCETYPE,
+            index=self._index,
+            fields={
+                "detail_type": str(event.get("detail-type") or ""),
+                "region": str(event.get("region") or ""),
+                "stage": self._stage,
+            },
+        )
+        return _Input([log], composer, lambda logs: to_json(event).encode())
+
+    def _deliver(self, read_input: _Input, writer: EntryWriter, ledger: Ledger) -> None:
         assert self._deliverer is not None  # noqa: S101 - `_is_idle` came first
-        for batch in batches(composer, events):
-            delivery = self._deliverer.deliver(batch.events, keeper.time_left.budget)
-            report.add(delivery, self._clock_ms())
-            report.blank += batch.blank
-            keeper.hold(chain(batch.set_aside, delivery.set_aside))
-            failure = delivery.failure or keeper.make_room(encode)
-            if failure is not None and keeper.left:
-                if not report.delivered:
-                    # Lambda still has all of it and will try again: nothing needs to be kept here.
-                    raise failure
-                left = (event.log for event in delivery.undelivered)
-                keeper.keep_rest(chain(left, events[batch.consumed :]), encode, failure)
+        _, composer, encode_logs, _ = read_input
+        for batch in batches(composer, read_input.events):
+            ledger.skip(batch.blank)
+            ledger.reject(batch.set_aside)
+            rest = self._deliverer.deliver(batch.events, writer.time_left.budget, ledger)
+            failure = rest.failure if rest else writer.write_full_entries(encode_logs)
+            if failure is not None and ledger.pending:
+                if not ledger.delivered:
+                    raise failure  # Lambda still has all of it and will try again: nothing needs to be stored here
+                pending = [event.log for event in rest.events] if rest else []
+                writer.write_rest(chain(pending, read_input.events[batch.consumed :]), encode_logs, failure)
                 break
-        keeper.keep_held(encode)
+        writer.write_poison(encode_logs)
 
 
 def forwarder(
@@ -205,7 +215,7 @@ def forwarder(
     record: FailureRecord | None = None,
     metric: Metric = lambda dimensions, values: None,
     own_log_group: str | None = None,
-    max_bytes: int = envelopes.MAX_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> Forwarder:
     """Build a forwarder from settings; for the other arguments see `Forwarder`.
 
@@ -236,14 +246,10 @@ def deliverer(settings: SplunkSettings, ssm: Any = None) -> Deliverer | None:
     return Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
 
 
-def _log_encoder(envelope: Envelope) -> Encode:
-    return lambda events: envelopes.encode(envelope, events)
-
-
 def _text(event: Mapping[str, Any], name: str) -> str:
     value = event.get(name)
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is missing or not a string")
+        raise MalformedEnvelope(f"{name} is missing or not a string")
     return value
 
 
@@ -253,5 +259,5 @@ def _epoch_ms(time_: str) -> int:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None or instant < _EPOCH:
-        raise ValueError("time is no RFC 3339 time with offset")
+        raise MalformedEnvelope("time is no RFC 3339 time with offset")
     return (instant - _EPOCH) // timedelta(milliseconds=1)

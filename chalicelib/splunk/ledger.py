@@ -1,89 +1,129 @@
-"""What became of one invocation's events, and the metrics of it."""
+"""The ledger of an invocation: what became of each log event of its input."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chalicelib.splunk.errors import SplunkError
+from chalicelib.splunk.errors import Unaccounted
 
 if TYPE_CHECKING:
-    from chalicelib.splunk.delivery import Delivery
-
-_LOG = logging.getLogger("tokenservice.splunk")
+    from chalicelib.splunk.hec import HecEvent, SetAside
 
 Metric = Callable[[Mapping[str, str], Mapping[str, tuple[float, str]]], object]
+"""Writes metrics: dimensions, then value and unit by name."""
 
 
 @dataclass(slots=True)
-class Report:
-    """What became of one invocation's events.
+class Ledger:
+    """The account of one input's log events.
+
+    Each event is in exactly one place, and a method moves it on:
+
+        pending ──┬─▶ blank        skip()      white space only; neither sent nor stored
+                  ├─▶ delivered    deliver()   accepted by Splunk
+                  ├─▶ poison ────▶ set_aside   reject(), then store_poison(): in the failure record, for a person
+                  ├─▶ set_aside                store_input(): the whole input, if nothing of it can be sent
+                  └─▶ deferred                 defer(): in the failure record, for a redrive
+
+    No event is lost, and none comes twice unless an answer was lost. The forwarder guarantees, in this order:
+
+    1. An event becomes `delivered` only by an answer of Splunk that accepts this event.
+    2. An event becomes `poison` only if it can't be accepted itself: by its own form, by an answer that names it, or by
+       an answer to a request with this event alone.
+    3. An event becomes `set_aside` or `deferred` only after the failure record has confirmed the entry that holds it.
+    4. The invocation succeeds only if `close()` finds nothing pending and no poison. Otherwise it raises: Lambda still
+       has the whole input, invokes again, and in the end writes it to the on-failure destination.
+    5. An event is sent again only after an answer that does not accept it, or after none. Splunk gets it twice only if
+       it had accepted the event and that answer was lost, or "busy" hid it (decision 0011).
+    6. After Splunk has accepted a part, the rest is deferred and the invocation succeeds, so that the part is not sent
+       again. It is sent again only if the failure record did not confirm the entry.
+    7. If Splunk has accepted nothing, nothing is deferred: by 4 Lambda has the input, and both would be sent.
+    8. An event that comes twice has the same `event_id` both times.
 
     Attributes:
-        received: events in the input; an input that can't be read counts as one.
-        delivered: accepted by Splunk.
-        set_aside: kept in the failure record as poison.
-        blank: nothing but white space; neither sent nor kept.
-        kept: kept in the failure record to be replayed, because others of the input were accepted already.
-        requests: requests made to the collector.
+        received: log events of the input; an input that can't be read counts as one.
+        entries: names of the entries that were written to the failure record.
+        requests: requests to the collector.
         retries: how many of them repeated one that had failed.
         longest_delay_ms, total_delay_ms: from a log event's own time to its acceptance.
-        records: names of the entries in the failure record.
+        clock_ms: epoch milliseconds.
     """
 
     received: int = 0
-    delivered: int = 0
-    set_aside: int = 0
     blank: int = 0
-    kept: int = 0
+    delivered: int = 0
+    poison: list[SetAside] = field(default_factory=list)
+    set_aside: int = 0
+    deferred: int = 0
+    entries: list[str] = field(default_factory=list)
     requests: int = 0
     retries: int = 0
     longest_delay_ms: int = 0
     total_delay_ms: int = 0
-    records: list[str] = field(default_factory=list)
+    clock_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000, repr=False)
 
     @property
-    def left(self) -> int:
-        """Events that are not dealt with: neither delivered nor set aside nor blank."""
-        return self.received - self.delivered - self.set_aside - self.blank
+    def failed(self) -> int:
+        """Events that this invocation did not bring to an end: pending, poison that is not stored, and deferred."""
+        return self.received - self.blank - self.delivered - self.set_aside
 
-    def add(self, delivery: Delivery, now_ms: int) -> None:
-        """Count what was accepted, and what that took."""
-        self.requests += delivery.requests
-        self.retries += delivery.retries
-        self.delivered += len(delivery.accepted)
-        delays_ms = [max(0, now_ms - event.log.timestamp_ms) for event in delivery.accepted]
+    @property
+    def pending(self) -> int:
+        return self.failed - self.deferred - len(self.poison)
+
+    def skip(self, count: int) -> None:
+        self.blank += count
+
+    def deliver(self, events: Sequence[HecEvent]) -> None:
+        now_ms = self.clock_ms()
+        delays_ms = [max(0, now_ms - event.log.timestamp_ms) for event in events]
+        self.delivered += len(events)
         self.longest_delay_ms = max(self.longest_delay_ms, *delays_ms, 0)
         self.total_delay_ms += sum(delays_ms)
 
+    def reject(self, events: Iterable[SetAside]) -> None:
+        self.poison += events
 
-class Metrics:
-    """Writes an invocation's metrics when it ends, however it ends."""
+    def store_poison(self, count: int, entry: str) -> None:
+        """The first of the poison are in an entry of the failure record."""
+        del self.poison[:count]
+        self.set_aside += count
+        self.entries.append(entry)
 
-    def __init__(self, metric: Metric, forwarder_name: str, report: Report) -> None:
-        self._metric = metric
-        self._dimensions = {"Forwarder": forwarder_name}
-        self._report = report
+    def store_input(self, entry: str) -> None:
+        """All that is pending is in an entry of the failure record."""
+        self.set_aside += self.pending
+        self.entries.append(entry)
 
-    def __enter__(self) -> None:
-        pass
+    def defer(self, entry: str) -> None:
+        """All that is pending is in an entry of the failure record, to be replayed."""
+        self.deferred += self.pending
+        self.entries.append(entry)
 
-    def __exit__(self, *failure: object) -> None:
-        report = self._report
+    def close(self) -> None:
+        """Check that the invocation may succeed.
+
+        Raises:
+            Unaccounted: an event is neither delivered nor stored.
+        """
+        if self.pending or self.poison:
+            raise Unaccounted(f"{self.pending + len(self.poison)} events are neither delivered nor stored")
+
+    def metrics(self) -> dict[str, tuple[float, str]]:
+        """Value and unit of each metric of the invocation."""
         values: dict[str, tuple[float, str]] = {
-            "EventsReceived": (report.received, "Count"),
-            "EventsDelivered": (report.delivered, "Count"),
-            "EventsSetAside": (report.set_aside, "Count"),
-            "EventsFailed": (report.left, "Count"),
-            "RequestsRetried": (report.retries, "Count"),
+            "EventsReceived": (self.received, "Count"),
+            "EventsDelivered": (self.delivered, "Count"),
+            "EventsSetAside": (self.set_aside, "Count"),
+            "EventsFailed": (self.failed, "Count"),
+            "RequestsRetried": (self.retries, "Count"),
         }
-        if report.blank:
-            values["EventsBlank"] = (report.blank, "Count")
-        if report.delivered:
-            values["DeliveryDelayMax"] = (report.longest_delay_ms, "Milliseconds")
-            values["DeliveryDelayMean"] = (round(report.total_delay_ms / report.delivered, 3), "Milliseconds")
-        self._metric(self._dimensions, values)
-        if isinstance(failure[1], SplunkError):
-            _LOG.error("the events stay with Lambda: %s", failure[1])
+        if self.blank:
+            values["EventsBlank"] = (self.blank, "Count")
+        if self.delivered:
+            values["DeliveryDelayMax"] = (self.longest_delay_ms, "Milliseconds")
+            values["DeliveryDelayMean"] = (round(self.total_delay_ms / self.delivered, 3), "Milliseconds")
+        return values

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chalicelib.splunk.delivery import Budget
-    from chalicelib.splunk.ledger import Metric, Report
+    from chalicelib.splunk.ledger import Ledger, Metric
     from chalicelib.splunk.waiting import BucketSource, Entry, Source
 
 PROBE_SECONDS: Final = 10.0
@@ -54,10 +54,10 @@ _LOG = logging.getLogger("tokenservice.splunk")
 class Replay(Protocol):
     """The forwarder, as far as a redrive needs it: `chalicelib.splunk.forward.Forwarder`."""
 
-    def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
+    def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward a subscription event."""
 
-    def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Report:
+    def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward an EventBridge event."""
 
     def probe(self, budget: Budget) -> None:
@@ -160,16 +160,16 @@ def _until(deadline: float, monotonic: Callable[[], float]) -> Budget:
 def _replay(source: Source, forwarder: Replay, entry: Entry, outcome: Outcome, budget: Budget) -> None:
     assert entry.payload is not None  # noqa: S101 - the caller looked
     call = forwarder.forward if "awslogs" in entry.payload else forwarder.forward_event
-    report = call(entry.payload, lambda: int(budget() * 1000))
+    ledger = call(entry.payload, lambda: int(budget() * 1000))
     # Poison that is poison still has just been written again, under the same name.
-    if entry.name not in report.records:
+    if entry.name not in ledger.entries:
         source.remove(entry)
         outcome.replayed += 1
-    outcome.events += report.delivered
-    outcome.set_aside += report.set_aside
-    if report.kept:
-        # The forwarder has kept what is left under a new name; the next entry would fare no better.
-        outcome.stopped = f"Splunk took only a part: {report.kept} events are kept for the next run"
+    outcome.events += ledger.delivered
+    outcome.set_aside += ledger.set_aside
+    if ledger.deferred:
+        # The forwarder has stored the rest under a new name; the next entry would have no more success.
+        outcome.stopped = f"Splunk accepted only a part: {ledger.deferred} events are stored for the next run"
 
 
 class ScheduledRedrive:

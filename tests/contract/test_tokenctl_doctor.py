@@ -153,8 +153,8 @@ class TestDoctor:
     def test_what_is_wrong_with_a_splunk_is_told_apart(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        refuses = "the collector refuses to take the events: HTTP "
-        silent = "the collector did not take the events in time; last: no answer: "
+        refuses = "the collector refuses the events: HTTP "
+        silent = "the collector did not accept the events in time; last: no answer: "
         monkeypatch.setattr(doctor, "_TIMEOUT_SECONDS", 2)
         with HecServer() as hec, HecServer(authority=trustme.CA()) as secure, refusing_port() as closed:
             for url, token, seen in (

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.splunk.delivery import LEAST_LIMIT_BYTES, LEAST_SECONDS, REQUEST_SECONDS, Deliverer
+from chalicelib.splunk.delivery import LEAST_LIMIT_BYTES, LEAST_SECONDS, REQUEST_SECONDS, Budget, Deliverer
 from chalicelib.splunk.envelope import LogEvent
-from chalicelib.splunk.errors import Misconfigured, OutOfTime
+from chalicelib.splunk.errors import Misconfigured, OutOfTime, Undelivered
 from chalicelib.splunk.hec import Answer, Composer, HecEvent
+from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import NoAnswer, Transport
 from tests.support.hec_faults import ForcedCode
@@ -59,8 +60,29 @@ class Bench:
         answer = self.collector.answer(Request("POST", "/services/collector/event", headers, body))
         return Answer(answer.status, answer.body)
 
-    def deliver(self, events: Sequence[HecEvent]) -> Any:
-        return self.deliverer.deliver(events, lambda: max(0.0, self.left))
+    def deliver(self, events: Sequence[HecEvent]) -> Delivered:
+        return Delivered.by(self.deliverer, events, lambda: max(0.0, self.left))
+
+
+class Delivered(Ledger):
+    """A ledger that holds the accepted events too, and what is left of the batch."""
+
+    accepted: list[HecEvent]
+    undelivered: Sequence[HecEvent]
+    failure: Undelivered | None
+
+    @classmethod
+    def by(cls, deliverer: Deliverer, events: Sequence[HecEvent], budget: Budget) -> Delivered:
+        delivered = cls(received=len(events))
+        delivered.accepted = []
+        rest = deliverer.deliver(events, budget, delivered)
+        delivered.undelivered, delivered.failure = rest or ((), None)
+        assert delivered.pending == len(delivered.undelivered)
+        return delivered
+
+    def deliver(self, events: Sequence[HecEvent]) -> None:
+        super().deliver(events)
+        self.accepted += events
 
 
 class Marked(Collector):
@@ -90,7 +112,7 @@ def test_a_good_batch_is_one_request() -> None:
     bench = Bench()
     delivery = bench.deliver(events("a", "b", "c"))
     assert [event.log.message for event in delivery.accepted] == ["a", "b", "c"]
-    assert (delivery.requests, delivery.retries, delivery.set_aside, delivery.failure) == (1, 0, [], None)
+    assert (delivery.requests, delivery.retries, delivery.poison, delivery.failure) == (1, 0, [], None)
 
 
 def test_a_probe_leaves_no_trace_and_renews_a_token_that_is_refused() -> None:
@@ -203,7 +225,7 @@ def test_k_bad_of_n_are_set_aside_and_the_rest_delivered_with_k_plus_1_more_requ
     messages = [f"{kind} {number}" for number, kind in enumerate(kinds)]
     delivery = bench.deliver(events(*messages))
     bad = [message for message in messages if message.startswith("☠")]
-    assert [each.log.message for each in delivery.set_aside] == bad
+    assert [each.log.message for each in delivery.poison] == bad
     assert [event.log.message for event in delivery.accepted] == [m for m in messages if m not in bad]
     assert bench.collector.indexed == [json.loads(event.body) for event in delivery.accepted]
     # While it is not known that requests of this size are welcome, code 6 may mean the size: it is asked twice.
@@ -219,7 +241,7 @@ def test_the_same_holds_for_batches_near_the_limit(good: list[bool]) -> None:
     each = 990_000 // len(good) - 200
     messages = [("x" if is_good else "☠13") + "y" * each + str(n) for n, is_good in enumerate(good)]
     delivery = bench.deliver(events(*messages))
-    assert len(delivery.set_aside) == good.count(False)
+    assert len(delivery.poison) == good.count(False)
     assert len(delivery.accepted) == good.count(True)
     assert len(bench.collector.indexed) == good.count(True)
     assert delivery.requests <= 1 + good.count(False) + 1
@@ -232,8 +254,8 @@ def test_a_collector_with_a_lower_limit_has_no_good_event_set_aside(first: str) 
     bench.collector.max_bytes = 400_000
     messages = [first + "x" * 900] + [f"good {n}" + "x" * 900 for n in range(900)]
     delivery = bench.deliver(events(*messages))
-    assert [each.log.message for each in delivery.set_aside] == [m for m in messages if m.startswith("☠")]
-    assert len(delivery.accepted) == len(messages) - len(delivery.set_aside)
+    assert [each.log.message for each in delivery.poison] == [m for m in messages if m.startswith("☠")]
+    assert len(delivery.accepted) == len(messages) - len(delivery.poison)
     assert delivery.requests < 20
 
 
@@ -244,15 +266,15 @@ def test_a_collector_with_a_far_lower_limit_has_no_good_event_set_aside(first: s
     bench = Bench(Marked(max_bytes=max_bytes))
     messages = [first + "x" * 900, first + "x" * 901] + [f"good {n}" + "x" * 900 for n in range(200)]
     delivery = bench.deliver(events(*messages))
-    assert [each.log.message for each in delivery.set_aside] == [m for m in messages if m.startswith("☠")]
-    assert len(delivery.accepted) == len(messages) - len(delivery.set_aside)
+    assert [each.log.message for each in delivery.poison] == [m for m in messages if m.startswith("☠")]
+    assert len(delivery.accepted) == len(messages) - len(delivery.poison)
 
 
 def test_an_event_that_is_refused_for_itself_says_nothing_about_the_size() -> None:
     bench = Bench(Marked(max_bytes=20_000))
     bench.script = [coded(15, 0)]
     delivery = bench.deliver(events(*[f"{n}" + "x" * 900 for n in range(30)]))
-    assert [each.log.id for each in delivery.set_aside] == ["0"]
+    assert [each.log.id for each in delivery.poison] == ["0"]
     assert len(delivery.accepted) == 29
 
 
@@ -268,7 +290,7 @@ def test_a_stray_answer_about_the_size_does_not_make_each_event_a_request_of_its
 
 def test_a_poisoned_event_is_set_aside_with_the_reason() -> None:
     delivery = Bench().deliver(events("a", "☠13", "b"))
-    assert [(each.log.message, each.reason) for each in delivery.set_aside] == [
+    assert [(each.log.message, each.reason) for each in delivery.poison] == [
         ("☠13", "HTTP 400, code 13 (event field cannot be blank)")
     ]
 
@@ -277,7 +299,7 @@ def test_a_collector_with_a_smaller_limit_gets_smaller_requests_and_loses_no_eve
     bench = Bench(Collector(max_bytes=300_000))
     delivery = bench.deliver(events(*["x" * 90_000] * 10))
     assert len(delivery.accepted) == 10
-    assert delivery.set_aside == []
+    assert delivery.poison == []
     bench.sizes.clear()
     bench.deliver(events(*["x" * 90_000] * 10))
     assert max(bench.sizes) <= 300_000, "what was learnt is remembered"
@@ -290,14 +312,14 @@ def test_a_413_is_halved_until_it_fits_and_a_single_event_is_set_aside() -> None
     delivery = bench.deliver(events("a", "b", "c", "d"))
     assert [event.log.message for event in delivery.accepted] == ["a", "b", "c", "d"]
     bench.script = [too_large]
-    assert len(bench.deliver(events("a")).set_aside) == 1
+    assert len(bench.deliver(events("a")).poison) == 1
 
 
 def test_an_answer_that_names_no_event_is_followed_to_it_by_halves() -> None:
     bench = Bench()
     bench.script = [coded(12), coded(12), coded(12)]  # all four, the first two, the first
     delivery = bench.deliver(events("a", "b", "c", "d"))
-    assert [each.log.message for each in delivery.set_aside] == ["a"]
+    assert [each.log.message for each in delivery.poison] == ["a"]
     assert [event.log.message for event in delivery.accepted] == ["b", "c", "d"]
 
 
@@ -345,11 +367,10 @@ def test_a_busy_collector_that_names_an_event_gets_all_of_them_again(takes: int)
     """Whatever it took of them: none is lost, and what comes twice has the same id."""
     with HecServer() as server:
         server.faults.append(ForcedCode(9, index=2, takes=takes))
-        delivery = Deliverer(Transport(server.url).post, Secret(fixed("the-token")), lambda seconds: None).deliver(
-            events("a", "b", "c", "d"), lambda: 60.0
-        )
+        deliverer = Deliverer(Transport(server.url).post, Secret(fixed("the-token")), lambda seconds: None)
+        delivery = Delivered.by(deliverer, events("a", "b", "c", "d"), lambda: 60.0)
         assert [event.log.id for event in delivery.accepted] == ["0", "1", "2", "3"]
-        assert (delivery.set_aside, delivery.requests) == ([], 2)
+        assert (delivery.poison, delivery.requests) == ([], 2)
         assert server.collector.ids() == [*"0123"[:takes], *"0123"]
 
 
@@ -358,7 +379,7 @@ def test_what_was_accepted_before_a_failure_is_told_and_the_rest_kept_in_order()
     bench.script = [coded(13, 2), coded(7, 1)]
     delivery = bench.deliver(events("a", "b", "bad", "c", "d"))
     assert [event.log.message for event in delivery.accepted] == ["a", "b"]
-    assert [each.log.message for each in delivery.set_aside] == ["bad"]
+    assert [each.log.message for each in delivery.poison] == ["bad"]
     assert [event.log.message for event in delivery.undelivered] == ["c", "d"]
     assert isinstance(delivery.failure, Misconfigured)
 

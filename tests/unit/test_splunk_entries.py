@@ -13,12 +13,12 @@ import pytest
 
 from chalicelib.splunk import entries, hec
 from chalicelib.splunk.delivery import Deliverer
-from chalicelib.splunk.entries import MOST_CHARACTERS, RESERVE_SECONDS, Keeper, TimeLeft
+from chalicelib.splunk.entries import MOST_CHARACTERS, RESERVE_SECONDS, EntryWriter, TimeLeft
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import OutOfTime, RecordUnavailable
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer, SetAside
-from chalicelib.splunk.ledger import Report
+from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import PUT_SECONDS, Kind, S3Record
 from chalicelib.splunk.secret import Secret, fixed
 from tests.support.splunk_world import MemoryRecord, subscription
@@ -95,8 +95,8 @@ def test_no_entry_is_begun_when_the_time_is_up() -> None:
 
 
 def test_encoding_that_takes_too_long_is_given_up() -> None:
-    watch, record, report = Watch(90.0), MemoryRecord(), Report(received=5_000, delivered=1)
-    keeper = Keeper(record, TimeLeft(watch.remaining_ms), report)
+    watch, record, ledger = Watch(90.0), MemoryRecord(), Ledger(received=5_001, delivered=1)
+    writer = EntryWriter(record, TimeLeft(watch.remaining_ms), ledger)
 
     def encode(events: Any) -> bytes:
         for _ in events:
@@ -105,9 +105,9 @@ def test_encoding_that_takes_too_long_is_given_up() -> None:
 
     log = LogEvent("1", 1, "a")
     with pytest.raises(RecordUnavailable, match="no time left"):
-        keeper.keep_rest(itertools.repeat(log, 5_000), encode, OutOfTime("busy"))
+        writer.write_rest(itertools.repeat(log, 5_000), encode, OutOfTime("busy"))
     assert watch.left > 90 - PUT_SECONDS - 6
-    assert (record.entries, report.kept) == ({}, 0)
+    assert (record.entries, ledger.deferred, ledger.pending) == ({}, 0, 5_000)
 
 
 @pytest.mark.usefixtures("small_entries")
@@ -115,7 +115,7 @@ def test_poison_is_written_before_it_fills_the_memory_and_each_time_the_same() -
     record = MemoryRecord()
     event = subscription([None] * (2 * MOST + 5) + ["a"])
     reports = [forwarder(record).forward(event, lambda: 60_000) for _ in range(2)]
-    assert reports[0].records == reports[1].records
+    assert reports[0].entries == reports[1].entries
     assert (reports[0].set_aside, reports[0].delivered, len(record.entries)) == (2 * MOST + 5, 1, 3)
     assert len(record.ids(Kind.POISON)) == len(set(record.ids(Kind.POISON))) == 2 * MOST + 5
 
@@ -124,26 +124,22 @@ def test_few_but_large_events_are_written_before_they_fill_the_memory() -> None:
     record = MemoryRecord()
     size = MOST_CHARACTERS // 2
     report = forwarder(record).forward(subscription(["x" * size] * 5), lambda: 60_000)
-    assert (report.set_aside, len(report.records)) == (5, 3)
+    assert (report.set_aside, len(report.entries)) == (5, 3)
     reasons = [numbers for kept in record.of(Kind.POISON) for numbers in kept["reasons"].values()]
     assert sorted(reasons) == [[0], [0, 1], [0, 1]]
-
-
-def keeper_of(watch: Watch, record: MemoryRecord, events: int) -> Keeper:
-    keeper = Keeper(record, TimeLeft(watch.remaining_ms), Report(received=events))
-    keeper.hold(SetAside(LogEvent(str(n), n, ""), "blank") for n in range(events))
-    return keeper
 
 
 @pytest.mark.usefixtures("small_entries")
 def test_no_entry_between_batches_eats_into_the_reserve() -> None:
     watch, record = Watch(100.0), MemoryRecord()
-    keeper = keeper_of(watch, record, MOST + 1)
+    ledger = Ledger(received=MOST + 1)
+    ledger.reject(SetAside(LogEvent(str(n), n, ""), "odd") for n in range(MOST + 1))
+    writer = EntryWriter(record, TimeLeft(watch.remaining_ms), ledger)
     watch.left = RESERVE_SECONDS + PUT_SECONDS - 0.1
-    assert isinstance(keeper.make_room(lambda events: b"{}"), OutOfTime)
+    assert isinstance(writer.write_full_entries(lambda events: b"{}"), OutOfTime)
     assert record.entries == {}
     watch.left = RESERVE_SECONDS + PUT_SECONDS
-    assert keeper.make_room(lambda events: b"{}") is None
+    assert writer.write_full_entries(lambda events: b"{}") is None
     assert len(record.entries) == 1
 
 
@@ -154,10 +150,10 @@ def test_time_that_ends_amid_the_poison_keeps_the_rest_where_a_part_was_taken() 
     texts = ["a"] + [None] * (9 * MOST)
     report = forwarder(record).forward(subscription(texts), watch.remaining_ms)
     assert watch.left > 0
-    assert (report.delivered, report.delivered + report.set_aside + report.kept) == (1, len(texts))
+    assert (report.delivered, report.delivered + report.set_aside + report.deferred) == (1, len(texts))
     kept = record.ids(Kind.POISON) + record.ids(Kind.FAILED)
     assert len(kept) == len(set(kept)) == len(texts) - 1
-    assert report.kept == len(record.ids(Kind.FAILED)) > 0
+    assert report.deferred == len(record.ids(Kind.FAILED)) > 0
 
 
 @pytest.mark.usefixtures("small_entries")
@@ -175,7 +171,7 @@ def test_time_that_ends_with_the_last_event_needs_no_entry_of_a_rest() -> None:
     record.take_seconds, record.pass_seconds = lambda: 3.0, watch.pass_seconds
     events = 8 * MOST + MOST // 2
     report = forwarder(record).forward(subscription([None] * events), watch.remaining_ms)
-    assert (report.set_aside, report.kept) == (events, 0)
+    assert (report.set_aside, report.deferred) == (events, 0)
     assert record.ids(Kind.FAILED) == []
 
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from chalicelib.settings import Splunk
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import decode
-from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, OutOfTime, RecordUnavailable
+from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, OutOfTime, RecordUnavailable, Unaccounted
 from chalicelib.splunk.forward import Forwarder, forwarder
-from chalicelib.splunk.hec import Answer
+from chalicelib.splunk.hec import Answer, Composer, HecEvent, SetAside
+from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.secret import Secret, fixed
 from tests.support.hec_rules import Collector, Request, reply
@@ -80,7 +81,7 @@ def coded(code: int, index: int | None = None) -> Answer:
 def test_log_events_arrive_with_their_fields() -> None:
     setup = Setup(index="audit")
     report = setup.forward(subscription(['{"event":"token.used","requestId":"r"}', "text"]))
-    assert (report.received, report.delivered, report.set_aside, report.kept) == (2, 2, 0, 0)
+    assert (report.received, report.delivered, report.set_aside, report.deferred) == (2, 2, 0, 0)
     first, second = setup.collector.indexed
     assert first["source"] == "/aws/lambda/service"
     assert first["host"] == "2026/11/21/[$LATEST]0123456789abcdef"
@@ -183,7 +184,7 @@ def test_one_odd_event_is_set_aside_as_it_came_and_its_neighbours_arrive(odd: st
     assert kept["reason"].startswith("malformed: ")
     assert json.dumps(events_of(kept)) == f"[{json.dumps(json.loads(odd))}]"
     # A replay of what was set aside changes nothing about it.
-    assert setup.forward(kept["requestPayload"]).records == list(setup.record.entries)
+    assert setup.forward(kept["requestPayload"]).entries == list(setup.record.entries)
     assert setup.collector.ids() == ["good", "good"]
 
 
@@ -293,7 +294,7 @@ def test_what_is_left_after_a_part_was_accepted_is_kept_and_the_invocation_succe
     texts = [f"{number} " + "x" * 300_000 for number in range(7)]
     setup.script = [coded(0), coded(7, 1)]
     report = setup.forward(subscription(texts))
-    assert (report.received, report.delivered, report.kept) == (7, 3, 4)
+    assert (report.received, report.delivered, report.deferred) == (7, 3, 4)
     assert setup.record.ids(Kind.FAILED) == [f"{number:056d}" for number in (3, 4, 5, 6)]
     assert "incorrect index" in setup.record.of(Kind.FAILED)[0]["reason"]
     assert setup.values()["EventsFailed"] == 4
@@ -304,7 +305,7 @@ def test_what_is_left_in_the_middle_of_a_batch_is_kept_with_the_later_batches() 
     setup.script = [coded(13, 1), coded(7, 1)]
     texts = ["a", "bad", None, "", "c", "x" * 600_000, "y" * 600_000, None]
     report = setup.forward(subscription(texts))
-    assert (report.delivered, report.set_aside, report.blank, report.kept) == (1, 2, 1, 4)
+    assert (report.delivered, report.set_aside, report.blank, report.deferred) == (1, 2, 1, 4)
     assert setup.record.ids(Kind.FAILED) == [f"{number:056d}" for number in (4, 5, 6, 7)]
     assert sorted(setup.record.ids(Kind.POISON)) == [f"{number:056d}" for number in (1, 2)]
 
@@ -455,8 +456,23 @@ def test_a_forwarder_loads_nothing_of_the_rest_service() -> None:
     assert not {name.split(".")[0] for name in run.stdout.split()} - {"chalicelib"}
 
 
-def test_a_report_is_plain_data() -> None:
+@pytest.mark.parametrize("mislaid", [HecEvent, SetAside])
+def test_an_event_that_a_bug_mislays_fails_the_invocation(
+    mislaid: type[HecEvent | SetAside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose = Composer.compose
+    monkeypatch.setattr(
+        Composer, "compose", lambda self, log: None if isinstance(made := compose(self, log), mislaid) else made
+    )
+    monkeypatch.setattr(Ledger, "skip", lambda self, count: None)
     setup = Setup()
-    report = setup.forward(subscription(["a", None]))
-    assert json.dumps(report.records)
-    assert report.records[0].startswith("poison/")
+    with pytest.raises(Unaccounted, match="1 events are neither delivered nor stored"):
+        setup.forward(subscription(["a", None]))
+    assert setup.values()["EventsFailed"] == 1
+
+
+def test_the_ledger_names_the_entries_of_the_failure_record() -> None:
+    setup = Setup()
+    ledger = setup.forward(subscription(["a", None]))
+    assert ledger.entries == list(setup.record.entries)
+    assert ledger.entries[0].startswith("poison/")

@@ -38,7 +38,7 @@ def lambda_record(event: Mapping[str, Any], **changes: Any) -> str:
             "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
             "requestPayload": event,
             "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
-            "responsePayload": {"errorMessage": "the collector did not take the events in time"},
+            "responsePayload": {"errorMessage": "the collector did not accept the events in time"},
         }
         | changes
     )
@@ -113,7 +113,7 @@ def test_an_entry_that_is_refused_is_named_and_the_others_go_on(place: Place) ->
     place.server.faults.extend([None, ForcedCode(7, 1)])
     outcome = place.redrive()
     assert (outcome.replayed, outcome.stopped) == (2, None)
-    why = "the collector refuses to take the events: HTTP 400, code 7 (incorrect index)"
+    why = "the collector refuses the events: HTTP 400, code 7 (incorrect index)"
     assert outcome.refused == {"failed/b.json": why}
     assert place.names(Kind.FAILED) == ["failed/b.json"]
 
@@ -271,7 +271,7 @@ def test_a_summary_counts_events_and_shows_no_message() -> None:
     assert found == {
         "name": "n",
         "at": "2026-11-21T04:00:00.000Z",
-        "reason": "the collector did not take the events in time",
+        "reason": "the collector did not accept the events in time",
         "events": 2,
         "source": "/aws/lambda/service",
     }

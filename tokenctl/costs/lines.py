@@ -9,7 +9,7 @@ from typing import Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit
-from chalicelib.splunk.ledger import Metrics, Report
+from chalicelib.splunk.ledger import Ledger
 from chalicelib.tokens import MISMATCHES, Reason
 
 Lines = tuple[str, ...]
@@ -113,9 +113,8 @@ def of_forwarder(stage: str, events: int) -> Lines:
     """Of a batch of log events that Splunk took."""
 
     def tell(audit: Audit) -> None:
-        report = Report(events, events, longest_delay_ms=4_321, total_delay_ms=events * 3_210)
-        with Metrics(audit.metrics, "logs", report):
-            pass
+        ledger = Ledger(received=events, delivered=events, longest_delay_ms=4_321, total_delay_ms=events * 3_210)
+        audit.metrics({"Forwarder": "logs"}, ledger.metrics())
 
     return _written(stage, tell)
 
