@@ -14,7 +14,7 @@ from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.splunk.errors import Undelivered
-from chalicelib.splunk.forward import deliverer
+from chalicelib.splunk.forward import forwarder
 from tokenctl import tables
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, DeploymentError, read_env_file
 
@@ -99,12 +99,12 @@ def _splunk(deployment: Deployment) -> Iterator[Finding]:
     advice = "docs/splunk.md, 'When something is stuck'"
     try:
         deployment = deployment.with_deployed_splunk()
-        ssm = deployment.aws("ssm") if deployment.settings.splunk.hec_token_parameter else None
-        splunk = deliverer(deployment.settings.splunk, ssm)
-        if splunk is None:
+        splunk = deployment.settings.splunk
+        if not splunk.hec_url:
             return
+        ssm = deployment.aws("ssm") if splunk.hec_token_parameter else None
         deadline = time.monotonic() + _TIMEOUT_SECONDS
-        splunk.probe(lambda: max(0.0, deadline - time.monotonic()))
+        forwarder(splunk, deployment.stage, ssm=ssm).probe(lambda: max(0.0, deadline - time.monotonic()))
         yield Finding("Splunk", True, "answers, and takes the token")
     except (DeploymentError, Undelivered) as error:
         yield Finding("Splunk", False, str(error), advice)

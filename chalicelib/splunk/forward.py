@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chalicelib.splunk.delivery import Budget, Deliverer
 from chalicelib.splunk.entries import Encode, EntryWriter, TimeLeft
@@ -19,27 +19,13 @@ from chalicelib.splunk.record import FailureRecord
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
 
+if TYPE_CHECKING:
+    from chalicelib.settings import Splunk
+
 EVENT_SOURCETYPE: Final = "aws:cloudwatch:event"
 
 _LOG = logging.getLogger("tokenservice.splunk")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class SplunkSettings(Protocol):
-    """What is needed of `chalicelib.settings.Splunk`."""
-
-    @property
-    def hec_url(self) -> str | None: ...
-    @property
-    def hec_token_parameter(self) -> str | None: ...
-    @property
-    def hec_token(self) -> str | None: ...
-    @property
-    def index(self) -> str | None: ...
-    @property
-    def sourcetype(self) -> str: ...
-    @property
-    def ca_bundle(self) -> str | None: ...
 
 
 class _Input(NamedTuple):
@@ -208,7 +194,7 @@ class Forwarder:
 
 
 def forwarder(
-    settings: SplunkSettings,
+    settings: Splunk,
     stage: str,
     *,
     ssm: Any = None,
@@ -220,13 +206,18 @@ def forwarder(
     """Build a forwarder from settings; for the other arguments see `Forwarder`.
 
     Args:
-        ssm: an SSM client of botocore, to read the HEC token with; None: our own.
+        ssm: an SSM client of botocore, to read the HEC token with; None means our own.
 
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.
     """
+    deliverer = None
+    if settings.hec_url:
+        parameter = settings.hec_token_parameter or ""
+        read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
+        deliverer = Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
     return Forwarder(
-        deliverer(settings, ssm),
+        deliverer,
         stage=stage,
         index=settings.index,
         sourcetype=settings.sourcetype,
@@ -235,15 +226,6 @@ def forwarder(
         own_log_group=own_log_group,
         max_bytes=max_bytes,
     )
-
-
-def deliverer(settings: SplunkSettings, ssm: Any = None) -> Deliverer | None:
-    """Build what delivers to the collector of these settings, which may name none; see `forwarder`."""
-    if not settings.hec_url:
-        return None
-    parameter = settings.hec_token_parameter or ""
-    read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
-    return Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chalicelib.settings import Splunk
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.secret import from_parameter
 from chalicelib.splunk.waiting import BucketSource
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_server import HecServer
+from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.deployment import Deployment
 from tokenctl.splunk import splunk
@@ -40,7 +39,7 @@ def server() -> Iterator[HecServer]:
 
 def command(deployment: Deployment, server: HecServer, *arguments: str) -> Any:
     """What `tokenctl splunk … --json` prints."""
-    settings = Splunk(server.url, None, "the-token", None, "tokenservice", None, BUCKET)
+    settings = splunk_settings(server.url, failure_bucket=BUCKET)
     stage = SimpleNamespace(settings=SimpleNamespace(splunk=settings), stage="test", aws=deployment.aws)
     stage.with_deployed_splunk = lambda: stage
 
@@ -56,7 +55,7 @@ def command(deployment: Deployment, server: HecServer, *arguments: str) -> Any:
 def test_poison_and_rest_go_through_a_bucket_and_the_rest_comes_back(
     deployment: Deployment, s3: Any, server: HecServer
 ) -> None:
-    settings = Splunk(server.url, None, "the-token", None, "tokenservice", None)
+    settings = splunk_settings(server.url)
     # The record makes its client itself here, as on Lambda.
     made = forwarder(settings, "test", record=S3Record(BUCKET))
     # The first batch is refused for its poison, then taken without it; the second batch is not taken.

@@ -11,6 +11,7 @@ from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.settings import Splunk
 from tests.support.hec_faults import Fault, ForcedCode, happen
 from tests.support.hec_rules import Collector, Reply, Request
 
@@ -72,6 +73,11 @@ class HecServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def splunk_settings(url: str | None, index: str | None = None, failure_bucket: str | None = None) -> Splunk:
+    """Settings of a stage whose collector is at this address and knows the token of `Collector`."""
+    return Splunk(url, None, "the-token", index, "tokenservice", None, failure_bucket)
 
 
 @contextlib.contextmanager

@@ -16,12 +16,11 @@ from chalice.app import AuthRequest
 from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
-from chalicelib.settings import Splunk
 from chalicelib.splunk.forward import forwarder
 from chalicelib.tokens import Reason
 from deploy.checks import spl, splunk_app
 from dev.engine import ROOT
-from tests.support.hec_server import HecServer
+from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import START_MS, subscription
 from tokenctl.costs import lines
 
@@ -73,7 +72,7 @@ def arriving() -> dict[str, set[str]]:
 def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a strict receiver gets of the forwarder: HEC envelopes."""
     with HecServer() as server:
-        made = forwarder(Splunk(server.url, None, "the-token", None, "tokenservice", None), "prod")
+        made = forwarder(splunk_settings(server.url), "prod")
         made.forward(subscription(messages), lambda: 60_000)
         for change in state_changes:
             made.forward_event(change, lambda: 60_000)

@@ -23,7 +23,7 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.settings": ({"chalicelib", "chalicelib.instants"}, set()),
     "chalicelib.service": ({"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors"}, set()),
     "chalicelib.aws": (set(), {"botocore"}),
-    "chalicelib.splunk": ({"chalicelib.aws"}, {"requests", "urllib3", "tenacity", "botocore"}),
+    "chalicelib.splunk": ({"chalicelib.aws", "chalicelib.settings"}, {"requests", "urllib3", "tenacity", "botocore"}),
     "chalicelib.storage": (
         {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.aws"},
         {"pynamodb", "botocore"},

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.settings import Splunk
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, OutOfTime, RecordUnavailable, Unaccounted
@@ -25,7 +24,7 @@ from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.secret import Secret, fixed
 from tests.support.hec_rules import Collector, Request, reply
-from tests.support.hec_server import HecServer
+from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import START_MS, MarkedCollector, MemoryRecord, content, pack, subscription
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -391,7 +390,7 @@ def test_an_event_that_is_poison_is_kept_byte_for_byte() -> None:
 
 
 def test_without_a_collector_nothing_is_forwarded_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    idle = forwarder(Splunk(None, None, None, None, "tokenservice", None), "test")
+    idle = forwarder(splunk_settings(None), "test")
     for _ in range(3):
         assert idle.forward(subscription(["a"]), lambda: 60_000).requests == 0
         idle.forward_event(ALARM, lambda: 60_000)
@@ -402,20 +401,20 @@ def test_without_a_collector_nothing_is_forwarded_and_that_is_said_once(caplog: 
 
 def test_a_forwarder_made_from_settings_delivers_over_http() -> None:
     with HecServer() as server:
-        made = forwarder(Splunk(server.url, None, "the-token", "main", "tokenservice", None), "test")
+        made = forwarder(splunk_settings(server.url, index="main"), "test")
         assert made.forward(subscription(["café"]), lambda: 60_000).delivered == 1
         assert server.collector.indexed[0]["event"] == "café"
 
 
 def test_settings_that_would_give_the_token_away_are_refused() -> None:
     with pytest.raises(Misconfigured):
-        forwarder(Splunk("http://splunk.example", None, "the-token", None, "tokenservice", None), "test")
+        forwarder(splunk_settings("http://splunk.example"), "test")
 
 
 def test_no_log_line_holds_a_message_or_the_token(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with HecServer(MarkedCollector()) as server:
-        settings_ = Splunk(server.url, None, "the-token", None, "tokenservice", None)
+        settings_ = splunk_settings(server.url)
         made = forwarder(settings_, "test", record=MemoryRecord())
         made.forward(subscription(["a private thing", "☠13 private", "", None]), lambda: 60_000)
         made.forward({"awslogs": {"data": "private"}}, lambda: 60_000)

@@ -21,7 +21,7 @@ from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.splunk.redrive import Outcome, redrive
 from chalicelib.splunk.waiting import BucketSource, Entry, Source, parse
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_server import HecServer
+from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.redrive import FolderSource, QueueSource, summary
@@ -54,7 +54,7 @@ class Place:
     def __post_init__(self) -> None:
         self.record = FolderRecord(self.folder)
         self.source = FolderSource(self.folder)
-        self.settings = Splunk(self.server.url, None, "the-token", None, "tokenservice", None)
+        self.settings = splunk_settings(self.server.url)
         self.forwarder = forwarder(self.settings, "test", record=self.record)
 
     def keep(self, name: str, event: Mapping[str, Any]) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.settings import Splunk
 from chalicelib.splunk import redrive
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import MOST_ATTEMPTS, MOST_ENTRIES, ScheduledRedrive
 from chalicelib.splunk.waiting import LAMBDA_PREFIX, BucketSource
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_server import HecServer
+from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
 
@@ -41,7 +40,7 @@ class World:
         self.bucket = MemoryBucket()
         self.metrics: dict[str, float] = {}
         self.seconds, self.tick = 300.0, 0.0
-        settings = Splunk(server.url, None, "the-token", None, "tokenservice", None, BUCKET)
+        settings = splunk_settings(server.url, failure_bucket=BUCKET)
         self.forwarder = forwarder(settings, "test", record=S3Record(BUCKET, self.bucket))
         self.schedule = ScheduledRedrive(BucketSource(self.bucket, BUCKET), self.forwarder, self.metric)
 
@@ -247,7 +246,7 @@ def test_a_kill_at_any_call_of_the_bucket_loses_nothing(world: World, monkeypatc
     for moment in range(200):
         world.server.collector.indexed.clear()
         world.bucket = MemoryBucket()
-        settings = Splunk(world.server.url, None, "the-token", None, "tokenservice", None, BUCKET)
+        settings = splunk_settings(world.server.url, failure_bucket=BUCKET)
         kept = S3Record(BUCKET, world.bucket)
         world.schedule = ScheduledRedrive(
             BucketSource(world.bucket, BUCKET), forwarder(settings, "test", record=kept), world.metric

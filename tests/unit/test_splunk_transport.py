@@ -15,13 +15,12 @@ import pytest
 import requests
 import trustme
 
-from chalicelib.settings import Splunk
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure, within
 from tests.support.hec_faults import Fault, ForcedCode
 from tests.support.hec_rules import Reply
-from tests.support.hec_server import HecServer, refusing_port, write_authority
+from tests.support.hec_server import HecServer, refusing_port, splunk_settings, write_authority
 from tests.support.splunk_world import subscription
 
 BODY = gzip.compress(json.dumps({"event": "café", "fields": {"event_id": "1"}}, ensure_ascii=False).encode())
@@ -173,7 +172,7 @@ def test_a_cookie_does_not_pin_the_next_connection_to_a_sick_node() -> None:
 def test_a_warm_forwarder_delivers_although_one_of_two_nodes_is_sick(code: int) -> None:
     with HecServer() as server:
         server.nodes = [ForcedCode(code), None]
-        settings = Splunk(server.url, None, "the-token", None, "tokenservice", None)
+        settings = splunk_settings(server.url)
         warm = forwarder(settings, "test")
         for number in range(3):
             left = iter(range(60_000, 0, -1_000))
