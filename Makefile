@@ -32,6 +32,7 @@ help:
 
 setup: ## Create the environments (PYTHON=/path/to/python3.13 selects one)
 	@$(SETUP) dev engine uv
+	@.venv/bin/python -m deploy.policies
 
 # One simple command: make starts it without a shell in between, and hands it the SIGTERM that make gets.
 run: ## Serve on http://127.0.0.1:8000 (PORT=9000 for another port)
@@ -171,6 +172,6 @@ clean: ## Remove environments, the local store and all built files
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \
 		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
-	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments vendor out build *.egg-info clients/python/build clients/python/*.egg-info __pycache__
+	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments .chalice/policies vendor out build *.egg-info clients/python/build clients/python/*.egg-info __pycache__
 	rm -rf deploy/openapi/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl dev deploy tests studies clients examples -name __pycache__ -prune -exec rm -rf {} +

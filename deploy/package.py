@@ -19,7 +19,7 @@ import click
 import yaml
 from botocore.session import Session
 
-from deploy import archive, template
+from deploy import archive, policies, template
 from tokenctl.deployment import DeploymentError, stage_environ
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -87,6 +87,7 @@ def chalice_package(stage: str, folder: str) -> None:
     command += ["--merge-template", str(template.RESOURCES), folder]
     with (ROOT / ".chalice" / "deployments" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        policies.write()
         said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     # Where a library has no fitting build Chalice says so, and goes on without it.
     if said.returncode or "Could not install dependencies" in said.stdout + said.stderr:

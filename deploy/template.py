@@ -1,27 +1,22 @@
 """What the template needs besides what Chalice writes and `resources.yaml` says; a stage's own is in `<stage>.yaml`.
 
 Everything here follows from something that stands elsewhere: the gateway's answers from the table of problems, the
-policies from `.chalice/policies/`, the dashboard from `dashboard.json`.
+dashboard from `dashboard.json`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from chalice.package import TemplateDeepMerger, YAMLTemplateSerializer
 
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
 from chalicelib.http import problems, schemas
 from chalicelib.http.problems import FieldError
+from tokenctl.resources import FOLDER, Template, overlaid
 
-HERE: Final = Path(__file__).resolve().parent
-RESOURCES: Final = HERE / "resources.yaml"
-
-Template = dict[str, Any]
+RESOURCES: Final = FOLDER / "resources.yaml"
 
 # API Gateway's name of what it refuses by itself -> what we call it. No route of ours wants a signature of AWS's: one
 # is missed only where there is no such route, since the gateway then takes Basic credentials for a signature.
@@ -55,17 +50,13 @@ def finish(made: Template, stage: str, commit: str) -> Template:
         stage: the stage it was made for.
         commit: the commit that `GET /version` tells.
     """
-    overlay = HERE / f"{stage}.yaml"
-    template: Template = made
-    if overlay.exists():
-        template = TemplateDeepMerger().merge(_read(overlay), made)
-    template = narrowed(template, stage)
+    template = overlaid(made, stage)
     # A parameter that admits one value: `${Stage}` can be written everywhere, and nobody deploys a package elsewhere.
     template["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     resources = template["Resources"]
     resources["APIHandler"]["Properties"]["Environment"]["Variables"]["COMMIT"] = commit
     resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
-    dashboard = json.loads((HERE / "dashboard.json").read_text("utf-8"))
+    dashboard = json.loads((FOLDER / "dashboard.json").read_text("utf-8"))
     resources["Dashboard"]["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(dashboard)}
     return through_alias(template)
 
@@ -84,31 +75,6 @@ def _gateway_response(error: ServiceError) -> dict[str, Any]:
     }
 
 
-def narrowed(value: Any, stage: str) -> Any:
-    """Put partition, region and account where the policy files, which know none, say `*`.
-
-    `chalice deploy` takes the same files as they are.
-    """
-    if isinstance(value, dict):
-        if set(value) >= {"Effect", "Action", "Resource"} and "Principal" not in value:
-            return {**value, "Resource": _narrowed_resource(value["Resource"], stage)}
-        return {key: narrowed(member, stage) for key, member in value.items()}
-    if isinstance(value, list):
-        return [narrowed(member, stage) for member in value]
-    return value
-
-
-def _narrowed_resource(resource: Any, stage: str) -> Any:
-    if isinstance(resource, list):
-        return [_narrowed_resource(each, stage) for each in resource]
-    if not isinstance(resource, str) or resource == "*":
-        return resource
-    bucket = f"tokenservice-{stage}-failures-"
-    arn = resource.replace(f"{bucket}*", bucket + "${AWS::AccountId}-${AWS::Region}")
-    arn = re.sub(r"^arn:aws:([a-z]+):\*:\*:", r"arn:${AWS::Partition}:\1:${AWS::Region}:${AWS::AccountId}:", arn)
-    return {"Fn::Sub": re.sub(r"^arn:aws:", "arn:${AWS::Partition}:", arn)}
-
-
 def through_alias(template: Template) -> Template:
     """Let the gateway call functions by the alias they have; Chalice writes calls of their newest state."""
     text = json.dumps(template)
@@ -125,10 +91,6 @@ def through_alias(template: Template) -> Template:
 def to_yaml(template: Template) -> str:
     """Without anchors, which CloudFormation does not read."""
     return yaml.dump(template, Dumper=_Plain, sort_keys=True, width=120, allow_unicode=True)
-
-
-def _read(path: Path) -> Template:
-    return dict(YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name))
 
 
 class _Plain(yaml.SafeDumper):

@@ -121,7 +121,7 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
         memory_mb=int(configured["lambda_memory_size"]),
         log_days=int(days[name]),
         alarms=len(_ALARM.findall(text)),
-        traced=frozenset(function for function, said in functions.items() if said.get("xray")),
+        traced=frozenset(functions if configured["xray"] else ()),
         method_metrics=_setting(template, "MetricsEnabled") == "true",
         methods=len(_METHOD.findall((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))),
         rate_limit=int(_setting(template, "ThrottlingRateLimit")),

@@ -1,0 +1,63 @@
+"""What `deploy/resources.yaml` and `deploy/<stage>.yaml` say of a stage. Needs a checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tokenctl.deployment import ROOT, DeploymentError, in_checkout
+
+FOLDER: Final = ROOT / "deploy"
+
+Template = dict[str, Any]
+
+
+def read_template(path: Path) -> Template:
+    """Read a CloudFormation template; `!Sub x` becomes `{"Fn::Sub": "x"}`."""
+    from chalice.package import YAMLTemplateSerializer  # noqa: PLC0415 - costs half a second that most commands save
+
+    return dict(YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name))
+
+
+def overlaid(template: Template, stage: str) -> Template:
+    """Merge what only this stage has over a template, as Chalice merges."""
+    from chalice.package import TemplateDeepMerger  # noqa: PLC0415 - see above
+
+    overlay = FOLDER / f"{stage}.yaml"
+    return dict(TemplateDeepMerger().merge(read_template(overlay), template)) if overlay.exists() else template
+
+
+def stage_template(stage: str) -> Template:
+    """Return the resources of a stage, without what Chalice adds.
+
+    Raises:
+        DeploymentError: there is no checkout, or the template has no such stage.
+    """
+    if not in_checkout():
+        raise DeploymentError("this command reads the templates of a checkout, and there is none here")
+    template = read_template(FOLDER / "resources.yaml")
+    stages = template["Mappings"]["Stages"]
+    if stage not in stages:
+        raise DeploymentError(f"deploy/resources.yaml has no stage {stage!r}; it has: {', '.join(sorted(stages))}")
+    return overlaid(template, stage)
+
+
+def of_type(template: Template, kind: str) -> dict[str, Any]:
+    """Return the properties of all resources of a type, by their logical ids."""
+    resources = template["Resources"].items()
+    return {name: resource["Properties"] for name, resource in resources if resource.get("Type") == kind}
+
+
+def filled(value: Any, values: Mapping[str, str]) -> Any:
+    """Replace each `!Sub` by its text, with variables by their values: `{"Stage": "dev"}`."""
+    if isinstance(value, list):
+        return [filled(member, values) for member in value]
+    if not isinstance(value, dict):
+        return value
+    if "Fn::Sub" not in value:
+        return {name: filled(member, values) for name, member in value.items()}
+    text: str = value["Fn::Sub"]
+    for name, known in values.items():
+        text = text.replace(f"${{{name}}}", known)
+    return text
