@@ -110,7 +110,7 @@ class TestAsAProcess:
 
     def test_a_store_that_is_away_is_told_in_one_line(self) -> None:
         away = {"AWS_ENDPOINT_URL": f"http://{HOST}:{free_port()}"}
-        in_a_process("client", "list", **away).assert_refused("store gave no answer", "tokenctl doctor")
+        in_a_process("client", "list", **away).assert_refused("no response from the store", "tokenctl doctor")
 
     def test_without_anything_it_shows_what_there_is(self) -> None:
         helped = in_a_process("--help")
@@ -607,7 +607,7 @@ class TestBrokenSurroundings:
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
-        tokenctl(*command).assert_refused("store gave no answer", "EndpointConnectionError", "tokenctl doctor")
+        tokenctl(*command).assert_refused("no response from the store", "EndpointConnectionError", "tokenctl doctor")
 
     def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch

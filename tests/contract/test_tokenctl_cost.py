@@ -241,8 +241,8 @@ class TestTheRepositoryIsRead:
 
     def test_the_traced_functions_are_those_of_the_configuration(self, tariff: Tariff) -> None:
         config = json.loads((ROOT / ".chalice" / "config.json").read_text("utf-8"))
-        functions = config["stages"]["prod"]["lambda_functions"]
-        assert tariff.stage.traced == {name for name, said in functions.items() if said.get("xray")}
+        assert config["xray"] is True
+        assert tariff.stage.traced == set(config["stages"]["prod"]["lambda_functions"])
         assert tariff.stage.memory_mb == config["lambda_memory_size"]
 
     def test_missing_results_say_how_to_make_them(self, tmp_path: Path) -> None:

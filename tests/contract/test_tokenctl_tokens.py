@@ -360,7 +360,7 @@ class TestWhatAnOperatorDoes:
             return revoke(*arguments)
 
         monkeypatch.setattr(TokenStore, "revoke", until_it_is_away)
-        tokenctl("token", "revoke", "--user", "cut-short", "--yes").assert_refused("store gave no answer")
+        tokenctl("token", "revoke", "--user", "cut-short", "--yes").assert_refused("no response from the store")
         done = self.revoked(log.read_text().splitlines())
         assert len(done) == 2
         assert {token_id for _, token_id in done} < issued

@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 from chalice.local import LambdaEventConverter, RouteMatcher
 
 from chalicelib.http.routes import BASE_PATH, ROUTES
+from deploy import policies
 from deploy.archive import REPLACED
 from deploy.vendor import vendor
 from dev.engine import ROOT
@@ -42,10 +43,7 @@ HANDLERS = {
     "forward_events": ("tokenservice-dev-forward_events", "app.forward_events"),
     "redrive": ("tokenservice-dev-redrive", "app.redrive"),
 }
-PROJECT = (
-    *("app.py", "chalicelib", "tokenctl"),
-    *("requirements.txt", ".chalice/config.json", ".chalice/policies"),
-)
+PROJECT = ("app.py", "chalicelib", "tokenctl", "deploy/resources.yaml", "requirements.txt", ".chalice/config.json")
 
 
 class Project:
@@ -63,6 +61,7 @@ class Project:
             source, copy = ROOT / name, folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+        policies.write(folder / ".chalice" / "policies")
         path = folder / ".chalice" / "config.json"
         config = json.loads(path.read_text())
         dev = config["stages"]["dev"]
@@ -235,13 +234,13 @@ def test_what_waits_in_the_failure_bucket_is_delivered_by_the_schedule(project: 
 
 
 @pytest.mark.parametrize("function", HANDLERS)
-def test_each_function_has_a_role_with_its_policy_file_as_it_is(project: Project, function: str) -> None:
+def test_each_function_has_a_role_with_its_policy_alone(project: Project, function: str) -> None:
     functions, iam = project.aws.client("lambda"), project.aws.client("iam")
     name, _ = HANDLERS[function]
     role = functions.get_function_configuration(FunctionName=name)["Role"].rpartition("/")[2]
     [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    written = json.loads((ROOT / ".chalice" / "policies" / "dev" / f"{function}.json").read_text())
-    assert iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"] == written
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    assert document == policies.policies("dev")[function]
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
 
 
