@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dev.engine import HOST, ROOT
-from tests.e2e.test_local_gateway import BASE, NODE, Service, post, request, running
+from tests.support.raw_http import BASE, NODE, Service, post, request, running
 
 BODY = json.dumps({"nodeId": NODE}).encode()
 ISSUE = f"POST {BASE}/token HTTP/1.1"
@@ -28,11 +28,10 @@ def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
-    """Everything that comes back until the server closes: status, and the problem's code."""
+    """Status and problem code of every answer up to that to a last request, which closes the connection."""
     found: list[tuple[int, str | None]] = []
     with socket.create_connection((HOST, service.port), timeout=30) as connection:
-        connection.sendall(raw)
-        connection.shutdown(socket.SHUT_WR)
+        connection.sendall(raw + request("GET /last HTTP/1.1", "Connection: close"))
         stream = connection.makefile("rb")
         while stream.peek(1):
             with closing(HTTPResponse(_Stream(stream))) as response:  # type: ignore[arg-type]
@@ -68,17 +67,21 @@ def get(*headers: str, head: str = VERSION) -> Callable[[Any], bytes]:
     return lambda client: request(head, f"Authorization: {client.header}", *headers)
 
 
+OK, ISSUED = (200, None), (201, None)
 BAD = (400, "invalid_request")
+NOWHERE = (404, "route_not_found")
+LAST = NOWHERE
+"""The answer to the last request: the connection was still open."""
 CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = {
-    "two requests at once": (lambda c: get()(c) + get()(c), [(200, None)] * 2),
-    "ten requests at once": (lambda c: get()(c) * 10, [(200, None)] * 10),
-    "an issue and a look, at once": (lambda c: post("/token", c, BODY) + get()(c), [(201, None), (200, None)]),
+    "two requests at once": (lambda c: get()(c) + get()(c), [OK, OK, LAST]),
+    "ten requests at once": (lambda c: get()(c) * 10, [OK] * 10 + [LAST]),
+    "an issue and a look, at once": (lambda c: post("/token", c, BODY) + get()(c), [ISSUED, OK, LAST]),
     "a request behind a broken one": (lambda c: request("GET /") + get()(c), [BAD]),
     "a request behind a body too long": (
         lambda c: post("/token", c, BODY, "Content-Length: 1") + get()(c),
         [BAD],
     ),
-    "a request hidden in a body": (lambda c: post("/token", c, get()(c)), [BAD]),
+    "a request hidden in a body": (lambda c: post("/token", c, get()(c)), [BAD, LAST]),
     "a request hidden behind chunks and a length": (
         lambda c: chunked("Content-Length: 4", "Transfer-Encoding: chunked")(c) + get()(c),
         [BAD],
@@ -87,35 +90,37 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
         lambda c: chunked("Transfer-Encoding: xchunked")(c) + get()(c),
         [BAD],
     ),
-    "chunks, twice": (chunked("Transfer-Encoding: chunked, chunked"), [BAD]),
+    "chunks, twice": (chunked("Transfer-Encoding: chunked, chunked"), [ISSUED, LAST]),
     "chunks, in two headers": (chunked("Transfer-Encoding: chunked", "Transfer-Encoding: identity"), [BAD]),
-    "chunks": (chunked("Content-Type: application/json", "Transfer-Encoding: chunked"), [(201, None)]),
+    "chunks": (chunked("Content-Type: application/json", "Transfer-Encoding: chunked"), [ISSUED, LAST]),
     "chunks with a negative size": (
         lambda c: request(ISSUE, f"Authorization: {c.header}", "Transfer-Encoding: chunked", body=b"-1\r\n"),
         [BAD],
     ),
     "a length in hex": (lambda c: request(ISSUE, f"Authorization: {c.header}", "Content-Length: 0x10"), [BAD]),
-    "two lengths that agree": (lambda c: post("/token", c, BODY, f"Content-Length: {len(BODY)}"), [(201, None)]),
+    "two lengths that agree": (lambda c: post("/token", c, BODY, f"Content-Length: {len(BODY)}"), [BAD]),
     "a body to GET": (
         lambda c: request(VERSION, f"Authorization: {c.header}", "Content-Length: 2", body=b"{}"),
-        [(200, None)],
+        [OK, LAST],
     ),
-    "no Host": (lambda c: f"{VERSION}\r\nAuthorization: {c.header}\r\n\r\n".encode(), [(200, None)]),
-    "two Hosts": (get("Host: elsewhere"), [(200, None)]),
-    "HTTP/1.0": (get(head=f"GET {BASE}/version HTTP/1.0"), [(200, None)]),
-    "lines that end with LF alone": (lambda c: get()(c).replace(b"\r\n", b"\n"), [(200, None)]),
-    "a folded header": (get("X: a", " b"), [(200, None)]),
-    "a NUL in a header": (get("X: a\x00b"), [(200, None)]),
+    "no Host": (lambda c: f"{VERSION}\r\nAuthorization: {c.header}\r\n\r\n".encode(), [OK, LAST]),
+    "two Hosts": (get("Host: elsewhere"), [OK, LAST]),
+    "HTTP/1.0": (get(head=f"GET {BASE}/version HTTP/1.0"), [OK]),
+    "lines that end with LF alone": (lambda c: get()(c).replace(b"\r\n", b"\n"), [BAD]),
+    "a folded header": (get("X: a", " b"), [OK, LAST]),
+    "a NUL in a header": (get("X: a\x00b"), [BAD]),
     "a name of a header in Latin-1": (get("\xe9: b"), [BAD]),
-    "64 KB of headers": (get(*(f"X-{n}: {'a' * 1_000}" for n in range(64))), [(200, None)]),
-    "an absolute target": (get(head=f"GET http://localhost{BASE}/version HTTP/1.1"), [(200, None)]),
-    "a target with a fragment": (get(head=f"GET {BASE}/version#x HTTP/1.1"), [(200, None)]),
-    "an encoded path": (get(head=f"GET {BASE.replace('api', '%61pi')}/version HTTP/1.1"), [(404, "route_not_found")]),
-    "dots in the path": (get(head=f"GET {BASE}/x/../version HTTP/1.1"), [(404, "route_not_found")]),
-    "two slashes": (get(head=f"GET {BASE}//version HTTP/1.1"), [(404, "route_not_found")]),
-    "an expectation nobody knows": (get("Expect: 200-ok"), [(200, None)]),
-    "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [(200, None)]),
-    "nothing at all": (lambda c: b"", []),
+    "64 KB of headers": (get(*(f"X-{n}: {'a' * 1_000}" for n in range(64))), [OK, LAST]),
+    "an absolute target": (get(head=f"GET http://localhost{BASE}/version HTTP/1.1"), [OK, LAST]),
+    "a target with a fragment": (get(head=f"GET {BASE}/version#x HTTP/1.1"), [OK, LAST]),
+    "an encoded path": (get(head=f"GET {BASE.replace('api', '%61pi')}/version HTTP/1.1"), [NOWHERE, LAST]),
+    "dots in the path": (get(head=f"GET {BASE}/x/../version HTTP/1.1"), [NOWHERE, LAST]),
+    "two slashes": (get(head=f"GET {BASE}//version HTTP/1.1"), [NOWHERE, LAST]),
+    "no route and no ASCII": (lambda c: request("GET /nowhere HTTP/1.1", "Authorization: \xe9"), [NOWHERE, LAST]),
+    "an expectation nobody knows": (get("Expect: 200-ok"), [OK, LAST]),
+    "a request without a body that expects to be continued": (get("Expect: 100-continue"), [OK, LAST]),
+    "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [OK, LAST]),
+    "nothing at all": (lambda c: b"", [LAST]),
     "half a request line": (lambda c: b"GET /tok", [BAD]),
     "two Authorizations, the first one good": (get("Authorization: Basic YTpi"), [BAD]),
     "two Authorizations, the first one bad": (
@@ -126,7 +131,7 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
     "two Content-Types": (lambda c: post("/token", c, BODY, "content-type: application/json"), [BAD]),
     "two Idempotency-Keys": (
         lambda c: post("/token", c, BODY, "Idempotency-Key: a", "idempotency-key: b") + get()(c),
-        [BAD, (200, None)],
+        [BAD],
     ),
 }
 
