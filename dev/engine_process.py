@@ -1,5 +1,8 @@
 """MiniStack as `Engine` starts it: behind a gate; ends with its parent; saves its tables soon after they change.
 
+MiniStack's own persistence saves on an orderly stop only: what a killed engine had stored would be lost. So it is saved
+here about a second after each change.
+
 Runs in an environment of its own, where of this project only `dev.engine_gate` and `dev.leash` can be imported.
 """
 
@@ -11,8 +14,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ministack import app as ministack
 from ministack.core import persistence
@@ -23,7 +27,6 @@ from dev.leash import STOPPING, end_with_parent
 
 _READS = ("BatchGet", "Describe", "Get", "List", "Query", "Scan", "TransactGet")
 _SAVE_AFTER_SECONDS = 1.0
-_LOOK_EVERY_SECONDS = 0.1
 # Saving copies all tables: with very many tokens a processor would do little else.
 _PAUSE_PER_SAVING = 19.0
 _SHUTDOWN = "lifespan.shutdown"
@@ -32,10 +35,9 @@ _SHUTDOWN = "lifespan.shutdown"
 class SavesTables:
     """MiniStack's ASGI application, saving after changes.
 
-    MiniStack itself saves on an orderly stop only, so a killed engine would forget everything. Here it forgets a few
-    seconds or so. A child saves: it has the tables as they were when it was forked, and the engine goes on answering.
-    With 30,000 tokens saving takes two seconds, longer than the service waits for its store. The fork is made on the
-    event loop, as the writes are: the child never sees half a write.
+    A child saves: it has the tables as they were when it was forked, and the engine goes on answering. With 30,000
+    tokens saving takes two seconds, longer than the service waits for its store. The fork is made on the event loop, as
+    the writes are: the child never sees half a write.
 
     Args:
         lock: the file that is locked while tables are read or written. A child that outlives a killed engine keeps it.
@@ -45,9 +47,8 @@ class SavesTables:
         self._app = app
         self._lock = lock
         self._is_changed = False
-        self._next: asyncio.TimerHandle | None = None
+        self._saving: asyncio.Task[None] | None = None
         self._child: int | None = None
-        self._begun = 0.0
         self._pause_seconds = _SAVE_AFTER_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,35 +60,37 @@ class SavesTables:
         finally:
             if _changes_tables(scope):
                 self._is_changed = True
-                self._save_soon()
+                if self._saving is None or self._saving.done():
+                    self._saving = asyncio.create_task(self._save_while_changed())
+
+    async def _save_while_changed(self) -> None:
+        while self._is_changed:
+            await asyncio.sleep(self._pause_seconds)
+            self._is_changed, begun = False, time.monotonic()
+            self._child = os.fork()
+            if self._child == 0:
+                self._save_and_end()
+            await asyncio.to_thread(_wait_for, self._child)
+            self._pause_seconds = max(_SAVE_AFTER_SECONDS, _PAUSE_PER_SAVING * (time.monotonic() - begun))
 
     def _saved_before_shutdown(self, receive: Receive) -> Receive:
         """MiniStack saves at its end. Child and parent would write to the same file."""
 
         async def wait() -> Any:
             message = await receive()
-            if message["type"] == _SHUTDOWN and self._child is not None:
-                os.waitpid(self._child, 0)
-                self._child = None
+            if message["type"] == _SHUTDOWN:
+                if self._saving is not None:
+                    self._saving.cancel()
+                if self._child is not None:
+                    _wait_for(self._child)
             return message
 
         return wait
 
-    def _save_soon(self) -> None:
-        if self._is_changed and self._next is None and self._child is None:
-            self._next = asyncio.get_running_loop().call_later(self._pause_seconds, self._save)
-
-    def _save(self) -> None:
-        self._next, self._is_changed, self._begun = None, False, time.monotonic()
-        self._child = os.fork()
-        if self._child == 0:
-            self._save_and_end()
-        asyncio.get_running_loop().call_later(_LOOK_EVERY_SECONDS, self._look)
-
-    def _save_and_end(self) -> NoReturn:
+    def _save_and_end(self) -> None:
         """What the child does."""
         try:
-            # Whoever asks it to stop means the engine; and the engine's port must not stay taken when that is killed.
+            # Whoever stops it means the engine; and the engine's port must not stay taken when that is killed.
             for number in STOPPING:
                 signal.signal(number, signal.SIG_IGN)
             os.closerange(sys.stderr.fileno() + 1, self._lock)
@@ -96,16 +99,10 @@ class SavesTables:
         finally:
             os._exit(0)
 
-    def _look(self) -> None:
-        """See whether the child has ended."""
-        if self._child is None:
-            return
-        if os.waitpid(self._child, os.WNOHANG) == (0, 0):
-            asyncio.get_running_loop().call_later(_LOOK_EVERY_SECONDS, self._look)
-            return
-        self._child = None
-        self._pause_seconds = max(_SAVE_AFTER_SECONDS, _PAUSE_PER_SAVING * (time.monotonic() - self._begun))
-        self._save_soon()
+
+def _wait_for(child: int) -> None:
+    with suppress(ChildProcessError):  # it has ended before
+        os.waitpid(child, 0)
 
 
 def _changes_tables(scope: Scope) -> bool:
