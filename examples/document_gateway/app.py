@@ -32,7 +32,7 @@ from examples.document_gateway.leases import (
     VISIT_SECONDS,
     Lease,
     Leases,
-    Visit,
+    new_visit,
     token_id,
 )
 from examples.document_gateway.names import disposition, safe_name, size_in_words
@@ -103,7 +103,6 @@ class Gateway:
         self._settings = settings
         self._tokens = tokens
         self._content = content
-        self._leases = Leases(settings.secret)
         self._downloads = Downloads(settings.downloads_per_address)
 
     def look(self, token: str) -> Response:
@@ -135,9 +134,7 @@ class Gateway:
         if self._lease(token, who) is not None:
             return self._begun(token)
         try:
-            use = self._tokens.use(
-                token, user=who.user, ip_address=who.address, action=_ACTION, idempotency_key=visit.number
-            )
+            use = self._tokens.use(token, user=who.user, ip_address=who.address, action=_ACTION, idempotency_key=visit)
         except Refused as refused:
             g.reason = refused.code
             if refused.code == "idempotency_key_reused":
@@ -146,7 +143,7 @@ class Gateway:
             raise Shown(refusals.page_for(refused.code)) from None
         g.use_id = use.use_id
         name = _name(use.metadata.get("name"), None if "name" in use.metadata else self._describe(use.node_id))
-        lease = self._leases.sign_lease(Lease(visit.number, who.address, name), token, who)
+        lease = self._leases(token, who).sign_lease(Lease(visit, who.address, name))
         response = self._begun(token)
         self._set_cookie(response, LEASE_COOKIE, lease, token, LEASE_SECONDS)
         return response
@@ -202,26 +199,28 @@ class Gateway:
             log.warning("gateway.untrusted", extra={"facts": {"reason": str(untrusted)}})
             raise Shown(refusals.WRONG_WAY) from None
 
+    def _leases(self, token: str, who: Person) -> Leases:
+        return Leases(self._settings.secret, token, who)
+
     def _lease(self, token: str, who: Person) -> Lease | None:
-        return self._leases.read_lease(request.cookies.get(LEASE_COOKIE, ""), token, who)
+        return self._leases(token, who).read_lease(request.cookies.get(LEASE_COOKIE, ""))
 
     def _introspect(self, token: str, who: Person) -> Introspection:
         found = self._tokens.introspect(token, user=who.user, ip_address=who.address, action=_ACTION)
         g.reason = found.reason
         return found
 
-    def _pressed_visit(self, token: str, who: Person) -> Visit | None:
-        """The visit whose form was sent; None where the form is not of this site, this person and this browser.
+    def _pressed_visit(self, token: str, who: Person) -> str | None:
+        """The visit whose form was sent; None if the form is not of this site, this person and this browser.
 
         Origin says nothing here: with our Referrer-Policy browsers send `null`. Sec-Fetch-Site is the browser's own
         word where it has one, and the signed field stands for all others.
         """
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             return None
-        visit = self._leases.read_visit(request.cookies.get(VISIT_COOKIE, ""), token, who)
-        if visit is None or not self._leases.is_form_of(request.form.get("visit", ""), visit, token, who):
-            return None
-        return visit
+        leases = self._leases(token, who)
+        visit = leases.read_visit(request.cookies.get(VISIT_COOKIE, ""))
+        return visit if visit and leases.is_form_of(request.form.get("visit", ""), visit) else None
 
     def _describe(self, node_id: str) -> Document | None:
         """What the content API says of a document; None where it does not answer: the name is no reason to stop."""
@@ -232,11 +231,12 @@ class Gateway:
             return None
 
     def _page_with_button(self, token: str, who: Person, *, leased: bool, **told: Any) -> Response:
-        cookie = request.cookies.get(VISIT_COOKIE, "")
+        leases = self._leases(token, who)
         # A visit that began a moment ago goes on, so that two pages of one link don't get in each other's way. It is
         # not signed anew: its number would outlive the time in which the token service repeats a grant.
-        going_on = self._leases.read_visit(cookie, token, who, VISIT_SECONDS if leased else FRESH_VISIT_SECONDS)
-        visit = going_on or self._leases.new_visit()
+        seconds = VISIT_SECONDS if leased else FRESH_VISIT_SECONDS
+        going_on = leases.read_visit(request.cookies.get(VISIT_COOKIE, ""), seconds)
+        visit = going_on or new_visit()
         begins = leased and BEGUN_COOKIE in request.cookies
         page = render_template(
             "open.html",
@@ -246,13 +246,13 @@ class Gateway:
             content=f"/d/{token}/content",
             minutes=LEASE_SECONDS // 60,
             note=request.args.get("note", ""),
-            field=self._leases.sign_form(visit, token, who),
+            field=leases.sign_form(visit),
         )
         response = make_response(page)
         if begins:
             response.delete_cookie(BEGUN_COOKIE, path=f"/d/{token}")
         if going_on is None:
-            self._set_cookie(response, VISIT_COOKIE, self._leases.sign_visit(visit, token, who), token, VISIT_SECONDS)
+            self._set_cookie(response, VISIT_COOKIE, leases.sign_visit(visit), token, VISIT_SECONDS)
         return response
 
     def _begun(self, token: str) -> Response:
@@ -301,9 +301,8 @@ def create_app(settings: Settings, tokens: TokenServiceClient, content: ContentA
     app.add_url_rule("/d/<token>/content", "fetch", gateway.fetch)
     app.add_url_rule(HEALTH_PATH, "healthz", lambda: ("ok\n", {"Content-Type": "text/plain; charset=utf-8"}))
     app.register_error_handler(Shown, lambda shown: _show(shown.page))
-    app.register_error_handler(DocumentMissing, _document_missing)
-    app.register_error_handler(ContentError, _content_failed)
-    app.register_error_handler(TokenServiceError, _tokens_failed)
+    app.register_error_handler(ContentError, _backend_failed)
+    app.register_error_handler(TokenServiceError, _backend_failed)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _defect)
     app.before_request(_begin)
@@ -325,19 +324,12 @@ def _show(page: Page) -> Response:
     return response
 
 
-def _document_missing(error: DocumentMissing) -> Response:
-    log.warning("gateway.content", extra={"facts": {"reason": str(error), "tokenId": g.get("token_id")}})
-    return _show(refusals.DOCUMENT_GONE)
-
-
-def _content_failed(error: ContentError) -> Response:
-    log.error("gateway.content", extra={"facts": {"reason": str(error), "tokenId": g.get("token_id")}})
-    return _show(refusals.NOT_NOW)
-
-
-def _tokens_failed(error: TokenServiceError) -> Response:
-    log.error("gateway.tokens", extra={"facts": {"reason": str(error), "tokenId": g.get("token_id")}})
-    return _show(refusals.NOT_NOW)
+def _backend_failed(error: ContentError | TokenServiceError) -> Response:
+    is_missing = isinstance(error, DocumentMissing)
+    name = "gateway.content" if isinstance(error, ContentError) else "gateway.tokens"
+    facts = {"reason": str(error), "tokenId": g.get("token_id")}
+    log.log(logging.WARNING if is_missing else logging.ERROR, name, extra={"facts": facts})
+    return _show(refusals.DOCUMENT_GONE if is_missing else refusals.NOT_NOW)
 
 
 def _http_error(error: HTTPException) -> Response:

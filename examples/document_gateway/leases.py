@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
@@ -25,20 +24,12 @@ FRESH_VISIT_SECONDS: Final = 300
 """How long another page of the same link belongs to the same visit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One person looking at one link in one browser."""
-
-    number: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """A use that was granted, for a while.
 
     Attributes:
         number: the visit's, and so the idempotency key.
-        address: the person's when the use was granted; a repetition must say the same.
+        address: the person's when the use was granted; a repetition must have the same.
         name: what the document is called.
     """
 
@@ -52,61 +43,61 @@ def token_id(token: str) -> str:
     return "tok_" + hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
+def new_visit() -> str:
+    """The number of a visit that begins."""
+    return secrets.token_hex(16)
+
+
 class Leases:
     """Signs visits and leases for one token and one person, and reads back only what was signed for the same.
+
+    What is another's, too old or not ours is read as None.
 
     Args:
         secret: HMAC-SHA256 is keyed with what is derived from it for each purpose.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, token: str, who: Person) -> None:
         self._secret = secret
+        self._owner = [token_id(token), who.user]
 
-    def new_visit(self) -> Visit:
-        """Begin a visit."""
-        return Visit(secrets.token_hex(16))
-
-    def sign_visit(self, visit: Visit, token: str, who: Person) -> str:
+    def sign_visit(self, number: str) -> str:
         """The visit as its cookie holds it."""
-        return self._sign("visit", {**_whose(token, who), "n": visit.number})
+        return self._sign("visit", number)
 
-    def read_visit(self, signed: str, token: str, who: Person, max_age_seconds: int = VISIT_SECONDS) -> Visit | None:
-        """The visit in a cookie; None where it is another's, too old, or not ours."""
-        found = self._read("visit", signed, max_age_seconds, _whose(token, who))
-        return Visit(found["n"]) if found else None
+    def read_visit(self, signed: str, max_age_seconds: int = VISIT_SECONDS) -> str | None:
+        """The number of the visit in a cookie."""
+        found = self._read("visit", signed, max_age_seconds)
+        return found[0] if found else None
 
-    def sign_form(self, visit: Visit, token: str, who: Person) -> str:
+    def sign_form(self, visit: str) -> str:
         """The field that shows that the form was ours, for this very browser."""
-        return self._sign("form", {**_whose(token, who), "n": visit.number})
+        return self._sign("form", visit)
 
-    def is_form_of(self, signed: str, visit: Visit, token: str, who: Person) -> bool:
+    def is_form_of(self, signed: str, visit: str) -> bool:
         """Whether the field and the cookie are of the same visit."""
-        found = self._read("form", signed, VISIT_SECONDS, _whose(token, who))
-        return found is not None and found["n"] == visit.number
+        return self._read("form", signed, VISIT_SECONDS) == [visit]
 
-    def sign_lease(self, lease: Lease, token: str, who: Person) -> str:
+    def sign_lease(self, lease: Lease) -> str:
         """The lease as its cookie holds it."""
-        return self._sign("lease", {**_whose(token, who), "n": lease.number, "a": lease.address, "d": lease.name})
+        return self._sign("lease", *lease)
 
-    def read_lease(self, signed: str, token: str, who: Person) -> Lease | None:
-        """The lease in a cookie; None where it is another's, over, or not ours."""
-        found = self._read("lease", signed, LEASE_SECONDS, _whose(token, who))
-        return Lease(found["n"], found["a"], found["d"]) if found else None
+    def read_lease(self, signed: str) -> Lease | None:
+        """The lease in a cookie."""
+        found = self._read("lease", signed, LEASE_SECONDS)
+        return Lease(*found) if found else None
 
     def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
         signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
         return URLSafeTimedSerializer(self._secret, salt=f"document-gateway.{purpose}", signer_kwargs=signer)
 
-    def _sign(self, purpose: str, members: dict[str, Any]) -> str:
-        return self._serializer(purpose).dumps(members)
+    def _sign(self, purpose: str, *members: str) -> str:
+        return self._serializer(purpose).dumps([*self._owner, *members])
 
-    def _read(self, purpose: str, signed: str, max_age: int, whose: dict[str, Any]) -> dict[str, Any] | None:
+    def _read(self, purpose: str, signed: str, max_age_seconds: int) -> list[str] | None:
         try:
-            found: dict[str, Any] = self._serializer(purpose).loads(signed, max_age=max_age)
+            found = self._serializer(purpose).loads(signed, max_age=max_age_seconds)
         except BadData:
             return None
-        return found if whose.items() <= found.items() else None
-
-
-def _whose(token: str, who: Person) -> dict[str, Any]:
-    return {"t": token_id(token), "u": who.user}
+        # Earlier versions signed dicts.
+        return found[2:] if isinstance(found, list) and found[:2] == self._owner else None

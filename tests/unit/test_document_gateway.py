@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.tokens import REPLAY_WINDOW, Reason, new_use
 from examples.document_gateway import leases, log, refusals
-from examples.document_gateway.leases import Lease, Leases, Visit
+from examples.document_gateway.leases import Lease, Leases, new_visit
 from examples.document_gateway.names import MAX_NAME, disposition, safe_media_type, safe_name, size_in_words
 from examples.document_gateway.person import Person, UntrustedWay, person
 from examples.document_gateway.settings import Settings, SettingsError
@@ -144,51 +144,53 @@ def test_a_size_is_told_as_people_read_it(size: int | None, words: str) -> None:
 LEASE = Lease("7" * 32, "192.0.2.7", "Report.pdf")
 
 
+OURS = Leases("s" * 32, TOKEN, ALICE)
+VISIT = "7" * 32
+
+
 def test_a_browser_keeps_what_was_signed_for_the_same_token_and_person() -> None:
-    ours = Leases("s" * 32)
-    visit = ours.new_visit()
-    assert ours.read_visit(ours.sign_visit(visit, TOKEN, ALICE), TOKEN, ALICE) == visit
-    assert ours.is_form_of(ours.sign_form(visit, TOKEN, ALICE), visit, TOKEN, ALICE)
-    assert ours.read_lease(ours.sign_lease(LEASE, TOKEN, ALICE), TOKEN, ALICE) == LEASE
-    assert ours.new_visit() != visit
+    ours = Leases("s" * 32, TOKEN, ALICE)
+    assert ours.read_visit(OURS.sign_visit(VISIT)) == VISIT
+    assert ours.is_form_of(OURS.sign_form(VISIT), VISIT)
+    assert ours.read_lease(OURS.sign_lease(LEASE)) == LEASE
+    assert new_visit() != new_visit()
 
 
-@pytest.mark.parametrize("token", [TOKEN, "cd" * 32])
-@pytest.mark.parametrize("who", [ALICE, Person("192.0.2.7", "bob"), Person("192.0.2.7", None)])
-def test_what_was_signed_for_another_is_nothing(token: str, who: Person) -> None:
-    if (token, who) == (TOKEN, ALICE):
-        return
-    ours = Leases("s" * 32)
-    visit = Visit("7" * 32)
-    assert ours.read_visit(ours.sign_visit(visit, TOKEN, ALICE), token, who) is None
-    assert not ours.is_form_of(ours.sign_form(visit, TOKEN, ALICE), visit, token, who)
-    assert ours.read_lease(ours.sign_lease(LEASE, TOKEN, ALICE), token, who) is None
+@pytest.mark.parametrize(
+    "others",
+    [
+        Leases("t" * 32, TOKEN, ALICE),
+        Leases("s" * 32, "cd" * 32, ALICE),
+        Leases("s" * 32, TOKEN, Person("192.0.2.7", "bob")),
+        Leases("s" * 32, TOKEN, Person("192.0.2.7", None)),
+    ],
+    ids=["another secret", "another token", "another person", "nobody"],
+)
+def test_what_was_signed_for_another_is_nothing(others: Leases) -> None:
+    assert others.read_visit(OURS.sign_visit(VISIT)) is None
+    assert not others.is_form_of(OURS.sign_form(VISIT), VISIT)
+    assert others.read_lease(OURS.sign_lease(LEASE)) is None
 
 
-def test_what_was_signed_for_another_purpose_or_by_another_or_changed_is_nothing() -> None:
-    ours, others = Leases("s" * 32), Leases("t" * 32)
-    visit = Visit("7" * 32)
-    signed = ours.sign_lease(LEASE, TOKEN, ALICE)
-    for wrong in (
-        *(ours.sign_visit(visit, TOKEN, ALICE), ours.sign_form(visit, TOKEN, ALICE)),
-        *(others.sign_lease(LEASE, TOKEN, ALICE), "", "x", signed[:-2], "A" + signed, signed + ".", signed * 100),
-    ):
-        assert ours.read_lease(wrong, TOKEN, ALICE) is None
-    assert not ours.is_form_of(ours.sign_visit(visit, TOKEN, ALICE), visit, TOKEN, ALICE)
-    assert not ours.is_form_of(ours.sign_form(Visit("8" * 32), TOKEN, ALICE), visit, TOKEN, ALICE)
+def test_what_was_signed_for_another_purpose_or_changed_is_nothing() -> None:
+    signed = OURS.sign_lease(LEASE)
+    wrong = (OURS.sign_visit(VISIT), OURS.sign_form(VISIT))
+    for text in (*wrong, "", "x", signed[:-2], "A" + signed, signed + ".", signed * 100):
+        assert OURS.read_lease(text) is None
+    assert not OURS.is_form_of(OURS.sign_visit(VISIT), VISIT)
+    assert not OURS.is_form_of(OURS.sign_form("8" * 32), VISIT)
 
 
 def test_what_is_kept_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = Leases("s" * 32)
-    lease, visit = ours.sign_lease(LEASE, TOKEN, ALICE), ours.sign_visit(Visit("7"), TOKEN, ALICE)
+    lease, visit = OURS.sign_lease(LEASE), OURS.sign_visit(VISIT)
     signed_at = leases.URLSafeTimedSerializer.default_signer("x").get_timestamp()
     clock = "itsdangerous.timed.TimestampSigner.get_timestamp"
     for later, lease_holds, visit_holds in ((539, True, True), (545, False, True), (12 * 3600 + 9, False, False)):
         monkeypatch.setattr(clock, lambda _, later=later: signed_at + later)
-        assert (ours.read_lease(lease, TOKEN, ALICE) is not None) is lease_holds
-        assert (ours.read_visit(visit, TOKEN, ALICE) is not None) is visit_holds
+        assert (OURS.read_lease(lease) is not None) is lease_holds
+        assert (OURS.read_visit(visit) is not None) is visit_holds
     monkeypatch.setattr(clock, lambda _: signed_at - 10)
-    assert ours.read_lease(lease, TOKEN, ALICE) is None
+    assert OURS.read_lease(lease) is None
 
 
 def test_times_fit_into_that_in_which_the_service_repeats_a_grant() -> None:
@@ -197,8 +199,7 @@ def test_times_fit_into_that_in_which_the_service_repeats_a_grant() -> None:
 
 
 def test_what_browsers_keep_holds_no_token_and_no_secret() -> None:
-    ours = Leases("s" * 32)
-    for signed in (ours.sign_lease(LEASE, TOKEN, ALICE), ours.sign_visit(Visit("7"), TOKEN, ALICE)):
+    for signed in (OURS.sign_lease(LEASE), OURS.sign_visit(VISIT)):
         assert TOKEN not in signed
         assert "s" * 32 not in signed
     assert leases.token_id(TOKEN) == new_use(TOKEN, "gateway").token_id
