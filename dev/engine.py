@@ -1,7 +1,7 @@
 """The local AWS (MiniStack) as a process of its own.
 
 ```python
-with Engine() as engine:
+with Engine(log=path) as engine:
     boto3.client("dynamodb", endpoint_url=engine.endpoint_url, ...)
 ```
 """
@@ -17,16 +17,18 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
-from dev import leash
+from dev import leash, preflight
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-HOST: Final = "127.0.0.1"
+HOST: Final = preflight.HOST
 PYTHON: Final = ROOT / ".venv-engine" / "bin" / "python"
+REGION: Final = "us-east-1"
 
 _READY_WITHIN_SECONDS: Final = 90.0
 # Saving the state of a large store takes its time; only a hanging engine is killed.
@@ -34,57 +36,43 @@ _STOPPED_WITHIN_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 _PORT_TRIES: Final = 3
 
-REGION: Final = "us-east-1"
-
 
 class EngineError(Exception):
     """The engine can't be used; the message is one line for the person at the terminal."""
 
 
-class Engine:
-    """MiniStack on a port of this machine alone.
+class Server(ABC):
+    """A program that listens on a free port of this machine alone, and keeps the port over `stop()` and `start()`.
 
-    It is its own session, so Ctrl-C at the terminal does not reach it before its users have stopped. If this
-    process dies, the engine saves its state and stops.
-
-    It serves whoever signs with its credentials, made for this object, and nobody else; no page in a browser either.
+    It is its own session, so Ctrl-C at the terminal does not reach it before its users have stopped. However this
+    process ends, the program stops.
 
     Args:
-        services: what it serves, as credential scopes name it.
-        port: None: a free one, kept over `stop()` and another `start()`.
-        state_dir: where its state outlives it; None: it forgets everything at `stop()`.
-        log: its output, begun anew with each `start()`; None: a temporary file that is gone after `stop()`.
-        environ: more environment variables for it.
+        log: its output, begun anew with each `start()`.
+
+    Attributes:
+        name: how people are to call it.
+        credentials: made for this object, as environment variables. They open no account elsewhere.
     """
 
-    def __init__(
-        self,
-        *,
-        services: Sequence[str] = ("dynamodb",),
-        port: int | None = None,
-        state_dir: Path | None = None,
-        log: Path | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        self._port = port
-        self._state_dir = state_dir
-        self._keeps_log = log is not None
+    name: ClassVar[str]
+
+    def __init__(self, log: Path) -> None:
         self._log = log
-        self._environ = {"SERVICES": ",".join(services), **(environ or {})}
-        self.credentials: Final = new_credentials()
+        self.credentials: Final = {
+            "AWS_ACCESS_KEY_ID": secrets.token_hex(10).upper(),
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        }
+        self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @property
-    def port(self) -> int:
-        """The port it listens on; known after the first `start()`."""
-        if self._port is None:
-            raise EngineError("the engine was not started yet")
-        return self._port
-
-    @property
     def endpoint_url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        """Known after the first `start()`."""
+        if self._port is None:
+            raise EngineError(f"{self.name} was not started yet")
+        return f"http://{HOST}:{self._port}"
 
     @property
     def client_environ(self) -> dict[str, str]:
@@ -94,7 +82,7 @@ class Engine:
     @property
     def pid(self) -> int:
         if self._process is None:
-            raise EngineError("the engine is not running")
+            raise EngineError(f"{self.name} is not running")
         return self._process.pid
 
     @property
@@ -108,42 +96,38 @@ class Engine:
             EngineError: it is not installed, the port is taken, or it does not become ready.
         """
         if self.is_running:
-            raise EngineError(f"the engine is running already, on port {self.port}")
-        if not PYTHON.exists():
-            raise EngineError(f"{PYTHON.parent.parent.name} is missing; 'make setup' makes it")
-        self._check_state()
+            raise EngineError(f"{self.name} is running already, on port {self._port}")
+        self._check()
         if self._port is not None:
             self._start_on(self._port)
             return self
         for tries_left in reversed(range(_PORT_TRIES)):
+            port = free_port()
             try:
-                port = free_port()
                 self._start_on(port)
                 self._port = port
                 break
-            except _PortTaken:
-                # Someone was faster between our asking for a free port and the engine's taking it.
-                if not tries_left:
+            except EngineError:
+                # Another program may have taken the free port before the engine did.
+                if is_free(port) or not tries_left:
                     raise
         return self
 
     def stop(self) -> None:
-        """Let it save its state and end; does nothing where it does not run."""
+        """Let it save its state and end; does nothing if it does not run."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        leash.stop(process, _STOPPED_WITHIN_SECONDS)
-        self._clean_up()
+        if process is not None:
+            leash.stop(process, _STOPPED_WITHIN_SECONDS)
+            self._clean_up()
 
     def kill(self) -> None:
         """End it at once, as a crash would: nothing is saved."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        leash.release(process)
-        self._clean_up()
+        if process is not None:
+            process.kill()
+            process.wait()
+            leash.release(process)
+            self._clean_up()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -153,35 +137,32 @@ class Engine:
     ) -> None:
         self.stop()
 
-    def _check_state(self) -> None:
-        """MiniStack would pass over a file that it can't read, and later write over it."""
-        tables = self._state_dir / "dynamodb.json" if self._state_dir else None
-        if tables is None or not tables.exists():
-            return
-        try:
-            json.loads(tables.read_bytes())
-        except (OSError, ValueError):
-            raise EngineError(f"{tables} can't be read; without it the local AWS begins with empty tables") from None
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise EngineError if it can't be started."""
+
+    @abstractmethod
+    def _command(self, port: int) -> tuple[list[str], dict[str, str]]:
+        """The command line, and more environment variables."""
+
+    @abstractmethod
+    def _answers(self, port: int) -> bool:
+        """Whether it is ready."""
 
     def _start_on(self, port: int) -> None:
         if not is_free(port):
-            raise _PortTaken(f"port {port} is taken, the local AWS can't listen there")
-        if self._log is None:
-            handle, name = tempfile.mkstemp(prefix="engine-", suffix=".log")
-            os.close(handle)
-            self._log = Path(name)
-        if self._state_dir is not None:
-            # Secrets are not in it, but node ids are: it is for its owner alone.
-            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._state_dir.chmod(0o700)  # where something else made it
-        # It leaves behind what each Lambda function was unpacked to.
+            raise EngineError(f"port {port} is taken, {self.name} can't listen there")
+        # What it unpacks there it leaves behind.
         self._scratch = tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True)
+        command, environ = self._command(port)
+        # Not our whole environment: AWS_PROFILE, LOG_LEVEL or SERVICES would mean something to it, too.
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         try:
             with self._log.open("wb") as log, leash.uninterrupted():
                 self._process = process = subprocess.Popen(
-                    [str(PYTHON), "-m", "dev.engine_process"],
+                    command,
                     cwd=ROOT,
-                    env=self._process_environ(port) | {"TMPDIR": self._scratch.name},
+                    env=inherited | environ | {"TMPDIR": self._scratch.name},
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -190,31 +171,68 @@ class Engine:
             self._wait_until_ready(process, port)
         except BaseException:
             # Also on KeyboardInterrupt: a half-started engine must not stay behind.
-            self._kill_keeping_log()
+            self.kill()
             raise
-
-    def _kill_keeping_log(self) -> None:
-        kept, self._keeps_log = self._keeps_log, True
-        self.kill()
-        self._keeps_log = kept
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], port: int) -> None:
         deadline = time.monotonic() + _READY_WITHIN_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                if not is_free(port):
-                    raise _PortTaken(f"port {port} is taken, the local AWS can't listen there")
-                raise EngineError(f"the local AWS ended at its start with code {process.returncode}; see {self._log}")
-            if _answers(port):
+                raise EngineError(f"{self.name} ended at its start with code {process.returncode}; see {self._log}")
+            if self._answers(port):
                 return
             time.sleep(_POLL_SECONDS)
-        raise EngineError(f"the local AWS was not ready within {_READY_WITHIN_SECONDS:.0f} s; see {self._log}")
+        raise EngineError(f"{self.name} was not ready within {_READY_WITHIN_SECONDS:.0f} s; see {self._log}")
 
-    def _process_environ(self, port: int) -> dict[str, str]:
-        # Not our whole environment: AWS_PROFILE, LOG_LEVEL or SERVICES would mean something to it, too.
-        environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environ |= self.credentials
-        environ |= {
+    def _clean_up(self) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+
+class Engine(Server):
+    """MiniStack. It serves whoever signs with its credentials and nobody else; no page in a browser either.
+
+    Args:
+        log: its output, begun anew with each `start()`.
+        services: what it serves, as credential scopes name it.
+        state_dir: where its state outlives it; `None` means that it forgets everything at `stop()`.
+        environ: more environment variables for it.
+    """
+
+    name = "the local AWS"
+
+    def __init__(
+        self,
+        *,
+        log: Path,
+        services: Sequence[str] = ("dynamodb",),
+        state_dir: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(log)
+        self._state_dir = state_dir
+        self._environ = {"SERVICES": ",".join(services), **(environ or {})}
+
+    def _check(self) -> None:
+        if not PYTHON.exists():
+            raise EngineError(f"{PYTHON.parent.parent.name} is missing; 'make setup' makes it")
+        if self._state_dir is None:
+            return
+        tables = self._state_dir / "dynamodb.json"
+        try:
+            # MiniStack would pass over a file that it can't read, and later write over it.
+            json.loads(tables.read_bytes())
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):
+            raise EngineError(f"{tables} can't be read; without it the local AWS begins with empty tables") from None
+        # Secrets are not in it, but node ids are: it is for its owner alone.
+        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_dir.chmod(0o700)  # where something else made it
+
+    def _command(self, port: int) -> tuple[list[str], dict[str, str]]:
+        environ = self.credentials | {
             "AUTH": "true",
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(port),
@@ -228,24 +246,22 @@ class Engine:
         }
         if self._state_dir is not None:
             environ |= {"PERSIST_STATE": "1", "STATE_DIR": str(self._state_dir.resolve())}
-        return environ | self._environ
+        return [str(PYTHON), "-m", "dev.engine_process"], environ | self._environ
 
-    def _clean_up(self) -> None:
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch = None
-        if not self._keeps_log and self._log is not None:
-            self._log.unlink(missing_ok=True)
-            self._log = None
+    def _answers(self, port: int) -> bool:
+        return status_of(port, "GET", "/_ministack/ready") == http.HTTPStatus.OK
 
 
-class _PortTaken(EngineError):
-    """Another program listens there."""
-
-
-def new_credentials() -> dict[str, str]:
-    """Credentials that nobody can guess and that open no account elsewhere, as environment variables."""
-    return {"AWS_ACCESS_KEY_ID": secrets.token_hex(10).upper(), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+def status_of(port: int, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None) -> int:
+    """The status of the answer to a request; 0 if there is no answer."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=_READY_WITHIN_SECONDS)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
 
 
 def free_port() -> int:
@@ -257,22 +273,7 @@ def free_port() -> int:
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on the port."""
-    with socket.socket() as probe:
-        # As servers do: a connection that lingers in TIME_WAIT does not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            probe.listen(1)
-            return True
+    with contextlib.suppress(preflight.StartError):
+        preflight.check_port(port)
+        return True
     return False
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    try:
-        connection.request("GET", "/_ministack/ready")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

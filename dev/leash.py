@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final, NoReturn
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a process to end."""
@@ -29,6 +29,34 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="leash", daemon=True).start()
+
+
+class Stopped(BaseException):
+    """A signal ends the process; no Exception, so that nothing on the way takes it for a failure."""
+
+
+def run_until_stopped(run: Callable[[ExitStack], object]) -> None:
+    """Run until it ends or a signal stops it. Then close what it entered, whatever signals still come."""
+    with suppress(Stopped), ExitStack() as started:
+        try:
+            for number in STOPPING:
+                signal.signal(number, _stop)
+            run(started)
+        finally:
+            for number in STOPPING:
+                signal.signal(number, signal.SIG_IGN)
+
+
+def _stop(*_: object) -> NoReturn:
+    with suppress(OSError):
+        print("Stopping ...", flush=True)
+    raise Stopped
+
+
+def check_parent(parent: int) -> None:
+    """Raise Stopped if make was killed outright: it hands no signal on. Other parents may well end before."""
+    if "MAKELEVEL" in os.environ and os.getppid() != parent:
+        raise Stopped
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -24,28 +24,17 @@ MAX_BYTES: Final = 20_000_000
 """Of the log file; there may be as much again in the part before."""
 
 
-class Output:
-    """Hands each line to everyone who takes it, until there are no more.
+def hand_on(lines: Iterable[bytes], takers: Sequence[Take]) -> threading.Thread:
+    """Hand each line to every taker, in a thread that ends after the last line. No taker may raise."""
 
-    Args:
-        lines: the service's output.
-        takers: none of them may raise.
-    """
-
-    def __init__(self, lines: Iterable[bytes], takers: Iterable[Take]) -> None:
-        self._lines = lines
-        self._takers = tuple(takers)
-        self._thread = threading.Thread(target=self._hand_on, name="output", daemon=True)
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Wait until the last line was handed on."""
-        self._thread.join()
-
-    def _hand_on(self) -> None:
-        for line in self._lines:
-            for take in self._takers:
+    def run() -> None:
+        for line in lines:
+            for take in takers:
                 take(line)
+
+    thread = threading.Thread(target=run, name="output", daemon=True)
+    thread.start()
+    return thread
 
 
 def show(line: bytes) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -26,8 +25,8 @@ from chalicelib.runtime import now
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.splunk.errors import SplunkError
 from dev import leash, preflight
-from dev.engine import HOST, ROOT, Engine, EngineError
-from dev.output import LogFile, Output, show
+from dev.engine import HOST, ROOT, Engine, EngineError, status_of
+from dev.output import LogFile, hand_on, show
 from dev.preflight import StartError
 from dev.shipping import ship
 from tokenctl import tables
@@ -63,10 +62,6 @@ Ctrl-C stops the engine; tokens and clients are kept.
 """
 
 
-class Stopped(BaseException):
-    """Someone wants it to end; no Exception, so that nothing on the way takes it for a failure."""
-
-
 def main(*, engine_alone: bool = False) -> int:
     """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code.
 
@@ -75,21 +70,12 @@ def main(*, engine_alone: bool = False) -> int:
     """
     os.umask(0o077)  # what is written here and by the processes that are started names documents
     try:
-        for number in leash.STOPPING:
-            signal.signal(number, _stop)
-        with ExitStack() as started:
-            try:
-                _serve(started, engine_alone)
-            finally:
-                # What was started is stopped next, and a second Ctrl-C must not cut that short.
-                for number in leash.STOPPING:
-                    signal.signal(number, signal.SIG_IGN)
-    except Stopped:
-        return 0
+        leash.run_until_stopped(lambda started: _serve(started, engine_alone))
     except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, ServiceError, OSError) as error:
         message = problems.detail(error) if isinstance(error, ServiceError) else str(error)
         print(f"tokenservice: {' '.join(message.split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, StartError) else 1
+    return 0
 
 
 def prepare_store(deployment: Deployment) -> None:
@@ -200,36 +186,25 @@ def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]
                 start_new_session=True,
             )
             assert process.stdout is not None  # noqa: S101 - asked for above
-            ending.callback(Output(process.stdout, takers).finish)
+            ending.callback(hand_on(process.stdout, takers).join)
             ending.callback(leash.stop, process, _STOPPED_WITHIN_SECONDS)
         yield process
 
 
 def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
+    """Get the version as the demo client: that takes the whole way, down to the store."""
+    credentials = base64.b64encode(f"{DEMO_CLIENT}:{_demo_secret()}".encode()).decode()
     deadline = time.monotonic() + _READY_WITHIN_SECONDS
     while time.monotonic() < deadline:
         if service.poll() is not None:
             raise StartError(f"the service ended at its start with code {service.returncode}")
-        status = _version_status(port)
-        if status is not None:
-            if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise StartError(f"the service answers {status}")
+        status = status_of(port, "GET", f"{BASE_PATH}/version", headers={"Authorization": f"Basic {credentials}"})
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise StartError(f"the service answers {status}")
+        if status:
             return
         time.sleep(_LOOK_EVERY_SECONDS / 4)
     raise StartError(f"the service was not ready within {_READY_WITHIN_SECONDS} s")
-
-
-def _version_status(port: int) -> int | None:
-    """Ask for the version as the demo client: that takes the whole way, down to the store."""
-    credentials = base64.b64encode(f"{DEMO_CLIENT}:{_demo_secret()}".encode()).decode()
-    connection = http.client.HTTPConnection(HOST, port, timeout=_READY_WITHIN_SECONDS)
-    try:
-        connection.request("GET", f"{BASE_PATH}/version", headers={"Authorization": f"Basic {credentials}"})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
 
 
 def _welcome(port: int) -> str:
@@ -253,12 +228,4 @@ def _watch(service: subprocess.Popen[bytes] | None, engine: Engine, parent: int)
             raise StartError(f"the service ended by itself with code {service.returncode}")
         if not engine.is_running:
             raise StartError(f"the local store ended by itself; see {(STATE / 'engine.log').relative_to(ROOT)}")
-        # A make that is killed outright hands no signal on. Whoever starts us otherwise may well go before us.
-        if "MAKELEVEL" in os.environ and os.getppid() != parent:
-            raise Stopped
-
-
-def _stop(*_: object) -> NoReturn:
-    with suppress(OSError):
-        print("Stopping ...", flush=True)
-    raise Stopped
+        leash.check_parent(parent)

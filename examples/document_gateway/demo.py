@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, NoReturn
@@ -40,28 +40,15 @@ class DemoError(Exception):
     """The demo can't go on; the message is one line for the person at the terminal."""
 
 
-class Stopped(BaseException):
-    """Someone wants it to end; no Exception, so that nothing on the way takes it for a failure."""
-
-
 def main() -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
     os.umask(0o077)  # the service's log names documents
     try:
-        for number in leash.STOPPING:
-            signal.signal(number, _stop)
-        with ExitStack() as started:
-            try:
-                _run(started)
-            finally:
-                # What was started is stopped next, and a second Ctrl-C must not cut that short.
-                for number in leash.STOPPING:
-                    signal.signal(number, signal.SIG_IGN)
-    except Stopped:
-        return 0
+        leash.run_until_stopped(_run)
     except (DemoError, TokenServiceError, OSError, ValueError) as error:
         print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    return 0
 
 
 def _run(started: ExitStack) -> NoReturn:
@@ -102,27 +89,22 @@ def _service() -> Iterator[tuple[subprocess.Popen[bytes] | None, str]]:
         return
     port = _free_or_other(_service_port())
     print("Starting the token service ...", flush=True)
-    # MAKELEVEL has it end with this process, even when this one is killed outright.
-    environ = {**os.environ, "PORT": str(port), "MAKELEVEL": "1"}
-    process = None
     _LOG.parent.mkdir(exist_ok=True)
     _LOG.parent.chmod(0o700)
-    try:
+    with ExitStack() as ending:
         with _LOG.open("wb") as output, leash.uninterrupted():
             process = subprocess.Popen(
                 [sys.executable, "-m", "dev"],
                 cwd=ROOT,
-                env=environ,
+                # MAKELEVEL has it end with this process, even when this one is killed outright.
+                env={**os.environ, "PORT": str(port), "MAKELEVEL": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 start_new_session=True,
             )
-        url = f"http://{HOST}:{port}"
+            ending.callback(leash.stop, process, _STOPPED_WITHIN_SECONDS)
         _wait_until_ready(process)
-        yield process, url
-    finally:
-        if process is not None:
-            leash.stop(process, _STOPPED_WITHIN_SECONDS)
+        yield process, f"http://{HOST}:{port}"
 
 
 def _service_port() -> int:
@@ -152,14 +134,14 @@ def _running() -> str | None:
 
 
 def _wait_until_ready(service: subprocess.Popen[bytes]) -> None:
-    """Return once it has said that it is ready; by then the demo client's secret is there as well."""
-    ended = threading.Event()
-    for _ in range(int(_READY_SECONDS / _LOOK_EVERY_SECONDS)):
+    """Wait for the ready line; by then the demo client's secret is there as well."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
         if service.poll() is not None:
             raise DemoError(f"the token service did not start; see {_LOG.relative_to(ROOT)}")
         if b"\nReady: " in _LOG.read_bytes():
             return
-        ended.wait(_LOOK_EVERY_SECONDS)
+        time.sleep(_LOOK_EVERY_SECONDS)
     raise DemoError(f"the token service was not ready within {_READY_SECONDS} s")
 
 
@@ -189,17 +171,10 @@ The token service is at {tokens_url}. Ctrl-C stops everything that was started h
 def _watch(service: subprocess.Popen[bytes] | None) -> NoReturn:
     parent = os.getppid()
     while True:
-        threading.Event().wait(_LOOK_EVERY_SECONDS)
-        # A make that is killed outright hands no signal on.
-        if "MAKELEVEL" in os.environ and os.getppid() != parent:
-            raise Stopped
+        time.sleep(_LOOK_EVERY_SECONDS)
+        leash.check_parent(parent)
         if service is not None and service.poll() is not None:
             raise DemoError(f"the token service ended by itself with code {service.returncode}")
-
-
-def _stop(*_: object) -> NoReturn:
-    print("Stopping ...", flush=True)
-    raise Stopped
 
 
 if __name__ == "__main__":

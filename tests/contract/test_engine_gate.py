@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,9 +22,9 @@ READY = "/_ministack/ready"
 
 
 @pytest.fixture(scope="module")
-def gated() -> Iterator[Engine]:
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine as `make run` starts it."""
-    with Engine() as engine:
+    with Engine(log=tmp_path_factory.mktemp("gated") / "log") as engine:
         yield engine
 
 
@@ -58,7 +60,7 @@ def test_whoever_has_its_credentials_is_served(gated: Engine) -> None:
 
 
 def test_every_engine_has_credentials_of_its_own() -> None:
-    first, second = Engine().credentials, Engine().credentials
+    first, second = (Engine(log=Path(os.devnull)).credentials for _ in range(2))
     assert not set(first.values()) & set(second.values())
 
 
@@ -146,10 +148,10 @@ def test_not_even_its_own_client_reaches_its_controls(gated: Engine) -> None:
     "host", ["attacker.example", "attacker.example:{port}", "127.0.0.1.attacker.example:{port}", ""]
 )
 def test_another_name_for_this_machine_is_refused(gated: Engine, host: str) -> None:
-    named = host.format(port=gated.port)
+    named = host.format(port=urlsplit(gated.endpoint_url).port)
     assert request(gated, "GET", READY, {"Host": named})[0] == 403
     assert request(gated, "POST", "/", signed(gated, host=named), b"{}")[0] == 403
-    assert request(gated, "GET", READY, {"Host": f"localhost:{gated.port}"})[0] == 200
+    assert request(gated, "GET", READY, {"Host": f"localhost:{urlsplit(gated.endpoint_url).port}"})[0] == 200
 
 
 @pytest.mark.parametrize("origin", ["https://attacker.example", "null", ""])

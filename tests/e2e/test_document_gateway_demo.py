@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dev.engine import ROOT
-from tests.e2e.test_local_run import CONFIG, processes_of
 from tests.support.gateway_world import Visitor, wait_until
+from tests.support.make_run import CONFIG, processes_of
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,10 +23,11 @@ from chalicelib.runtime import now
 from chalicelib.tokens import Terms, Token
 from deploy.checks import openapi as openapi_checks
 from dev import install
-from dev.engine import ROOT, free_port
+from dev.engine import ROOT
 from tests.support import examples
 from tests.support.api import NODE, Api, Credentials
 from tests.support.examples import WITHOUT_NODE, Program, Session
+from tests.support.serving import serving
 from tokenctl import samples
 from tokenctl.deployment import Deployment
 from tokenctl.samples import EXAMPLES
@@ -113,22 +112,8 @@ def served(api: Api, client: Credentials, tmp_path_factory: pytest.TempPathFacto
     tokenctl.parent.mkdir(parents=True)
     tokenctl.write_text(f"#!{sys.executable}\n{TOKENCTL}")
     tokenctl.chmod(0o755)
-    port = free_port()
-    command = [sys.executable, "-m", "dev.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)]
-    with (directory / "service.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        try:
-            base = f"http://127.0.0.1:{port}"
-            while process.poll() is None:
-                try:
-                    requests.get(base + BASE_PATH, timeout=5)
-                    break
-                except requests.ConnectionError:
-                    time.sleep(0.05)
-            yield Served(base, directory, client)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
+    with serving(directory / "service.log") as base:
+        yield Served(base, directory, client)
 
 
 def write(served: Served, number: int, program: Program) -> str:

@@ -13,8 +13,8 @@ import pytest
 from selenium import webdriver
 
 from dev.engine import HOST, free_port
-from tests.e2e.test_local_run import NODE, Run, copy_of_the_checkout
 from tests.support.gateway_world import chromium
+from tests.support.make_run import NODE, Run, copy_of_the_checkout
 from tokenctl.deployment import read_env_file
 
 REBOUND = "attacker.example"

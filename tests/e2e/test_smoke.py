@@ -18,9 +18,9 @@ import yaml
 from chalice.package import YAMLTemplateSerializer
 
 from dev.engine import HOST, ROOT, free_port
-from tests.e2e.test_local_run import CONFIG, Run
 from tests.support import smoke
 from tests.support.local_aws import LocalAws, Package, Stack, local_aws
+from tests.support.make_run import CONFIG, Run
 
 STEPS = [
     "version",

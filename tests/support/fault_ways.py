@@ -5,17 +5,13 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
+from urllib.parse import urlsplit
 
 from chalicelib import clients, runtime, tokens
 from chalicelib.clients import Client, Scope
@@ -27,12 +23,10 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Refusal
-from dev import leash
-from dev.engine import HOST, ROOT, free_port
 from tests.support.fault_courses import Told
+from tests.support.serving import LocalService
 
 Call = Callable[[str, str, Any, Mapping[str, str]], tuple[int, Mapping[str, str], str]]
-_STOPPED_WITHIN_SECONDS: Final = 20
 
 
 class Silent:
@@ -120,8 +114,8 @@ class OverHttp:
         return Told(status, code, parsed, told.get("retry-after"), replayed)
 
 
-class Service:
-    """`chalice local` as `make run` serves it, in a process of its own, and a client that may do everything.
+class Service(LocalService):
+    """The service as `make run` has it, and a client that may do everything.
 
     Args:
         environ: points it at its store.
@@ -129,58 +123,13 @@ class Service:
     """
 
     def __init__(self, environ: Mapping[str, str], clients_at: ClientStore, log: Path) -> None:
-        self._environ = dict(environ)
-        self._log = log
-        self._port = free_port()
-        secret, kept = clients.new_secret(runtime.now())
+        super().__init__(environ, log)
+        secret, digest = clients.new_secret(runtime.now())
         name = f"faults-{secret[:8]}"
-        assert clients_at.add(Client(name, frozenset(Scope), (kept,), runtime.now()))
+        assert clients_at.add(Client(name, frozenset(Scope), (digest,), runtime.now()))
         self.password = secret
         self.user = name
         self.authorization = "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def port(self) -> int:
-        return self._port
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def start(self) -> None:
-        """Start it and wait until it accepts connections."""
-        command = [sys.executable, "-m", "dev.gateway", "--stage", "local", "--no-autoreload"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--host", HOST, "--port", str(self._port)],
-                cwd=ROOT,
-                env={**os.environ, **self._environ, "STAGE": "local"},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        while True:
-            assert self._process.poll() is None, self.output[-2_000:]
-            try:
-                socket.create_connection((HOST, self._port), timeout=30).close()
-                return
-            except ConnectionRefusedError:
-                time.sleep(0.02)
-
-    def kill(self) -> None:
-        """SIGKILL: nothing in it gets to run any more."""
-        process, self._process = self._process, None
-        assert process is not None
-        process.kill()
-        process.wait()
-        leash.release(process)
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            leash.stop(process, _STOPPED_WITHIN_SECONDS)
 
     def call(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], str]:
         """Send a request on a connection of its own.
@@ -188,7 +137,7 @@ class Service:
         Raises:
             OSError, HTTPException: no answer came.
         """
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint_url).netloc, timeout=60)
         try:
             raw = None if body is None else json.dumps(body)
             sent = {"Authorization": self.authorization, "Content-Type": "application/json", **headers}
@@ -203,9 +152,5 @@ class Service:
 @contextmanager
 def serving(environ: Mapping[str, str], clients_at: ClientStore, log: Path) -> Iterator[Service]:
     """A `Service` that runs for the length of the block."""
-    service = Service(environ, clients_at, log)
-    try:
-        service.start()
+    with Service(environ, clients_at, log) as service:
         yield service
-    finally:
-        service.stop()

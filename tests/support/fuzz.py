@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from dev.engine import HOST, ROOT
+from dev.engine import ROOT
 from tests.support.fault_ways import Service
 
 CHECKS: Final = [
@@ -62,7 +62,7 @@ class Fuzz:
 
     def __init__(self, service: Service, seed: int, advance: Callable[[], object] = lambda: None) -> None:
         self._service = service
-        self._url = f"http://{HOST}:{service.port}"
+        self._url = service.endpoint_url
         self._seed = seed
         self._random = random.Random(seed)
         self._advance = advance

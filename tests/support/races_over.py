@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,10 +21,9 @@ from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Claim, Grant, Reason, Terms
-from dev import leash
-from dev.engine import HOST, ROOT, free_port
 from tests.support.races import Entry, Kind, Race, State, Told
-from tests.support.store_engines import STAGE, StoreEngine
+from tests.support.serving import serving
+from tests.support.store_engines import StoreEngine
 
 _USER: Final = "alice"
 _STRANGER: Final = "mallory"
@@ -36,7 +32,6 @@ _NETWORK: Final = "192.0.2.0/24"
 _LIFETIME: Final = timedelta(hours=1)
 _TICK: Final = timedelta(milliseconds=1)
 _REPEATS: Final = 20
-_STOPPED_WITHIN_SECONDS: Final = 10
 
 
 class Silent:
@@ -213,38 +208,8 @@ class OverHttp:
 @contextmanager
 def service(engine: StoreEngine, log: Path) -> Iterator[str]:
     """The service really listening, its store on that engine; its URL."""
-    port = free_port()
-    command = [sys.executable, "-m", "dev.gateway", "--stage", STAGE, "--no-autoreload"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", HOST, "--port", str(port)],
-            cwd=ROOT,
-            env={**environ, **engine.environ},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        while not _listens(port):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.05)
-        yield f"http://{HOST}:{port}"
-    finally:
-        leash.stop(process, _STOPPED_WITHIN_SECONDS)
-
-
-def _listens(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", f"{BASE_PATH}/version")
-        connection.getresponse().read()
-        return True
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    with serving(log, **engine.environ) as url:
+        yield url
 
 
 def _terms(race: Race, expires_at: datetime) -> Terms:

@@ -4,48 +4,45 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev.engine import HOST, ROOT, free_port
+from dev.engine import HOST, Server
+
+
+class LocalService(Server):
+    """The stage `local`, served in a process of its own.
+
+    Args:
+        environ: more environment variables.
+        log: gets what the service writes.
+    """
+
+    name = "the service"
+
+    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+        super().__init__(log)
+        self._environ = environ
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def _check(self) -> None: ...
+
+    def _command(self, port: int) -> tuple[list[str], dict[str, str]]:
+        command = [sys.executable, "-m", "dev.gateway", "--stage", "local", "--no-autoreload"]
+        return [*command, "--host", HOST, "--port", str(port)], {**os.environ, **self._environ, "STAGE": "local"}
+
+    def _answers(self, port: int) -> bool:
+        with socket.socket() as connection:
+            return connection.connect_ex((HOST, port)) == 0
 
 
 @contextmanager
 def serving(log: Path, **environ: str) -> Iterator[str]:
-    """Serve the stage `local` until the end of the block.
-
-    Args:
-        log: gets what the service writes.
-        environ: more environment variables.
-
-    Yields:
-        Where it answers, up to and without the base path.
-    """
-    port = free_port()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dev.gateway", "--stage", "local", "--no-autoreload", "--port", str(port)],
-            cwd=ROOT,
-            env={**os.environ, **environ},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    assert process.stdin is not None
-    try:
-        while True:
-            assert process.poll() is None, log.read_text()
-            try:
-                socket.create_connection((HOST, port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        yield f"http://{HOST}:{port}"
-    finally:
-        process.stdin.close()
-        process.wait()
+    """Serve until the end of the block; yields the address, up to and without the base path."""
+    with LocalService(environ, log) as service:
+        yield service.endpoint_url

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from dev.engine import ROOT
-from dev.output import LogFile, Output, readable, show
+from dev.output import LogFile, hand_on, readable, show
 
 
 def test_every_line_reaches_everyone_in_its_order() -> None:
     lines = [b"first\n", b"\xff not UTF-8\n", b"last, without a line break"]
     one: list[bytes] = []
     other: list[bytes] = []
-    Output(lines, [one.append, other.append]).finish()
+    hand_on(lines, [one.append, other.append]).join()
     assert one == other == lines
 
 
@@ -107,7 +107,7 @@ def test_a_log_file_that_can_not_be_written_is_told_once_and_stops_nothing(
     (tmp_path / "service.log").mkdir()
     log = LogFile(tmp_path / "service.log")
     seen: list[bytes] = []
-    Output([b"secret one\n", b"two\n"], [log.write, seen.append]).finish()
+    hand_on([b"secret one\n", b"two\n"], [log.write, seen.append]).join()
     assert seen == [b"secret one\n", b"two\n"]
     told = capsys.readouterr().err
     assert told == "tokenservice: service.log can't be written: Is a directory\n"

@@ -1,0 +1,126 @@
+"""`python -m dev` in a copy of the checkout, so that nobody's own store is touched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from dev.engine import ROOT
+
+NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+BASE = "/tokenservice/services/api"
+CONFIG = ".chalice/config.json"
+
+
+def wait_until(happened: Callable[[], Any]) -> None:
+    """Return once it has; far later than anything takes, give up, so that a defect does not hang the suite."""
+    give_up = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+class Run:
+    """One `python -m dev` and all that it wrote."""
+
+    def __init__(self, checkout: Path, environ: dict[str, str], *arguments: str) -> None:
+        self.checkout = checkout
+        self.port = environ["PORT"]
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dev", *arguments],
+            cwd=checkout,
+            env=inherited | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.output: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=lambda: self.output.extend(iter(self.process.stdout.readline, ""))),
+            threading.Thread(target=lambda: self.errors.extend(iter(self.process.stderr.readline, ""))),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_until(self, happened: Callable[[], Any]) -> None:
+        wait_until(lambda: happened() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.output + self.errors
+
+    def wait_until_ready(self) -> str:
+        """The address in the ready line."""
+        self.wait_until(lambda: any("Ctrl-C" in line for line in self.output))
+        return re.search(r"^Ready: (\S+)$", "".join(self.output), re.MULTILINE)[1]
+
+    def wait(self) -> int:
+        """Its exit code, once it and everything that holds its output has ended."""
+        code = self.process.wait(120)
+        for reader in self._readers:
+            reader.join(120)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def demo(self) -> dict[str, str]:
+        lines = (self.checkout / ".local/demo.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def post(self, url: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        demo = self.demo()
+        credentials = f"{demo['TOKENSERVICE_USER']}:{demo['TOKENSERVICE_PASSWORD']}"
+        headers = {
+            "Authorization": "Basic " + base64.b64encode(credentials.encode()).decode(),
+            "Content-Type": "application/json",
+        }
+        try:
+            with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:
+                return answer.status, json.load(answer)
+        except HTTPError as refused:
+            with refused:
+                return refused.status, json.load(refused)
+
+
+def copy_of_the_checkout(copy: Path) -> Path:
+    copy.mkdir()
+    for name in ("chalicelib", "dev", "tokenctl"):
+        shutil.copytree(ROOT / name, copy / name)  # with what is compiled: it fits, since the copy keeps the times
+    for name in ("app.py", CONFIG):
+        (copy / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    for name in (".venv", ".venv-engine"):
+        (copy / name).symlink_to(ROOT / name)
+    return copy
+
+
+def processes_of(checkout: Path) -> list[str]:
+    """The command lines of all processes that work in the copy."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if (directory / "cwd").readlink() == checkout and (directory / "cmdline").read_bytes():
+                found.append((directory / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
