@@ -1,7 +1,7 @@
 """Check the links of every Markdown file: `python -m deploy.checks.links`. Exit code 1: some lead nowhere.
 
 Files, folders, and headings by the names that GitHub gives them. Nothing is fetched: of an address on the Web, only the
-form is checked. docs/decisions/0014-a-link-check-of-our-own.md has the reasons.
+form is checked. docs/decisions/0015-a-link-check-of-our-own.md has the reasons.
 """
 
 from __future__ import annotations
