@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cache
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -17,12 +19,13 @@ from chalicelib.audit import NAMESPACE
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from deploy.checks.splunk_app import APP
 from dev.engine import ROOT
-from tests.support import dashboard_definition as definition
-from tests.support.dashboard_definition import Graph, Series
 from tests.support.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines
 
-DEFINITION = json.loads(definition.DEFINITION.read_text("utf-8"))
+Widget = dict[str, Any]
+WIDGETS: list[Widget] = json.loads((ROOT / "deploy" / "dashboard.json").read_text("utf-8").replace("${Stage}", "prod"))[
+    "widgets"
+]
 VIEW = ET.parse(APP / "default/data/ui/views/tokenservice.xml").getroot()
 QUESTIONS = 5
 
@@ -36,10 +39,13 @@ AWS_METRICS = {
 # --- The questions ---------------------------------------------------------------------------------------------------
 
 
-def rows_of_cloudwatch() -> list[list[Graph]]:
-    graphs = definition.graphs(DEFINITION)
-    heights = sorted({graph.place[1] for graph in graphs})
-    return [[graph for graph in graphs if graph.place[1] == y] for y in heights]
+def rows_of_cloudwatch() -> list[list[Widget]]:
+    widgets = sorted(WIDGETS, key=lambda widget: (widget["y"], widget["x"]))
+    return [list(row) for _, row in groupby(widgets, key=lambda widget: widget["y"])]
+
+
+def titles(row: list[Widget]) -> list[str]:
+    return [widget["properties"]["title"] for widget in row]
 
 
 def headings_of_splunk() -> list[str]:
@@ -48,14 +54,14 @@ def headings_of_splunk() -> list[str]:
 
 
 def test_the_five_questions_are_the_same_in_the_same_order() -> None:
-    asked = [row[0].title for row in rows_of_cloudwatch()]
-    assert len(asked) == QUESTIONS
-    assert all(title.endswith("?") for title in asked)
-    assert headings_of_splunk()[:QUESTIONS] == asked
-    table = (
-        (ROOT / "docs" / "splunk.md").read_text("utf-8").partition("\n## The five questions\n")[2].partition("\n## ")[0]
-    )
-    assert re.findall(r"^\| ([^|]+\?) \|", table, re.MULTILINE) == asked
+    questions = [titles(row)[0] for row in rows_of_cloudwatch()]
+    assert len(questions) == QUESTIONS
+    assert all(title.endswith("?") for title in questions)
+    assert headings_of_splunk()[:QUESTIONS] == questions
+    page = (ROOT / "docs" / "splunk.md").read_text("utf-8")
+    section = page.partition("\n## The five questions\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
+    assert [cell for cell in cells if cell.endswith("?")] == questions
 
 
 def test_what_is_beyond_the_questions_stands_below_them_under_a_heading_of_its_own() -> None:
@@ -66,40 +72,59 @@ def test_what_is_beyond_the_questions_stands_below_them_under_a_heading_of_its_o
 
 
 def test_the_documents_name_every_graph_and_every_panel_of_the_questions() -> None:
-    told = (ROOT / "docs" / "splunk.md").read_text("utf-8")
+    page = (ROOT / "docs" / "splunk.md").read_text("utf-8")
     for row in rows_of_cloudwatch():
-        for graph in row[1:]:
-            assert graph.title in told
+        for title in titles(row)[1:]:
+            assert title in page
     for row in VIEW.findall("row")[:QUESTIONS]:
         for title in row.findall("panel/title")[1:]:
-            assert str(title.text) in told
+            assert str(title.text) in page
 
 
 # --- CloudWatch ------------------------------------------------------------------------------------------------------
 
 
 def test_widgets_fill_the_grid_without_overlap() -> None:
-    taken = [
+    cells = [
         (column, line)
-        for row in rows_of_cloudwatch()
-        for x, y, width, height in (graph.place for graph in row)
-        for column in range(x, x + width)
-        for line in range(y, y + height)
+        for widget in WIDGETS
+        for column in range(widget["x"], widget["x"] + widget["width"])
+        for line in range(widget["y"], widget["y"] + widget["height"])
     ]
-    assert len(taken) == len(set(taken))
-    assert set(taken) == {(column, line) for column in range(24) for line in range(max(y for _, y in taken) + 1)}
+    assert len(cells) == len(set(cells))
+    assert set(cells) == {(column, line) for column in range(24) for line in range(max(y for _, y in cells) + 1)}
 
 
-def shown(namespaces: Sequence[str]) -> Iterator[Series]:
-    for graph in definition.graphs(DEFINITION):
-        yield from (series for series in graph.series if series.namespace in namespaces)
+class Shown(NamedTuple):
+    """A metric of a widget; a dimension that a SEARCH leaves open has no value."""
+
+    namespace: str
+    name: str
+    dimensions: dict[str, str | None]
+
+
+def shown() -> list[Shown]:
+    return [_shown(metric) for widget in WIDGETS for metric in widget["properties"]["metrics"]]
+
+
+def _shown(metric: list[Any]) -> Shown:
+    if isinstance(metric[0], dict):
+        # SEARCH('{<namespace>,<dimension>,…} <name>="<value>" …', '<statistic>', <seconds>)
+        schema, _, terms = metric[0]["expression"].partition("'{")[2].partition("'")[0].partition("} ")
+        namespace, *names = schema.split(",")
+        values = dict(term.split("=") for term in shlex.split(terms))
+        return Shown(namespace, values["MetricName"], {name: values.get(name) for name in names})
+    namespace, name, *dimensions = (text for text in metric if isinstance(text, str))
+    return Shown(namespace, name, dict(zip(dimensions[::2], dimensions[1::2], strict=True)))
 
 
 def test_every_metric_of_ours_is_written_with_these_dimensions() -> None:
     known = {(name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(written())}
-    for series in shown([NAMESPACE]):
-        assert (series.name, tuple(key for key, _ in series.dimensions)) in known, series
-        assert dict(series.dimensions)["Stage"] == "prod"
+    ours = [metric for metric in shown() if metric.namespace == NAMESPACE]
+    assert ours
+    for metric in ours:
+        assert (metric.name, tuple(metric.dimensions)) in known, metric
+        assert metric.dimensions["Stage"] == "prod"
 
 
 @cache
@@ -123,16 +148,15 @@ def test_every_metric_of_aws_is_of_a_function_or_api_that_the_template_has() -> 
     stages = json.loads((ROOT / ".chalice" / "config.json").read_text("utf-8"))["stages"]
     [api_stage] = {stage["api_gateway_stage"] for name, stage in stages.items() if name != "local"}
     api = resources()["RestAPI"]["Properties"]["Name"]["Fn::Sub"].replace("${Stage}", "prod")
-    others = list(shown(list(AWS_METRICS)))
-    assert len(others) + len(list(shown([NAMESPACE]))) == sum(len(g.series) for g in definition.graphs(DEFINITION))
-    for series in others:
-        assert series.name in AWS_METRICS[series.namespace], series
-        if series.namespace == "AWS/ApiGateway":
-            assert series.dimensions == (("ApiName", api), ("Stage", api_stage))
+    others = [metric for metric in shown() if metric.namespace != NAMESPACE]
+    assert others
+    for namespace, name, dimensions in others:
+        assert name in AWS_METRICS[namespace], name
+        if namespace == "AWS/ApiGateway":
+            assert dimensions == {"ApiName": api, "Stage": api_stage}
         else:
-            [(key, name)] = series.dimensions
-            assert key == "FunctionName"
-            assert name in named("FunctionName")
+            assert list(dimensions) == ["FunctionName"]
+            assert dimensions["FunctionName"] in named("FunctionName")
 
 
 # --- Splunk ----------------------------------------------------------------------------------------------------------
