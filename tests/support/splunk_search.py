@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import csv
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import groupby
 from typing import Any
 
+import pyparsing as pp
 from chalice.app import AuthRequest
 
 from chalicelib.audit import Audit
@@ -18,8 +20,7 @@ from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
 from chalicelib.splunk.forward import forwarder
 from chalicelib.tokens import Reason
-from deploy.checks import spl, splunk_app
-from dev.engine import ROOT
+from tests.support import spl, splunk_app
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import START_MS, subscription
 from tokenctl.costs import lines
@@ -91,6 +92,14 @@ def logged(names: Iterable[str], indexed_at: int, **facts: str) -> list[Event]:
 CALL = {"clientId": "records", "tokenId": "tok_1", "nodeId": "node", "user": "ada"}
 
 
+QUOTED = pp.QuotedString('"', unquote_results=False)
+COMMANDS = pp.DelimitedList(pp.original_text_for((QUOTED | pp.Regex(r'[^"|]+'))[1, ...]), delim="|")
+ARGUMENT = pp.original_text_for(pp.nested_expr())
+AGGREGATE = pp.Regex(r"[a-z]\w*")("function") + pp.Opt(ARGUMENT("argument")) + pp.Opt("AS" + pp.Regex(r"\w+")("name"))
+AGGREGATES_OF = pp.Suppress(pp.Opt(pp.Regex(r"limit=\d+"))) + pp.Group(AGGREGATE)[1, ...]
+CTIMES = (pp.Suppress("ctime(") + pp.Regex(r"\w+") + pp.Suppress(")"))[1, ...]
+
+
 class Unknown(AssertionError):
     """A search uses a field that is not there at this point of it."""
 
@@ -109,7 +118,7 @@ class Search:
 
     def follow(self, text: str) -> set[str]:
         """Run the search; the fields that there are after it. What it found is in `rows`."""
-        for command in re.split(r"\|(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", splunk_app.expanded(text)):
+        for command in spl.parse(COMMANDS, splunk_app.expanded(text)):
             name, _, rest = command.strip().partition(" ")
             step: Callable[[str], None] | None = getattr(self, f"_{name}", None)
             if step is None:
@@ -122,7 +131,7 @@ class Search:
         if unknown := set(names) - self.fields:
             raise Unknown(f"{', '.join(sorted(unknown))}: there is no such field")
 
-    def _compiled(self, compiled: spl.Compiled) -> spl.Evaluate:
+    def _compiled(self, compiled: spl.Compiled) -> Callable[[spl.Event], Any]:
         self._use(*compiled.fields)
         return compiled.value
 
@@ -152,14 +161,14 @@ class Search:
     def _bin(self, rest: str) -> None:
         name, _, span = rest.partition(" span=")
         self._use(name)
-        width = spl.seconds(span)
+        width = spl.parse(spl.SPAN, span)[0]
         self.rows = [row | {name: row[name] // width * width} for row in self.rows]
 
     def _stats(self, rest: str) -> None:
         made, _, by = rest.partition(" by ")
         names = by.split()
         self._use(*names)
-        aggregates = dict(self._aggregates(re.sub(r"limit=\d+", "", made)))
+        aggregates = dict(self._aggregates(made))
 
         def key(row: Event) -> list[str]:
             return [str(row[name]) for name in names]
@@ -174,12 +183,11 @@ class Search:
 
     def _aggregates(self, text: str) -> Iterator[tuple[str, Callable[[list[Event]], Any]]]:
         """Read `count dc(tokenId) AS tokens sum(eval(…)) AS used`: the name of each result, and how it is made."""
-        call = re.compile(rf"([a-z]\w*)({_nested(5)})?(?: AS (\w+))?")
-        for function, argument, name in call.findall(text):
+        for aggregate in spl.parse(AGGREGATES_OF, text):
+            function, argument = aggregate["function"], aggregate.get("argument", "")
             expression = argument[1:-1].removeprefix("eval")
             value = self._compiled(spl.expression(expression)) if expression else lambda row: True
-            yield name or function + argument, partial(_aggregate, AGGREGATES[function], value)
-        assert not call.sub("", text).strip(), text
+            yield aggregate.get("name", function + argument), partial(_aggregate, AGGREGATES[function], value)
 
     def _timechart(self, rest: str) -> None:
         """How the time is cut does not matter here."""
@@ -189,11 +197,12 @@ class Search:
 
     def _rex(self, rest: str) -> None:
         self._use("_raw")
-        self.fields.update(re.findall(r"\(\?<(\w+)>", rest))
+        self.fields.update(re.compile(rest.strip('"').replace("(?<", "(?P<")).groupindex)
 
     def _lookup(self, rest: str) -> None:
         table, field, output, *made = rest.split()
-        with (ROOT / "splunk" / "lookups" / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        path = splunk_app.APP / "lookups" / splunk_app.config("transforms.conf")[table]["filename"]
+        with path.open(encoding="utf-8", newline="") as file:
             found = {row[field]: row for row in csv.DictReader(file)}
         assert output == "OUTPUT"
         self._use(field)
@@ -201,7 +210,9 @@ class Search:
         self.rows = [row | {name: found[row[field]][name] for name in made if row[field] in found} for row in self.rows]
 
     def _rename(self, rest: str) -> None:
-        renamed = dict(re.findall(r"(\S+) AS (\w+)", rest))
+        names = rest.replace(",", " ").split()
+        assert set(names[1::3]) == {"AS"}
+        renamed = dict(zip(names[::3], names[2::3], strict=True))
         self._use(*renamed)
         self.fields = self.fields - set(renamed) | set(renamed.values())
         self.rows = [{renamed.get(name, name): value for name, value in row.items()} for row in self.rows]
@@ -221,14 +232,14 @@ class Search:
         self.rows = self.rows[: int(rest)]
 
     def _convert(self, rest: str) -> None:
-        self._use(*re.findall(r"ctime\((\w+)\)", rest))
+        self._use(*spl.parse(CTIMES, rest))
 
 
 def present(row: Event) -> Event:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _aggregate(of: Callable[[list[Any]], Any], value: spl.Evaluate, rows: list[Event]) -> Any:
+def _aggregate(of: Callable[[list[Any]], Any], value: Callable[[spl.Event], Any], rows: list[Event]) -> Any:
     # What a condition says no to is not there to be counted.
     return of([found for row in rows if (found := value(row)) is not None and found is not False])
 
@@ -247,12 +258,7 @@ AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
-def _nested(deep: int) -> str:
-    """A pattern of round brackets with so many more in them."""
-    return rf"\((?:[^()]|{_nested(deep - 1)})*\)" if deep else r"\([^()]*\)"
-
-
 def known_to(text: str) -> set[str]:
     """The fields of the sourcetype that a search begins with."""
-    [sourcetype] = re.findall(r'sourcetype="?([\w:]+)', splunk_app.expanded(text))
-    return arriving()[sourcetype]
+    terms = [term for term in shlex.split(splunk_app.expanded(text)) if term.startswith("sourcetype=")]
+    return arriving()[terms[0].removeprefix("sourcetype=")]

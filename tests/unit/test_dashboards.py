@@ -17,8 +17,8 @@ from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.audit import NAMESPACE
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
-from deploy.checks.splunk_app import APP
 from dev.engine import ROOT
+from tests.support.splunk_app import APP
 from tests.support.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines
 
@@ -212,22 +212,25 @@ def test_every_search_names_log_groups_that_are_forwarded() -> None:
         for each in resources().values()
         if each.get("Type") == "AWS::Logs::SubscriptionFilter"
     }
-    named_groups = {group for _, text, _ in searches() for group in re.findall(r' \(?source="([^"]+)"', text)}
+    terms = [term.strip("()") for _, text, _ in searches() for term in shlex.split(text)]
+    named_groups = {term.removeprefix("source=") for term in terms if term.startswith("source=")}
     assert named_groups
     assert {group.replace("$stage$", "${Stage}") for group in named_groups} <= subscribed
 
 
 def test_the_alarms_of_the_forwarders_are_alarms_that_there_are() -> None:
     [text] = [text for _, text, _ in searches() if EVENT_SOURCETYPE in text]
-    [wanted] = re.findall(r"detail\.alarmName IN \(([^)]+)\)", text.replace("$stage$", "prod"))
+    patterns = text.replace("$stage$", "prod").partition("detail.alarmName IN (")[2].partition(")")[0]
     alarms = named("AlarmName")
-    found = [{alarm for alarm in alarms if fnmatch(alarm, pattern)} for pattern in re.findall(r'"([^"]+)"', wanted)]
+    found = [
+        {alarm for alarm in alarms if fnmatch(alarm, pattern)} for pattern in shlex.split(patterns.replace(",", " "))
+    ]
     assert all(found)
     about = {alarm for alarm in alarms if re.search("forwarder|events-|entries-|redrive|failure-record", alarm)}
     assert set().union(*found) == about
 
 
 def test_the_duration_of_a_call_is_found_in_the_line_that_lambda_writes() -> None:
-    [pattern] = {each for _, text, _ in searches() for each in re.findall(r'rex "([^"]+)"', text)}
+    [pattern] = {text.partition('| rex "')[2].partition('"')[0] for _, text, _ in searches() if "| rex " in text}
     found = [re.search(pattern.replace("(?<", "(?P<"), line) for line in lines.PLATFORM]
     assert [match["duration"] for match in found if match] == ["9.87"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.checks import spl
+from tests.support import spl
 
 EVENT: dict[str, Any] = {"event": "token.used", "status": "401", "stage": ["prod", "prod"], "_raw": "a Plain text"}
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 import pytest
+from markdown_it import MarkdownIt
 
 from chalicelib.clients import Doubt
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
-from deploy.checks import splunk_app
-from deploy.checks.splunk_app import APP, config, expanded
 from dev.engine import ROOT
+from tests.support import cim, splunk_app
+from tests.support.splunk_app import APP, config, expanded
 from tests.support.splunk_search import Event, Search, forwarded, known_to, logged, written
 from tests.support.splunk_world import START_MS
 from tokenctl.costs import lines
@@ -22,7 +22,6 @@ from tokenctl.costs import lines
 PAGE = ROOT / "docs" / "splunk.md"
 SEARCHES = {name: section for name, section in config("savedsearches.conf").items() if "search" in section}
 HAPPENED = START_MS // 1000
-EVENT = re.compile(r'"((?:token|auth)\.[a-z]+)"')
 
 
 def test_every_reason_of_a_refusal_has_its_meaning() -> None:
@@ -35,22 +34,11 @@ def test_every_reason_of_a_refusal_has_its_meaning() -> None:
 
 
 def test_every_event_that_the_service_writes_has_an_outcome() -> None:
-    written = set()
-    for name in ("service", "authorizer"):
-        written.update(EVENT.findall((ROOT / "chalicelib" / f"{name}.py").read_text("utf-8")))
-    assert written
-    assert written <= set(EVENT.findall(config("props.conf")["tokenservice"]["EVAL-action"]))
-
-
-def test_searches_name_only_macros_and_lookups_that_the_app_has() -> None:
-    files = [path for path in (APP / "default").rglob("*") if path.is_file()]
-    lines = [line for path in files for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
-    macros = set(re.findall(r"`(\w+)`", "\n".join(lines)))
-    lookups = set(re.findall(r"\| lookup (\w+)", "\n".join(lines)))
-    assert macros
-    assert lookups
-    assert macros <= set(config("macros.conf").sections())
-    assert lookups <= set(config("transforms.conf").sections())
+    outcomes = {event["event"]: event["action"] for event in cim.events() if "event" in event}
+    assert outcomes.keys() == {"access", "auth.refused"} | {
+        f"token.{name}" for name in ("issued", "used", "refused", "introspected", "revoked", "locked")
+    }
+    assert None not in outcomes.values()
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -78,8 +66,8 @@ def test_a_field_that_is_in_the_event_as_well_has_one_value() -> None:
 
 
 def in_documents() -> list[str]:
-    blocks = re.findall(r"^```\n((?:`|index=).*?)```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return [" ".join(text.split()) for text in blocks]
+    blocks = [token.content for token in MarkdownIt().parse(PAGE.read_text("utf-8")) if token.type == "fence"]
+    return [" ".join(text.split()) for text in blocks if text.startswith(("`", "index="))]
 
 
 def test_every_search_of_the_documents_can_be_followed() -> None:

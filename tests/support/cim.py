@@ -1,18 +1,12 @@
-"""Holds the Splunk app against Splunk's Common Information Model: `python -m deploy.checks.cim [DIRECTORY]`.
+"""The Splunk app and Splunk's Common Information Model: our events, and the check of them against its definitions.
 
 Every event that is in one of the models must have each field that the model requires, with a value that it allows, and
-no event may be in two models. The definitions are those of Splunk's own `pytest-splunk-addon`, which holds a running
-Splunk against them: its `data_models`, or the directory that is named. Exit code 1 if an event does not comply.
-
-Only the standard library, so that it runs where that package is installed. The events are made by the product's code.
+no event may be in two models. The events are made by the product's code.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,11 +22,11 @@ from chalicelib.errors import InsufficientScope
 from chalicelib.service import Caller, TokenService
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.hec import Composer, HecEvent
-from chalicelib.tokens import Action, Grant, Terms, Token, Use
-from deploy.checks import spl, splunk_app
+from chalicelib.tokens import Action, Terms
+from tests.support import spl, splunk_app
+from tests.support.memory_store import MemoryTokenStore
 from tokenctl.costs import lines
 
-PACKAGE: Final = "pytest_splunk_addon"
 MODELS: Final = ("Authentication", "Change", "Data_Access")
 """The models that the app serves."""
 _WITHOUT_MEANING: Final = ("", "-", "unknown", "null", "(null)")
@@ -47,41 +41,6 @@ NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
 
 # --- Events ----------------------------------------------------------------------------------------------------------
-
-
-class _Store:
-    """Tokens in memory, for one of each decision."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, Token] = {}
-
-    def add(self, tokens: Sequence[Token]) -> None:
-        self._tokens.update({token.id: token for token in tokens})
-
-    def find(self, token_id: str) -> Token | None:
-        return self._tokens.get(token_id)
-
-    def claim(self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None) -> Token | None:
-        token = self.find(use.token_id)
-        decision = tokens.decide(token, use, now, issued_after)
-        if token is not None and isinstance(decision, Grant) and decision.claim is None:
-            token = replace(token, claims=(*token.claims, use.claim(now)))
-            self.add([token])
-        return token
-
-    def count_mismatch(self, token_id: str, now: datetime) -> int | None:
-        token = self._tokens[token_id]
-        self.add([replace(token, mismatches=token.mismatches + 1)])
-        return token.mismatches + 1
-
-    def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None:
-        self.add([replace(self._tokens[token_id], revoked_at=now)])
-        return self.find(token_id)
-
-    def find_unrevoked(
-        self, *, node_id: str | None, user: str | None, issuer: str | None, now: datetime
-    ) -> Iterator[str]:
-        return iter(())
 
 
 def events() -> list[Event]:
@@ -116,7 +75,7 @@ def _decisions() -> list[str]:
     """What the service and the authorizer write."""
     written: list[str] = []
     audit = Audit("prod", __version__, written.append)
-    service = TokenService(_Store(), audit, lambda: NOW)
+    service = TokenService(MemoryTokenStore(), audit, lambda: NOW)
     caller = Caller("records", frozenset(Scope), NODE, "192.0.2.7")
     operator = Caller("tokenctl", frozenset(Scope), "tokenctl")
     bare = Terms(NODE, NOW + timedelta(hours=1))
@@ -229,31 +188,3 @@ def _fault(field: Definition, event: Event) -> str:
     if expected and spl.text(valid).lower() not in expected:
         return f"is {value!r} instead of one of {', '.join(expected)}"
     return ""
-
-
-def main(arguments: Sequence[str]) -> int:
-    if arguments:
-        directory = Path(arguments[0])
-    else:
-        package = importlib.util.find_spec(PACKAGE)
-        if package is None or package.origin is None:
-            print(f"cim: {PACKAGE} is not installed, and no directory is named", file=sys.stderr)
-            return 2
-        directory = Path(package.origin).parent / "data_models"
-    try:
-        models = read_models(directory)
-    except FileNotFoundError as error:
-        print(f"cim: {error}", file=sys.stderr)
-        return 2
-    made = events()
-    faults = list(dict.fromkeys(shortcomings(models, made)))
-    for fault in faults:
-        print(f"cim: {fault}", file=sys.stderr)
-    if not faults:
-        count = Counter(name for event in made for name in places(models, event))
-        print("cim: every required field is there:", ", ".join(f"{count[name]} events of {name}" for name in MODELS))
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,14 +7,13 @@ from the values before; then event types, and the tags of these.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.checks import spl
+from tests.support import spl
 
 APP: Final = Path(__file__).resolve().parents[2] / "splunk"
 
@@ -30,9 +29,10 @@ def config(name: str) -> ConfigParser:
 
 def expanded(search: str) -> str:
     """Put the text of its macros into a search, as Splunk does before it reads it."""
-    macros = config("macros.conf")
     while "`" in search:
-        search = re.sub(r"`(\w+)`", lambda found: macros[found[1]]["definition"], search)
+        parts = search.split("`")
+        parts[1::2] = [config("macros.conf")[name]["definition"] for name in parts[1::2]]
+        search = "".join(parts)
     return search
 
 
@@ -90,7 +90,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 @cache
-def _kinds() -> dict[str, spl.Evaluate]:
+def _kinds() -> dict[str, Callable[[spl.Event], Any]]:
     kinds = config("eventtypes.conf")
     return {name: spl.terms(expanded(kinds[name]["search"])).value for name in kinds.sections()}
 
