@@ -1,4 +1,4 @@
-"""`python -m deploy.reference`: write the OpenAPI document, and build its page `out/api.html` with Redocly.
+"""`python -m deploy.reference`: write `chalicelib/http/openapi.json`, and build its page `out/api.html` with Redocly.
 
 The page is one file that a browser opens without a network. If Node or npm is missing, only the document is written.
 """
@@ -11,11 +11,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from deploy.checks.openapi import ENVIRON, ROOT, ToolsMissing, tools
+from deploy.checks.openapi import DOCUMENT, ENVIRON, ROOT, ToolsMissing, tools
 from tokenctl import openapi
 
-YAML: Final = ROOT / "docs" / "openapi.yaml"
-JSON: Final = ROOT / "chalicelib" / "http" / "openapi.json"
 PAGE: Final = ROOT / "out" / "api.html"
 
 
@@ -26,7 +24,7 @@ def build_page(page: Path) -> None:
         ToolsMissing: Node or npm is missing or too old, or npm failed.
         CalledProcessError: Redocly failed; its output explains why.
     """
-    command = [str(tools() / "redocly"), "build-docs", str(YAML), "--inlineBundle", "--output", str(page)]
+    command = [str(tools() / "redocly"), "build-docs", str(DOCUMENT), "--inlineBundle", "--output", str(page)]
     subprocess.run(
         [*command, "--config", "deploy/openapi/redocly.yaml"], cwd=ROOT, env={**os.environ, **ENVIRON}, check=True
     )
@@ -34,8 +32,7 @@ def build_page(page: Path) -> None:
 
 def main() -> int:
     """Write the document and the page; returns the exit code."""
-    YAML.write_text(openapi.document_text(), "utf-8")
-    JSON.write_text(openapi.served_text(), "utf-8")
+    DOCUMENT.write_text(openapi.document_text(), "utf-8")
     try:
         build_page(PAGE)
     except (ToolsMissing, subprocess.CalledProcessError) as error:

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import click
 import msgspec
@@ -21,7 +20,6 @@ from chalicelib.http import problems
 from chalicelib.runtime import now
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
-from tokenctl import openapi as openapi_
 from tokenctl import resend as resend_
 from tokenctl import restore as restore_
 from tokenctl import splunk as splunk_
@@ -138,17 +136,6 @@ def doctor(terminal: Terminal, url: str | None) -> None:
     terminal.show([msgspec.to_builtins(found) for found in findings], human)
     if not all(found.well for found in findings):
         sys.exit(1)
-
-
-@cli.command("openapi")
-@click.argument("path", type=click.Path(dir_okay=False, writable=True, path_type=Path), required=False)
-def openapi(path: Path | None) -> None:
-    """Write the OpenAPI document to PATH, or print it."""
-    text = openapi_.document_text()
-    if path is None:
-        click.echo(text, nl=False)
-    else:
-        path.write_text(text, "utf-8")
 
 
 @cli.command("completion")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from chalicelib import __version__
 from chalicelib.http import problems, schemas
@@ -205,27 +204,8 @@ def document() -> dict[str, Any]:
 
 
 def document_text() -> str:
-    """The document as YAML, as it stands in `docs/openapi.yaml`."""
-    return yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-
-
-def served_text() -> str:
-    """The document as JSON, as in `chalicelib/http/openapi.json`; whoever serves it puts its own address in."""
-    return json.dumps({**document(), "servers": [{"url": "/"}]}, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes everything out, and programs line by line: links between equal parts would puzzle readers."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: _Dumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
+    """The document as `chalicelib/http/openapi.json` holds it."""
+    return json.dumps(document(), ensure_ascii=False, indent=1) + "\n"
 
 
 def _types(operation: dict[str, Any]) -> list[type]:

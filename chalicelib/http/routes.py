@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,8 +32,6 @@ from chalicelib.tokens import Refusal, Use
 BASE_PATH: Final = "/tokenservice/services/api"
 _JSON: Final = "application/json"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# Where the document's paths begin; in the file it is the root of whatever host it is read from.
-ROOT_SERVER: Final = '"servers":[{"url":"/"}]'
 # What `POST /revoke` leaves of the function's time for the answer's way back.
 _RESERVE_MS: Final = 5_000
 
@@ -182,13 +181,14 @@ def openapi(call: Call) -> Response:
     # A deployed API has its stage's name, or a domain's own path, before the base path.
     path: str = call.request.context["path"]
     root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
-    return _json(200, _openapi().replace(ROOT_SERVER, f'"servers":[{conversion.encode({"url": root})}]', 1))
+    return _json(200, {**_openapi(), "servers": [{"url": root}]})
 
 
 @cache
-def _openapi() -> str:
-    """The document as it is packed with us; read by the first who asks, so that no start waits for it."""
-    return Path(__file__).with_name("openapi.json").read_text("utf-8")
+def _openapi() -> dict[str, Any]:
+    """The document, read at its first request and not at the start. `make reference` writes it."""
+    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8"))
+    return document
 
 
 ROUTES: Final[Mapping[str, Mapping[str, View]]] = {
@@ -278,10 +278,8 @@ def _header_names(event: Mapping[str, Any]) -> list[str]:
 
 
 def _json(status_code: int, answer: Any, **headers: str) -> Response:
-    """Answer with a text that is JSON already, or with what becomes JSON."""
     sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
-    body = answer if isinstance(answer, str) else conversion.encode(answer)
-    return Response(body, status_code=status_code, headers=sent)
+    return Response(conversion.encode(answer), status_code=status_code, headers=sent)
 
 
 def _problem(error: ServiceError, request_id: str) -> Response:

@@ -1,4 +1,4 @@
-"""Lint docs/openapi.yaml with Spectral and Redocly: `python -m deploy.checks.openapi`. Exit code 1: errors.
+"""Lint chalicelib/http/openapi.json with Spectral and Redocly: `python -m deploy.checks.openapi`. Exit code 1: errors.
 
 Both come from npm, pinned in `deploy/openapi/package-lock.json`, beside the YAML files of their rules. If Node or npm
 is missing, nothing is checked and a line says so; in continuous integration that is an error.
@@ -17,7 +17,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 FOLDER: Final = ROOT / "deploy" / "openapi"
-DOCUMENT: Final = ROOT / "docs" / "openapi.yaml"
+DOCUMENT: Final = ROOT / "chalicelib" / "http" / "openapi.json"
 _LEAST_NODE: Final = (20, 19)
 # Without these, Redocly reports each run to its makers, and looks for newer versions of itself.
 ENVIRON: Final = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
@@ -63,7 +63,7 @@ def main() -> int:
         return 1 if os.environ.get("CI") == "true" else 0
     codes = []
     for program, *arguments in _LINTERS:
-        print(f"{program} lint docs/openapi.yaml", flush=True)
+        print(f"{program} lint chalicelib/http/openapi.json", flush=True)
         command = [str(programs / program), *arguments, str(DOCUMENT)]
         codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRON}, check=False).returncode)
     return 1 if any(codes) else 0

@@ -16,7 +16,6 @@ from typing import Any
 import boto3
 import click
 import pytest
-import yaml
 from botocore.exceptions import ClientError
 from pynamodb.exceptions import PynamoDBException
 from rich.console import Console
@@ -32,7 +31,7 @@ from dev.engine import HOST, ROOT, Engine, free_port
 from tests.contract.conftest import Run, Tokenctl
 from tests.support.api import Api, Credentials
 from tokenctl import deployment as deployment_
-from tokenctl import doctor, openapi, splunk, terminal, trouble
+from tokenctl import doctor, splunk, terminal, trouble
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -115,7 +114,7 @@ class TestAsAProcess:
     def test_without_anything_it_shows_what_there_is(self) -> None:
         helped = in_a_process("--help")
         assert helped.code == 0
-        for command in ("client", "token", "tables", "doctor", "openapi"):
+        for command in ("client", "token", "tables", "doctor"):
             assert command in helped.out
         in_a_process("frobnicate").assert_refused("frobnicate", code=2)
 
@@ -733,18 +732,3 @@ class TestCompletion:
         monkeypatch.setenv("_TOKENCTL_COMPLETE", "bash_complete")
         monkeypatch.setenv("COMP_WORDS", " ".join(words))
         monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
-
-
-class TestOpenApi:
-    def test_the_document_is_printed_or_written(self, tokenctl: Tokenctl, tmp_path: Path) -> None:
-        printed = tokenctl("openapi")
-        assert printed.code == 0
-        assert printed.out == openapi.document_text()
-        assert yaml.safe_load(printed.out)["openapi"].startswith("3.1")
-        written = tokenctl("openapi", str(tmp_path / "openapi.yaml"))
-        assert (written.code, written.out) == (0, "")
-        assert (tmp_path / "openapi.yaml").read_text("utf-8") == printed.out
-
-    def test_a_place_that_can_not_be_written_to_is_told(self, tokenctl: Tokenctl, tmp_path: Path) -> None:
-        tokenctl("openapi", str(tmp_path)).assert_refused("directory", code=2)
-        tokenctl("openapi", str(tmp_path / "nowhere" / "openapi.yaml")).assert_refused("nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -10,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from deploy.checks.openapi import DOCUMENT
 from dev.engine import ROOT
 
 WITHOUT_NODE = "not run with Node: "
@@ -105,7 +105,7 @@ def samples() -> list[Program]:
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document as its readers have it."""
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
+    loaded: dict[str, Any] = json.loads(DOCUMENT.read_text("utf-8"))
     return loaded
 
 

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from dev.engine import ROOT
+from deploy.checks.openapi import DOCUMENT
 from tests.support.fault_ways import Service
 
 CHECKS: Final = [
@@ -67,7 +67,7 @@ class Fuzz:
         self._random = random.Random(seed)
         self._advance = advance
         self._session = requests.Session()
-        self._schema = schemathesis.openapi.from_path(str(ROOT / "docs" / "openapi.yaml"))
+        self._schema = schemathesis.openapi.from_path(str(DOCUMENT))
         self._live: list[Mapping[str, str]] = []
         self.findings = Findings()
 

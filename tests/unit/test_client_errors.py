@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import tokenservice_client
-import yaml
 from tokenservice_client import errors
 from tokenservice_client.errors import (
     FAMILIES,
@@ -28,9 +27,10 @@ from tokenservice_client.errors import (
 import chalicelib
 from chalicelib.http.problems import TABLE
 from chalicelib.tokens import Reason
+from tests.support import examples
 
 ROOT = Path(__file__).resolve().parents[2]
-OPENAPI = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))
+OPENAPI = examples.document()
 
 
 def all_errors(base: type[TokenServiceError] = TokenServiceError) -> set[type[TokenServiceError]]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from chalicelib.http.routes import ROUTES
 from chalicelib.settings import Settings
 from tokenctl.deployment import CONFIG, ROOT, DeploymentError, in_checkout
 
 LAMBDA_BOX: Final = ROOT / "studies" / "bench" / "results" / "lambda_box.json"
 FORWARDER: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
 _INFRA: Final = ROOT / "deploy"
-_METHOD: Final = re.compile(r"^    (?:get|post|put|patch|delete):$", re.MULTILINE)
 _ALARM: Final = re.compile(r"^    Type: AWS::CloudWatch::Alarm$", re.MULTILINE)
 
 
@@ -123,7 +123,7 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
         alarms=len(_ALARM.findall(text)),
         traced=frozenset(functions if configured["xray"] else ()),
         method_metrics=_setting(template, "MetricsEnabled") == "true",
-        methods=len(_METHOD.findall((ROOT / "docs" / "openapi.yaml").read_text("utf-8"))),
+        methods=sum(map(len, ROUTES.values())),
         rate_limit=int(_setting(template, "ThrottlingRateLimit")),
         burst_limit=int(_setting(template, "ThrottlingBurstLimit")),
         forwarders=int(_setting(template.partition("\n  ForwarderConcurrency:")[2], "Default")),
