@@ -20,19 +20,19 @@ LIVE: Final = "live"
 
 ADVICE: Final[Mapping[str, str]] = {
     LIVE: "It can be used.",
-    Reason.NOT_FOUND: "It was never issued in this stage, or was deleted: 7 days after its expiry, or days later.",
+    Reason.NOT_FOUND: "It was never issued in this stage, or was deleted 7 days or more after its expiry.",
     Reason.REVOKED: "Issue a new one if the document may still be opened.",
-    Reason.LOCKED: "Look who tried: a mistake in the application, or a link that went round. Then issue a new one.",
-    Reason.KEY_REUSED: "The application has to make a new Idempotency-Key for each use, and keep it for repetitions.",
-    Reason.EXPIRED: "Issue a new one, with a longer expiresIn where people often come too late.",
-    Reason.NOT_YET_VALID: "Come again after its notBefore.",
-    Reason.AUDIENCE: "The application that used it is not in its audience: issue it for that one, too.",
-    Reason.USER: "The application named somebody else than the issuer did, or nobody: compare how they are spelt.",
-    Reason.ADDRESS: "The person came from elsewhere, or the application named a proxy's address, or none.",
-    Reason.ACTION: "Issue it with this action among its actions.",
-    Reason.EXHAUSTED: "Somebody was first: the person, who then clicked again, or a program that follows links.",
+    Reason.LOCKED: "Find out who tried it: a bug in the application, or a shared link. Then issue a new one.",
+    Reason.KEY_REUSED: "The application must send a new Idempotency-Key for each use, and the same for its retries.",
+    Reason.EXPIRED: "Issue a new one, with a longer expiresIn if people often come too late.",
+    Reason.NOT_YET_VALID: "Try again after its notBefore.",
+    Reason.AUDIENCE: "The application is not in its audience. Issue the token for that application, too.",
+    Reason.USER: "The application sent another user than the issuer, or none. Compare the spelling.",
+    Reason.ADDRESS: "The person used another address, or the application sent a proxy's address, or none.",
+    Reason.ACTION: "Issue the token with this action.",
+    Reason.EXHAUSTED: "It was used before: by the person, who then clicked again, or by a program that follows links.",
 }
-"""What to do where a use is refused, by reason."""
+"""Advice to the operator, by reason of the refusal."""
 
 _SHOWN: Final = ("clientId", "user", "ipAddress", "action", "reason", "useId", "requestId")
 _ISSUED: Final = "token.issued"

@@ -52,31 +52,33 @@ class Row(NamedTuple):
 
 TABLE: Final = MappingProxyType(
     {
-        "invalid_request": Row(400, "Invalid request", "The request can't be understood."),
+        "invalid_request": Row(400, "Invalid request", "The request is malformed."),
         "unauthorized": Row(
-            401, "Unauthorized", "Basic credentials of a client are needed.", {"WWW-Authenticate": CHALLENGE}
+            401, "Unauthorized", "Valid Basic credentials are required.", {"WWW-Authenticate": CHALLENGE}
         ),
-        "insufficient_scope": Row(403, "Insufficient scope", "The client may not do this."),
+        "insufficient_scope": Row(403, "Insufficient scope", "The client lacks the required scope."),
         "user_mismatch": Row(403, "Wrong user", "The token is for another user."),
-        "ip_mismatch": Row(403, "Wrong address", "The token may not be used from this address."),
-        "action_not_permitted": Row(403, "Wrong action", "The token is not for this action."),
-        "audience_mismatch": Row(403, "Wrong application", "The token is not for this application."),
-        "token_not_yet_valid": Row(403, "Not yet valid", "The token may not be used yet."),
-        "token_not_found": Row(404, "Not found", "There is no such token."),
-        "route_not_found": Row(404, "No such route", "There is nothing at this path."),
-        "method_not_allowed": Row(405, "Method not allowed", "This path has other methods."),
-        "token_expired": Row(410, "Expired", "The token's time is over."),
-        "token_exhausted": Row(410, "Used up", "The token was used as often as it may be."),
+        "ip_mismatch": Row(403, "Wrong address", "The token is not valid from this address."),
+        "action_not_permitted": Row(403, "Wrong action", "The token does not permit this action."),
+        "audience_mismatch": Row(403, "Wrong application", "The token is for another application."),
+        "token_not_yet_valid": Row(403, "Not yet valid", "The token is not valid yet."),
+        "token_not_found": Row(404, "Not found", "The token does not exist."),
+        "route_not_found": Row(404, "No such route", "No route has this path."),
+        "method_not_allowed": Row(405, "Method not allowed", "The path does not support this method."),
+        "token_expired": Row(410, "Expired", "The token has expired."),
+        "token_exhausted": Row(410, "Used up", "All uses of this token are spent."),
         "token_revoked": Row(410, "Revoked", "The token was revoked."),
-        "token_locked": Row(410, "Locked", "The token was tried for the wrong user, address or action too often."),
+        "token_locked": Row(
+            410, "Locked", "The token is locked after too many uses with a wrong user, address or action."
+        ),
         "payload_too_large": Row(413, "Payload too large", "The body is larger than allowed."),
         "unsupported_media_type": Row(415, "Unsupported media type", "The body must be application/json."),
         "idempotency_key_reused": Row(
-            422, "Idempotency key reused", "The key was used for another request, or over 10 minutes ago."
+            422, "Idempotency key reused", "The key belongs to another request, or was first used over 10 minutes ago."
         ),
-        "too_many_requests": Row(429, "Too many requests", "Slow down and try again.", _RETRY),
-        "internal_error": Row(500, "Internal error", "The service failed; the request id finds it in the log."),
-        "store_unavailable": Row(503, "Store unavailable", "The store gave no answer; try again.", _RETRY),
+        "too_many_requests": Row(429, "Too many requests", "Too many requests. Retry later.", _RETRY),
+        "internal_error": Row(500, "Internal error", "Unexpected error. Find it in the log by the request id."),
+        "store_unavailable": Row(503, "Store unavailable", "The store did not respond. Retry the request.", _RETRY),
     }
 )
 
@@ -140,13 +142,13 @@ class UseRefused(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The path has other methods; the answer names them."""
+    """The path does not support the method; the response lists those it supports."""
 
     code = "method_not_allowed"
 
     def __init__(self, method: str, allowed: Sequence[str]) -> None:
         self.allowed = ", ".join(allowed)
-        super().__init__(f"{method} is not one of {self.allowed}.")
+        super().__init__(f"{method} is not supported. This path supports {self.allowed}.")
 
 
 class PayloadTooLarge(ServiceError):
@@ -155,7 +157,7 @@ class PayloadTooLarge(ServiceError):
     code = "payload_too_large"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body may hold {limit_bytes} bytes.")
+        super().__init__(f"The body is larger than {limit_bytes} bytes.")
 
 
 class UnsupportedMediaType(ServiceError):
