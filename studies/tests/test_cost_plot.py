@@ -38,7 +38,7 @@ class TestThePage:
         titles = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)}
         assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= titles
 
-    def test_what_it_says_in_words_is_what_the_template_says(self, tariff: Tariff) -> None:
+    def test_the_page_repeats_the_numbers_of_the_template(self, tariff: Tariff) -> None:
         assert f"takes {tariff.stage.burst_limit} calls at the same moment" in PAGE
         assert f"`ForwarderConcurrency` ({tariff.stage.forwarders})" in PAGE
         assert "answer for 60 seconds (`AUTHORIZER_TTL_SECONDS`)" in PAGE
@@ -52,7 +52,7 @@ class TestThePage:
         assert said is not None
         assert {said[2]: said[1], said[4]: said[3], said[6]: said[5]} == {n: f"{k:.0f}" for n, k in kinds.items()}
 
-    def test_the_quotas_that_it_asks_for_suffice(self, tariff: Tariff) -> None:
+    def test_the_quotas_that_it_lists_suffice(self, tariff: Tariff) -> None:
         made = cost_plot.at_rate(tariff, 10_000).month
         seconds = tariff.prices.hours * 3600
         asked = re.search(r"table to ([\d,]+) write units, of each index to ([\d,]+)", PAGE)

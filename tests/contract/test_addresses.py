@@ -212,7 +212,7 @@ def test_every_address_and_range_is_stored_and_read_as_what_it_is(store_engine: 
         assert [claim.address for claim in found.claims] == [use.address]
 
 
-def test_over_the_api_a_mapped_address_is_told_as_the_ipv4_address_it_maps(api: Api, client: Credentials) -> None:
+def test_the_api_returns_a_mapped_address_as_the_ipv4_address_it_maps(api: Api, client: Credentials) -> None:
     issued = api.issue(client, ipAddresses=["::ffff:192.0.2.0/120", "2001:DB8::/32"], maxUses=2)
     for address in ("::ffff:192.0.2.7", "2001:DB8::7"):
         assert api.use(client, issued["token"], ipAddress=address).status == 200
@@ -221,9 +221,7 @@ def test_over_the_api_a_mapped_address_is_told_as_the_ipv4_address_it_maps(api: 
     assert [claim["ipAddress"] for claim in status["claims"]] == ["192.0.2.7", "2001:db8::7"]
 
 
-def test_over_the_api_what_is_no_address_is_told_with_its_field_and_counts_as_no_mismatch(
-    api: Api, client: Credentials
-) -> None:
+def test_the_api_names_the_field_of_an_invalid_address_and_counts_no_mismatch(api: Api, client: Credentials) -> None:
     issued = api.issue(client, ipAddresses=["192.0.2.7"])
     for wrong in ("192.0.2.07", "192.0.2.7:80", "fe80::1%eth0", " 192.0.2.7", "192.0.2.0/24"):
         answer = api.use(client, issued["token"], ipAddress=wrong)

@@ -183,7 +183,7 @@ class TestCopyingBack:
             assert reported(good.use(CALLER, use_of(secret))) == Reason.REVOKED
         assert copy_back(drill, restored) == Counter(there=5)
 
-    def test_a_token_that_the_setting_refuses_is_not_said_to_be_usable(self, store_engine: StoreEngine) -> None:
+    def test_a_token_that_the_setting_refuses_is_not_counted_as_usable(self, store_engine: StoreEngine) -> None:
         drill = Drill(a_table_of(store_engine))
         restored = by_export(drill.table)()
         for after, usable in ((ISSUED_AT, 5), (ISSUED_AT + timedelta(milliseconds=1), 0)):

@@ -65,7 +65,7 @@ def test_a_start_does_not_depend_on_the_store(fault: Fault, engine: Engine, prox
     assert proxy.met[fault] == 1, "one attempt: a caller waits for this start"
 
 
-def test_botocore_is_loaded_in_its_place_where_it_is_asked_for(engine: Engine, proxy: Proxy) -> None:
+def test_the_setting_loads_botocore_instead(engine: Engine, proxy: Proxy) -> None:
     operations: list[str] = []
     proxy.when_done = operations.append
     assert start(engine, proxy, DYNAMODB_TRANSPORT="botocore", **in_lambda("app.app")) == (True, [])
@@ -80,7 +80,7 @@ def test_elsewhere_nothing_is_called_before_the_first_request(engine: Engine, pr
     assert operations == []
 
 
-def test_a_function_without_credentials_says_in_one_line_what_is_missing(engine: Engine, proxy: Proxy) -> None:
+def test_a_function_without_credentials_logs_in_one_line_what_is_missing(engine: Engine, proxy: Proxy) -> None:
     variables = {**os.environ, **engine.client_environ, "STAGE": "local", **in_lambda("app.app")}
     for name in ("AWS_ACCESS_KEY_ID", "DYNAMODB_TRANSPORT"):
         variables.pop(name, None)

@@ -78,7 +78,7 @@ class TestWithoutJava:
         assert install.main() == 1
         assert "java is not installed" in capsys.readouterr().err
 
-    def test_it_says_why_it_can_not_start(self, tmp_path: Path) -> None:
+    def test_it_reports_why_it_cannot_start(self, tmp_path: Path) -> None:
         assert "java is not installed" in str(dynamodb_local.why_missing())
         with pytest.raises(EngineError, match="java is not installed"):
             DynamoDbLocal(log=tmp_path / "log").start()

@@ -130,7 +130,7 @@ def test_three_lines_issue_and_use_a_token(service: str, api: Api) -> None:
     client.close()
 
 
-def test_all_that_is_asked_for_comes_back(tokens: TokenServiceClient) -> None:
+def test_every_value_of_the_request_is_returned(tokens: TokenServiceClient) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     issued = tokens.issue(
         NODE,
@@ -187,11 +187,11 @@ def test_all_tokens_of_a_node_or_user_are_revoked(tokens: TokenServiceClient) ->
     assert tokens.revoke_all(user="revoked-by-user") == 0
 
 
-def test_the_version_is_told(tokens: TokenServiceClient) -> None:
+def test_the_version_is_returned(tokens: TokenServiceClient) -> None:
     assert (tokens.version().service, tokens.version().stage) == ("tokenservice", "local")
 
 
-def test_what_is_wrong_with_a_request_is_told_by_field(tokens: TokenServiceClient) -> None:
+def test_an_invalid_request_is_reported_by_field(tokens: TokenServiceClient) -> None:
     with pytest.raises(InvalidRequest) as refused:
         tokens.issue(NODE, ip_addresses=["192.0.2.1/24"])
     [error] = refused.value.errors
@@ -216,7 +216,7 @@ def test_a_wrong_path_is_no_refused_token(service: str, api: Api) -> None:
         wrong.use("ab" * 32)
 
 
-def test_a_lost_answer_of_a_use_is_asked_for_again_and_nothing_is_spent_twice(
+def test_a_use_with_a_lost_answer_is_retried_and_nothing_is_spent_twice(
     over_the_line: TokenServiceClient, line: LossyLine
 ) -> None:
     issued = over_the_line.issue(NODE, max_uses=2)

@@ -75,7 +75,7 @@ def test_a_use_through_the_gateway_is_found_in_splunk(stack: Stack, client: Cred
     assert token not in json.dumps(hec.collector.indexed)
 
 
-def test_an_operator_is_told_why_a_link_was_refused(stack: Stack, client: Credentials) -> None:
+def test_explain_shows_an_operator_why_a_link_was_refused(stack: Stack, client: Credentials) -> None:
     issued = stack.call("POST", "/token", client, {"nodeId": NODE, "user": "ada"}).json()
     for user in ("grace", "ada", "ada"):
         stack.call("POST", "/use", client, {"token": issued["token"], "user": user})
@@ -104,7 +104,7 @@ def test_what_an_operator_revokes_is_explained_and_found_in_splunk(
     assert stack.aws.tokenctl("dev", "explain", token_id)["moments"][-1]["clientId"] == "tokenctl"
 
 
-def test_wrong_credentials_are_told_the_challenge_and_found_in_splunk(
+def test_wrong_credentials_get_the_challenge_and_are_in_splunk(
     stack: Stack, client: Credentials, hec: HecServer
 ) -> None:
     for credentials in (None, Credentials("appian", "wrong"), Credentials("nobody", "at all")):
@@ -150,7 +150,7 @@ def test_the_stage_listens_to_its_own_alarms_only(stack: Stack) -> None:
         assert events.test_event_pattern(EventPattern=rule["EventPattern"], Event=event)["Result"] is is_ours
 
 
-def test_a_state_change_is_told_to_splunk(stack: Stack, hec: HecServer) -> None:
+def test_a_state_change_is_sent_to_splunk(stack: Stack, hec: HecServer) -> None:
     said = stack.invoke("tokenservice-dev-forward_events", state_change("tokenservice-dev-slow"))
     assert said["error"] is None, said
     [reported] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]

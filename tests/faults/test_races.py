@@ -108,7 +108,7 @@ class TestFindings:
         told = [*self.GOOD[:3], Told(None, reason)]
         assert word in "\n".join(self.judge(kind, told, ["a", "b"], after).false_refusals)
 
-    def test_a_key_that_was_granted_a_use_and_told_as_exhausted_is_seen(self) -> None:
+    def test_a_granted_key_that_gets_exhausted_is_detected(self) -> None:
         told = [self.GOOD[0], self.GOOD[3], *self.GOOD[2:]]
         assert "its key" in "\n".join(self.judge(Kind.PLAIN, told, ["a", "b"]).false_refusals)
 

@@ -61,7 +61,7 @@ def test_a_count_is_an_embedded_metric_with_and_without_its_dimensions(log: Audi
     assert (line["Stage"], line["Reason"], line["TokensRefused"]) == ("dev", "token_expired", 1)
 
 
-def test_a_latency_is_told_in_milliseconds_by_operation(log: Audit, lines: list[str]) -> None:
+def test_a_latency_is_logged_in_milliseconds_by_operation(log: Audit, lines: list[str]) -> None:
     log.latency("claim", 1.23456)
     [line] = map(json.loads, lines)
     assert line["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "StoreLatency", "Unit": "Milliseconds"}]
@@ -75,7 +75,7 @@ def test_a_token_in_the_wrong_place_is_replaced_by_its_id() -> None:
 
 
 @pytest.mark.parametrize("wrap", ["{}", "x{}y", "abc{}def", "{}{}", "token={}&", "\\u0000{}"])
-def test_a_token_is_found_wherever_it_stands(wrap: str) -> None:
+def test_a_token_is_redacted_at_any_place(wrap: str) -> None:
     token = secrets.token_hex(32)
     for secret in (token, token.upper()):
         assert secret not in redact(wrap.replace("{}", secret))
@@ -239,9 +239,7 @@ def test_diagnostics_of_libraries_are_kept_out_below_warning(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("before", ["\b", "\f", "\n", "\t", "\r", "\x01", "\\", '"', "\u2028"])
-def test_what_stands_before_a_secret_neither_hides_it_nor_breaks_the_line(
-    log: Audit, lines: list[str], before: str
-) -> None:
+def test_text_before_a_secret_neither_hides_it_nor_breaks_the_line(log: Audit, lines: list[str], before: str) -> None:
     token, (secret, _) = secrets.token_hex(32), clients.new_secret(NOW)
     for planted in (token, secret, "Basic ZGVtbzpodW50ZXIy"):
         log.event("token.used", NOW, user=before + planted, **{before + planted: "x"})

@@ -207,7 +207,7 @@ def test_a_connection_that_can_not_be_trusted_any_more_is_not_kept(last: bytes) 
         assert server.connections == 2
 
 
-def test_a_kept_connection_that_was_closed_meanwhile_is_told_apart_and_the_next_one_is_new() -> None:
+def test_a_closed_kept_connection_is_recognized_and_the_next_one_is_new() -> None:
     with serving(answering(OK)) as server, reaching(server) as endpoint:
         endpoint.exchange(REQUEST, deadline())
         with pytest.raises(Closed):
@@ -240,7 +240,7 @@ def test_the_deadline_bounds_the_whole_and_not_each_byte() -> None:
         stop.set()
 
 
-def test_a_silent_server_ends_in_time_and_a_past_deadline_asks_nobody() -> None:
+def test_a_silent_server_ends_in_time_and_a_past_deadline_sends_nothing() -> None:
     with serving(silent) as server, reaching(server) as endpoint:
         with pytest.raises(TimeoutError):
             endpoint.exchange(REQUEST, deadline(0.2))
@@ -249,7 +249,7 @@ def test_a_silent_server_ends_in_time_and_a_past_deadline_asks_nobody() -> None:
         assert server.connections == 1
 
 
-def test_nobody_there_is_told_at_once() -> None:
+def test_a_refused_connection_fails_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ConnectionRefusedError):
@@ -315,9 +315,7 @@ class TestTls:
                     endpoint.exchange(REQUEST, deadline())
                 assert server.requests == []
 
-    def test_a_kept_connection_that_was_closed_meanwhile_is_told_apart(
-        self, authority: trustme.CA, tmp_path: Path
-    ) -> None:
+    def test_a_closed_kept_connection_is_recognized(self, authority: trustme.CA, tmp_path: Path) -> None:
         bundle = self.bundle(authority, tmp_path)
         tls = self.context(authority, "127.0.0.1")
         with serving(answering(OK), tls=tls) as server, reaching(server, bundle) as endpoint:

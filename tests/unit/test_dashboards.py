@@ -64,7 +64,7 @@ def test_the_five_questions_are_the_same_in_the_same_order() -> None:
     assert [cell for cell in cells if cell.endswith("?")] == questions
 
 
-def test_what_is_beyond_the_questions_stands_below_them_under_a_heading_of_its_own() -> None:
+def test_further_panels_are_below_the_questions_under_their_own_heading() -> None:
     beyond = headings_of_splunk()[QUESTIONS:]
     assert beyond
     assert beyond[0]

@@ -149,7 +149,7 @@ def test_the_health_check_is_code_17() -> None:
     assert content(Collector().answer(Request("GET", "/services/collector/health", {}, b""))) == (200, 17, None)
 
 
-def test_acknowledgement_is_refused_unless_asked_for() -> None:
+def test_acknowledgement_is_rejected_unless_enabled() -> None:
     path = "/services/collector/ack"
     assert ask(Collector(), '{"acks": [0]}', path=path) == (400, 14, None)
 
@@ -210,7 +210,7 @@ def test_every_code_can_be_had_over_http(code: int) -> None:
         (Fault.TRUNCATED, 1),
     ],
 )
-def test_a_cut_connection_gives_no_answer_and_indexes_only_where_it_says_so(fault: Fault, indexed: int) -> None:
+def test_a_cut_connection_has_no_answer_and_indexes_only_if_configured(fault: Fault, indexed: int) -> None:
     with HecServer() as server:
         server.faults.append(fault)
         with pytest.raises(requests.RequestException):

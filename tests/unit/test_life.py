@@ -64,7 +64,7 @@ def test_the_state_is_what_the_use_that_was_meant_would_get(
     assert state(replace(token(**terms), **changes), NOW + later * HOUR, issued_after) == expected
 
 
-def test_a_token_that_is_not_there_or_not_yet_valid_says_so() -> None:
+def test_a_missing_or_not_yet_valid_token_has_its_state() -> None:
     assert state(None, NOW, None) == Reason.NOT_FOUND
     assert state(token(not_before=NOW + SECOND), NOW, None) == Reason.NOT_YET_VALID
 
@@ -75,7 +75,7 @@ def test_every_state_has_a_meaning_and_something_to_do(reason: str) -> None:
     assert ADVICE[reason].endswith(".")
 
 
-def test_the_store_alone_tells_issue_uses_revocation_and_expiry_in_their_order() -> None:
+def test_the_store_alone_yields_issue_uses_revocation_and_expiry_in_order() -> None:
     first = claim(1, NOW + SECOND, user="alice", address=tokens.parse_address("10.1.2.3"), action=Action.EDIT)
     stored = replace(
         token(max_uses=3), claims=(first, claim(2, NOW + 2 * SECOND)), revoked_at=NOW + 3 * SECOND, mismatches=1
@@ -96,7 +96,7 @@ def test_the_store_alone_tells_issue_uses_revocation_and_expiry_in_their_order()
     assert told(life(stored.id, stored, [], NOW + HOUR - SECOND)) == ["issued", "used", "used", "revoked"]
 
 
-def test_what_both_tell_is_told_once_and_with_what_only_the_log_knows() -> None:
+def test_events_of_both_sources_appear_once_with_the_facts_of_the_log() -> None:
     used = claim(1, NOW + SECOND)
     stored = replace(token(max_uses=2), claims=(used, claim(2, NOW + 2 * SECOND)), revoked_at=NOW + 5 * SECOND)
     log = [
@@ -123,14 +123,14 @@ def test_refusals_are_counted_by_reason_the_most_frequent_first() -> None:
     assert known.facts()["refusals"] == {"user_mismatch": 3, "token_exhausted": 1}
 
 
-def test_a_token_that_was_deleted_is_told_from_the_log_alone() -> None:
+def test_a_deleted_token_is_shown_from_the_log_alone() -> None:
     gone = token()
     log = [event(gone, "token.issued", NOW), event(gone, "token.refused", NOW, reason=Reason.EXPIRED)]
     known = life(gone.id, None, log, NOW + 100 * HOUR)
     assert (told(known), known.state) == (["issued", "refused"], Reason.NOT_FOUND)
 
 
-def test_neither_the_document_nor_other_tokens_are_ever_told() -> None:
+def test_neither_the_document_nor_other_tokens_are_ever_shown() -> None:
     stored, other = token(metadata={"title": "hidden"}), token()
     log: list[dict[str, Any]] = [
         event(stored, "token.refused", NOW, reason=Reason.USER),

@@ -60,7 +60,7 @@ def test_every_alarm_has_its_section_and_every_section_its_alarm() -> None:
 
 
 @pytest.mark.parametrize("name", alarms())
-def test_an_alarm_s_description_says_how_urgent_it_is_and_names_its_section(name: str) -> None:
+def test_an_alarms_description_has_its_urgency_and_its_section(name: str) -> None:
     text = sections()[name]
     severity = re.match(r"\*\*(Urgent|Today)\b", text)
     assert severity, "the section begins with how urgent it is"
@@ -68,7 +68,7 @@ def test_an_alarm_s_description_says_how_urgent_it_is_and_names_its_section(name
     assert re.fullmatch(rf"{severity[1]}\. .+\. Runbook: docs/operations\.md#{name}", alarms()[name])
 
 
-def test_every_query_of_the_runbook_asks_for_fields_that_are_logged() -> None:
+def test_every_query_of_the_runbook_uses_logged_fields() -> None:
     queries = re.findall(r"tokenctl logs query [a-z,]+ (?:--stage prod )?(?:\\\n +)?'([^']+)'", OPERATIONS)
     assert len(queries) == len(re.findall(r"^ *tokenctl logs query ", OPERATIONS, re.MULTILINE))
     known = {*re.findall(r'"(\w+)":"\$context', TEMPLATES["resources.yaml"])}

@@ -68,7 +68,7 @@ def stages() -> dict[str, list[dict[str, Any]]]:
     return {stage["Name"]: stage["Actions"] for stage in pipeline["Stages"]}
 
 
-def test_the_way_to_production_leads_over_dev_its_test_and_a_person() -> None:
+def test_the_pipeline_goes_through_dev_its_test_and_an_approval_to_prod() -> None:
     providers = [
         (name, action["ActionTypeId"]["Category"], action["ActionTypeId"]["Provider"])
         for name, actions in stages().items()
@@ -284,7 +284,7 @@ def test_a_vulnerability_with_a_reason_is_not_counted(monkeypatch: pytest.Monkey
     ("libraries", "told"),
     [(None, "can't be reached"), ([UNKNOWN], "1 of 1"), ([UNKNOWN, CLEAN], "1 of 2")],
 )
-def test_what_could_not_be_looked_up_is_said_aloud(
+def test_a_failed_lookup_is_reported(
     libraries: list[dict[str, Any]] | None, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vulnerabilities.report("lock.txt", libraries) == 0

@@ -42,7 +42,7 @@ def test_every_event_that_the_service_writes_has_an_outcome() -> None:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_every_field_of_a_report_or_alert_is_there_where_it_is_used(name: str) -> None:
+def test_every_field_of_a_report_or_alert_exists_where_it_is_used(name: str) -> None:
     text = SEARCHES[name]["search"]
     Search(known_to(text)).follow(text)
 
@@ -57,7 +57,7 @@ def test_every_field_beside_an_event_is_declared_as_indexed() -> None:
     assert {sourcetype for sourcetype, _ in declared} == {"tokenservice", EVENT_SOURCETYPE}
 
 
-def test_a_field_that_is_in_the_event_as_well_has_one_value() -> None:
+def test_a_field_that_is_also_in_the_event_has_one_value() -> None:
     alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
     made = [splunk_app.event(each, HAPPENED) for each in forwarded(written(), alarm)]
     several = {name for event in made for name, value in event.items() if isinstance(value, list)}
@@ -76,7 +76,7 @@ def test_every_search_of_the_documents_can_be_followed() -> None:
         Search(known_to(text)).follow(text)
 
 
-def test_alerts_are_off_until_somebody_wants_them() -> None:
+def test_alerts_are_off_by_default() -> None:
     searches = config("savedsearches.conf")
     scheduled = [name for name in searches.sections() if searches[name].get("enableSched") == "1"]
     assert scheduled

@@ -112,7 +112,7 @@ def test_a_change_is_of_a_token_and_an_access_of_a_document() -> None:
     assert (unknown["object"], unknown["object_category"]) == (unknown["tokenId"], "token")
 
 
-def test_where_events_happened_is_told_by_the_stage() -> None:
+def test_dest_is_the_stage() -> None:
     assert {event["dest"] for event in EVENTS} == {"tokenservice-prod"}
 
 

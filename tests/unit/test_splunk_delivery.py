@@ -135,7 +135,7 @@ def test_a_probe_leaves_no_trace_and_renews_a_token_that_is_refused() -> None:
         (Answer(400, b"<html>"), Misconfigured),
     ],
 )
-def test_a_probe_of_a_collector_that_is_not_well_fails(answer: Answer | Exception, failure: type[Exception]) -> None:
+def test_a_probe_of_a_failing_collector_fails(answer: Answer | Exception, failure: type[Exception]) -> None:
     bench = Bench(seconds=3)
     bench.request_seconds = 1
     bench.script = [answer] * 10
@@ -270,7 +270,7 @@ def test_a_collector_with_a_far_lower_limit_has_no_good_event_set_aside(first: s
     assert len(delivery.accepted) == len(messages) - len(delivery.poison)
 
 
-def test_an_event_that_is_refused_for_itself_says_nothing_about_the_size() -> None:
+def test_an_event_rejected_for_its_content_does_not_shrink_requests() -> None:
     bench = Bench(Marked(max_bytes=20_000))
     bench.script = [coded(15, 0)]
     delivery = bench.deliver(events(*[f"{n}" + "x" * 900 for n in range(30)]))
@@ -374,7 +374,7 @@ def test_a_busy_collector_that_names_an_event_gets_all_of_them_again(takes: int)
         assert server.collector.ids() == [*"0123"[:takes], *"0123"]
 
 
-def test_what_was_accepted_before_a_failure_is_told_and_the_rest_kept_in_order() -> None:
+def test_accepted_events_before_a_failure_are_counted_and_the_rest_kept_in_order() -> None:
     bench = Bench()
     bench.script = [coded(13, 2), coded(7, 1)]
     delivery = bench.deliver(events("a", "b", "bad", "c", "d"))

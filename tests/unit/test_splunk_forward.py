@@ -389,7 +389,7 @@ def test_an_event_that_is_poison_is_kept_byte_for_byte() -> None:
     assert setup.record.of(Kind.POISON)[0]["requestPayload"] == ALARM
 
 
-def test_without_a_collector_nothing_is_forwarded_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_collector_nothing_is_forwarded_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     idle = forwarder(splunk_settings(None), "test")
     for _ in range(3):
         assert idle.forward(subscription(["a"]), lambda: 60_000).requests == 0

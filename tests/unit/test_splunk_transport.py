@@ -90,7 +90,7 @@ def test_a_request_carries_the_token_and_the_gzipped_body() -> None:
         assert server.collector.indexed[0]["event"] == "café"
 
 
-def test_a_connection_to_a_collector_that_is_well_is_used_again() -> None:
+def test_a_connection_to_a_working_collector_is_reused() -> None:
     with HecServer() as server:
         server.faults.extend([None, ForcedCode(13, 0), ForcedCode(24), Fault.TOO_LARGE_413])
         transport = Transport(server.url)
@@ -267,7 +267,7 @@ def test_no_variable_of_the_environment_changes_whom_we_trust_or_what_we_send(
         assert server.requests[0].headers["authorization"] == "Splunk the-token"
 
 
-def test_a_missing_bundle_is_said_at_the_start() -> None:
+def test_a_missing_bundle_is_reported_at_the_start() -> None:
     with pytest.raises(Misconfigured, match="SPLUNK_CA_BUNDLE"):
         Transport("https://splunk.example", "/nowhere/authority.pem")
 
@@ -289,7 +289,7 @@ def answering(answer: bytes) -> Iterator[str]:
 TLS_ALERT = bytes.fromhex("15030100020246")  # version 1.0, fatal, protocol_version
 
 
-def test_what_is_wrong_with_an_address_is_told_apart() -> None:
+def test_each_problem_of_an_address_has_its_own_message() -> None:
     """Each message says what to look at, and none where or what was sent."""
     reported = {}
     with contextlib.ExitStack() as ports:

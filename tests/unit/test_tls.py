@@ -167,7 +167,7 @@ def test_nothing_is_sent_over_a_tls_below_1_2(client: Callable[[str, str], objec
     assert not sent(context, client, authority.bundle)
 
 
-def test_our_own_client_asks_for_tls_1_2_whatever_the_machine_is_set_to(authority: Authority) -> None:
+def test_our_own_client_requires_tls_1_2_whatever_the_machine_is_set_to(authority: Authority) -> None:
     tls = Endpoint("https://localhost", authority.bundle)._tls
     assert tls is not None
     assert tls.minimum_version >= ssl.TLSVersion.TLSv1_2
