@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
@@ -38,36 +37,13 @@ _RESERVE_MS: Final = 5_000
 log = logging.getLogger("tokenservice.routes")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request on its way through the API."""
+class Call(NamedTuple):
+    """A request whose caller has the route's scope."""
 
     request: Request
     service: TokenService
     build: schemas.VersionAnswer
-    request_id: str
-
-    def caller(self, scope: Scope | None = None) -> Caller:
-        """The client that the authorizer found. Called first by every view: nothing is read for who may not send it.
-
-        Args:
-            scope: what the client needs; None: nothing.
-
-        Raises:
-            Unauthorized: there was no authorizer before us.
-            InsufficientScope
-        """
-        context: Mapping[str, Any] = self.request.context
-        found = context.get("authorizer") or {}
-        if not found.get("clientId"):
-            raise Unauthorized
-        scopes = frozenset(each for each in Scope if each in str(found.get("scopes", "")).split())
-        source_ip = context.get("identity", {}).get("sourceIp")
-        extended_id = context.get("extendedRequestId")
-        caller = Caller(str(found["clientId"]), scopes, self.request_id, source_ip, extended_id)
-        if scope is not None:
-            self.service.require(caller, scope)
-        return caller
+    caller: Caller
 
     def body(self) -> bytes:
         """The JSON body as bytes.
@@ -104,80 +80,124 @@ View = Callable[..., Response]
 Headers = dict[str, str | list[str]]
 
 
-def issue(call: Call) -> Response:
-    caller = call.caller(Scope.ISSUE)
+class Route(NamedTuple):
+    """A method of a path. The scope check, the OpenAPI document and the tests read it.
+
+    Attributes:
+        path: below `BASE_PATH`.
+        view: its docstring is the route's documentation, its name the operation's id.
+        scope: what the client needs; None means any client.
+        request: type of the body, or of the query of a GET; None means that nothing is read.
+        response: type of the answer to a successful request; None means no body.
+        status: of that answer.
+    """
+
+    method: str
+    path: str
+    view: View
+    scope: Scope | None
+    request: type[schemas.Request] | None
+    response: type[schemas.Answer] | None
+    status: int = 200
+
+    @property
+    def has_head(self) -> bool:
+        """HEAD is answered wherever GET is, but a HEAD of `GET /use` would have to spend a use."""
+        return self.method == "GET" and self.view is not use_token_by_query
+
+
+def issue_token(call: Call) -> Response:
+    """Issue a token."""
     read = partial(conversion.to_terms, now=call.service.now())
-    [(secret, token)] = call.service.issue(caller, [parsing.parse_body(call.body(), schemas.IssueRequest, read)])
+    [(secret, token)] = call.service.issue(call.caller, [parsing.parse_body(call.body(), schemas.IssueRequest, read)])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
     return _json(201, conversion.issue_answer(secret, token), Location=location)
 
 
-def issue_batch(call: Call) -> Response:
-    caller = call.caller(Scope.ISSUE)
+def issue_tokens(call: Call) -> Response:
+    """Issue up to 100 tokens, all or none."""
     read = partial(conversion.to_terms_of_all, now=call.service.now())
-    issued = call.service.issue(caller, parsing.parse_body(call.body(), schemas.BatchRequest, read))
+    issued = call.service.issue(call.caller, parsing.parse_body(call.body(), schemas.BatchRequest, read))
     answers = [conversion.issue_answer(secret, token) for secret, token in issued]
     return _json(201, schemas.BatchAnswer(answers))
 
 
-def use_by_query(call: Call) -> Response:
-    caller = call.caller(Scope.USE)
-    read = partial(conversion.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
-    return _use(call, caller, parsing.parse_query(call.query(), schemas.UseRequest, read))
+def use_token(call: Call) -> Response:
+    """Spend one use of a token.
+
+    A refusal spends nothing.
+    """
+    read = partial(conversion.to_use, client_id=call.caller.client_id, idempotency_key=call.idempotency_key())
+    return _use(call, parsing.parse_body(call.body(), schemas.UseRequest, read))
 
 
-def use(call: Call) -> Response:
-    caller = call.caller(Scope.USE)
-    read = partial(conversion.to_use, client_id=caller.client_id, idempotency_key=call.idempotency_key())
-    return _use(call, caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
+def use_token_by_query(call: Call) -> Response:
+    """Use a token given in the query.
+
+    Kept for callers that use it. A token in a URL ends up in access logs: prefer POST. HTTP clients and proxies repeat
+    a GET by themselves if its answer is lost, and the repetition is refused: the token is used up. Send
+    `Idempotency-Key`.
+    """
+    read = partial(conversion.to_use, client_id=call.caller.client_id, idempotency_key=call.idempotency_key())
+    return _use(call, parsing.parse_query(call.query(), schemas.UseRequest, read))
 
 
-def _use(call: Call, caller: Caller, use: Use) -> Response:
-    decision = call.service.use(caller, use)
+def _use(call: Call, use: Use) -> Response:
+    decision = call.service.use(call.caller, use)
     if isinstance(decision, Refusal):
         raise UseRefused(decision.reason)
     headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
     return _json(200, conversion.use_answer(decision), **headers)
 
 
-def introspect(call: Call) -> Response:
-    caller = call.caller(Scope.INTROSPECT)
-    read = partial(conversion.to_use, client_id=caller.client_id)
-    decision = call.service.introspect(caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
+def introspect_token(call: Call) -> Response:
+    """Return what a use would return, and change nothing.
+
+    It discloses the node id and spends nothing, so each call is an audit event. Without `Idempotency-Key`: nothing
+    changes, so it may be repeated at will.
+    """
+    read = partial(conversion.to_use, client_id=call.caller.client_id)
+    decision = call.service.introspect(call.caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
     return _json(200, conversion.introspect_answer(decision))
 
 
-def status(call: Call, token_id: str) -> Response:
-    caller = call.caller(Scope.MANAGE)
+def get_token(call: Call, token_id: str) -> Response:
+    """A token's limits and uses."""
     if not schemas.TOKEN_ID.fullmatch(token_id):
         raise TokenNotFound
-    token = call.service.status(caller, token_id)
+    token = call.service.status(call.caller, token_id)
     return _json(200, conversion.status_answer(token, call.service.counts_as_revoked(token)))
 
 
-def revoke(call: Call, token_id: str) -> Response:
-    caller = call.caller(Scope.MANAGE)
+def revoke_token(call: Call, token_id: str) -> Response:
+    """Revoke a token.
+
+    Also answers 204 where it was revoked before or never was.
+    """
     if not schemas.TOKEN_ID.fullmatch(token_id):
-        # 204 would say that a token is revoked, where a token itself, say, was given for its id.
+        # 204 would confirm a revocation if, for example, the token itself were sent in place of its id.
         raise InvalidRequest([FieldError("tokenId", "must be tok_ and 32 lower-case hex characters")])
-    call.service.revoke(caller, token_id)
+    call.service.revoke(call.caller, token_id)
     return Response("", status_code=204)
 
 
-def revoke_all(call: Call) -> Response:
-    caller = call.caller(Scope.MANAGE)
+def revoke_tokens(call: Call) -> Response:
+    """Revoke every live token of a node or of a user.
+
+    Reads an index that trails writes by moments. Where `more` is true, time ran out: call again.
+    """
     whose = parsing.parse_body(call.body(), schemas.RevokeRequest, conversion.to_revocation)
-    done = call.service.revoke_all(caller, **whose, time_left=call.has_time_left)
-    return _json(200, schemas.RevokeAnswer(done.revoked, done.more))
+    revocation = call.service.revoke_all(call.caller, **whose, time_left=call.has_time_left)
+    return _json(200, schemas.RevokeAnswer(revocation.revoked, revocation.more))
 
 
-def version(call: Call) -> Response:
-    call.caller()
+def get_version(call: Call) -> Response:
+    """What is deployed."""
     return _json(200, call.build)
 
 
-def openapi(call: Call) -> Response:
-    call.caller()
+def get_open_api(call: Call) -> Response:
+    """This document."""
     # A deployed API has its stage's name, or a domain's own path, before the base path.
     path: str = call.request.context["path"]
     root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
@@ -191,17 +211,18 @@ def _openapi() -> dict[str, Any]:
     return document
 
 
-ROUTES: Final[Mapping[str, Mapping[str, View]]] = {
-    "/token": {"POST": issue},
-    "/tokens": {"POST": issue_batch},
-    "/use": {"GET": use_by_query, "POST": use},
-    "/introspect": {"POST": introspect},
-    "/token/{token_id}": {"GET": status, "DELETE": revoke},
-    "/revoke": {"POST": revoke_all},
-    "/version": {"GET": version},
-    "/openapi.json": {"GET": openapi},
-}
-"""Path below `BASE_PATH` to method to view."""
+ROUTES: Final = (
+    Route("POST", "/token", issue_token, Scope.ISSUE, schemas.IssueRequest, schemas.IssueAnswer, 201),
+    Route("POST", "/tokens", issue_tokens, Scope.ISSUE, schemas.BatchRequest, schemas.BatchAnswer, 201),
+    Route("GET", "/use", use_token_by_query, Scope.USE, schemas.UseRequest, schemas.UseAnswer),
+    Route("POST", "/use", use_token, Scope.USE, schemas.UseRequest, schemas.UseAnswer),
+    Route("POST", "/introspect", introspect_token, Scope.INTROSPECT, schemas.UseRequest, schemas.IntrospectAnswer),
+    Route("GET", "/token/{token_id}", get_token, Scope.MANAGE, None, schemas.StatusAnswer),
+    Route("DELETE", "/token/{token_id}", revoke_token, Scope.MANAGE, None, None, 204),
+    Route("POST", "/revoke", revoke_tokens, Scope.MANAGE, schemas.RevokeRequest, schemas.RevokeAnswer),
+    Route("GET", "/version", get_version, None, None, schemas.VersionAnswer),
+    Route("GET", "/openapi.json", get_open_api, None, None, schemas.OpenApiAnswer),
+)
 
 
 def blueprint(
@@ -213,56 +234,79 @@ def blueprint(
 
     Args:
         authorizer: checks the credentials before any view is called.
-        service: gives the service; called with the first request.
-        build: what `GET /version` tells.
+        service: returns the service; called with the first request.
+        build: the answer of `GET /version`.
     """
     api = Blueprint(__name__)
 
-    def register(path: str, methods: list[str], view: View) -> None:
+    def register(path: str, methods: Iterable[str], name: str, respond: Callable[..., Response]) -> None:
         def answer(**parameters: str) -> Response:
-            return _answer(api.current_request, service, build, view, parameters)
+            return _answer(api.current_request, respond, parameters)
 
         # Chalice compares media types letter by letter and has its own error bodies: `Call.body` does it instead.
-        api.route(path, methods=methods, authorizer=authorizer, content_types=[], name=view.__name__)(answer)
+        api.route(path, methods=list(methods), authorizer=authorizer, content_types=[], name=name)(answer)
 
-    for path, views in ROUTES.items():
-        allowed = list(views)
-        for method, view in views.items():
-            register(path, [method], view)
-            if method == "GET" and view is not use_by_query:  # a HEAD of it would have to spend a use
-                register(path, ["HEAD"], view)
-                allowed.append("HEAD")
-        register(path, [method for method in METHODS if method not in allowed], _other_method(allowed))
+    for path in dict.fromkeys(route.path for route in ROUTES):
+        routes = [route for route in ROUTES if route.path == path]
+        for route in routes:
+            respond = partial(_respond, route, service, build)
+            register(path, ["GET", "HEAD"] if route.has_head else [route.method], route.view.__name__, respond)
+        allowed = [route.method for route in routes] + ["HEAD" for route in routes if route.has_head]
+        register(
+            path,
+            [method for method in METHODS if method not in allowed],
+            "other_method",
+            partial(_other_method, allowed),
+        )
     return api
 
 
-def _other_method(allowed: list[str]) -> View:
-    def other_method(call: Call, **_: str) -> Response:
-        if call.request.method == "OPTIONS":
-            return Response("", status_code=204, headers={"Allow": ", ".join(allowed)})
-        raise MethodNotAllowed(call.request.method, allowed)
-
-    return other_method
-
-
-def _answer(
-    request: Request,
+def _respond(
+    route: Route,
     service: Callable[[], TokenService],
     build: schemas.VersionAnswer,
-    view: View,
-    parameters: dict[str, str],
+    request: Request,
+    request_id: str,
+    **parameters: str,
 ) -> Response:
+    caller = _caller(request.context, request_id)
+    if route.scope is not None:
+        service().require(caller, route.scope)
+    return route.view(Call(request, service(), build, caller), **parameters)
+
+
+def _caller(context: Mapping[str, Any], request_id: str) -> Caller:
+    """The client that the authorizer found.
+
+    Raises:
+        Unauthorized: the request passed no authorizer.
+    """
+    client = context.get("authorizer") or {}
+    if not client.get("clientId"):
+        raise Unauthorized
+    scopes = frozenset(scope for scope in Scope if scope in str(client.get("scopes", "")).split())
+    source_ip = context.get("identity", {}).get("sourceIp")
+    return Caller(str(client["clientId"]), scopes, request_id, source_ip, context.get("extendedRequestId"))
+
+
+def _other_method(allowed: list[str], request: Request, request_id: str, **_: str) -> Response:
+    if request.method == "OPTIONS":
+        return Response("", status_code=204, headers={"Allow": ", ".join(allowed)})
+    raise MethodNotAllowed(request.method, allowed)
+
+
+def _answer(request: Request, respond: Callable[..., Response], parameters: dict[str, str]) -> Response:
     context: Any = request.lambda_context
     # The gateway's id is in its access log and in its answers' headers. Bare `chalice local` gives none.
     request_id: str = request.context.get("requestId") or context.aws_request_id
     ids = {"requestId": request_id, "lambdaRequestId": context.aws_request_id}
     try:
         parsing.check_headers(_header_names(request.to_original_event()))
-        response = view(Call(request, service(), build, request_id), **parameters)
-    except ServiceError as error:
-        if isinstance(error, StoreUnavailable | InternalError):
-            log.error("%s", error.code, exc_info=error, extra=ids)
-        response = _problem(error, request_id)
+        response = respond(request, request_id, **parameters)
+    except ServiceError as problem:
+        if isinstance(problem, StoreUnavailable | InternalError):
+            log.error("%s", problem.code, exc_info=problem, extra=ids)
+        response = _problem(problem, request_id)
     except Exception:
         log.exception("internal_error", extra=ids)
         response = _problem(InternalError(), request_id)

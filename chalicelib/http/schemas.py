@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -112,8 +112,8 @@ class Request(Struct, forbid_unknown_fields=True, rename="camel"):
     """Base of what callers send: every field is known, and its type is exact."""
 
 
-class _Answer(Struct, omit_defaults=True, rename="camel"):
-    pass
+class Answer(Struct, omit_defaults=True, rename="camel"):
+    """Base of what the service returns: members that have no value are left out."""
 
 
 class IssueRequest(Request):
@@ -191,7 +191,7 @@ class RevokeRequest(Request):
     user: User | UnsetType = UNSET
 
 
-class IssueAnswer(_Answer):
+class IssueAnswer(Answer):
     """The only answer that holds the token."""
 
     token: str
@@ -201,13 +201,13 @@ class IssueAnswer(_Answer):
     actions: list[Action]
 
 
-class BatchAnswer(_Answer):
+class BatchAnswer(Answer):
     """In the order of the request."""
 
     tokens: list[IssueAnswer]
 
 
-class UseAnswer(_Answer):
+class UseAnswer(Answer):
     """What a granted use returns."""
 
     token_id: str
@@ -220,7 +220,7 @@ class UseAnswer(_Answer):
     metadata: Mapping[str, str] | UnsetType = UNSET
 
 
-class IntrospectAnswer(_Answer):
+class IntrospectAnswer(Answer):
     """What a use would return now: everything but the use's id, or the reason against it."""
 
     active: bool
@@ -234,7 +234,7 @@ class IntrospectAnswer(_Answer):
     reason: tokens.Reason | UnsetType = UNSET
 
 
-class ClaimAnswer(_Answer):
+class ClaimAnswer(Answer):
     """One use that was granted."""
 
     use_id: str
@@ -245,7 +245,7 @@ class ClaimAnswer(_Answer):
     action: Action | UnsetType = UNSET
 
 
-class StatusAnswer(_Answer):
+class StatusAnswer(Answer):
     """What is known of a token; never the token, never the node id."""
 
     token_id: str
@@ -266,17 +266,29 @@ class StatusAnswer(_Answer):
     audience: list[str] | UnsetType = UNSET
 
 
-class RevokeAnswer(_Answer):
+class RevokeAnswer(Answer):
     """How many live tokens were revoked; `more`: time ran out, call again."""
 
     revoked: int
     more: bool
 
 
-class VersionAnswer(_Answer):
+class VersionAnswer(Answer):
     """What is deployed."""
 
     service: str
     version: str
     commit: str
     stage: str
+
+
+class OpenApiAnswer(Answer):
+    """The OpenAPI 3.1 document; its server is the one that was asked."""
+
+    openapi: str
+    info: dict[str, Any]
+    servers: list[dict[str, str]]
+    security: list[dict[str, list[str]]]
+    tags: list[dict[str, str]]
+    paths: dict[str, Any]
+    components: dict[str, Any]

@@ -470,16 +470,10 @@ class TestIsolation:
         assert api.use(client, second["token"]).code == "token_revoked"
 
     SCOPES: ClassVar = {
-        ("POST", "/token"): {Scope.ISSUE},
-        ("POST", "/tokens"): {Scope.ISSUE},
-        ("GET", "/use"): {Scope.USE},
-        ("POST", "/use"): {Scope.USE},
-        ("POST", "/introspect"): {Scope.INTROSPECT},
-        ("GET", "/token/{id}"): {Scope.MANAGE, Scope.ADMIN},
-        ("DELETE", "/token/{id}"): {Scope.MANAGE, Scope.ADMIN},
-        ("POST", "/revoke"): {Scope.MANAGE, Scope.ADMIN},
-        ("GET", "/version"): set(Scope),
-        ("GET", "/openapi.json"): set(Scope),
+        (route.method, route.path): {route.scope, *([Scope.ADMIN] if route.scope is Scope.MANAGE else [])}
+        if route.scope
+        else set(Scope)
+        for route in routes.ROUTES
     }
 
     def request(self, api: Api, method: str, path: str, client: Credentials | None, issued: dict[str, Any]) -> Answer:
@@ -492,7 +486,7 @@ class TestIsolation:
         }
         query = {"token": issued["token"]} if (method, path) == ("GET", "/use") else None
         body = bodies.get(path) if method == "POST" else None
-        return api.call(method, path.replace("{id}", issued["tokenId"]), client, body, query=query)
+        return api.call(method, path.replace("{token_id}", issued["tokenId"]), client, body, query=query)
 
     @pytest.mark.parametrize("scope", Scope)
     @pytest.mark.parametrize(("method", "path"), SCOPES)
@@ -501,7 +495,7 @@ class TestIsolation:
         issuer = api.client(Scope.ISSUE)
         issued = api.issue(holder if scope is Scope.ISSUE else issuer)
         answer = self.request(api, method, path, holder, issued)
-        owned_elsewhere = scope is Scope.MANAGE and "{id}" in path
+        owned_elsewhere = scope is Scope.MANAGE and "{token_id}" in path
         if scope in self.SCOPES[method, path] and not owned_elsewhere:
             assert answer.status in (200, 201, 204), answer.text
         else:
@@ -511,7 +505,7 @@ class TestIsolation:
     @pytest.mark.parametrize(("method", "path"), [route for route, scopes in SCOPES.items() if scopes < set(Scope)])
     def test_without_the_scope_a_request_is_refused_before_it_is_read(self, api: Api, method: str, path: str) -> None:
         holder = api.client(*set(Scope) - self.SCOPES[method, path])
-        target = path.replace("{id}", "no-token-id") + ("" if method == "POST" else "?surprise=1&surprise=2")
+        target = path.replace("{token_id}", "no-token-id") + ("" if method == "POST" else "?surprise=1&surprise=2")
         for body, media_type in (
             (b"{", "application/json"),
             (b"{}", "application/json"),
@@ -624,9 +618,10 @@ class TestErrors:
         assert api.use(client, token).code == "internal_error"
 
     def test_other_methods_are_told_which_there_are(self, api: Api, client: Credentials) -> None:
-        for path, views in routes.ROUTES.items():
+        for path in {route.path for route in routes.ROUTES}:
             target = path.replace("{token_id}", "tok_" + "0" * 32)
-            allowed = {*views} | ({"HEAD"} if "GET" in views and path != "/use" else set())
+            allowed = {route.method for route in routes.ROUTES if route.path == path}
+            allowed |= {"HEAD"} if "GET" in allowed and path != "/use" else set()
             for method in set(routes.METHODS) - allowed - {"HEAD", "OPTIONS"}:
                 answer = api.call(method, target, client)
                 assert (answer.status, answer.code) == (405, "method_not_allowed")
@@ -634,7 +629,7 @@ class TestErrors:
             answer = api.call("OPTIONS", target, client)
             assert (answer.status, set(answer.headers["allow"].split(", "))) == (204, allowed)
 
-    @pytest.mark.parametrize("path", [path for path, views in routes.ROUTES.items() if "GET" in views])
+    @pytest.mark.parametrize("path", [route.path for route in routes.ROUTES if route.method == "GET"])
     def test_head_answers_as_get_does_without_a_body_and_spends_nothing(
         self, api: Api, client: Credentials, path: str
     ) -> None:

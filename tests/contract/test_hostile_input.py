@@ -580,7 +580,7 @@ class TestIdempotencyKey:
         assert (first.status, again.status, again.text) == (200, 200, first.text)
 
 
-ROUTES = [(method, path) for path, views in routes.ROUTES.items() for method in views]
+ROUTES = [(route.method, route.path) for route in routes.ROUTES]
 
 
 class TestHeadersGivenTwice:

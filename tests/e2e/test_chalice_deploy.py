@@ -102,7 +102,7 @@ class Project:
     def call(self, client: Credentials, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
         """Call a route as the gateway does: the authorizer first, then the REST function with what it said."""
         said = self.authorize(client)
-        event = LambdaEventConverter(RouteMatcher([BASE_PATH + route for route in ROUTES])).create_lambda_event(
+        event = LambdaEventConverter(RouteMatcher([BASE_PATH + route.path for route in ROUTES])).create_lambda_event(
             method, BASE_PATH + path, {"Content-Type": "application/json"}, json.dumps(body) if body else None
         )
         event["requestContext"] |= {

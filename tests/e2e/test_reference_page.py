@@ -41,7 +41,6 @@ def test_without_node_the_reason_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    for name in ("YAML", "JSON"):
-        monkeypatch.setattr(reference, name, tmp_path / name)
+    monkeypatch.setattr(reference, "DOCUMENT", tmp_path / "openapi.json")
     assert reference.main() == 1
     assert capsys.readouterr().err.startswith("Error: out/api.html: node and npm are not installed")

@@ -109,5 +109,6 @@ def document() -> dict[str, Any]:
     return loaded
 
 
-def operations() -> list[dict[str, Any]]:
-    return [operation for methods in document()["paths"].values() for operation in methods.values()]
+def operations() -> Iterator[dict[str, Any]]:
+    for methods in document()["paths"].values():
+        yield from methods.values()

@@ -123,7 +123,7 @@ def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
         alarms=len(_ALARM.findall(text)),
         traced=frozenset(functions if configured["xray"] else ()),
         method_metrics=_setting(template, "MetricsEnabled") == "true",
-        methods=sum(map(len, ROUTES.values())),
+        methods=len(ROUTES),
         rate_limit=int(_setting(template, "ThrottlingRateLimit")),
         burst_limit=int(_setting(template, "ThrottlingBurstLimit")),
         forwarders=int(_setting(template.partition("\n  ForwarderConcurrency:")[2], "Default")),
