@@ -1,94 +1,52 @@
-"""What the service answers, as frozen values. Instants are aware. Secrets are left out of every `repr`."""
+"""Responses of the service as frozen values. Instants are aware. Secrets are left out of every `repr`.
+
+The annotation of a field decides how its member is read, and a member may be missing if its field has a default.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tokenservice_client.errors import UnexpectedAnswer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-T = TypeVar("T")
 
+@dataclass(frozen=True)
+class Answer:
+    """Base of all responses."""
 
-class Members:
-    """The members of one JSON object. Those that nobody asks for are passed over: a newer service may tell more."""
+    @classmethod
+    def read(cls, body: Any, **values: Any) -> Self:
+        """Read a JSON object. Members without a field are ignored, since a newer service may send more.
 
-    def __init__(self, found: Any) -> None:
-        if not isinstance(found, Mapping):
-            raise UnexpectedAnswer("unexpected_answer", "the answer is no JSON object")
-        self._found = found
-
-    def get(self, name: str, read: Callable[[Any], T]) -> T:
-        """Read a member.
+        Args:
+            values: of fields that are not members.
 
         Raises:
-            UnexpectedAnswer: it is missing, or is not of that kind.
+            UnexpectedAnswer: it is not an object, or a member is missing or of another type.
         """
-        if name not in self._found:
-            raise UnexpectedAnswer("unexpected_answer", f"the answer lacks {name}")
-        try:
-            return read(self._found[name])
-        except (TypeError, ValueError):
-            # Without the value: it may be the token.
-            pass
-        raise UnexpectedAnswer("unexpected_answer", f"{name} in the answer is not what it should be")
-
-    def find(self, name: str, read: Callable[[Any], T]) -> T | None:
-        """The same, and None where it is missing."""
-        return self.get(name, read) if name in self._found else None
-
-
-def text(value: Any) -> str:
-    """A text as it is."""
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def number(value: Any) -> int:
-    """A whole number as it is."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-def flag(value: Any) -> bool:
-    """True or false as it is."""
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def instant(value: Any) -> datetime:
-    """RFC 3339 with an offset."""
-    read = datetime.fromisoformat(text(value).replace("Z", "+00:00"))  # before Python 3.11 it reads no Z
-    if read.utcoffset() is None:
-        raise ValueError
-    return read
-
-
-def texts(value: Any) -> tuple[str, ...]:
-    """A list of texts."""
-    if not isinstance(value, list):
-        raise TypeError
-    return tuple(text(each) for each in value)
-
-
-def pairs(value: Any) -> Mapping[str, str]:
-    """An object of texts."""
-    if not isinstance(value, Mapping):
-        raise TypeError
-    return {text(name): text(each) for name, each in value.items()}
+        if not isinstance(body, Mapping):
+            raise UnexpectedAnswer("unexpected_answer", "the response is not a JSON object")
+        for one in fields(cls):
+            first, *words = one.name.split("_")
+            name = first + "".join(word.capitalize() for word in words)
+            if one.name in values:
+                continue
+            if name in body:
+                values[one.name] = _value(name, body[name], _READERS[str(one.type).replace(" | None", "")])
+            elif one.default is MISSING and one.default_factory is MISSING:
+                raise UnexpectedAnswer("unexpected_answer", f"the response lacks {name}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
-class Issued:
-    """A token that was issued. This is the only answer that holds it."""
+class Issued(Answer):
+    """An issued token. No other response holds it."""
 
     token: str = field(repr=False)
     token_id: str
@@ -96,27 +54,22 @@ class Issued:
     max_uses: int
     actions: tuple[str, ...]
 
-    @classmethod
-    def read(cls, found: Any) -> Self:
-        """From JSON."""
-        of = Members(found)
-        return cls(
-            of.get("token", text),
-            of.get("tokenId", text),
-            of.get("expiresAt", instant),
-            of.get("maxUses", number),
-            of.get("actions", texts),
-        )
+
+@dataclass(frozen=True)
+class Batch(Answer):
+    """Tokens that were issued together, in the order of the request."""
+
+    tokens: tuple[Issued, ...]
 
 
 @dataclass(frozen=True)
-class Use:
-    """A use that was granted.
+class Use(Answer):
+    """A granted use.
 
     Attributes:
-        node_id: the document. Not in `repr`, because hiding it is what the token is for.
-        user: whom the token is bound to; None: anybody.
-        replayed: this repeats an earlier answer to the same idempotency key; nothing more was spent.
+        node_id: the document. Not in `repr`, because the token exists to hide it.
+        user: the only user who may use the token; None means any user.
+        replayed: the response repeats an earlier one to the same idempotency key; nothing more was spent.
     """
 
     token_id: str
@@ -125,90 +78,45 @@ class Use:
     uses_remaining: int
     expires_at: datetime
     use_id: str
-    user: str | None
-    metadata: Mapping[str, str]
-    replayed: bool
-
-    @classmethod
-    def read(cls, found: Any, replayed: bool) -> Self:
-        """From JSON."""
-        of = Members(found)
-        return cls(
-            of.get("tokenId", text),
-            of.get("nodeId", text),
-            of.get("actions", texts),
-            of.get("usesRemaining", number),
-            of.get("expiresAt", instant),
-            of.get("useId", text),
-            of.find("user", text),
-            of.find("metadata", pairs) or {},
-            replayed,
-        )
+    user: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    replayed: bool = False
 
 
 @dataclass(frozen=True)
-class Introspection:
+class Introspection(Answer):
     """What a use would return now, or why it would be refused.
 
     Attributes:
-        active: whether a use would be granted. If not, `reason` says why and all else is empty.
+        active: whether a use would be granted. If not, `reason` is set and all other fields are empty.
     """
 
     active: bool
-    reason: str | None
-    token_id: str | None
-    node_id: str | None = field(repr=False)
-    actions: tuple[str, ...]
-    uses_remaining: int | None
-    expires_at: datetime | None
-    user: str | None
-    metadata: Mapping[str, str]
-
-    @classmethod
-    def read(cls, found: Any) -> Self:
-        """From JSON."""
-        of = Members(found)
-        return cls(
-            of.get("active", flag),
-            of.find("reason", text),
-            of.find("tokenId", text),
-            of.find("nodeId", text),
-            of.find("actions", texts) or (),
-            of.find("usesRemaining", number),
-            of.find("expiresAt", instant),
-            of.find("user", text),
-            of.find("metadata", pairs) or {},
-        )
+    reason: str | None = None
+    token_id: str | None = None
+    node_id: str | None = field(default=None, repr=False)
+    actions: tuple[str, ...] = ()
+    uses_remaining: int | None = None
+    expires_at: datetime | None = None
+    user: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One use that was granted."""
+class Claim(Answer):
+    """A granted use, as the status of its token shows it."""
 
     use_id: str
     at: datetime
     client_id: str
-    user: str | None
-    ip_address: str | None
-    action: str | None
-
-    @classmethod
-    def read(cls, found: Any) -> Self:
-        """From JSON."""
-        of = Members(found)
-        return cls(
-            of.get("useId", text),
-            of.get("at", instant),
-            of.get("clientId", text),
-            of.find("user", text),
-            of.find("ipAddress", text),
-            of.find("action", text),
-        )
+    user: str | None = None
+    ip_address: str | None = None
+    action: str | None = None
 
 
 @dataclass(frozen=True)
-class Status:
-    """What is known of a token; never the token, never the document."""
+class Status(Answer):
+    """Limits and uses of a token; never the token, never the document."""
 
     token_id: str
     issuer: str
@@ -221,38 +129,23 @@ class Status:
     mismatches: int
     locked: bool
     revoked: bool
-    revoked_at: datetime | None
-    not_before: datetime | None
-    user: str | None
-    ip_addresses: tuple[str, ...]
-    audience: tuple[str, ...]
-
-    @classmethod
-    def read(cls, found: Any) -> Self:
-        """From JSON."""
-        of = Members(found)
-        return cls(
-            of.get("tokenId", text),
-            of.get("issuer", text),
-            of.get("issuedAt", instant),
-            of.get("expiresAt", instant),
-            of.get("actions", texts),
-            of.get("maxUses", number),
-            of.get("usesRemaining", number),
-            tuple(Claim.read(each) for each in of.get("claims", list)),
-            of.get("mismatches", number),
-            of.get("locked", flag),
-            of.get("revoked", flag),
-            of.find("revokedAt", instant),
-            of.find("notBefore", instant),
-            of.find("user", text),
-            of.find("ipAddresses", texts) or (),
-            of.find("audience", texts) or (),
-        )
+    revoked_at: datetime | None = None
+    not_before: datetime | None = None
+    user: str | None = None
+    ip_addresses: tuple[str, ...] = ()
+    audience: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Version:
+class Revocation(Answer):
+    """How many live tokens one call revoked, and whether there are more."""
+
+    revoked: int
+    more: bool
+
+
+@dataclass(frozen=True)
+class Version(Answer):
     """What is deployed."""
 
     service: str
@@ -260,8 +153,47 @@ class Version:
     commit: str
     stage: str
 
-    @classmethod
-    def read(cls, found: Any) -> Self:
-        """From JSON."""
-        of = Members(found)
-        return cls(*(of.get(name, text) for name in ("service", "version", "commit", "stage")))
+
+def _value(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except (TypeError, ValueError):
+        pass
+    # Outside the handler, whose error may hold the value, and that may be the token.
+    raise UnexpectedAnswer("unexpected_answer", f"{name} in the response has another type or form")
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    """Returns a reader of values of a type; True and False are not numbers."""
+
+    def read(value: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError
+        return value
+
+    return read
+
+
+def _tuple_of(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: tuple(read(entry) for entry in _list(value))
+
+
+def _instant(value: Any) -> datetime:
+    """Read RFC 3339 with an offset."""
+    instant = datetime.fromisoformat(_text(value).replace("Z", "+00:00"))  # Python before 3.11 reads no Z
+    if instant.utcoffset() is None:
+        raise ValueError
+    return instant
+
+
+_text, _list, _object = _exactly(str), _exactly(list), _exactly(dict)
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "int": _exactly(int),
+    "bool": _exactly(bool),
+    "datetime": _instant,
+    "tuple[str, ...]": _tuple_of(_text),
+    "tuple[Claim, ...]": _tuple_of(Claim.read),
+    "tuple[Issued, ...]": _tuple_of(Issued.read),
+    "Mapping[str, str]": lambda value: {_text(name): _text(text) for name, text in _object(value).items()},
+}

@@ -1,16 +1,16 @@
-"""The client: a method for each route of the service."""
+"""The client: one method for each route of the service."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from tokenservice_client.answers import Introspection, Issued, Members, Status, Use, Version, flag, number
+from tokenservice_client.answers import Batch, Introspection, Issued, Revocation, Status, Use, Version
 from tokenservice_client.errors import UnexpectedAnswer
 from tokenservice_client.terms import Action, Address, Range, Terms, check, check_address, check_text, without_none
 from tokenservice_client.transport import Reply, Request, Transport, base_url, basic
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 30.0
 MAX_PATIENCE_SECONDS: Final = 300.0
-"""Half of the time in which the service repeats an answer to the same idempotency key."""
+"""Half of the time in which the service repeats its response to an idempotency key."""
 
-# The service works on a revocation for up to 24 seconds before it says that there is more.
+# The service works on a revocation for up to 24 seconds before it returns `more`.
 _REVOKE_SECONDS: Final = 30.0
 _REVOKE_PATIENCE_SECONDS: Final = 90.0
 _MAX_REVOKE_CALLS: Final = 1_000
@@ -31,33 +31,31 @@ _TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
 _KEY: Final = re.compile(r"[!-~]{1,255}")
 _USER_AGENT: Final = "tokenservice-client"
 
-T = TypeVar("T")
-
 
 class TokenServiceClient:
-    """Issues and uses tokens of one token service. Threads may share it.
+    """Calls one token service. Threads may share it.
 
-    Every call is repeated by itself where no answer came, and where the service says "not now" (429, 502, 503, 504),
-    after the wait that it asks for. That is safe for each of them:
+    A request is repeated if no response arrives, or if the status is 429, 502, 503 or 504, after the time that
+    `Retry-After` states. That is safe:
 
-    - a use carries an idempotency key, so a repetition gets the same grant and spends nothing;
-    - looking at tokens changes nothing, and what is revoked twice is revoked;
-    - an issue whose answer was lost leaves a token that nobody has ever seen. It ends by itself at its expiry.
+    - a use has an idempotency key, so a repetition gets the same grant and spends nothing;
+    - status, introspection and revocation are idempotent;
+    - an issue whose response was lost leaves a token that nobody knows. It expires.
 
     Args:
-        url: `https://…`, with or without the service's base path. http:// only to this very machine.
+        url: `https://…`, with or without the service's base path. http:// only to this machine.
         user: client id.
         password: the client's secret.
-        timeout_seconds: for one answer to begin, and between its pieces.
-        patience_seconds: for a whole call with its repetitions; no wait and no request begins that would go beyond.
-            0: nothing is repeated.
-        ca_bundle: PEM file with the authorities to trust; None: those that come with `requests`. Environment variables
-            can't change it, and no .netrc is read. Proxies of the environment are used for https:// alone.
-        connections: how many are kept open.
-        allow_insecure: take http:// to other machines, too. Then every token can be read on its way.
+        timeout_seconds: until a response begins, and between its chunks.
+        patience_seconds: for a call with its repetitions; no wait and no request begins that would exceed it. 0 means
+            no repetition.
+        ca_bundle: PEM file of trusted authorities; None means those of `requests`. Environment variables can't change
+            it, and .netrc is not read. Proxies of the environment are used for https:// only.
+        connections: size of the connection pool.
+        allow_insecure: accept http:// to other machines. Then tokens can be read in transit.
 
     Raises:
-        ValueError: an argument makes no sense; names it, and holds no secret.
+        ValueError: an argument is invalid; the message names it and holds no secret.
     """
 
     def __init__(
@@ -116,7 +114,7 @@ class TokenServiceClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close all connections."""
         self._transport.close()
 
     def issue(
@@ -150,10 +148,10 @@ class TokenServiceClient:
             audience=audience,
             metadata=metadata,
         )
-        return _read(self._call("POST", "/token", terms.as_json()), Issued.read)
+        return Issued.read(self._call("POST", "/token", terms.as_json()).body)
 
     def issue_many(self, tokens: Iterable[Terms]) -> list[Issued]:
-        """Issue up to 100 tokens, all or none, in the order of what was asked for. The scope is `issue`.
+        """Issue up to 100 tokens, all or none, and return them in the same order. The scope is `issue`.
 
         Raises:
             ValueError, TokenServiceError
@@ -162,10 +160,12 @@ class TokenServiceClient:
         for terms in tokens:
             check("each of tokens", terms, Terms, "Terms")
         body = {"tokens": [terms.as_json() for terms in tokens]}
-        issued = _read(self._call("POST", "/tokens", body), lambda found: Members(found).get("tokens", list))
+        issued = Batch.read(self._call("POST", "/tokens", body).body).tokens
         if len(issued) != len(tokens):
-            raise UnexpectedAnswer("unexpected_answer", f"{len(issued)} tokens came where {len(tokens)} were asked for")
-        return [Issued.read(each) for each in issued]
+            raise UnexpectedAnswer(
+                "unexpected_answer", f"the response has {len(issued)} tokens instead of {len(tokens)}"
+            )
+        return list(issued)
 
     def use(
         self,
@@ -179,14 +179,14 @@ class TokenServiceClient:
         """Spend one use of a token and get the document id. The scope is `use`.
 
         Args:
-            user: the end user, whom only the caller sees; the same is true of `ip_address`.
-            action: what it is used for. Without it the caller holds itself to the answer's actions.
+            user: the end user. Only the caller knows it; the same is true of `ip_address`.
+            action: without it the caller must check the actions of the response.
             idempotency_key: 1 to 255 visible ASCII characters. The same key with the same arguments within ten minutes
-                gets the same answer and spends nothing. None: a fresh one, which covers this call's own repetitions.
+                gets the same response and spends nothing. None means a new key, which covers this call's repetitions.
 
         Raises:
-            Refused: nothing was spent; `code` says why.
-            NoAnswer: perhaps it was spent; a call with the same key finds out.
+            Refused: nothing was spent; `code` is the reason.
+            NoAnswer: the use may have been spent; a call with the same key finds out.
             ValueError, TokenServiceError
         """
         key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
@@ -204,43 +204,44 @@ class TokenServiceClient:
         ip_address: Address | None = None,
         action: Action | None = None,
     ) -> Introspection:
-        """Return what `use()` would return now, and change nothing. A refusal is an answer here.
+        """Return what `use()` would return now, and change nothing. A refusal is returned, not raised.
 
         It discloses the node id and spends nothing: the scope is `introspect`, and the service logs each call.
 
         Raises:
             ValueError, TokenServiceError
         """
-        return _read(self._call("POST", "/introspect", _use_body(token, user, ip_address, action)), Introspection.read)
+        body = _use_body(token, user, ip_address, action)
+        return Introspection.read(self._call("POST", "/introspect", body).body)
 
     def status(self, token_id: str) -> Status:
         """Limits and uses of a token that the client issued. The scope is `manage`.
 
         Raises:
-            ValueError: that is no token id.
+            ValueError: not a token id.
             TokenServiceError
         """
-        return _read(self._call("GET", _path_of(token_id)), Status.read)
+        return Status.read(self._call("GET", _path_of(token_id)).body)
 
     def revoke(self, token_id: str) -> None:
-        """Revoke a token that the client issued; no matter if it is revoked or gone already. The scope is `manage`.
+        """Revoke a token that the client issued. Idempotent, also if it does not exist. The scope is `manage`.
 
         Raises:
-            ValueError: that is no token id.
+            ValueError: not a token id.
             TokenServiceError
         """
         self._call("DELETE", _path_of(token_id))
 
     def revoke_all(self, *, node_id: str | None = None, user: str | None = None) -> int:
-        """Revoke every live token of one node or one user, however many calls that takes. The scope is `manage`.
+        """Revoke every live token of one node or one user, with as many calls as necessary. The scope is `manage`.
 
         The service reads an index that trails writes by moments: a token issued in the last second may be missed.
 
         Returns:
-            How many live tokens were revoked; at least, where an answer was lost on the way.
+            How many live tokens were revoked; a lower bound if a response was lost.
 
         Raises:
-            ValueError: not exactly one of the two is given.
+            ValueError: both or neither are given.
             TokenServiceError
         """
         if (node_id is None) == (user is None):
@@ -255,19 +256,19 @@ class TokenServiceClient:
                 timeout_seconds=max(_REVOKE_SECONDS, self._timeout_seconds),
                 patience_seconds=max(_REVOKE_PATIENCE_SECONDS, self._patience_seconds),
             )
-            done = Members(reply.body)
-            revoked += done.get("revoked", number)
-            if not done.get("more", flag):
+            revocation = Revocation.read(reply.body)
+            revoked += revocation.revoked
+            if not revocation.more:
                 return revoked
-        raise UnexpectedAnswer("unexpected_answer", f"after {_MAX_REVOKE_CALLS} calls there is more to revoke")
+        raise UnexpectedAnswer("unexpected_answer", f"after {_MAX_REVOKE_CALLS} calls there are more tokens to revoke")
 
     def version(self) -> Version:
-        """What is deployed. Any client may ask.
+        """What is deployed. Any client may call it.
 
         Raises:
             TokenServiceError
         """
-        return _read(self._call("GET", "/version"), Version.read)
+        return Version.read(self._call("GET", "/version").body)
 
     def _call(
         self,
@@ -286,10 +287,6 @@ class TokenServiceClient:
         )
 
 
-def _read(reply: Reply, read: Callable[[Any], T]) -> T:
-    return read(reply.body)
-
-
 def _use_body(token: str, user: str | None, ip_address: Address | None, action: Action | None) -> dict[str, Any]:
     check_text("token", token)
     for name, text in (("user", user), ("action", action)):
@@ -303,7 +300,7 @@ def _use_body(token: str, user: str | None, ip_address: Address | None, action: 
 
 def _path_of(token_id: str) -> str:
     check_text("token_id", token_id)
-    # A token given for its id would end up in the access log, as part of a URL.
+    # A token sent by mistake would end up in the access log, as part of the URL.
     if not _TOKEN_ID.fullmatch(token_id):
         raise ValueError("a token id is tok_ and 32 lower-case hex characters")
     return f"/token/{token_id}"

@@ -1,20 +1,20 @@
-"""Everything that can go wrong in a call, one class for each family of the service's codes.
+"""Errors of a call, one class for each family of the service's codes.
 
 ```
 TokenServiceError            code, status, detail, request_id
-├── NoAnswer                 nothing came in time, or not all of it; what was asked may have been done
-├── UntrustedServer          the other side can't prove who it is; nothing was sent
-├── UnexpectedAnswer         what answered is not the token service, or another version of it
-└── Problem                  the service says no
-    ├── InvalidRequest       the request can't be understood; `errors` names the fields
-    ├── Unauthorized         no client stands behind the credentials
-    ├── InsufficientScope    the client may not do this
+├── NoAnswer                 no complete response in time: the request may have been executed
+├── UntrustedServer          the server's certificate can't be verified; nothing was sent
+├── UnexpectedAnswer         the response is not the token service's, or another version's
+└── Problem                  the service's own errors
+    ├── InvalidRequest       the request is invalid; `errors` names the fields
+    ├── Unauthorized         the credentials are wrong
+    ├── InsufficientScope    the client lacks a scope
     ├── Refused              the token is refused; `code` is the reason. Nothing was spent
-    ├── InternalError        a defect of the service
-    └── ServiceUnavailable   not now; it was tried again until patience ended
+    ├── InternalError        a bug in the service
+    └── ServiceUnavailable   temporarily unavailable, also after repetitions
         └── TooManyRequests
 ```
-No message holds a token, a password or what a request was made of.
+No message holds a token, a password or a part of the request.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class TokenServiceError(Exception):
     """Base of all errors of this client.
 
     Attributes:
-        code: what programs read: the service's code, or one of this client's own.
-        detail: what people read.
-        status: the HTTP status; None where nothing was answered.
-        request_id: finds the request in the service's log; None where it told none.
+        code: for programs: the service's code, or one of this client's own.
+        detail: for people.
+        status: HTTP status; None means that there was no response.
+        request_id: of the request in the service's log; None if the response has none.
     """
 
     def __init__(self, code: str, detail: str, status: int | None = None, request_id: str | None = None) -> None:
-        # All of them as arguments: what can be pickled can cross to another process.
+        # All of them as arguments, so that the error can be pickled.
         super().__init__(code, detail, status, request_id)
         self.code = code
         self.detail = detail
@@ -55,45 +55,45 @@ class TokenServiceError(Exception):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        found_by = f" (request {self.request_id})" if self.request_id else ""
-        return f"{self.code}: {self.detail}{found_by}"
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.code}: {self.detail}{request}"
 
 
 class NoAnswer(TokenServiceError):
-    """Nothing came in time, or not all of it. What was asked may have been done.
+    """No complete response in time: the request may or may not have been executed.
 
-    A use may be repeated with the same idempotency key for ten minutes and counts once.
+    A use repeated with the same idempotency key within ten minutes counts once.
     """
 
 
 class UntrustedServer(TokenServiceError):
-    """The other side's certificate can't be verified. Nothing was sent to it."""
+    """The server's certificate can't be verified. Nothing was sent."""
 
 
 class UnexpectedAnswer(TokenServiceError):
-    """What answered is not the token service, or another version of it: a redirect, a page, a missing member."""
+    """The response is not the token service's, or another version's: a redirect, a page, a missing member."""
 
 
 class Problem(TokenServiceError):
-    """The service says no (RFC 9457)."""
+    """An error that the service returns (RFC 9457)."""
 
 
 class InvalidRequest(Problem):
-    """The request can't be understood.
+    """The request is invalid.
 
     Attributes:
-        errors: what is wrong with each field; empty where it is the request as a whole.
+        errors: one for each invalid field; empty if the request as a whole is invalid.
     """
 
     errors: Sequence[FieldError] = ()
 
 
 class Unauthorized(Problem):
-    """No client stands behind the credentials."""
+    """The credentials are wrong."""
 
 
 class InsufficientScope(Problem):
-    """The client may not do this."""
+    """The client lacks a scope."""
 
 
 class Refused(Problem):
@@ -101,50 +101,27 @@ class Refused(Problem):
 
 
 class InternalError(Problem):
-    """A defect of the service. It is not tried again: a defect stays."""
+    """A bug in the service. The request is not repeated."""
 
 
 class ServiceUnavailable(Problem):
-    """The service can't answer now. It was tried again until patience ended.
+    """The service is temporarily unavailable. The request was repeated until `patience_seconds` ended.
 
     Attributes:
-        retry_after: how many seconds the service asks to wait; None where it does not say.
+        retry_after: seconds to wait before the next request; None if the response does not state it.
     """
 
     retry_after: float | None = None
 
 
 class TooManyRequests(ServiceUnavailable):
-    """The client should slow down."""
+    """The client sends too many requests."""
 
 
-FAMILIES: Final[Mapping[str, type[Problem]]] = MappingProxyType(
-    {
-        "invalid_request": InvalidRequest,
-        "route_not_found": InvalidRequest,
-        "method_not_allowed": InvalidRequest,
-        "payload_too_large": InvalidRequest,
-        "unsupported_media_type": InvalidRequest,
-        "unauthorized": Unauthorized,
-        "insufficient_scope": InsufficientScope,
-        "user_mismatch": Refused,
-        "ip_mismatch": Refused,
-        "action_not_permitted": Refused,
-        "audience_mismatch": Refused,
-        "token_not_yet_valid": Refused,
-        "token_not_found": Refused,
-        "token_expired": Refused,
-        "token_exhausted": Refused,
-        "token_revoked": Refused,
-        "token_locked": Refused,
-        "idempotency_key_reused": Refused,
-        "too_many_requests": TooManyRequests,
-        "internal_error": InternalError,
-        "store_unavailable": ServiceUnavailable,
-    }
+_BY_CODE: Final[Mapping[str, type[Problem]]] = MappingProxyType(
+    {"insufficient_scope": InsufficientScope, "route_not_found": InvalidRequest}
 )
-"""The table of codes in the service's README, by family."""
-
+"""Codes that are not of the family of their status."""
 _BY_STATUS: Final[Mapping[int, type[Problem]]] = MappingProxyType(
     {
         HTTPStatus.UNAUTHORIZED: Unauthorized,
@@ -156,7 +133,7 @@ _BY_STATUS: Final[Mapping[int, type[Problem]]] = MappingProxyType(
         HTTPStatus.INTERNAL_SERVER_ERROR: InternalError,
     }
 )
-# What stands between the client and the service answers with these, in words of its own.
+# Proxies and gateways send these with bodies of their own.
 _NOT_NOW: Final = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -168,11 +145,9 @@ _NOT_NOW: Final = frozenset(
 
 
 def family(code: str, status: int) -> type[Problem]:
-    """The class of a problem; a code that this version does not know goes by its status, 400 and above."""
-    if code in FAMILIES:
-        return FAMILIES[code]
+    """The class of a problem with this code and status, which is 400 or above."""
     fallback = InvalidRequest if status < HTTPStatus.INTERNAL_SERVER_ERROR else ServiceUnavailable
-    return _BY_STATUS.get(status, fallback)
+    return _BY_CODE.get(code) or _BY_STATUS.get(status, fallback)
 
 
 def problem(
@@ -182,13 +157,13 @@ def problem(
     retry_after: float | None = None,
     hide: Callable[[str], str] = str,
 ) -> TokenServiceError:
-    """Read an answer with a status that is no success.
+    """Convert a response whose status is not a success.
 
     Args:
-        body: what was parsed of the answer; None where it was no JSON.
-        request_id: from the answer's header; one in the body goes first.
-        retry_after: seconds, from the answer's header.
-        hide: takes secrets out of what the other side wrote.
+        body: parsed JSON; None if it is not JSON.
+        request_id: from the response's header; one in the body takes precedence.
+        retry_after: seconds, from the response's header.
+        hide: removes secrets from the response's texts.
     """
 
     def text(value: Any) -> str | None:
@@ -197,19 +172,24 @@ def problem(
     members: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     request_id = text(members.get("requestId")) or request_id
     if status < HTTPStatus.BAD_REQUEST:
-        said = f"{status}, perhaps a redirect; credentials go to no other place"
-        return UnexpectedAnswer("unexpected_answer", said, status, request_id)
+        detail = f"status {status}, perhaps a redirect; credentials are not sent elsewhere"
+        return UnexpectedAnswer("unexpected_answer", detail, status, request_id)
     code = text(members.get("code"))
     if code is None:
         if status not in _NOT_NOW:
-            return UnexpectedAnswer("unexpected_answer", f"{status}, and no word of the service", status, request_id)
+            return UnexpectedAnswer(
+                "unexpected_answer", f"status {status} without a code of the service", status, request_id
+            )
         code = "too_many_requests" if status == HTTPStatus.TOO_MANY_REQUESTS else "service_unavailable"
-    detail = text(members.get("detail")) or f"The service answers {status}."
+    detail = text(members.get("detail")) or f"The service returned {status}."
     error = family(code, status)(code, detail, status, request_id)
     if isinstance(error, InvalidRequest):
-        told = members.get("errors")
-        each = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
-        error.errors = tuple(FieldError(text(one.get("field")) or "", text(one.get("message")) or "") for one in each)
+        entries = members.get("errors")
+        error.errors = tuple(
+            FieldError(text(entry.get("field")) or "", text(entry.get("message")) or "")
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, Mapping)
+        )
     if isinstance(error, ServiceUnavailable):
         error.retry_after = retry_after
     return error
