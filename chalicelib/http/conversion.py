@@ -1,4 +1,4 @@
-"""What requests mean in the domain, and how the domain's answers are written."""
+"""From typed requests to domain objects, and from domain objects to responses."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Wrong = Callable[[str, str], None]
 
 
 def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime) -> Terms:
-    """Read what the issuer says of a token.
+    """Convert an issue request.
 
     Args:
-        request: may be a draft, in which None stands for what is wrong by its type: it is not judged again.
-        errors: what is wrong so far.
-        now: what `expiresIn` counts from.
+        request: may be a draft, in which None marks a field that has an error already.
+        errors: the errors so far.
+        now: when `expiresIn` begins.
 
     Raises:
-        InvalidRequest: names every field that is wrong.
+        InvalidRequest: names every invalid field.
     """
     terms = _to_terms(request, errors, now)
     if terms is None:
@@ -41,28 +41,28 @@ def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime) -> Te
 
 
 def to_terms_of_all(request: schemas.BatchRequest, errors: Errors, now: datetime) -> list[Terms]:
-    """Read a batch; all of it is read before anything is said.
+    """Convert a batch.
 
     Raises:
-        InvalidRequest: names every field that is wrong.
+        InvalidRequest: names every invalid field of all entries.
     """
     entries: Sequence[schemas.IssueRequest | None] = request.tokens or ()
     terms = [
         _to_terms(entry, errors, now, f"tokens[{place}].") for place, entry in enumerate(entries) if entry is not None
     ]
     errors.check()
-    return [each for each in terms if each is not None]
+    return [entry for entry in terms if entry is not None]
 
 
 def to_use(request: schemas.UseRequest, errors: Errors, client_id: str, idempotency_key: str | None = None) -> Use:
-    """Read a use.
+    """Convert a use.
 
     Raises:
-        InvalidRequest: names every field that is wrong.
+        InvalidRequest: names every invalid field.
     """
     user = _user(request.user, errors.add)
     if user and request.token and request.token in user.lower():
-        # It would be kept in the claim, and the status would show it.
+        # It would be stored in the claim, and the status would show it.
         errors.add("user", "holds the token")
     address: Address | None = None
     if request.ip_address:
@@ -82,12 +82,12 @@ def to_use(request: schemas.UseRequest, errors: Errors, client_id: str, idempote
 
 
 def to_revocation(request: schemas.RevokeRequest, errors: Errors) -> dict[str, str]:
-    """Read whose tokens to revoke: `node_id` or `user`.
+    """Convert a revocation to `node_id` or `user`.
 
     Raises:
-        InvalidRequest: none or both are given, or one is wrong.
+        InvalidRequest: neither or both are set, or one is invalid.
     """
-    errors.check()  # which of the two was meant is judged only where both are what they should be
+    errors.check()  # with an invalid one it is unknown which of the two was meant
     if (request.node_id is UNSET) == (request.user is UNSET):
         errors.add("nodeId", "give either nodeId or user")
     user = _user(request.user, errors.add)
@@ -100,9 +100,9 @@ def issue_answer(secret: str, token: Token) -> schemas.IssueAnswer:
 
 
 def use_answer(grant: Grant) -> schemas.UseAnswer:
-    """The answer to a use that was granted; the grant holds its claim."""
+    """The response to a granted use. The grant must have its claim."""
     if grant.claim is None:
-        raise ValueError("a grant without a claim is no use")
+        raise ValueError("a grant without a claim is not a use")
     return schemas.UseAnswer(use_id=grant.claim.id, **_granted(grant))
 
 
@@ -145,7 +145,7 @@ def status_answer(token: Token, revoked: bool) -> schemas.StatusAnswer:
 
 
 def encode(answer: Struct | Mapping[str, Any]) -> str:
-    """An answer as JSON; instants in RFC 3339."""
+    """A response as JSON."""
     return msgspec.json.encode(answer).decode()
 
 
@@ -163,7 +163,7 @@ def _granted(grant: Grant) -> dict[str, Any]:
 
 
 def _to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, prefix: str = "") -> Terms | None:
-    """None: something is wrong, here or before."""
+    """None means that there are errors."""
 
     def wrong(field: str, message: str) -> None:
         errors.add(prefix + field, message)
@@ -206,7 +206,7 @@ def _to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, pref
 
 
 def _user(text: str | UnsetType, wrong: Wrong) -> str | None:
-    """In canonical form; None: it is not given, or it is wrong."""
+    """In canonical form; None if it is not set or invalid."""
     if not text:
         return None
     user = tokens.canonical(text) if len(text) <= _MOST_OF_ONE * schemas.MAX_USER else text
@@ -222,7 +222,7 @@ def _not_an_address(text: str, wanted: str) -> str:
 
 
 def _expiry(request: schemas.IssueRequest, now: datetime, wrong: Wrong) -> datetime | None:
-    """None: it is wrong."""
+    """None if it is invalid."""
     expires_in = DEFAULT_LIFETIME.seconds if request.expires_in is UNSET else request.expires_in
     if request.expires_at is UNSET:
         return now + timedelta(seconds=expires_in) if expires_in else None
@@ -235,7 +235,7 @@ def _expiry(request: schemas.IssueRequest, now: datetime, wrong: Wrong) -> datet
 
 
 def _instant(field: str, text: str | UnsetType, wrong: Wrong) -> datetime | None:
-    """In UTC; None: it is not given, or it is wrong."""
+    """In UTC; None if it is not set or invalid."""
     if not isinstance(text, str):
         return None
     try:
@@ -246,5 +246,5 @@ def _instant(field: str, text: str | UnsetType, wrong: Wrong) -> datetime | None
     try:
         return instant.astimezone(UTC)
     except OverflowError:
-        # In UTC it lies in the year 0 or 10000, which no datetime holds: near enough to be judged the same way.
+        # In UTC it lies in the year 0 or 10000, which no datetime holds. The decision is the same without the offset.
         return instant.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""From HTTP text to a typed request: JSON bodies, queries and headers, with every mistake named.
+"""From HTTP text to a typed request: JSON bodies, queries and headers, with every error named.
 
-msgspec decodes a good request in one pass. What it refuses is read a second time by `_examine()`: msgspec stops at the
-first mistake, and its messages are no words for callers. The second reading ends with the fiftieth mistake and looks
-into no list that is too long, so that a bad request costs no more than a good one.
+msgspec decodes a valid request in one pass. It stops at the first error, and its messages are not for callers, so
+`_examine()` reads an invalid request a second time. That ends with the fiftieth error and skips lists that are too
+long, so that an invalid request costs no more than a valid one.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ODD: Final = r"[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]"
 _R = TypeVar("_R", bound=Request)
 _T = TypeVar("_T")
 Read = Callable[[_R, Errors], _T]
-"""Makes a domain object of a request.
+"""Converts a request to a domain object.
 
-It adds what is wrong to the errors and raises them if there are any. Where there were some before, the request is a
-draft: None stands for what is wrong by its type.
+It adds to the errors and raises them if there are any. If there were some before, the request is a draft: None marks a
+field that has an error already.
 """
 
 
@@ -43,12 +43,12 @@ def parse_body(body: bytes, into: type[_R], read: Read[_R, _T]) -> _T:
     """Read a request's JSON body.
 
     Raises:
-        InvalidRequest: not JSON, or not of that type; names every field that is wrong, by its type or by its meaning.
+        InvalidRequest: not JSON, or invalid; names every invalid field.
     """
     errors = Errors()
     try:
         request = msgspec.json.decode(body, type=into)
-        # msgspec lets the last of two equal names win, and two readers of one body must not differ.
+        # msgspec takes the last of two equal names. Another reader of the same body may take the first.
         _DISTINCT.decode(body.decode())
     except (ValueError, RecursionError):
         request = _examine(_parse(body), _type_of(into), "", errors)
@@ -56,17 +56,17 @@ def parse_body(body: bytes, into: type[_R], read: Read[_R, _T]) -> _T:
 
 
 def parse_query(query: Mapping[str, Sequence[str]], into: type[_R], read: Read[_R, _T]) -> _T:
-    """Read a request from query parameters, each of which may be given once.
+    """Read a request from query parameters, none of which may be repeated.
 
     Raises:
-        InvalidRequest: names every parameter that is wrong, by its type or by its meaning.
+        InvalidRequest: names every invalid parameter.
     """
     errors = Errors()
     pairs = _Object([(name, value) for name, values in query.items() for value in values])
     try:
         parameters = _distinct(pairs)
         request = msgspec.convert(parameters, into)
-        "".join(parameters.values()).encode()  # a gateway may hand over what no UTF-8 can write
+        "".join(parameters.values()).encode()  # a gateway may pass surrogates on, which UTF-8 lacks
     except ValueError:
         request = _examine(pairs, _type_of(into), "", errors)
     return _finish(request, read, errors)
@@ -81,10 +81,10 @@ def _finish(request: _R | None, read: Read[_R, _T], errors: Errors) -> _T:
 
 
 def check_headers(names: Iterable[str]) -> None:
-    """Check that no header that decides something comes twice: two readers of one request must not differ.
+    """Check that no significant header is repeated: another reader of the same request may take the other value.
 
     Args:
-        names: the name of every header that came, in any case, as often as it came.
+        names: of all headers, in any case, with repetitions.
 
     Raises:
         InvalidRequest: names the headers.
@@ -98,7 +98,7 @@ def parse_media_type(value: str) -> str:
     """Read the header `Content-Type`: the media type in lower case, without its parameters.
 
     Raises:
-        InvalidRequest: there are two, which a proxy may have joined by a comma (RFC 9110, section 5.3).
+        InvalidRequest: there are two; proxies join them with a comma (RFC 9110, section 5.3).
     """
     outside_quotes = value.split('"')[::2]
     if any("," in part for part in outside_quotes):
@@ -107,10 +107,10 @@ def parse_media_type(value: str) -> str:
 
 
 def parse_idempotency_key(value: str | None) -> str | None:
-    """Read the header `Idempotency-Key`: 1 to 255 visible ASCII characters; None: it was not sent.
+    """Check the header `Idempotency-Key`: 1 to 255 visible ASCII characters, or None if it was not sent.
 
     Raises:
-        InvalidRequest: something else, or two keys, which a proxy joined by a comma and a space.
+        InvalidRequest: anything else, or two keys that a proxy joined with a comma and a space.
     """
     if value is not None and not _IDEMPOTENCY_KEY.fullmatch(value):
         message = _GIVEN_TWICE if ", " in value else "must be 1 to 255 visible ASCII characters"
@@ -119,14 +119,14 @@ def parse_idempotency_key(value: str | None) -> str | None:
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object as it came: its names may come twice."""
+    """A JSON object as it was sent: names may be repeated."""
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names come once.
+    """An object without repeated names.
 
     Raises:
-        ValueError: one comes twice.
+        ValueError: a name is repeated.
     """
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -135,8 +135,8 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DISTINCT: Final = json.JSONDecoder(object_pairs_hook=_distinct)
-# Classes and built-in functions as hooks: nothing of ours runs for each of the thousands of values that may come.
-_AS_IT_CAME: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_float=Decimal)
+# Classes and built-in functions as hooks: a body may hold thousands of values, and Python code would run for each.
+_AS_SENT: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_float=Decimal)
 _WITH_HUGE_NUMBERS: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_int=float)
 
 
@@ -144,7 +144,7 @@ def _parse(body: bytes) -> Any:
     """Read any JSON; objects are `_Object`s.
 
     Raises:
-        InvalidRequest: says what it is instead.
+        InvalidRequest: the message explains what it is instead.
     """
     encoding = json.detect_encoding(body)
     try:
@@ -167,7 +167,7 @@ def _parse(body: bytes) -> Any:
 
 def _decode(text: str) -> Any:
     try:
-        return _AS_IT_CAME.decode(text)
+        return _AS_SENT.decode(text)
     except json.JSONDecodeError:
         raise
     except (ValueError, ArithmeticError):  # an integer of thousands of digits, or an exponent of as many
@@ -180,15 +180,15 @@ def _type_of(request: type[Request]) -> inspect.Type:
 
 
 def _examine(value: Any, kind: inspect.Type, field: str, errors: Errors, *, optional: bool = False) -> Any:
-    """Read one value by its type, and name what is wrong.
+    """Read one value by its type, and add its errors.
 
     Args:
         value: as `_parse()` returns it.
-        field: its place in the request; empty: it is the request.
-        optional: the field may be left out.
+        field: path in the request; empty for the request itself.
+        optional: whether the field may be left out.
 
     Returns:
-        What msgspec would make of it; None stands for what is wrong.
+        What msgspec would decode it to; None if it is invalid.
     """
     wanted: str | None = None
     while isinstance(kind, inspect.Metadata):
@@ -200,7 +200,7 @@ def _examine(value: Any, kind: inspect.Type, field: str, errors: Errors, *, opti
         case inspect.DictType(), _Object():
             return _examine_texts(value, field, errors)
         case inspect.ListType(), list() if not isinstance(value, _Object) and _fits(value, kind):
-            return [_examine(each, kind.item_type, f"{field}[{place}]", errors) for place, each in enumerate(value)]
+            return [_examine(item, kind.item_type, f"{field}[{i}]", errors) for i, item in enumerate(value)]
     if (scalar := _scalar(value, kind)) is not None:
         return scalar
     message = f"must be {wanted or _wanted(kind)}"
@@ -213,7 +213,7 @@ def _examine(value: Any, kind: inspect.Type, field: str, errors: Errors, *, opti
 
 
 def _scalar(value: Any, kind: inspect.Type) -> Any:
-    """The value as its type has it; None: it is not of that type."""
+    """The value converted to its type; None if it is not of that type."""
     match kind, value:
         case inspect.IntType(), int() | float() | Decimal() if not isinstance(value, bool) and _is_whole(value, kind):
             return int(value)
@@ -268,7 +268,7 @@ def _fits(value: Sequence[Any], kind: inspect.ListType | inspect.StrType) -> boo
 
 
 def _is_whole(value: float | Decimal, kind: inspect.IntType) -> bool:
-    """Whether it is a whole number within the field's bounds; 1.0 is one (JSON Schema, validation, section 6.1.1)."""
+    """Whether it is an integer within the bounds. 1.0 is an integer (JSON Schema, validation, section 6.1.1)."""
     return kind.ge is not None and kind.le is not None and kind.ge <= value <= kind.le and value == int(value)
 
 
@@ -277,7 +277,7 @@ def _is_allowed(text: str, pattern: str | None) -> bool:
 
 
 def _wanted(kind: inspect.Type) -> str:
-    """What a value has to be, in words made of its type. Texts have theirs in `Meta.extra`."""
+    """Describe the values of a type, for error messages. Strings have their description in `Meta.extra`."""
     match kind:
         case inspect.ListType():
             return f"a list of {kind.min_length} to {kind.max_length} entries"
@@ -291,7 +291,7 @@ def _wanted(kind: inspect.Type) -> str:
 
 
 def _oddity(text: str, pattern: str = _ODD) -> str:
-    """The first character that no text may hold, and what it is; nothing if there is none."""
+    """Describe the first character that no string may hold; empty if there is none."""
     match = re.search(pattern, text)
     if match is None:
         return ""
@@ -302,7 +302,7 @@ def _oddity(text: str, pattern: str = _ODD) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name that is no field's, as it may be repeated: a secret that is part of a long one could not be redacted."""
+    """An unknown name in a form that may be logged: a secret inside a long name could not be redacted."""
     if len(name) > _MAX_NAME:
         return f"(a name of {len(name)} characters)"
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()

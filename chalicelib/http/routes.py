@@ -1,4 +1,4 @@
-"""The HTTP API: a request comes in, the service is called, an answer goes out."""
+"""The HTTP API: each route parses a request, calls the service and returns its response."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from chalicelib.tokens import Refusal, Use
 BASE_PATH: Final = "/tokenservice/services/api"
 _JSON: Final = "application/json"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# What `POST /revoke` leaves of the function's time for the answer's way back.
+# `POST /revoke` stops when less is left of the function's time.
 _RESERVE_MS: Final = 5_000
 
 log = logging.getLogger("tokenservice.routes")
@@ -51,7 +51,7 @@ class Call(NamedTuple):
         Raises:
             InvalidRequest, UnsupportedMediaType, PayloadTooLarge
         """
-        # Without the header we take JSON for granted, as API Gateway does.
+        # JSON is the default, as in API Gateway.
         if parsing.parse_media_type(self.request.headers.get("content-type", _JSON)) != _JSON:
             raise UnsupportedMediaType
         try:
@@ -65,7 +65,7 @@ class Call(NamedTuple):
         return body if isinstance(body, bytes) else body.encode()
 
     def query(self) -> Mapping[str, list[str]]:
-        """All values of each parameter, as the gateway decoded them."""
+        """All values of each parameter, decoded by the gateway."""
         return self.request.to_original_event()["multiValueQueryStringParameters"] or {}
 
     def idempotency_key(self) -> str | None:
@@ -230,7 +230,7 @@ def blueprint(
 ) -> Blueprint:
     """All routes, to be registered under `BASE_PATH`.
 
-    Methods that a path does not have are registered as well: API Gateway would answer them as an unknown route.
+    Unsupported methods are registered as well, since API Gateway answers them as an unknown route.
 
     Args:
         authorizer: checks the credentials before any view is called.
@@ -316,7 +316,7 @@ def _answer(request: Request, respond: Callable[..., Response], parameters: dict
 
 
 def _header_names(event: Mapping[str, Any]) -> list[str]:
-    """The names of all headers, as often as they came; API Gateway keeps only the last value of each in `headers`."""
+    """The names of all headers, with repetitions. In `headers` API Gateway keeps only the last value of each."""
     values: Mapping[str, list[str]] | None = event.get("multiValueHeaders")
     return [name for name in values for _ in values[name]] if values else list(event["headers"] or ())
 
@@ -328,5 +328,5 @@ def _json(status_code: int, answer: Any, **headers: str) -> Response:
 
 def _problem(error: ServiceError, request_id: str) -> Response:
     status, headers, body = problems.answer(error, request_id)
-    # What an answer says of a broken request may repeat the name of a field, and that name may be a token.
+    # Redact secrets: an error may contain the name of an unknown field, and that name may be a token.
     return Response(to_line(body), status_code=status, headers=dict[str, str | list[str]](headers))

@@ -21,7 +21,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
 
 _END: Final = r"$(?!\n)"  # Python's `$` also matches before a final line break, which the look-ahead forbids
-# Nor U+FFFD, which stands for bytes that were no UTF-8: what was meant is lost.
+# Nor U+FFFD: it replaces bytes that were not UTF-8, whose meaning is lost.
 _NO_CONTROL: Final = rf"^[^\x00-\x1f\x7f-\x9f\ufffd]+{_END}"
 
 ADDRESS: Final = "an IPv4 or IPv6 address"
@@ -30,7 +30,7 @@ INSTANT: Final = "a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3
 
 USER: Final = f"a string of 1 to {MAX_USER} characters without control characters"
 
-# `wanted` is what errors say of a text: its pattern does not explain itself.
+# `wanted` describes a string in error messages, since a pattern does not explain itself.
 NodeId = Annotated[
     str,
     Meta(
@@ -94,6 +94,14 @@ ClientIdText = Annotated[
         extra={"wanted": "a client id: 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"},
     ),
 ]
+Lifetime = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=int(MAX_LIFETIME.total_seconds()),
+        description="Seconds from now; 300 where neither this nor `expiresAt` is given.",
+    ),
+]
 MetadataName = Annotated[str, Meta(min_length=1)]  # DynamoDB takes an empty value, but no empty name
 # A text, since msgspec would round a fraction of more than six digits.
 Instant = Annotated[
@@ -108,8 +116,12 @@ Instant = Annotated[
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
 
 
+def _set(most: int, description: str | None = None) -> Meta:
+    return Meta(min_length=1, max_length=most, description=description, extra_json_schema={"uniqueItems": True})
+
+
 class Request(Struct, forbid_unknown_fields=True, rename="camel"):
-    """Base of what callers send: every field is known, and its type is exact."""
+    """Base of all requests: unknown fields are errors."""
 
 
 class Answer(Struct, omit_defaults=True, rename="camel"):
@@ -120,50 +132,16 @@ class IssueRequest(Request):
     """What the issuer says of a token."""
 
     node_id: NodeId
-    actions: Annotated[list[Action], Meta(min_length=1, max_length=3, extra_json_schema={"uniqueItems": True})] = (
-        msgspec.field(default_factory=lambda: [Action.DOWNLOAD])
-    )
+    actions: Annotated[list[Action], _set(3)] = msgspec.field(default_factory=lambda: [Action.DOWNLOAD])
     max_uses: Annotated[int, Meta(ge=1, le=100, description="How many uses are granted.")] = 1
-    expires_in: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=int(MAX_LIFETIME.total_seconds()),
-                description="Seconds from now; 300 where neither this nor `expiresAt` is given.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    expires_in: Lifetime | UnsetType = UNSET
     expires_at: Annotated[Instant, Meta(description="Instead of `expiresIn`.")] | UnsetType = UNSET
     not_before: Annotated[Instant, Meta(description="Not to be used before; lies before the expiry.")] | UnsetType = (
         UNSET
     )
     user: User | UnsetType = UNSET
-    ip_addresses: (
-        Annotated[
-            list[RangeText],
-            Meta(
-                min_length=1,
-                max_length=16,
-                description="Where it may be used from.",
-                extra_json_schema={"uniqueItems": True},
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    audience: (
-        Annotated[
-            list[ClientIdText],
-            Meta(
-                min_length=1,
-                max_length=16,
-                description="Clients that may use it.",
-                extra_json_schema={"uniqueItems": True},
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    ip_addresses: Annotated[list[RangeText], _set(16, "Where it may be used from.")] | UnsetType = UNSET
+    audience: Annotated[list[ClientIdText], _set(16, "Clients that may use it.")] | UnsetType = UNSET
     metadata: (
         Annotated[dict[MetadataName, str], Meta(description="Returned on use; 2 KB as JSON at most.")] | UnsetType
     ) = UNSET

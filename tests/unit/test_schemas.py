@@ -599,8 +599,8 @@ class TestAnswers:
         assert not {"revokedAt", "notBefore", "user", "ipAddresses", "audience"} & set(reported)
         assert reported["claims"] == []
 
-    def test_a_grant_without_a_claim_is_no_use(self) -> None:
-        with pytest.raises(ValueError, match="no use"):
+    def test_a_grant_without_a_claim_is_not_a_use(self) -> None:
+        with pytest.raises(ValueError, match="not a use"):
             conversion.use_answer(Grant(self.token()))
 
     @pytest.mark.parametrize("reason", Reason)
