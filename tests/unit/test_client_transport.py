@@ -239,7 +239,7 @@ def test_a_server_that_says_nothing_is_given_up(make: Any, server: Server) -> No
     with pytest.raises(NoAnswer) as refused:
         make(timeout_seconds=0.05, patience_seconds=0.3).use(TOKEN)
     assert (refused.value.code, refused.value.status) == ("no_answer", None)
-    assert re.search(r"no whole answer came from 127\.0\.0\.1:\d+ \(", refused.value.detail)
+    assert re.search(r"no complete response from 127\.0\.0\.1:\d+ \(", refused.value.detail)
     assert 1 < len(server.received) < 10
     server.closing.set()
 

@@ -5,8 +5,8 @@ client = TokenServiceClient("http://127.0.0.1:8000", "demo", password)
 issued = client.issue("f2f42052-6e24-4c54-bc15-1e0bb6dce9f7", max_uses=1)
 use = client.use(issued.token, user="alice")  # use.node_id is the document
 ```
-A use is sent with an idempotency key and repeated by itself where an answer is lost: it counts once. Whatever goes
-wrong is a `TokenServiceError`; the tree of them is drawn in `tokenservice_client.errors`.
+A use has an idempotency key, so that the client can repeat it if the response is lost: it counts once. All errors are
+`TokenServiceError`s; `tokenservice_client.errors` shows their tree.
 """
 
 from tokenservice_client.answers import Claim, Introspection, Issued, Status, Use, Version

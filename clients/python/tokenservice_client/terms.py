@@ -1,4 +1,4 @@
-"""What callers ask for, and how it is written as JSON."""
+"""What an issuer requests, and its JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LISTS: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Terms:
-    """What the issuer says of a token. What is None is left to the service, whose README has the limits.
+    """The terms of a token. None means the service's default; its README has the limits.
 
     Attributes:
         node_id: the secret document id to hide.
@@ -40,15 +40,15 @@ class Terms:
         expires_in: seconds or a timedelta; the service's default is 5 minutes.
         expires_at: instead of `expires_in`; aware.
         not_before: not to be used before; aware.
-        user: the only one who may use it.
+        user: the only user who may use it.
         ip_addresses: addresses and CIDR ranges it may be used from.
         actions: what it may be used for; the service's default is download.
         audience: ids of the clients that may use it.
         metadata: returned on use, 2 KB at most.
 
     Raises:
-        ValueError: an argument is not of the kind that its annotation says, or an instant has no offset, so nobody
-            knows when it is. Names the argument, and holds no value.
+        ValueError: an argument is not of its annotated type, or an instant has no offset. The message names the
+            argument and does not hold its value.
     """
 
     node_id: str = field(repr=False)
@@ -75,7 +75,7 @@ class Terms:
         for name, kind in _LISTS.items():
             values = getattr(self, name)
             if values is not None:
-                # A text is a collection of its letters, and a network is one of its addresses. Nobody means that.
+                # A string is a collection of letters, and a network one of addresses. Neither is meant.
                 if isinstance(values, (str, bytes)) or not isinstance(values, Collection):
                     raise ValueError(f"{name} must be a list")
                 for value in values:
@@ -85,7 +85,7 @@ class Terms:
             check_text("each name and value of metadata", value)
 
     def as_json(self) -> dict[str, Any]:
-        """The body of the request; what is None is left out."""
+        """The body of the request, without the fields that are None."""
         in_seconds = self.expires_in
         if isinstance(in_seconds, timedelta):
             in_seconds = int(in_seconds.total_seconds())
@@ -104,26 +104,26 @@ class Terms:
 
 
 def check(name: str, value: Any, kind: Any, words: str) -> None:
-    """Check what a caller gave for an argument.
+    """Check the type of an argument.
 
     Args:
-        kind: a type, or several. True and false are no numbers.
-        words: what the argument must be.
+        kind: a type, or several. True and False are not numbers.
+        words: description of the type.
 
     Raises:
-        ValueError: it is of another kind. The message does not hold the value, which may be secret.
+        ValueError: it is of another type. The message does not hold the value, which may be secret.
     """
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{name} must be {words}, not {type(value).__name__}")
 
 
 def check_text(name: str, value: Any) -> None:
-    """Check that an argument is a text; the same errors."""
+    """Check that an argument is a string."""
     check(name, value, str, "a text")
 
 
 def check_address(name: str, value: Any) -> None:
-    """Check that an argument is an IP address, or a text that may be one; the same errors."""
+    """Check that an argument is an IP address or a string."""
     check(name, value, _ADDRESSES, "an address or a text")
 
 

@@ -1,4 +1,4 @@
-"""One request and its answer over HTTP, and when it is worth sending again."""
+"""One request and its response over HTTP, and when it is repeated."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ FIRST_WAIT_SECONDS: Final = 0.2
 LONGEST_WAIT_SECONDS: Final = 5.0
 
 _LEAST_SECONDS: Final = 0.05
-_LEAST_SECRET: Final = 16  # characters; what is shorter is no token, and would be found in every other word
-_MAX_ANSWER_BYTES: Final = 1024 * 1024  # the longest answer, of a hundred tokens, has some 30,000
+_LEAST_SECRET: Final = 16  # characters; a shorter text is not a token, and may be part of ordinary words
+_MAX_ANSWER_BYTES: Final = 1024 * 1024  # the longest response, of a hundred tokens, has some 30,000
 _PIECE_BYTES: Final = 64 * 1024
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent.
+    """A request.
 
     Attributes:
-        path: below the base; never holds a secret, because URLs end up in logs.
-        body: sent as JSON; None: there is none.
+        path: below the base; never holds a secret, because URLs are logged.
+        body: sent as JSON; None means no body.
     """
 
     method: str
@@ -58,11 +58,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A successful answer.
+    """A successful response.
 
     Attributes:
-        body: parsed JSON; None where there is none.
-        headers: names in any case.
+        body: parsed JSON; None means no body.
+        headers: with case-insensitive names.
     """
 
     body: Any
@@ -70,21 +70,21 @@ class Reply:
 
 
 class _Session(requests.Session):
-    """A session that does not even look where a redirect leads: it would take credentials and tokens there."""
+    """A session that ignores redirects, which could take credentials and tokens elsewhere."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
 
 
 def base_url(url: str, allow_insecure: bool = False) -> str:
-    """The address that paths are appended to.
+    """The URL that paths are appended to.
 
     Args:
         url: with or without the service's base path; on AWS with the name of the gateway's stage.
-        allow_insecure: take http:// to other machines, too.
+        allow_insecure: accept http:// to other machines.
 
     Raises:
-        ValueError: it is no such address, holds credentials, or would send them in the clear.
+        ValueError: it is not such a URL, holds credentials, or would send them unencrypted.
     """
     parts = _parts(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
@@ -98,13 +98,13 @@ def base_url(url: str, allow_insecure: bool = False) -> str:
 
 
 def _parts(url: str) -> SplitResult | None:
-    """The parts of a URL; None where it has none. urllib's own errors may repeat a password in it."""
-    # urllib takes control characters out silently.
+    """The parts of a URL; None if it is invalid. urllib's own errors may contain a password in it."""
+    # urllib removes control characters silently.
     if _CONTROLS.search(url) or " " in url:
         return None
     try:
         parts = urlsplit(url)
-        return parts if parts.port != 0 else None  # asked for, because only that checks it
+        return parts if parts.port != 0 else None  # urllib checks the port only here
     except ValueError:
         return None
 
@@ -120,7 +120,7 @@ def basic(user: str, password: str) -> str:
     """The Authorization header (RFC 7617, UTF-8).
 
     Raises:
-        ValueError: the two can't be told apart again, or hold control characters.
+        ValueError: one is empty or holds control characters, or the user holds a colon.
     """
     if not user or ":" in user or _CONTROLS.search(user):
         raise ValueError("the client id must not be empty, nor hold a colon or control characters")
@@ -130,26 +130,26 @@ def basic(user: str, password: str) -> str:
 
 
 def retry_after(header: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """Seconds to wait; the header holds seconds or a date (RFC 9110, 10.2.3). None where it holds neither."""
-    given = (header or "").strip()
-    if given.isascii() and given.isdigit():
-        return float(given[:9])
+    """Seconds to wait; the header holds seconds or a date (RFC 9110, 10.2.3). None if it holds neither."""
+    value = (header or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
     try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - now())
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
     except (ValueError, TypeError, OverflowError):
         return None
 
 
 class Transport:
-    """Sends requests to one service over connections that are kept open; threads may share it.
+    """Sends requests to one service over a pool of connections. Threads may share it.
 
     Args:
         base: see `base_url`.
         authorization: see `basic`.
-        secrets: what must not show in any error, whatever the other side writes.
-        verify: True, or a PEM file with the authorities to trust.
-        connections: how many are kept open.
-        sleep: waits that many seconds.
+        secrets: removed from all errors, also if the response contains them.
+        verify: True, or a PEM file of trusted authorities.
+        connections: size of the pool.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -170,10 +170,10 @@ class Transport:
         # A .netrc would replace our credentials, and a variable could name other authorities.
         session.trust_env = False
         session.verify = verify
-        # A proxy sees the host of an https:// address and nothing more. Of http:// it would see every token.
+        # A proxy sees only the host of https:// requests. It would see every token of http:// requests.
         if base.startswith("https://"):
             session.proxies = requests.utils.get_environ_proxies(base)
-        # Cookies are what threads would share and disturb; the service has none.
+        # The service has no cookies. Threads would share them.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers.update({"Authorization": authorization, "User-Agent": user_agent})
         adapter = HTTPAdapter(pool_maxsize=connections)
@@ -182,18 +182,18 @@ class Transport:
         self._session = session
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close all connections."""
         self._session.close()
 
     def call(self, request: Request, timeout_seconds: float, patience_seconds: float) -> Reply:
-        """Send a request; send it again where there was no answer, or one that says "not now".
+        """Send a request, and repeat it if no response arrives or the service is temporarily unavailable.
 
         Args:
-            timeout_seconds: for one answer to begin, and between its pieces.
-            patience_seconds: for everything: no request and no wait begins that would go beyond. 0: send it once.
+            timeout_seconds: until a response begins, and between its chunks.
+            patience_seconds: for all repetitions: no request and no wait begins that would exceed it. 0 means none.
 
         Raises:
-            TokenServiceError: the last one met.
+            TokenServiceError: the last one.
         """
         deadline = time.monotonic() + (patience_seconds or timeout_seconds)
 
@@ -227,12 +227,12 @@ class Transport:
                 return _reply(response.status_code, response.headers, _content(response), self._hide(request))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failure = _no_answer(error, urlsplit(self._base).netloc)
-        # Not within the handler: requests' errors hold the request with its body and its Authorization header, and an
-        # error raised there would carry them along as its context.
+        # Outside the handler: requests' errors hold the request with its body and its Authorization header, and would
+        # be the context of an error raised there.
         raise failure
 
     def _hide(self, request: Request) -> Callable[[str], str]:
-        """Takes our secrets out of a text that the other side wrote."""
+        """Returns a function that removes our secrets from a text."""
         token = str((request.body or {}).get("token", ""))
         secrets = (*self._secrets, token) if len(token) >= _LEAST_SECRET else self._secrets
 
@@ -249,7 +249,7 @@ def _content(response: requests.Response) -> bytes:
     for piece in response.iter_content(_PIECE_BYTES):
         content += piece
         if len(content) > _MAX_ANSWER_BYTES:
-            raise UnexpectedAnswer("unexpected_answer", "the answer is too long", response.status_code)
+            raise UnexpectedAnswer("unexpected_answer", "the response is too long", response.status_code)
     return content
 
 
@@ -262,15 +262,15 @@ def _reply(status: int, headers: Mapping[str, str], content: bytes, hide: Callab
     if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         raise errors.problem(status, body, request_id, retry_after(headers.get("Retry-After")), hide)
     if body is None and content:
-        raise UnexpectedAnswer("unexpected_answer", "the answer is no JSON", status, request_id)
+        raise UnexpectedAnswer("unexpected_answer", "the response is not JSON", status, request_id)
     return Reply(body, headers)
 
 
 def _no_answer(error: Exception, host: str) -> TokenServiceError:
-    """What a failed exchange is called, without the words of the libraries: they name whole addresses."""
+    """The error of a failed exchange. The messages of the libraries are left out: they contain whole URLs."""
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return UntrustedServer("untrusted_server", "the service's certificate can't be verified")
-    return NoAnswer("no_answer", f"no whole answer came from {host} ({type(error).__name__})")
+    return NoAnswer("no_answer", f"no complete response from {host} ({type(error).__name__})")
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
@@ -281,7 +281,7 @@ _backoff: Final = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LON
 
 
 def _wait_seconds(state: RetryCallState) -> float:
-    """What the service asks for, and a little by chance, so that many clients don't come back at once."""
+    """`Retry-After` and a random addition, so that many clients do not repeat at once."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, ServiceUnavailable) else None
-    return (asked or 0.0) + _backoff(state)
+    retry_after = error.retry_after if isinstance(error, ServiceUnavailable) else None
+    return (retry_after or 0.0) + _backoff(state)
