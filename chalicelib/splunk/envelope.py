@@ -143,7 +143,7 @@ def _compressed(event: object) -> bytes:
         raise MalformedEnvelope("awslogs.data is not base64") from None
 
 
-def _decompress(compressed: bytes, max_bytes: int) -> bytes:
+def _decompress(compressed: bytes, max_bytes: int) -> str:
     """Decompress at most that much: a bomb is rejected before it fills the memory."""
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
@@ -157,13 +157,13 @@ def _decompress(compressed: bytes, max_bytes: int) -> bytes:
         raise MalformedEnvelope("the gzip data is cut off")
     if inflater.unused_data:
         raise MalformedEnvelope("there is something after the gzip data")
-    return content
-
-
-def _parse(content: bytes) -> dict[str, Any]:
     # Bytes that are no UTF-8 become lone surrogates: they are valid only inside strings, and do no harm there.
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _parse(text: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(content.decode("utf-8", "surrogateescape"))
+        parsed = json.loads(text)
     except RecursionError:
         raise MalformedEnvelope("nested too deep") from None
     except ValueError:

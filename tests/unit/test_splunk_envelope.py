@@ -146,7 +146,7 @@ def test_the_largest_input_fits_into_a_small_function() -> None:
     assert len(decode(event).events) == count + 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 80_000_000
+    assert peak < 70_000_000
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 200_000, 1_048_576])
