@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from chalicelib.splunk.envelope import LogEvent
 
-# Splunk Cloud documents "1 MB" a request and answers a larger one as if its first event were malformed.
+# Splunk Cloud documents "1 MB" for a request, and answers a larger one as if its first event were malformed.
 BATCH_BYTES: Final = 1_000_000
-# A batch ends at so many events that can't be sent as well: they take memory until they are set aside.
+# A batch ends at so many unsendable events, too: they need memory until they are stored.
 _BATCH_SET_ASIDE: Final = 2_500
 
-# Of objects and lists in each other. At 64, the envelope included, another vendor's collector answers "Success" and
-# drops the event and all after it; ours are a handful.
+# Nesting of objects and lists. At 64, the envelope included, another vendor's collector answers "Success" and drops the
+# event and all after it. Our own events have a handful.
 _MAX_DEPTH: Final = 30
 _MAX_REQUEST_ID: Final = 256
 _EXACT_DIGITS: Final = 15  # a decimal of up to 15 digits survives a double; IEEE 754
@@ -55,9 +55,9 @@ class Batch(NamedTuple):
     """What goes into one request.
 
     Attributes:
-        set_aside: log events met on the way that can't be sent at all.
-        blank: how many were met that hold nothing but white space.
-        consumed: how many log events, counted from the first, this and all earlier batches have dealt with.
+        set_aside: log events that can't be sent at all.
+        blank: number of log events of white space only.
+        consumed: number of log events in this and all earlier batches, whatever became of them.
     """
 
     events: Sequence[HecEvent]
@@ -70,8 +70,8 @@ class Composer:
     """Turns the log events of one stream into HEC events.
 
     Args:
-        fields: indexed fields, flat, the same for each event; the event's id (and request id) join them.
-        limit_bytes: an event above it is set aside.
+        fields: indexed fields, flat, the same for all events; each event's id and request id are added.
+        limit_bytes: a larger event is set aside.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Composer:
         self._limit_bytes = limit_bytes
 
     def compose(self, log: LogEvent) -> HecEvent | SetAside | None:
-        """Turn one log event into a HEC event, or say why Splunk would refuse it; None: it holds nothing to send."""
+        """Turn a log event into a HEC event, or into one to set aside. None means that it is blank."""
         message = log.message
         if log.fault:
             return SetAside(log, log.fault)
         if not message or message.isspace():
-            return None  # Splunk refuses an event without content (code 13), and nobody would miss it
+            return None  # Splunk rejects an event without content (code 13)
         value, request_id = _event_value(message)
         request = f',"request_id":{encode_basestring_ascii(request_id)}' if request_id else ""
         # Seconds are built from whole milliseconds: a division would bring the noise of binary fractions.
@@ -153,25 +153,25 @@ def _event_value(message: str) -> tuple[str, str | None]:
         text = message.strip(" \t\r\n")
         if text.startswith("{"):
             try:
-                found, end = _STRICT.raw_decode(text)
-                shallow = text.count("{") + text.count("[") <= _MAX_DEPTH or _depth(found) <= _MAX_DEPTH
-                if found and shallow and end == len(text):
+                value, end = _STRICT.raw_decode(text)
+                shallow = text.count("{") + text.count("[") <= _MAX_DEPTH or _depth(value) <= _MAX_DEPTH
+                if value and shallow and end == len(text):
                     if _ESCAPED_SURROGATE.search(text):
-                        # Fails where one stands alone: a collector may make U+FFFD of it.
-                        json.dumps(found, ensure_ascii=False).encode()
-                    # As it was written, not as we would write it: no number and no order of keys changes.
-                    return text, _request_id(found)
+                        # Fails if one stands alone: a collector may make U+FFFD of it.
+                        json.dumps(value, ensure_ascii=False).encode()
+                    # As it was logged: no number and no order of keys changes.
+                    return text, _request_id(value)
             except (ValueError, RecursionError):
                 pass
     match = _REQUEST_ID_IN_TEXT.search(message) if "\t" in message or "RequestId" in message else None
     return encode_basestring(message), match[1] if match else None
 
 
-def _request_id(found: Mapping[str, Any]) -> str | None:
-    request_id = found.get("requestId")
+def _request_id(event: Mapping[str, Any]) -> str | None:
+    request_id = event.get("requestId")
     if request_id is None:
         # Lambda's own lines in its JSON log format: {"type": "platform.report", "record": {"requestId": …}}
-        record = found.get("record")
+        record = event.get("record")
         request_id = record.get("requestId") if isinstance(record, dict) else None
     if isinstance(request_id, str) and 0 < len(request_id) <= _MAX_REQUEST_ID and request_id.isprintable():
         return request_id
@@ -179,19 +179,19 @@ def _request_id(found: Mapping[str, Any]) -> str | None:
 
 
 def _depth(value: object) -> int:
-    """How many objects and lists lie in each other."""
+    """Nesting of objects and lists."""
     depth, level = 0, [value]
-    while level := [each for each in level if isinstance(each, dict | list)]:
+    while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
     return depth
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _WouldNotSurvive("a key stands there twice")
-    return found
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _WouldNotSurvive("a key occurs twice")
+    return members
 
 
 def _exact_int(text: str) -> int:
@@ -225,7 +225,7 @@ class Answer:
     """What came back from the collector.
 
     Attributes:
-        retry_after_seconds: how long the collector asks us to wait.
+        retry_after_seconds: how long to wait, by the collector.
     """
 
     status: int
@@ -240,9 +240,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Poisoned:
-    """The events before `index` are indexed; that one can't be; those after it were not looked at.
+    """The events before `index` are indexed; that one can't be; those after it were not read.
 
-    `may_be_size`: Splunk Cloud says the same, of event 0, where a request is too large.
+    `may_be_size`: Splunk Cloud gives the same answer, about event 0, to a request that is too large.
     """
 
     index: int
@@ -252,16 +252,16 @@ class Poisoned:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The request as a whole is refused, and half of it may not be."""
+    """The request as a whole is rejected; half of it may be accepted."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Nothing is known to be taken; the same request may succeed later.
+    """Nothing is known to be accepted; the same request may succeed later.
 
-    `by_itself`: the collector says so of itself; it can't be for what it was sent.
+    `by_itself`: the collector reports that it is busy, so the events can't be the cause.
     """
 
     reason: str
@@ -271,23 +271,23 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The HEC token was refused: it may have been replaced since we read it."""
+    """The HEC token was rejected: it may have been replaced since we read it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """Our configuration or Splunk's must be mended before this can succeed."""
+    """Our configuration or Splunk's must be corrected before this can succeed."""
 
     reason: str
 
 
 Verdict = Accepted | Poisoned | TooLarge | Busy | Denied | Wrong
 Unwell = Busy | Denied | Wrong
-"""An answer about the collector, not about the events: another node of it may answer otherwise."""
+"""An answer about the collector, not about the events: another of its nodes may answer otherwise."""
 
-# Our words for the codes: what the other side wrote never reaches a log.
+# Our texts for the codes: a text of the other side never reaches a log.
 MEANING: Final = {
     0: "success", 1: "token disabled", 2: "token required", 3: "invalid authorization", 4: "invalid token",
     5: "no data", 6: "invalid data format", 7: "incorrect index", 8: "internal server error",
@@ -308,9 +308,9 @@ _BUSY: Final = frozenset({HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.
 
 
 def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line for each row of the table
-    """Say what an answer means for a request of `count` events; a request of none is to be answered "no data".
+    """Return what an answer means for a request of `count` events; for none the right answer is "no data".
 
-    What is in no table counts as wrong configuration: the invocation fails and Lambda keeps the data.
+    An unknown answer counts as wrong configuration: the invocation fails and Lambda keeps the data.
     """
     status = answer.status
     code, index = _code_and_index(answer.body)
@@ -336,10 +336,10 @@ def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line fo
 
 def _code_and_index(body: bytes) -> tuple[int | None, int | None]:
     try:
-        found = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
         return None, None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         return None, None
-    code, index = found.get("code"), found.get("invalid-event-number")
+    code, index = content.get("code"), content.get("invalid-event-number")
     return (code if type(code) is int else None), (index if type(index) is int else None)

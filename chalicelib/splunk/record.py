@@ -1,12 +1,12 @@
-"""The failure record: what Splunk did not take, kept until a person or a redrive has dealt with it.
+"""The failure record: entries with the events that Splunk did not accept, for a redrive or a person.
 
-Each entry has the shape of Lambda's own record of a failed asynchronous invocation: one reader serves both.
+An entry has the shape of Lambda's own record of a failed asynchronous invocation, so that one reader serves both.
 
     {"version": "1.0", "timestamp": …, "requestContext": {"condition": "SetAside" | "Undelivered"},
      "reason": …, "reasons": {<reason>: [<number of an event>, …], …},
-     "requestPayload": <what the forwarder takes, byte for byte>}
+     "requestPayload": <the forwarder's input, byte for byte>}
 
-`reasons` stands in an entry of poison: the reason of each of its events, which count from 0 in their order.
+`reasons` is in entries of poison: the numbers of the events, from 0, by the reason of each.
 
 Source: AWS Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 """
@@ -29,23 +29,22 @@ from chalicelib.splunk.transport import within
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# The patience of the S3 client below.
-PUT_SECONDS: Final = 9.0
+PUT_SECONDS: Final = 9.0  # how long the S3 client below tries
 
 
 class Kind(StrEnum):
-    """Why something is kept; also the first part of its name."""
+    """Why an entry is stored; also the first part of its name."""
 
     FAILED = "failed"  # not accepted in time: replay it
-    REFUSED = "refused"  # replayed often, and refused each time although Splunk took others: a person must look at it
-    POISON = "poison"  # can't be accepted as it is: a person must look at it
+    REFUSED = "refused"  # rejected in each of many replays, although Splunk accepted others: for a person
+    POISON = "poison"  # can't be accepted as it is: for a person
 
 
 _CONDITION = {Kind.FAILED: "Undelivered", Kind.REFUSED: "Undelivered", Kind.POISON: "SetAside"}
 
 
 class FailureRecord(Protocol):
-    """Where entries are kept."""
+    """Stores entries."""
 
     def put(
         self,
@@ -55,40 +54,32 @@ class FailureRecord(Protocol):
         reasons: Mapping[str, Sequence[int]] | None = None,
         within_seconds: float = PUT_SECONDS,
     ) -> str:
-        """Keep a body; the same body under the same kind is kept once.
+        """Store a body. The same body under the same kind is stored once.
 
         Args:
-            kind: what is to be done with it.
+            kind: why it is stored.
             body: JSON that the forwarder takes.
-            reason: why Splunk did not take it.
-            reasons: by reason, the numbers of the body's events that it holds for.
+            reason: why Splunk did not accept it.
+            reasons: numbers of the body's events by reason.
             within_seconds: how long that may take.
 
         Returns:
             The entry's name.
 
         Raises:
-            RecordUnavailable: it was not kept, or is not known to be.
+            RecordUnavailable: the entry is not stored, or is not known to be.
         """
 
 
 def name_of(kind: Kind, body: bytes) -> str:
-    """The name follows from the content: whoever keeps the same events again overwrites and adds nothing."""
+    """The name follows from the content: storing the same events again overwrites their entry."""
     return f"{kind.value}/{hashlib.sha256(body).hexdigest()[:40]}.json"
 
 
 def entry(
     kind: Kind, body: bytes, reason: str, at: datetime, reasons: Mapping[str, Sequence[int]] | None = None
 ) -> bytes:
-    """Write an entry around a body, which stands in it unchanged.
-
-    Args:
-        kind: what is to be done with it.
-        body: JSON that the forwarder takes.
-        reason: why Splunk did not take it.
-        at: aware, when the entry is made.
-        reasons: by reason, the numbers of the body's events that it holds for.
-    """
+    """Write an entry around a body, which stands in it unchanged; `at` is aware. See `FailureRecord.put`."""
     head: dict[str, Any] = {
         "version": "1.0",
         "timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -105,10 +96,10 @@ def _utc_now() -> datetime:
 
 
 class S3Record:
-    """Keeps entries in an S3 bucket.
+    """Stores entries in an S3 bucket.
 
     Args:
-        client: an S3 client of botocore; None: our own, made at the first entry, as most processes never need it.
+        client: an S3 client of botocore; None means our own, made at the first entry: most processes never need it.
     """
 
     def __init__(self, bucket: str, client: Any = None, now: Callable[[], datetime] = _utc_now) -> None:
@@ -127,7 +118,7 @@ class S3Record:
         name = name_of(kind, body)
         content = entry(kind, body, reason, self._now(), reasons)
         try:
-            # The client's own time-outs count from byte to byte, and loading the client takes time as well.
+            # The client's own time-outs count from byte to byte, and loading the client takes time, too.
             within(within_seconds, lambda: self._put_object(name, content))
         except TimeoutError:
             raise self._unavailable("no answer in time") from None
@@ -154,10 +145,7 @@ class S3Record:
 
 
 class FolderRecord:
-    """Keeps entries in a folder, for a service that runs on one's own machine.
-
-    A disk has no deadline, and nothing cuts such a service off: how long an entry may take does not matter here.
-    """
+    """Stores entries in a folder, for a service on a developer's machine, which has no deadline."""
 
     def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now) -> None:
         self._folder = folder

@@ -1,13 +1,13 @@
-"""Replays what Splunk did not take: by a schedule, and when a person asks for it.
+"""Replays entries of the failure record: by a schedule, and for a person.
 
-    failed/…, aws/lambda/async/…   waits: accepted → it is deleted
-                                   refused while Splunk is available → the others go on; the schedule counts an attempt
-                                   not taken, Splunk is unavailable → it stays, and so do the others
-    refused/…                      refused so often that the schedule leaves it to a person
-    poison/…                       events that Splunk can never take; replayed only where a person names them
+    failed/…, aws/lambda/async/…   accepted → removed
+                                   rejected while Splunk accepts others → stays; the schedule counts the attempt
+                                   Splunk is unavailable → stays, and so do all others
+    refused/…                      rejected so often that the schedule leaves it to a person
+    poison/…                       events that Splunk can never accept; replayed only if a person names the entry
 
-Nothing is deleted before the forwarder has accepted it, so a redrive may be run twice, at the same time even, or be
-killed at any moment: at worst Splunk gets again what it got just before.
+An entry is removed only after the forwarder has accounted for all of its events. So a redrive may be run twice, at the
+same time even, or be killed at any moment: at worst Splunk gets an entry twice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 import time
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from chalicelib.splunk.errors import Busy, MalformedEnvelope, RecordUnavailable, SplunkError, Undelivered
@@ -30,29 +31,29 @@ if TYPE_CHECKING:
     from chalicelib.splunk.waiting import BucketSource, Entry, Source
 
 PROBE_SECONDS: Final = 10.0
-# If Splunk is available and refuses so many entries in a row, the next one has no better chance.
+# After so many rejected entries in a row, the next one has no better chance.
 MOST_REFUSED: Final = 5
 
-# Of one run of the schedule.
+# Limits of one run of the schedule.
 MOST_LISTED: Final = 2_000
 MOST_ENTRIES: Final = 500
 ENTRY_SECONDS: Final = 60.0
-# Of the function's time, or a quarter of it where it has little: what an entry needs to be begun, and what is left for
-# a probe and for noting what was refused.
+# Of the function's time, or a quarter of it if that is less: what an entry needs at least, and what is reserved for a
+# probe and for counting the rejected entries.
 LEAST_ENTRY_SECONDS: Final = 20.0
 RESERVE_SECONDS: Final = 25.0
 SMALL_PART: Final = 0.25
-LEAST_BLAME_MS: Final = 5_000
-# An input of Lambda's has 1 MB at most, and an entry wraps one; more would fill a small function's memory.
+LEAST_COUNT_MS: Final = 5_000
+# An entry wraps an input of Lambda, of 1 MB at most; more would fill a small function's memory.
 MOST_BYTES: Final = 4_000_000
-# Two hours of a run each quarter.
+# Two hours, with a run every 15 minutes.
 MOST_ATTEMPTS: Final = 8
 
 _LOG = logging.getLogger("tokenservice.splunk")
 
 
 class Replay(Protocol):
-    """The forwarder, as far as a redrive needs it: `chalicelib.splunk.forward.Forwarder`."""
+    """What a redrive needs of `chalicelib.splunk.forward.Forwarder`."""
 
     def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward a subscription event."""
@@ -61,19 +62,19 @@ class Replay(Protocol):
         """Forward an EventBridge event."""
 
     def probe(self, budget: Budget) -> None:
-        """Ask Splunk whether it is well; raises Undelivered."""
+        """Check whether Splunk accepts requests; raises Undelivered."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a redrive did.
+    """The result of a redrive.
 
     Attributes:
         replayed: entries that were accepted and removed.
         events: log events that Splunk accepted.
-        set_aside: log events that went to the poison of the failure record.
+        set_aside: log events that were stored as poison.
         unreadable: names of entries that hold nothing to replay.
-        refused: why, by the names of entries that were refused while Splunk was well.
+        refused: reasons by the names of entries that were rejected while Splunk accepted requests.
         stopped: why it ended early.
     """
 
@@ -90,7 +91,7 @@ class Outcome:
         return not (self.stopped or self.refused or self.unreadable)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON shows it."""
+        """The result as JSON."""
         return asdict(self)
 
 
@@ -104,14 +105,14 @@ def redrive(
     probe_seconds: Callable[[], float] = lambda: PROBE_SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Replay entries one by one. One that is refused holds up the others only if Splunk is unavailable.
+    """Replay entries one by one. A rejected entry stops the others only if Splunk is unavailable.
 
     Args:
-        source: where the entries wait.
+        source: has the entries.
         forwarder: the very code that the Lambda functions run.
         entries: of `source`.
         entry_seconds: how long the next entry may take; 0 ends the redrive.
-        most_refused: in a row; None: any number.
+        most_refused: in a row; None means any number.
         probe_seconds: seconds for the check whether Splunk is available.
         monotonic: seconds.
     """
@@ -128,7 +129,7 @@ def redrive(
             _replay(source, forwarder, entry, outcome, _until(monotonic() + seconds, monotonic))
             in_a_row = 0
         except SplunkError as error:
-            if _is_the_entrys(error, forwarder, lambda: _until(monotonic() + probe_seconds(), monotonic)):
+            if _is_the_entry_s_fault(error, forwarder, lambda: _until(monotonic() + probe_seconds(), monotonic)):
                 outcome.refused[entry.name] = str(error)
                 in_a_row += 1
                 if in_a_row == most_refused:
@@ -140,8 +141,8 @@ def redrive(
     return outcome
 
 
-def _is_the_entrys(error: SplunkError, forwarder: Replay, budget: Callable[[], Budget]) -> bool:
-    """Whether the entry is the cause of a failure, and neither the failure record nor an unavailable Splunk."""
+def _is_the_entry_s_fault(error: SplunkError, forwarder: Replay, budget: Callable[[], Budget]) -> bool:
+    """Whether the entry causes a failure, and neither the failure record nor an unavailable Splunk."""
     if isinstance(error, MalformedEnvelope):
         return True
     if isinstance(error, Busy | RecordUnavailable):
@@ -161,7 +162,7 @@ def _replay(source: Source, forwarder: Replay, entry: Entry, outcome: Outcome, b
     assert entry.payload is not None  # noqa: S101 - the caller looked
     call = forwarder.forward if "awslogs" in entry.payload else forwarder.forward_event
     ledger = call(entry.payload, lambda: int(budget() * 1000))
-    # Poison that is poison still has just been written again, under the same name.
+    # Poison that is still poison was just written again, under the same name.
     if entry.name not in ledger.entries:
         source.remove(entry)
         outcome.replayed += 1
@@ -173,11 +174,10 @@ def _replay(source: Source, forwarder: Replay, entry: Entry, outcome: Outcome, b
 
 
 class ScheduledRedrive:
-    """What a schedule does with the entries that wait, in bounded time and at bounded cost.
+    """The redrive of a schedule, in bounded time and at bounded cost.
 
     Args:
-        source: None where nothing is forwarded, so that nothing can wait.
-        metric: see `Forwarder`.
+        source: None means that nothing is forwarded, so nothing can wait.
     """
 
     def __init__(self, source: BucketSource | None, forwarder: Replay, metric: Metric) -> None:
@@ -186,7 +186,7 @@ class ScheduledRedrive:
         self._metric = metric
 
     def run(self, remaining_ms: Callable[[], int]) -> Outcome | None:
-        """Replay what waits, as far as Splunk is well and the time allows it.
+        """Replay waiting entries while Splunk accepts requests and the time lasts.
 
         Args:
             remaining_ms: how long the invocation may still run.
@@ -209,17 +209,17 @@ class ScheduledRedrive:
         try:
             self._forwarder.probe(_until(time.monotonic() + probe_seconds(), time.monotonic))
         except Undelivered as error:
-            self._tell(len(listed), Outcome(stopped=str(error)), 0)
+            self._report(len(listed), Outcome(stopped=str(error)), 0)
             return None
         entries = _in_turn(source, listed)
         outcome = redrive(source, self._forwarder, entries, entry_seconds, probe_seconds=probe_seconds)
         too_large = {name: f"{size} bytes are too many for this function" for name, size in listed if size > MOST_BYTES}
-        put_aside = _blame(source, outcome, remaining_ms)
+        put_aside = _count_refusals(source, outcome, remaining_ms)
         outcome.refused |= too_large
-        self._tell(len(listed) - outcome.replayed - put_aside, outcome, put_aside + len(too_large))
+        self._report(len(listed) - outcome.replayed - put_aside, outcome, put_aside + len(too_large))
         return outcome
 
-    def _tell(self, waiting: int, outcome: Outcome, refused: int) -> None:
+    def _report(self, waiting: int, outcome: Outcome, refused: int) -> None:
         _LOG.warning(
             "the redrive replayed %d entries and put %d aside; %d wait%s",
             outcome.replayed,
@@ -228,7 +228,7 @@ class ScheduledRedrive:
             f"; it stopped: {outcome.stopped}" if outcome.stopped else "",
         )
         for name, reason in outcome.refused.items():
-            _LOG.warning("refused, although Splunk is well: %s: %s", name, reason)
+            _LOG.warning("rejected, although Splunk accepts others: %s: %s", name, reason)
         self._metric(
             {},
             {
@@ -240,8 +240,8 @@ class ScheduledRedrive:
 
 
 def _in_turn(source: BucketSource, listed: list[tuple[str, int]]) -> Iterator[Entry]:
-    """The smallest first, as a further probe; the others in any order, so that none is always in another's way."""
-    names = [name for name, size in sorted(listed, key=lambda each: each[1]) if size <= MOST_BYTES]
+    """The smallest first, as a further probe; the others shuffled, so that no entry always blocks another."""
+    names = [name for name, size in sorted(listed, key=itemgetter(1)) if size <= MOST_BYTES]
     others = names[1:]
     random.shuffle(others)
     for name in names[:1] + others[: MOST_ENTRIES - 1]:
@@ -250,14 +250,14 @@ def _in_turn(source: BucketSource, listed: list[tuple[str, int]]) -> Iterator[En
             yield entry
 
 
-def _blame(source: BucketSource, outcome: Outcome, remaining_ms: Callable[[], int]) -> int:
-    """Note what was refused and what can't be read; return how many entries were put aside by that."""
+def _count_refusals(source: BucketSource, outcome: Outcome, remaining_ms: Callable[[], int]) -> int:
+    """Count the rejected and the unreadable entries; return how many were moved to the refused ones by that."""
     attempts = dict.fromkeys(outcome.refused, MOST_ATTEMPTS) | dict.fromkeys(outcome.unreadable, 1)
     put_aside = 0
     for name, most_attempts in attempts.items():
-        if remaining_ms() < LEAST_BLAME_MS:
+        if remaining_ms() < LEAST_COUNT_MS:
             break
-        if source.blame(name, most_attempts):
-            _LOG.error("an entry is put aside for a person to look at: %s", name)
+        if source.count_refusal(name, most_attempts):
+            _LOG.error("an entry is put aside for a person: %s", name)
             put_aside += 1
     return put_aside

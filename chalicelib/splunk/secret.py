@@ -1,7 +1,7 @@
-"""The HEC token: read when needed, kept for a while, read anew after it was refused.
+"""The HEC token: read when needed, cached for a while, read again after it was rejected.
 
-Where it can't be read anew, the value at hand serves on: Splunk has the last word about it. Deliveries never wait long
-for another one, and not each of them waits.
+If it can't be read again, the cached value is used: Splunk decides about it. A delivery waits at most a second for a
+newer value, and after a failure the following ones do not wait at all for a while.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TTL_SECONDS: Final = 300.0
-# How long a delivery waits for a newer value while it has one.
+# How long a delivery waits for a newer value while one is cached.
 RENEWAL_SECONDS: Final = 1.0
-# Between attempts to renew: after each that failed twice as long, up to the time to live.
+# Between attempts to renew: doubled by each failure, up to the time to live.
 FIRST_PAUSE_SECONDS: Final = 60.0
 
 _LOG = logging.getLogger("tokenservice.splunk")
@@ -32,7 +32,7 @@ class Secret:
 
     Args:
         read: fetches the secret; raises Misconfigured when it can't.
-        ttl_seconds: how long a value is used before it is read anew.
+        ttl_seconds: how long a value is used before it is read again.
         clock: monotonic seconds.
     """
 
@@ -66,11 +66,11 @@ class Secret:
         return self._value
 
     def renew(self, within_seconds: float) -> None:
-        """Try to read a newer value than the one at hand, whatever its age; takes no more than a second."""
+        """Try to read a newer value than the cached one, in a second at most."""
         try:
             self._read_within(min(within_seconds, RENEWAL_SECONDS))
         except Misconfigured as error:
-            _LOG.warning("the HEC token can't be renewed; the one at hand is used: %s", error)
+            _LOG.warning("the HEC token can't be renewed; the cached one is used: %s", error)
             self._renew_at = self._clock() + self._pause_seconds
             self._pause_seconds = min(2 * self._pause_seconds, self._ttl_seconds)
 
@@ -81,7 +81,7 @@ class Secret:
             raise Misconfigured("the HEC token could not be read in time") from None
 
     def _read_now(self) -> None:
-        """Read and keep it. Nobody may be waiting any more: what comes late serves the next delivery."""
+        """Read and cache it. If it comes after the time is up, the next delivery uses it."""
         value = self._read().strip()
         # Anything else could smuggle a header into the request.
         if not value or not value.isascii() or not value.isprintable() or " " in value:
@@ -100,7 +100,7 @@ def from_parameter(name: str, client: Any = None) -> Callable[[], str]:
     """A secret in AWS Systems Manager's Parameter Store, a SecureString.
 
     Args:
-        client: an SSM client of botocore; None: our own, made at the first read.
+        client: an SSM client of botocore; None means our own, made at the first read.
 
     Source: AWS Systems Manager API reference, GetParameter.
     """

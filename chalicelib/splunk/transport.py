@@ -1,4 +1,4 @@
-"""One request to the collector over verified HTTPS, with a bound on its whole duration."""
+"""One request to the collector over verified HTTPS, with a limit on its whole duration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 EVENT_PATH: Final = "/services/collector/event"
-# What people paste: the paths of the collector's own, whichever of them.
+# Paths of the collector's own, which people paste.
 _OWN_PATH: Final = re.compile(r"/services/collector(/(event|raw|health|ack)(/1\.0)?)?/*$", re.IGNORECASE)
 _PORTS: Final = {"https": 443, "http": 80}
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class _Session(requests.Session):
-    """A session that does not even look where a redirect leads: reading its target may fail, and costs its body."""
+    """A session that ignores redirects: parsing the target may fail, and reads the body."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
@@ -95,20 +95,20 @@ def _is_loopback(host: str) -> bool:
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Run a call and wait for it no longer than that.
+    """Run a call in a thread and wait for it no longer than that.
 
-    Time-outs of sockets count from byte to byte, and looking up a name has none: only this bounds the whole.
-    A call that is given up goes on in its thread until its own time-outs end it.
+    Time-outs of sockets count from byte to byte, and name resolution has none: only this limits the whole. A call that
+    is given up goes on until its own time-outs end it.
 
     Raises:
-        TimeoutError: it has not ended in time.
+        TimeoutError: it did not end in time.
     """
     outcome: queue.SimpleQueue[tuple[bool, T | BaseException]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             outcome.put((True, call()))
-        except BaseException as error:  # noqa: BLE001 - handed over to the waiting thread, whatever it is
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it, whatever it is
             outcome.put((False, error))
 
     threading.Thread(target=run, name="splunk", daemon=True).start()
@@ -122,16 +122,16 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 class Transport:
-    """Posts to one collector over a connection that is kept open while the collector is well.
+    """Posts to one collector over a connection that stays open while the collector accepts requests.
 
     A load balancer pins a connection, or a cookie, to one of several nodes. So after an answer about the collector
-    itself (it is busy, it refuses the token, its configuration is wrong) or after none, the next request takes a new
-    connection without cookies, in this invocation or a later one.
+    itself (busy, token rejected, wrong configuration) or after none, the next request uses a new connection without
+    cookies, in this invocation or a later one.
 
     Args:
         url: see `endpoint`.
-        ca_bundle: PEM file with the authorities to trust; None: those that come with `requests`.
-        now: epoch seconds, to read a date in Retry-After.
+        ca_bundle: PEM file with the authorities to trust; None means those of `requests`.
+        now: epoch seconds, to convert a date in Retry-After.
 
     Raises:
         Misconfigured: the address or the bundle can't be used.
@@ -157,8 +157,8 @@ class Transport:
         """Post a gzipped body.
 
         Raises:
-            NoAnswer: none came in time, or not a whole one.
-            Misconfigured: the other side can't prove who it is, or the port does not speak what the address says.
+            NoAnswer: no complete answer came in time.
+            Misconfigured: the certificate can't be verified, or the port speaks another protocol than the address.
         """
         session, self._session = self._session or self._new_session(), None
         try:
@@ -166,7 +166,7 @@ class Transport:
         except TimeoutError:
             # The thread that was given up still owns the session.
             raise NoAnswer("no answer in time") from None
-        except Exception as error:  # noqa: BLE001 - whatever the other side provokes must not end the invocation
+        except Exception as error:  # noqa: BLE001 - nothing that the other side provokes may end the invocation
             session.close()
             raise failure(error, urlsplit(self._url).scheme) from None
         if isinstance(judge(answer, 1), Unwell):
@@ -182,7 +182,7 @@ class Transport:
             "Content-Type": "application/json; charset=utf-8",
         }
         timeout = (min(_CONNECT_SECONDS, timeout_seconds), timeout_seconds)
-        # A redirect would take the Authorization header to a place that nobody configured.
+        # A redirect would send the Authorization header to an address that nobody configured.
         with session.post(
             self._url, data=body, headers=headers, timeout=timeout, allow_redirects=False, stream=True
         ) as response:
@@ -208,9 +208,9 @@ class Transport:
 
 
 def failure(error: BaseException, scheme: str) -> NoAnswer | Misconfigured:
-    """What a failed exchange means, without the libraries' words: they name the whole address.
+    """What a failed exchange means, without the libraries' texts: they name the whole address.
 
-    Time does not mend a certificate or a port of another protocol; anything else it may.
+    A certificate or a port of another protocol does not change by itself; anything else may.
     """
     why = type(error).__name__
     for cause in _causes(error):
@@ -251,7 +251,7 @@ def _hindrance(cause: BaseException, scheme: str) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that lies at the bottom of it."""
+    """An error and all its causes."""
     seen: set[int] = set()
     pending: list[object] = [error]
     while pending:
@@ -259,5 +259,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(cause, BaseException) and id(cause) not in seen:
             seen.add(id(cause))
             yield cause
-            # requests and urllib3 hand causes on as arguments and as `reason`, not only as __cause__.
+            # requests and urllib3 pass causes as arguments and as `reason`, not only as __cause__.
             pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]

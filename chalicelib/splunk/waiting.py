@@ -1,4 +1,4 @@
-"""What waits in the failure record to be replayed: our own entries, and those of Lambda's on-failure destination."""
+"""The entries of the failure record that wait to be replayed: ours, and those of Lambda's on-failure destination."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chalicelib.splunk.record import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Where Lambda itself puts the records of failed invocations; the name can't be chosen.
+# Below it Lambda itself writes the records of failed invocations. The name can't be chosen.
 # Source: AWS Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 LAMBDA_PREFIX: Final = "aws/lambda/async/"
 PREFIXES: Final = {
@@ -29,10 +29,10 @@ class Entry:
 
     Attributes:
         name: key, path or message id.
-        payload: what the forwarder takes; None where the entry can't be read.
-        reason: why it is kept.
-        at: when it was kept, as the entry says.
-        handle: what the source needs to remove it.
+        payload: input of the forwarder; None if the entry can't be read.
+        reason: why it is stored.
+        at: when it was stored, by the entry itself.
+        handle: by which the source removes it.
     """
 
     name: str
@@ -43,38 +43,38 @@ class Entry:
 
 
 class Source(Protocol):
-    """Where entries wait."""
+    """A store of entries."""
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        """The entries of one kind, oldest name first. Reading takes nothing away."""
+        """The entries of one kind, in the order of names. Reading removes nothing."""
 
     def find(self, name: str) -> Entry | None:
-        """The entry of this name; None where there is none."""
+        """The entry of this name, or None."""
 
     def remove(self, entry: Entry) -> None:
-        """Forget an entry; one that is gone already is no error."""
+        """Remove an entry; idempotent."""
 
 
 def is_below_a_prefix(name: str) -> bool:
-    """Whether an entry can have this name: nothing else in a bucket or a folder is ours to read and remove."""
-    return name.startswith(tuple(prefix for each in PREFIXES.values() for prefix in each))
+    """Whether an entry can have this name. Nothing else in a bucket or a folder may be read or removed."""
+    return name.startswith(tuple(prefix for prefixes in PREFIXES.values() for prefix in prefixes))
 
 
 def parse(name: str, content: bytes | str, handle: str) -> Entry:
-    """Read an entry: ours, or Lambda's record of a failed invocation. What can't be read has no payload."""
+    """Parse an entry: ours, or Lambda's record of a failed invocation. If it can't be read, it has no payload."""
     try:
-        found = json.loads(content)
-        payload = found["requestPayload"]
+        fields = json.loads(content)
+        payload = fields["requestPayload"]
         if not isinstance(payload, dict):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         return Entry(name, None, "not a record of a failed invocation", "", handle)
-    answer = found.get("responsePayload")
+    answer = fields.get("responsePayload")
     message = answer.get("errorMessage") if isinstance(answer, dict) else None
-    context = found.get("requestContext")
+    context = fields.get("requestContext")
     condition = context.get("condition") if isinstance(context, dict) else None
-    reason = found.get("reason") or message or condition or "unknown"
-    return Entry(name, payload, str(reason), str(found.get("timestamp", "")), handle)
+    reason = fields.get("reason") or message or condition or "unknown"
+    return Entry(name, payload, str(reason), str(fields.get("timestamp", "")), handle)
 
 
 class BucketSource:
@@ -99,37 +99,36 @@ class BucketSource:
                 more = bool(items) and page.get("IsTruncated", False)
                 for item in items:
                     after = item["Key"]
-                    if not after.endswith("/"):  # else it is what the console makes for a folder
+                    if not after.endswith("/"):  # else the console made it, for a folder
                         yield after, item["Size"]
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
         """The objects below the kind's prefixes."""
         for name, _ in self.names(kind):
-            # Another redrive may have been quicker.
             if entry := self.find(name):
                 yield entry
 
     def find(self, name: str) -> Entry | None:
         """The object of this name, if it is an entry."""
-        found = self._get(name) if is_below_a_prefix(name) else None
-        return parse(name, found[0], name) if found else None
+        stored = self._get(name) if is_below_a_prefix(name) else None
+        return parse(name, stored[0], name) if stored else None
 
     def remove(self, entry: Entry) -> None:
         """Delete the object."""
         self._client.delete_object(Bucket=self._bucket, Key=entry.handle)
 
-    def blame(self, name: str, most_attempts: int) -> bool:
-        """Note that an entry was refused although Splunk takes others; after so many attempts it is put aside.
+    def count_refusal(self, name: str, most_attempts: int) -> bool:
+        """Count a replay in which this entry was rejected although Splunk accepts others; move it after so many.
 
-        A crash between the two steps of that leaves the entry twice, never not at all.
+        A crash between the two steps of the move leaves the entry twice, never not at all.
 
         Returns:
-            Whether it was put aside.
+            Whether it was moved to the refused ones.
         """
-        found = self._get(name)
-        if found is None:
+        stored = self._get(name)
+        if stored is None:
             return False
-        content, attempts = found
+        content, attempts = stored
         if attempts + 1 < most_attempts:
             self._put(name, content, attempts + 1)
             return False
@@ -142,13 +141,13 @@ class BucketSource:
         from botocore.exceptions import ClientError  # noqa: PLC0415 - in Lambda, its replacement
 
         try:
-            found = self._client.get_object(Bucket=self._bucket, Key=name)
+            answer = self._client.get_object(Bucket=self._bucket, Key=name)
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                 return None
             raise
-        attempts = found.get("Metadata", {}).get(_ATTEMPTS, "")
-        return found["Body"].read(), int(attempts) if attempts.isdigit() else 0
+        attempts = answer.get("Metadata", {}).get(_ATTEMPTS, "")
+        return answer["Body"].read(), int(attempts) if attempts.isdigit() else 0
 
     def _put(self, name: str, content: bytes, attempts: int) -> None:
         self._client.put_object(

@@ -140,7 +140,7 @@ def test_an_entry_that_is_too_deep_to_be_written_anew_is_refused_and_stays(place
         deep = deep.popitem()[1]
 
 
-def test_a_splunk_that_says_it_is_busy_ends_a_redrive_and_blames_no_entry(place: Place) -> None:
+def test_a_busy_splunk_ends_a_redrive_and_no_entry_counts_as_refused(place: Place) -> None:
     for name in "ab":
         place.keep(name, subscription([name]))
     place.server.faults.append(ForcedCode(9, retry_after="900"))

@@ -113,7 +113,7 @@ def test_a_splunk_that_is_still_sick_costs_a_probe_and_no_entry_is_read(
     assert "5 wait; it stopped: the collector refuses" in caplog.text
 
 
-def test_a_splunk_that_falls_sick_again_ends_the_run_and_no_entry_is_blamed(world: World) -> None:
+def test_a_splunk_that_fails_again_ends_the_run_and_no_refusal_is_counted(world: World) -> None:
     for number in range(5):
         world.wait(f"failed/{number}.json", "a")
     world.server.faults.extend([None, None])
@@ -167,7 +167,7 @@ def test_what_can_t_be_read_is_put_aside_at_once(world: World, content: str, cap
     assert world.run().unreadable == ["failed/odd.json"]
     assert world.bucket.objects == {"refused/failed/odd.json": content.encode()}
     assert world.metrics == {"EntriesReplayed": 1, "EntriesRefused": 1, "EntriesWaiting": 0}
-    assert "put aside for a person to look at: failed/odd.json" in caplog.text
+    assert "put aside for a person: failed/odd.json" in caplog.text
 
 
 def test_what_the_console_makes_for_a_folder_is_no_entry(world: World) -> None:
@@ -214,7 +214,7 @@ def test_a_run_tries_no_more_entries_than_its_bound(world: World, monkeypatch: p
     assert MOST_ENTRIES < redrive.MOST_LISTED
 
 
-def test_the_time_that_is_left_is_not_spent_on_blame(world: World) -> None:
+def test_the_time_that_is_left_is_not_spent_on_counting(world: World) -> None:
     world.wait("failed/bad.json", "☠07")
     # A probe, the entry, another probe: then the time is nearly up.
     outcome = world.schedule.run(lambda: 300_000 if len(world.server.requests) < 3 else 4_000)
@@ -305,11 +305,11 @@ def test_a_person_and_the_schedule_at_once_lose_nothing(world: World, monkeypatc
     assert len(calls) > 5
 
 
-def test_an_entry_that_is_gone_by_the_time_it_is_blamed_does_not_come_back(world: World) -> None:
+def test_an_entry_that_is_gone_by_the_time_its_refusal_is_counted_does_not_come_back(world: World) -> None:
     world.wait("failed/bad.json", "☠07")
     source = BucketSource(world.bucket, BUCKET)
     world.bucket.objects.clear()
-    assert source.blame("failed/bad.json", 1) is False
+    assert source.count_refusal("failed/bad.json", 1) is False
     assert world.bucket.objects == {}
 
 

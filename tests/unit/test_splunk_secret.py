@@ -74,7 +74,7 @@ def test_a_failed_renewal_is_not_repeated_for_a_while_that_grows(caplog: pytest.
             reads.append(parameter.seconds)
     assert reads == [300, 360, 480, 720, 1020]
     assert [record.getMessage() for record in caplog.records] == [
-        "the HEC token can't be renewed; the one at hand is used: no"
+        "the HEC token can't be renewed; the cached one is used: no"
     ] * len(reads)
 
 
