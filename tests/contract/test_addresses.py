@@ -1,4 +1,4 @@
-"""Addresses and ranges: what is taken, for what it is taken, and what is refused; on the way from text to the store."""
+"""Addresses and ranges, from text to the store: which are accepted, how they are read, and which are rejected."""
 
 from __future__ import annotations
 

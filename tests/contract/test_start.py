@@ -28,7 +28,7 @@ def proxy(engine: Engine, deployment: Deployment) -> Iterator[Proxy]:
 
 
 def start(engine: Engine, proxy: Proxy, **variables: str) -> tuple[bool, list[dict[str, Any]]]:
-    """Load the application as Lambda does; whether the real botocore was loaded, and what was logged."""
+    """Load the application as Lambda does; returns whether the real botocore was loaded, and the log."""
     environ = {**os.environ, **engine.client_environ, "STAGE": "local", "AWS_ENDPOINT_URL": proxy.url}
     environ.pop("DYNAMODB_TRANSPORT", None)
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""DynamoDB Local as a process: where it listens, how it ends, and how it comes onto the machine."""
+"""DynamoDB Local as a process: its address, its end and its installation."""
 
 from __future__ import annotations
 

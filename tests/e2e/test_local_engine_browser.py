@@ -102,7 +102,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
-    """A page of somebody else's."""
+    """A page of another origin."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -153,7 +153,7 @@ def test_a_client_that_can_not_be_deleted_does_not_hide_what_went_wrong_before(
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """`make run` in a copy of the checkout, so that nobody's own store is touched."""
+    """`make run` in a copy of the checkout, so that the developer's store is not touched."""
     for name in ("chalicelib", "dev", "tokenctl"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("app.py", CONFIG, "tests/support/smoke.py"):

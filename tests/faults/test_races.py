@@ -79,9 +79,9 @@ class TestFindings:
             (lambda good: good, ["a", "b", "c"], "3 claims"),
             (lambda good: good, ["a"], "1 claims where 2"),
             (lambda good: good, ["a", "c"], "a success without a claim"),
-            (lambda good: [*good[:2], good[3], good[3]], ["a", "b"], "a claim that nobody was told of"),
-            (lambda good: [good[0], good[0], *good[2:]], ["a", "b"], "told as a new use to two"),
-            (lambda good: [good[1], good[1], *good[2:]], ["a", "b"], "told as a replay only"),
+            (lambda good: [*good[:2], good[3], good[3]], ["a", "b"], "a claim that no answer reported"),
+            (lambda good: [good[0], good[0], *good[2:]], ["a", "b"], "reported as a new use to two"),
+            (lambda good: [good[1], good[1], *good[2:]], ["a", "b"], "reported as a replay only"),
             (lambda good: good, ["b", "a"], "wrong number of uses left"),
         ],
     )
@@ -99,8 +99,8 @@ class TestFindings:
         ("kind", "reason", "after", "word"),
         [
             (Kind.PLAIN, Reason.REVOKED, Reason.EXHAUSTED, "refused with token_revoked"),
-            (Kind.PLAIN, Reason.EXHAUSTED, Reason.EXPIRED, "told token_expired when all was over"),
-            (Kind.REVOKED, Reason.REVOKED, Reason.EXHAUSTED, "when all was over, not token_revoked"),
+            (Kind.PLAIN, Reason.EXHAUSTED, Reason.EXPIRED, "token_expired after the race"),
+            (Kind.REVOKED, Reason.REVOKED, Reason.EXHAUSTED, "after the race, not token_revoked"),
             (Kind.LOCKED, Reason.LOCKED, Reason.LOCKED, "0 mismatches counted"),
         ],
     )

@@ -92,11 +92,11 @@ class _Exchange:
 
 
 class Proxy:
-    """Listens on a free port of this machine and hands each request on, unless the plan says otherwise.
+    """Listens on a free port of this machine and forwards each request, unless the plan has a fault for it.
 
     Attributes:
-        plan: asked once for each request, with the DynamoDB operation; None: no fault.
-        when_done: called with the operation when the store has answered, before anything goes back.
+        plan: called once for each request, with the DynamoDB operation; None means no fault.
+        when_done: called with the operation after the store has answered, before the answer is forwarded.
         met: how often each fault happened.
     """
 
@@ -177,7 +177,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up, or that was killed, is what these tests are about."""
+        """Ignore clients that timed out or were killed: these tests cause them."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -24,7 +24,7 @@ _UNAVAILABLE: Final = 503
 
 @dataclass(frozen=True)
 class Told:
-    """One answer; `code` is the problem's, None where it is none."""
+    """One answer; `code` is the problem's, None for a success."""
 
     status: int
     code: str | None
@@ -151,7 +151,7 @@ class Course:
             self._findings.wrong("wrong_answers", f"{self._seed}: an issued token is not stored")
             return
         if found.mismatches < mismatches:
-            self._findings.wrong("wrong_answers", f"{self._seed}: a mismatch was told and not counted")
+            self._findings.wrong("wrong_answers", f"{self._seed}: a mismatch was returned and not counted")
         self._check_grants(found, callers)
         self._check_refusals(found, callers)
         self._check_repetitions(callers)
@@ -175,7 +175,7 @@ class Course:
         return _Caller(user, f"key-{number}" if self._random.random() < 0.7 else None, facts)
 
     def _let_use(self, caller: _Caller) -> None:
-        """A caller with a key repeats until there is an answer. One without asks once: a lost answer is a lost use."""
+        """A caller with a key retries until it gets an answer. One without calls once: a lost answer is a lost use."""
         for _ in range(_TRIES if caller.key else 1):
             caller.told.append(self._timed(lambda: self._way.use(self._code, caller.facts, caller.key)))
             if caller.told[-1].status != _UNAVAILABLE:
@@ -222,7 +222,7 @@ class Course:
                 if told.code != "token_exhausted":
                     self._findings.wrong("wrong_answers", f"{self._seed}: {caller.user} was answered {told}")
                 elif caller.user in owners or len(found.claims) < self._max_uses:
-                    self._findings.wrong("false_refusals", f"{self._seed}: {caller.user} was told {told.code}")
+                    self._findings.wrong("false_refusals", f"{self._seed}: {caller.user} got {told.code}")
 
     def _check_repetitions(self, callers: Sequence[_Caller]) -> None:
         """What was granted to a key is granted to it again, and looks the same."""
@@ -239,7 +239,7 @@ class Course:
                 self._findings.wrong("wrong_repetitions", f"{self._seed}: {granted[0]}, then {again}")
 
     def _check_recovery(self) -> None:
-        """Without faults the next caller gets what is left, and nobody gets more."""
+        """Without faults the next caller gets the remaining uses, and no caller gets more."""
         found = self._truth.find(self._id)
         assert found is not None
         facts = {"user": "next", **({"ipAddress": ADDRESS} if self._bound else {})}

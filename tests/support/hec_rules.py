@@ -1,6 +1,6 @@
-"""The rules of Splunk's HTTP Event Collector, stricter than Splunk is known to be: what a test receiver answers.
+"""The rules of Splunk's HTTP Event Collector, stricter than Splunk is documented to be, for a test receiver.
 
-No real Splunk stands behind this. It encodes what the documentation and other people's measurements say.
+They follow the documentation and other people's measurements, not a real Splunk.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Collector:
             raise _Refused(6, 0) from None
 
     def _index(self, content: str) -> None:
-        """Index event after event; what stands before a bad one stays indexed."""
+        """Index event after event; the events before a bad one stay indexed."""
         at = number = 0
         while True:
             while at < len(content) and content[at] in " \t\r\n":

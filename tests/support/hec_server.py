@@ -25,7 +25,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class HecServer:
-    """Answers as `collector` says, but for the faults that wait in `faults`, one per request.
+    """Answers by the rules of `collector`, or with the next of `faults`, one per request.
 
     Attributes:
         nodes: what each of several nodes behind the one address does to every request; as with many load balancers, a

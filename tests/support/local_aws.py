@@ -1,7 +1,7 @@
 """A package, deployed into the local AWS by CloudFormation and called through its API Gateway.
 
-MiniStack enforces IAM here. Where it is not AWS, `adapted()` bends the template and says why; nothing else differs
-from what a pipeline deploys.
+MiniStack enforces IAM here. Where it differs from AWS, `adapted()` changes the template, with the reason; the rest is
+what a pipeline deploys.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Seen = TypeVar("Seen")
 
 
 def eventually(look: Callable[[], Seen], is_wanted: Callable[[Seen], object] = bool) -> Seen:
-    """Look until what is seen is what is wanted, for a minute at most; gives back what was seen last."""
+    """Poll until the value is the wanted one, for a minute at most; returns the last value."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_wanted(seen := look()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -110,7 +110,7 @@ def adapted(template: Template, environ: Mapping[str, str] | None = None) -> Tem
 
 
 def state_change(alarm: str, **detail: Any) -> dict[str, Any]:
-    """What CloudWatch tells EventBridge of an alarm."""
+    """The event that CloudWatch sends to EventBridge for an alarm."""
     return {
         "version": "0",
         "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
@@ -139,7 +139,7 @@ SCHEDULED = {
 
 
 class LocalAws:
-    """A running MiniStack that asks IAM before it does anything."""
+    """A running MiniStack that enforces IAM."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -276,7 +276,7 @@ class Stack:
         )
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Invoke a function and wait; gives what it answered, and `error` where it failed."""
+        """Invoke a function and wait; returns its result, and `error` if it failed."""
         said = self.aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
         return {"error": said.get("FunctionError"), "answer": json.loads(said["Payload"].read() or b"null")}
 

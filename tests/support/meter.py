@@ -1,4 +1,4 @@
-"""What DynamoDB charges for a request: asked of an engine, and reckoned from the item."""
+"""What DynamoDB charges for a request: measured by an engine, and calculated from the item."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USD_PER_MILLION_READ_UNITS: Final = 0.125
 
 
 class Meter(Proxy):
-    """Stands between a store and an engine and adds up what the engine says that each request consumed.
+    """A proxy between a store and an engine that sums up the capacity that each request consumed.
 
     Args:
         environ: points an AWS client at the engine.

@@ -1,7 +1,7 @@
-"""Races for tokens: many callers at once, now and then disturbed, and what they came to.
+"""Races for tokens: many callers at once, some of them disturbed, and their outcome.
 
-A race is one token, 32 racers that try to spend it at the same moment, and those who interfere: whoever revokes it, or
-strangers whose mismatches lock it. What each racer was told is held against the claims that the token holds afterwards.
+A race is one token, 32 racers that try to spend it at the same moment, and interferers: one that revokes it, or
+strangers whose mismatches lock it. Afterwards the answers to the racers are compared with the claims of the token.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ _WEIGHTS: Final = {
 
 @dataclass(frozen=True)
 class Race:
-    """One token and the plan of who does what to it.
+    """One token and the plan of its race.
 
     Attributes:
-        keys: each racer's idempotency key; None: it sends none.
-        delays: seconds that each racer, and then each of those who interfere, waits after the start.
-        late: the racers whose clock stands at or after the expiry, where the way has a clock for each.
+        keys: each racer's idempotency key; None means none.
+        delays: seconds that each racer, and then each interferer, waits after the start.
+        late: the racers whose clock is at or after the expiry, if each has its own clock.
     """
 
     number: int
@@ -96,10 +96,10 @@ def plan(number: int, seed: int, racers: int = RACERS) -> Race:
 
 @dataclass(frozen=True)
 class Told:
-    """What one caller was told: a use (`reason` is None), a refusal, or nothing that can be trusted (both None).
+    """The answer to one caller: a use (`reason` is None), a refusal, or none that can be trusted (both None).
 
     Attributes:
-        repeated: it had to ask more than once, because it got no answer.
+        repeated: it called more than once, because it got no answer.
     """
 
     use_id: str | None = None
@@ -173,10 +173,10 @@ class Findings:
         return not (self.wrong or self.false_refusals)
 
     def add(self, entry: Entry, told: Sequence[Told], after: Told, state: State, own_clocks: bool) -> None:
-        """Judge one race by what its racers were told and by what the token holds now.
+        """Judge one race by the answers to its racers and by the token afterwards.
 
         Args:
-            after: what someone was told who came when all was over; a use may have been left.
+            after: the answer to a call after the race; a use may have been left.
             own_clocks: whether the late racers really were late.
         """
         race = entry.race
@@ -217,11 +217,11 @@ def _wrong(entry: Entry, told: Sequence[Told], state: State, own_clocks: bool) -
     if not reported <= set(claims):
         yield "a success without a claim"
     if len(set(claims) - reported) > unanswered:
-        yield "a claim that nobody was told of"
+        yield "a claim that no answer reported"
     if max(fresh.values(), default=0) > 1:
-        yield "one claim told as a new use to two racers"
+        yield "one claim reported as a new use to two racers"
     if len(set(claims) - set(fresh)) > unanswered + sum(each.repeated for each in told):
-        yield "a claim told as a replay only"
+        yield "a claim reported as a replay only"
     places = {claim: race.max_uses - 1 - place for place, claim in enumerate(claims)}
     if any(each.use_id in places and each.uses_remaining != places[each.use_id] for each in told):
         yield "a wrong number of uses left"
@@ -236,12 +236,12 @@ def _false_refusals(entry: Entry, told: Sequence[Told], after: Told, state: Stat
         yield f"refused with {', '.join(sorted(others))}"
     use_of_key = {key: each.use_id for key, each in zip(race.keys, told, strict=True) if key and each.use_id}
     if any(key in use_of_key and each.reason is Reason.EXHAUSTED for key, each in zip(race.keys, told, strict=True)):
-        yield "told as exhausted, though its key had been granted a use"
+        yield "refused as exhausted, though its key had been granted a use"
     expected = _ENDED_BY.get(race.kind, Reason.EXHAUSTED)
     if race.kind is Kind.KEYED and len(state.claims) < race.max_uses:
         expected = None
     if not after.unanswered and after.reason is not expected:
-        yield f"told {after.reason} when all was over, not {expected}"
+        yield f"{after.reason} after the race, not {expected}"
     if race.kind is Kind.REVOKED and not state.revoked:
         yield "not revoked"
     if race.kind is Kind.LOCKED and state.mismatches != LOCKED_AFTER_MISMATCHES:

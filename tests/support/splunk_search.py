@@ -1,4 +1,4 @@
-"""What Splunk has of the service, and an interpreter of searches: which fields there are, and what is found."""
+"""The service's events in Splunk, and an interpreter of searches: their fields and their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Event = dict[str, Any]
 
 
 class NoClients:
-    """A store that knows nobody, or is away."""
+    """A store without clients, or unavailable."""
 
     def find(self, client_id: str) -> Client | None:
         if client_id == "away":

@@ -64,7 +64,7 @@ def pack(content: Any, **options: Any) -> dict[str, Any]:
 
 
 class MemoryRecord:
-    """A failure record in memory that can be told to refuse, and to take its time."""
+    """A failure record in memory that can fail, and can be slow."""
 
     def __init__(self) -> None:
         self.entries: dict[str, bytes] = {}
@@ -107,7 +107,7 @@ class MemoryRecord:
 
 
 class Clock:
-    """Time that passes only when something is said to take time."""
+    """A clock that advances only when a step takes time."""
 
     def __init__(self) -> None:
         self.ms = 0.0
@@ -126,7 +126,7 @@ class Clock:
         self._pass(seconds, self.deadline_ms - self.reserve_ms)
 
     def pass_seconds_of_record(self, seconds: float) -> None:
-        """Let time pass that the failure record takes: all but what is needed to return."""
+        """Advance the clock by the failure record's time, up to what is needed to return."""
         self._pass(seconds, self.deadline_ms - self.reserve_ms / 20)
 
     def _pass(self, seconds: float, until_ms: float) -> None:
@@ -236,7 +236,7 @@ class World:
         self.destination.append(event)
 
     def redrive(self) -> None:
-        """Replay what was kept until nothing of it is left; Splunk is healthy again."""
+        """Replay the kept entries until none is left; Splunk is healthy again."""
         self.fault_rate = self.slow_record_rate = 0.0
         self.record.refusals = 0
         for _ in range(5):

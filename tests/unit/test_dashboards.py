@@ -1,4 +1,4 @@
-"""The two dashboards ask the same questions, and ask them of what the service really writes."""
+"""The two dashboards answer the same questions, from metrics and events that the service writes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def titles(row: list[Widget]) -> list[str]:
 
 
 def headings_of_splunk() -> list[str]:
-    """What stands over the first panel of each row."""
+    """The heading of the first panel of each row."""
     return [row.findtext("panel[1]/title") or "" for row in VIEW.findall("row")]
 
 

@@ -26,7 +26,7 @@ STARTS = re.compile(r"^(?:\.venv/bin/)?(?:tokenctl|aws|make|python|\.venv[\w-]*/
 
 
 def texts() -> list[tuple[str, str]]:
-    """File and text of each block that somebody is to type."""
+    """File and text of each block of commands."""
     return [
         (str(path.relative_to(ROOT)), text)
         for path in documents()
@@ -45,7 +45,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def split(line: str) -> Iterator[list[str]]:
-    """The single commands of a line, without what is put before them."""
+    """The single commands of a line, without their prefixes."""
     reader = shlex.shlex(line, posix=True, punctuation_chars=True)
     reader.whitespace_split = True
     words: list[str] = []

@@ -1,4 +1,4 @@
-"""Splunk's expressions and search terms mean here what Splunk's documentation says they mean."""
+"""Splunk's expressions and search terms are evaluated as Splunk's documentation defines them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Splunk app's alerts, run by a clock: what is delivered late rings, and everything rings once."""
+"""The Splunk app's alerts, run by a clock: late events fire them, and each event fires once."""
 
 from __future__ import annotations
 

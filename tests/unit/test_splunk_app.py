@@ -48,7 +48,7 @@ def test_every_field_of_a_report_or_alert_exists_where_it_is_used(name: str) -> 
 
 
 def test_every_field_beside_an_event_is_declared_as_indexed() -> None:
-    """Else Splunk looks for its value in the event's text, where it is not, and finds nothing."""
+    """Otherwise Splunk searches the event's text for its value, and finds nothing."""
     alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
     sent = {(each["sourcetype"], name) for each in forwarded(lines.PLATFORM, alarm) for name in each["fields"]}
     declared = {tuple(name.split("::")[1:]) for name in config("fields.conf").sections()}

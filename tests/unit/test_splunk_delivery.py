@@ -1,4 +1,4 @@
-"""Delivery of batches: what is sent again, what is set aside, and how long that may take."""
+"""Delivery of batches: retries, events set aside, and time limits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Bench:
 
 
 class Delivered(Ledger):
-    """A ledger that holds the accepted events too, and what is left of the batch."""
+    """A ledger that also has the accepted events, and the rest of the batch."""
 
     accepted: list[HecEvent]
     undelivered: Sequence[HecEvent]

@@ -25,7 +25,7 @@ from tests.support.splunk_world import MemoryRecord, subscription
 
 
 class Watch:
-    """Time left that passes when it is told to."""
+    """Remaining time that a test advances."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds

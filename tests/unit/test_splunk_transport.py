@@ -290,7 +290,7 @@ TLS_ALERT = bytes.fromhex("15030100020246")  # version 1.0, fatal, protocol_vers
 
 
 def test_each_problem_of_an_address_has_its_own_message() -> None:
-    """Each message says what to look at, and none where or what was sent."""
+    """Each message names the cause, and none has the address or the data."""
     reported = {}
     with contextlib.ExitStack() as ports:
         refusing = ports.enter_context(refusing_port())

@@ -50,7 +50,7 @@ CLIENTS = [to_aws, to_splunk, to_the_service, to_the_content]
 
 
 class Authority:
-    """Signs certificates for this machine, with the names that are asked for."""
+    """Signs certificates for this machine, with the given names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,7 +66,7 @@ class Authority:
         """A server's side of TLS.
 
         Args:
-            alternative: the name that stands where names belong; None: the certificate has the common name alone.
+            alternative: the subject alternative name; None means that the certificate has only a common name.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         extensions = [x509.SubjectAlternativeName([x509.DNSName(alternative)])] if alternative else []
