@@ -141,13 +141,12 @@ soak: setup #: Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m studies.soak.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
 	@.venv/bin/python -m studies.soak.fuzz --requests 20000 --seed $(SEED)
 	@.venv/bin/python -m studies.mutation.soak
-	@.venv/bin/python -m studies.soak.soak_summary
 
 bench: setup #: Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.bench.lambda_box
 	@.venv/bin/python -m studies.bench.forwarder
-	@.venv/bin/python -m studies.cost_plot
+	@.venv/bin/python -m studies.cost
 
 load: setup #: 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md
 	@.venv/bin/python -m dev.install

@@ -1,13 +1,12 @@
-"""How fast and how lean the log forwarder is: `python -m studies.bench.forwarder`.
+"""The speed and the memory of the log forwarder: `python -m studies.bench.forwarder`.
 
 Speed: events per second of processor time, from the Lambda event to the gzipped request, at 200 B and 1 kB a message.
 The network is left out: an answer costs nothing here.
 
-Memory: a fresh process forwards one payload of 1 MB to a receiver in another process, over HTTP, and tells its peak. As
-on Lambda, it reads the HEC token from a parameter and keeps what Splunk can never take in a bucket: the same receiver
-plays both, so the peak holds the AWS clients too.
-Where the machine lets us, the process runs in a control group of 128 MB without swap, as Lambda would hold it;
-otherwise its peak resident size is measured without a limit, and the result says so.
+Memory: a fresh process forwards one payload of 1 MB over HTTP to a receiver in another process, and prints its peak. As
+on Lambda, it reads the HEC token from a parameter and stores what Splunk never takes in a bucket; the receiver is both,
+so the peak includes the AWS clients.
+If possible, the process runs in a control group of 128 MB without swap; otherwise the result names the missing limit.
 """
 
 from __future__ import annotations
@@ -90,11 +89,13 @@ def events_per_cpu_second(size: int, rounds: int) -> dict[str, float]:
     source = random.Random(1)
     count = 4_000_000 // size
     event = payload([message(source, size) for _ in range(count)])
-    made = forwarder(lambda body, token, timeout: Answer(200, b'{"text":"Success","code":0}'), Secret(fixed("token")))
+    forward = forwarder(
+        lambda body, token, timeout: Answer(200, b'{"text":"Success","code":0}'), Secret(fixed("token"))
+    )
     rates = []
     for number in range(rounds + 1):
         start = time.process_time()
-        report = made.forward(event, lambda: 900_000)
+        report = forward.forward(event, lambda: 900_000)
         seconds = time.process_time() - start
         assert report.delivered == count
         if number:  # the first warms up

@@ -1,9 +1,8 @@
-"""How fast the service starts and answers in a box like Lambda's, and its peers: `python -m studies.bench.lambda_box`.
+"""Measures the service and its peers in a box like Lambda's: `python -m studies.bench.lambda_box`.
 
-Each function is a fresh process of AWS's own runtime client that asks a Runtime API for events of API Gateway. Where
-the machine lets us, it runs in a control group with Lambda's memory and, after its init phase, Lambda's share of a
-processor; otherwise processor times alone are told, and the result says so. Behind it stands DynamoDB Local (without
-Java: MiniStack), with TLS in front.
+Each function is a fresh process of AWS's own runtime client that requests events of API Gateway from a Runtime API. If
+possible, it runs in a control group with Lambda's memory and, after its init phase, Lambda's share of a processor;
+otherwise only processor times are measured. Its store is DynamoDB Local (without Java: MiniStack), with TLS in front.
 
 The functions run on the Python of `.venv`: `make bench PYTHON=/path/to/python3.13`.
 """
@@ -11,7 +10,6 @@ The functions run on the Python of `.venv`: `make bench PYTHON=/path/to/python3.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import sys
@@ -19,20 +17,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from studies.bench import report
 from studies.bench.box import build, figures, group, results, variants, world
-from studies.bench.box.measure import Box, Dishonest, Setting
-from studies.bench.box.rounds import Run, go_on
+from studies.bench.box.measure import Box, Setting, WrongAnswer
+from studies.bench.box.rounds import Run, add_rounds
 from studies.bench.box.runtime_api import FunctionError
 from studies.bench.box.variants import Variant
 
-RESULTS = build.ROOT / "studies" / "bench" / "results"
-QUICK = build.OUT / "quick"
-NAME = "lambda_box.json"
-SIZES_MB = (256, 512, 1769)
+SIZES_MB: Final = (256, 512, 1769)
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,17 @@ class Plan:
 
 
 def plans(*, quick: bool, limited: bool, rounds: int, calls: int) -> list[Plan]:
-    """What is run. The first is what the figures are taken from; the others say less and take half of its rounds."""
+    """The runs: all variants at 128 MB, which give the figures, and some at other sizes with half the rounds."""
     plans = [Plan(Setting(128, True, calls, limited), variants.ALL, rounds)]
-    if not quick:
-        others = [(128, False), *((size, True) for size in SIZES_MB if limited)]
-        half = (rounds + 1) // 2
-        plans += [Plan(Setting(size, tls, calls, limited), variants.AT_OTHER_SIZES, half) for size, tls in others]
+    if limited and not quick:
+        plans += [
+            Plan(Setting(size, True, calls, limited), variants.AT_OTHER_SIZES, (rounds + 1) // 2) for size in SIZES_MB
+        ]
     return plans
 
 
 def run(plans: Sequence[Plan], package: Path, command: str, console: Console) -> dict[str, object]:
-    """Carry the plans out; what is kept of them."""
+    """Carry the plans out; returns their results."""
     limited = plans[0].setting.limited
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -63,20 +60,19 @@ def run(plans: Sequence[Plan], package: Path, command: str, console: Console) ->
             "laying archives out", total=sum((len(plan.variants) + 1) * plan.rounds for plan in plans)
         )
         built = {each.archive.name: build.built(each.archive, package) for plan in plans for each in plan.variants}
-        runtime = build.runtime()
         with tempfile.TemporaryDirectory() as folder, world.opened(Path(folder)) as behind:
             taken = results.taken(command, behind.engine, limited=limited)
-            box = Box(behind, runtime, build.our_environ(package), Path(folder))
+            box = Box(behind, package, Path(folder))
             runs = []
 
-            def tell(what: str) -> None:
+            def show(what: str) -> None:
                 progress.update(task, description=what)
                 progress.advance(task)
 
             for plan in plans:
-                made = Run(plan.setting, plan.variants)
-                runs.append(made)
-                go_on(made, box, built, plan.rounds, tell)
+                one = Run(plan.setting, plan.variants)
+                runs.append(one)
+                add_rounds(one, box, built, plan.rounds, show)
     zips = {name: each.zip_bytes / 1e6 for name, each in built.items()}
     judged = figures.judge(runs[0].rounds, zips)
     return {
@@ -87,45 +83,33 @@ def run(plans: Sequence[Plan], package: Path, command: str, console: Console) ->
 
 
 def main() -> int:
-    """Measure, write the results and what is made of them."""
+    """Measure, and write the results, their tables and their pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rounds, one setting; results go to out/bench/quick/")
-    parser.add_argument("--rounds", type=int, help="how often each variant is started; else 9, quickly 2")
-    parser.add_argument("--calls", type=int, help="warm calls of each kind in each process; else 15, quickly 5")
-    parser.add_argument("--out", type=Path, help="where results go, in place of studies/bench/results/ and the pages")
-    parser.add_argument("--package", type=Path, help="our deployment archive; else it is made")
-    parser.add_argument("--unlimited", action="store_true", help="no control groups: processor times alone")
+    parser.add_argument("--quick", action="store_true", help="two rounds, one setting; docs/performance.md stays")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=True)
-    limited = not arguments.unlimited and _can_limit()
+    limited = _can_limit()
     if not limited:
         console.print("No control groups: nothing is limited, and only processor times mean something.", style="yellow")
-    out = arguments.out or (QUICK if arguments.quick else RESULTS)
-    usual = (2, 5) if arguments.quick else (9, 15)
-    rounds, calls = arguments.rounds or usual[0], arguments.calls or usual[1]
+    rounds, calls = (2, 5) if arguments.quick else (9, 15)
     try:
-        package = arguments.package or build.our_package()
-        command = shlex.join(["python", "-m", "studies.bench.lambda_box", *sys.argv[1:]])
         planned = plans(quick=arguments.quick, limited=limited, rounds=rounds, calls=calls)
-        kept = run(planned, package, command, console)
-    except (build.BuildError, FunctionError, Dishonest) as error:
+        command = shlex.join(["python", "-m", "studies.bench.lambda_box", *sys.argv[1:]])
+        results = run(planned, build.our_package(), command, console)
+    except (build.BuildError, FunctionError, WrongAnswer) as error:
         console.print(f"Error: {error}", style="red", markup=False)
         return 1
-    out.mkdir(parents=True, exist_ok=True)
-    (out / NAME).write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
-    from studies.bench.report import write  # noqa: PLC0415 - it draws, which takes its time to load
-
-    write.write(out, pages=write.PAGES if out == RESULTS else ())
-    print((out / "lambda_box.md").read_text("utf-8"))
+    report.write(results, build.OUT / "results", publish=not arguments.quick)
+    print(report.all_of_them(results))
     return 0
 
 
 def _can_limit() -> bool:
-    made = group.make("lambda-box-probe")
-    if made is None:
+    probe = group.make("lambda-box-probe")
+    if probe is None:
         return False
-    made.remove()
+    probe.remove()
     return True
 
 

@@ -27,18 +27,18 @@ def main() -> None:
     """Let each way run in its turn, and print the medians."""
     from tests.support.store_engines import MINISTACK, OPEN  # the ways themselves must not load it
 
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as scratch, OPEN[MINISTACK](Path(scratch)) as engine:
         for number in range(ROUNDS):
             for way in WAYS:
                 command = [sys.executable, "-m", "studies.bench.transports", way, engine.token_table]
                 environ = {**os.environ, **engine.environ}
-                said = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-                found[way].append(tuple(json.loads(said.stdout)))
+                run = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+                times[way].append(tuple(json.loads(run.stdout)))
             print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
-    ours = statistics.median(call for _, call in found["ours"])
+    ours = statistics.median(call for _, call in times["ours"])
     print("| carried by | import and first call, CPU ms | a call, CPU µs | ratio |\n|---|---|---|---|")
-    for way, figures in found.items():
+    for way, figures in times.items():
         first, call = (statistics.median(column) for column in zip(*figures, strict=True))
         print(f"| {way} | {first:.0f} | {call:.0f} | {call / ours:.1f} |")
 

@@ -1,14 +1,12 @@
 """`python -m studies.load`: what `make load` executes. See docs/load.md.
 
-Results go to studies/bench/results/load.json as soon as a part has ended; a part that was not
-asked for keeps what an earlier run found. `--quick` takes a few minutes, says nothing about speed, and writes below
-out/load.
+Results go to out/load/ and the tables to docs/load.md as soon as a part has ended. `--quick` takes
+a few minutes, is too short to measure speed, and writes to out/load/quick/.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +17,13 @@ from typing import Any, Final
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dev import dynamodb_local
-from dev.engine import ROOT
+from studies.context import context
 from studies.load import growth, ladder, report
 from studies.load.targets import OPEN_TARGET
 from tests.support.store_engines import OPEN
 
 PARTS: Final = ("local-ministack", "local-dynamodb-local", "deployed", "growth", "claims")
 _LEAST_CALLS_EACH: Final = 8  # two rounds: with fewer calls than callers, not all would call at once
-QUICK_OUT: Final = ROOT / "out" / "load"
 
 
 @dataclass(frozen=True)
@@ -84,11 +81,11 @@ Step = Callable[[str, int], Callable[..., object]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts; 1 where a call was answered wrongly or the table holds something else than was answered."""
-    asked = _arguments(arguments)
-    extent = QUICK if asked.quick else FULL
-    out = QUICK_OUT if asked.quick else report.RESULTS
-    kept = report.read(out)
+    """Run the parts; returns 1 after a wrong answer or if the table disagrees with the answers."""
+    options = _arguments(arguments)
+    extent = QUICK if options.quick else FULL
+    out, document = (report.OUT / "quick", None) if options.quick else (report.OUT, report.DOCUMENT)
+    results = report.read(out)
     missing = dynamodb_local.why_missing()
     with (
         tempfile.TemporaryDirectory(prefix="load-") as scratch,
@@ -100,23 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             TimeRemainingColumn(),
         ) as progress,
     ):
-        for part in asked.part:
+        for part in options.part:
             if missing is not None and "dynamodb-local" in part:
                 progress.console.print(f"left out {part}: {missing}", style="red")
                 continue
             folder = Path(scratch, part)
             folder.mkdir()
-            kept["parts"][part] = {
-                **report.surroundings(f"python -m studies.load --part {part}" + " --quick" * asked.quick),
+            results["parts"][part] = {
+                **context(f"python -m studies.load --part {part}" + " --quick" * options.quick, ("locust", "pynamodb")),
                 **_run(part, extent, folder, progress, missing),
             }
-            report.write(out, kept)
-    drawn = subprocess.run([str(ladder.PYTHON), "-m", "studies.load.plots", str(out)], cwd=ROOT, check=False)
-    print(report.as_markdown(kept))
-    wrong = [f"{part}: {each}" for part in asked.part for each in report.failures(kept["parts"].get(part, {}))]
+            report.write(out, results, document)
+    report.draw(out, results)
+    print(report.as_markdown(results))
+    wrong = [f"{part}: {each}" for part in options.part for each in report.failures(results["parts"].get(part, {}))]
     for each in wrong:
         print(f"load: {each}", file=sys.stderr)
-    return drawn.returncode or int(bool(wrong))
+    return int(bool(wrong))
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -144,15 +141,15 @@ def _climb(name: str, extent: Extent, folder: Path, progress: Progress) -> dict[
             level = ladder.Level(users, calls, extent.level_seconds)
             bar = progress.add_task(f"{target.name}: {users} callers", total=level.calls, wrong="")
 
-            def tell(answered: int, wrong: int, bar: Any = bar) -> None:
+            def show(answered: int, wrong: int, bar: Any = bar) -> None:
                 progress.update(bar, completed=answered, wrong=f"[red]{wrong} wrong" if wrong else "")
 
-            warm_up = ladder.warm_up(target, users, folder, tell)
+            warm_up = ladder.warm_up(target, users, folder, show)
             warm_ups += [warm_up] if warm_up else []
             if warm_up and warm_up["errors"]:
                 levels.append({**warm_ups.pop(), "still_coming_in": True})
             else:
-                levels.append(ladder.run_level(target, level, folder, tell))
+                levels.append(ladder.run_level(target, level, folder, show))
             progress.stop_task(bar)
             if levels[-1]["errors"] and users >= extent.sound_up_to[name]:
                 break
@@ -170,7 +167,7 @@ def _grow(name: str, extent: Extent, folder: Path, progress: Progress) -> dict[s
     with OPEN[name](folder) as engine:
         fill = growth.Fill(engine, extent.fill_seconds)
         bar = progress.add_task(f"{name}: tokens stored", total=max(extent.sizes[name]), wrong="")
-        growth.at_size(engine, fill.stored, extent.timed)  # not kept: a Java program's first answers tell nothing
+        growth.at_size(engine, fill.stored, extent.timed)  # not counted: a Java program's first answers are slow
         for size in extent.sizes[name]:
             is_full = fill.up_to(size, lambda written: progress.advance(bar, written))
             rows.append(growth.at_size(engine, fill.stored, extent.timed))

@@ -30,8 +30,8 @@ _BATCH: Final = 25  # DynamoDB's limit for BatchWriteItem
 _WRITERS: Final = 2
 _METERED: Final = 3
 
-Tell = Callable[[int], object]
-"""Is told how many items or claims were written since it was told last."""
+Show = Callable[[int], object]
+"""Called with how many items or claims were written since the last call."""
 
 
 class Fill:
@@ -46,10 +46,10 @@ class Fill:
         self._table = engine.token_table
         self._left = limit_seconds
         self._spent = 0.0
-        self.stored = 1  # the one that the others are made after
+        self.stored = 1  # the template
         self._item = _stored_item(engine)
 
-    def up_to(self, size: int, tell: Tell) -> bool:
+    def up_to(self, size: int, show: Show) -> bool:
         """Write until the table holds that many; False: the time was up before."""
         begun = time.monotonic()
         with ThreadPoolExecutor(_WRITERS) as writers:
@@ -57,7 +57,7 @@ class Fill:
                 sizes = _batches(min(size - self.stored, _BATCH * _WRITERS * 20))
                 for written in writers.map(self._write, sizes):
                     self.stored += written
-                    tell(written)
+                    show(written)
         self._left -= time.monotonic() - begun
         self._spent += time.monotonic() - begun
         return self.stored >= size
@@ -130,7 +130,7 @@ def at_size(engine: StoreEngine, stored: int, calls: int) -> dict[str, Any]:
 
 
 def _usd(operation: str, units: float | None) -> float | None:
-    """The price of a million; None: the engine tells no units."""
+    """The price of a million; None if the engine reports no units."""
     if units is None:
         return None
     return usd_per_million(0, units) if operation in _READS else usd_per_million(units)
@@ -165,16 +165,16 @@ class _Lives:
         store = self._store
 
         def use(secret: str, token: Token) -> None:
-            made = _use_of(secret)
-            found = store.claim(made, runtime.now(), None)
+            use = _use_of(secret)
+            found = store.claim(use, runtime.now(), None)
             assert found is not None
-            assert [claim.attempt for claim in found.claims] == [made.attempt]
+            assert [claim.attempt for claim in found.claims] == [use.attempt]
 
         def refused(secret: str, token: Token) -> None:
-            made = _use_of(secret)
-            found = store.claim(made, runtime.now(), None)
+            use = _use_of(secret)
+            found = store.claim(use, runtime.now(), None)
             assert found is not None
-            assert made.attempt not in [claim.attempt for claim in found.claims]
+            assert use.attempt not in [claim.attempt for claim in found.claims]
 
         def find_by_node(secret: str, token: Token) -> None:
             node = token.terms.node_id
@@ -202,7 +202,7 @@ class _Lives:
         }
 
 
-def with_claims(engine: StoreEngine, count: int, tell: Tell) -> list[dict[str, Any]]:
+def with_claims(engine: StoreEngine, count: int, show: Show) -> list[dict[str, Any]]:
     """Use tokens up, one use after the other; what the use costs that leaves so many claims.
 
     Args:
@@ -221,19 +221,19 @@ def with_claims(engine: StoreEngine, count: int, tell: Tell) -> list[dict[str, A
         for claims in range(1, most + 1):
             meter.read()
             metered.claim(_use_of(secret), runtime.now(), None)
-            told = meter.read()["total"]
+            charged = meter.read()["total"]
             size = item_bytes(_raw(engine, token))
             spent += write_units(size)
             own, at_engine = time.process_time(), _engine_seconds()
             times = [_timed_claim(store, each) for each, _ in issued]
-            tell(count)
+            show(count)
             if claims in CLAIMS:
                 rows.append(
                     {
                         "claims": claims,
                         "item_bytes": size,
                         "write_units": write_units(size),
-                        "write_units_told": told,
+                        "write_units_charged": charged,
                         "mean_write_units": round(spent / claims, 2),
                         "usd_per_million_uses": usd_per_million(spent / claims),
                         "p50_ms": round(statistics.median(times), 2),
@@ -246,8 +246,8 @@ def with_claims(engine: StoreEngine, count: int, tell: Tell) -> list[dict[str, A
 
 def _timed_claim(store: Any, secret: str) -> float:
     begun = time.perf_counter()
-    found = store.claim(made := _use_of(secret), runtime.now(), None)
-    assert found.claims[-1].attempt == made.attempt
+    token = store.claim(use := _use_of(secret), runtime.now(), None)
+    assert token.claims[-1].attempt == use.attempt
     return (time.perf_counter() - begun) * 1000
 
 

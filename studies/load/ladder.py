@@ -1,10 +1,11 @@
-"""Rising concurrency: a level is so many callers at once, and what came of it."""
+"""Rising concurrency, level by level."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,19 +16,18 @@ from dev.engine import ROOT
 from studies.load import processes
 from studies.load.targets import ROLES, Target
 
-PYTHON: Final = ROOT / ".venv" / "bin" / "python"
 LEVELS: Final = (1, 4, 16, 64, 128, 256)
 
 _UNLIMITED: Final = 10**9
 _ALL_TOGETHER_SECONDS: Final = 5.0
 
-Tell = Callable[[int, int], object]
-"""Is told how many calls of a level were answered so far, and how many of them wrongly."""
+Show = Callable[[int, int], object]
+"""Called with how many calls of a level were answered so far, and how many of them wrongly."""
 
 
 @dataclass
 class _Peaks:
-    """The most of what was seen while a level ran."""
+    """The largest values while a level ran."""
 
     threads: int = 0
     files: int = 0
@@ -54,15 +54,15 @@ class Level:
     seconds: float
 
 
-def warm_up(target: Target, users: int, scratch: Path, tell: Tell) -> dict[str, Any] | None:
+def warm_up(target: Target, users: int, scratch: Path, show: Show) -> dict[str, Any] | None:
     """Take in as many callers as will call at once, one after the other; None: the target needs no such thing."""
     if not target.callers_per_second:
         return None
     seconds = users / target.callers_per_second + _ALL_TOGETHER_SECONDS
-    return run_level(target, Level(users, _UNLIMITED, seconds), scratch, tell, target.callers_per_second)
+    return run_level(target, Level(users, _UNLIMITED, seconds), scratch, show, target.callers_per_second)
 
 
-def run_level(target: Target, level: Level, scratch: Path, tell: Tell, per_second: float = 0) -> dict[str, Any]:
+def run_level(target: Target, level: Level, scratch: Path, show: Show, per_second: float = 0) -> dict[str, Any]:
     """Let the callers call.
 
     Args:
@@ -70,7 +70,7 @@ def run_level(target: Target, level: Level, scratch: Path, tell: Tell, per_secon
     """
     users, calls, seconds = level.users, level.calls, level.seconds
     out = scratch / f"level-{users}.json"
-    command = [PYTHON, "-m", "studies.load.users", "--url", target.url, "--users", users, "--calls", calls]
+    command = [sys.executable, "-m", "studies.load.users", "--url", target.url, "--users", users, "--calls", calls]
     command += ["--seconds", seconds, "--per-second", per_second or users, "--out", out]
     environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     environ |= {"LOAD_USER": target.credentials.user, "LOAD_PASSWORD": target.credentials.password}
@@ -84,18 +84,18 @@ def run_level(target: Target, level: Level, scratch: Path, tell: Tell, per_secon
             assert run.stdout is not None
             for line in run.stdout:
                 answered, wrong = map(int, line.split())
-                tell(answered, wrong)
+                show(answered, wrong)
                 peaks.look(_snapshot())
     assert run.returncode == 0, log.read_text()[-2000:]
     after = _snapshot()
-    told: dict[str, Any] = json.loads(out.read_text())
+    results: dict[str, Any] = json.loads(out.read_text())
     used = {role: _spent(before[role], after[role]) for role in ROLES if role != "callers"}
-    used["callers"] = told.pop("cpu_seconds")
-    per_call = 1000 / max(1, told["calls"])
+    used["callers"] = results.pop("cpu_seconds")
+    per_call = 1000 / max(1, results["calls"])
     return {
         "users": users,
-        **told,
-        "calls_per_second": round(told["calls"] / told["seconds"], 1),
+        **results,
+        "calls_per_second": round(results["calls"] / results["seconds"], 1),
         "cpu_ms_per_call": {role: round(spent * per_call, 3) for role, spent in used.items() if spent},
         "peak": vars(peaks),
         "lost_connections": processes.lost_connections() - lost,
@@ -103,7 +103,7 @@ def run_level(target: Target, level: Level, scratch: Path, tell: Tell, per_secon
 
 
 def verdict(levels: list[dict[str, Any]], before: Any, after: Any) -> dict[str, Any]:
-    """Whether the table holds what the callers were told: this is what no answer alone can show."""
+    """Whether the table agrees with the answers, which no single answer shows."""
     total: Counter[str] = Counter()
     for level in levels:
         for name in ("calls", "issued", "granted", "unanswered_issues", "unanswered_uses"):

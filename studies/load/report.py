@@ -1,63 +1,69 @@
-"""Results as JSON and as Markdown; `python -m studies.load.report` writes the tables of docs/load.md anew."""
+"""Results as JSON, as tables in docs/load.md and as pictures."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from dev.engine import ROOT
-from dev.install import PIN
+from studies import plots
 
-RESULTS: Final = ROOT / "studies" / "bench" / "results"
+OUT: Final = ROOT / "out" / "load"
 DOCUMENT: Final = ROOT / "docs" / "load.md"
 _NAME: Final = "load.json"
-_BLOCK: Final = re.compile(
-    r"(<!-- made from studies/bench/results/load\.json: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
-)
+_BLOCK: Final = re.compile(r"(<!-- load:(\S+) -->\n).*?(<!-- /load -->)", re.DOTALL)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What earlier runs found."""
+    """The results of earlier runs."""
     path = folder / _NAME
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"parts": {}}
-    return found
+    results: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"parts": {}}
+    return results
 
 
-def write(folder: Path, results: Mapping[str, Any]) -> None:
-    """Keep the results; those of a full run also in the document."""
+def write(folder: Path, results: Mapping[str, Any], document: Path | None = None) -> None:
+    """Write the results and their tables.
+
+    Args:
+        document: tables between its markers are replaced; None means none.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _NAME).write_text(json.dumps(results, indent=2) + "\n")
-    (folder / "load.md").write_text(as_markdown(results))
-    if folder == RESULTS:
-        fill_in(results)
+    (folder / _NAME).write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    (folder / "load.md").write_text(as_markdown(results), "utf-8")
+    if document is not None:
+        tables = dict(_tables(results))
+        text = document.read_text("utf-8")
+        text = _BLOCK.sub(
+            lambda block: f"{block[1]}{tables[block[2]]}{block[3]}" if block[2] in tables else block[0], text
+        )
+        document.write_text(text, "utf-8")
 
 
-def surroundings(command: str) -> dict[str, str]:
-    """The command, the date, and on what it ran."""
-    pins = dict(re.findall(r"^(ministack|locust)==(\S+)", _requirements(), re.MULTILINE))
-    carrier = json.loads(PIN.read_text())
-    pins |= {"pynamodb": version("pynamodb"), carrier["package"]: carrier["version"]}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": ", ".join(
-            f"{name} {number}" for name, number in {"Python": platform.python_version(), **pins}.items()
-        ),
-        "machine": f"{os.cpu_count()} processors, {memory:.0f} GiB, {platform.system()} {platform.machine()}",
-        "load_before": f"{os.getloadavg()[0]:.1f}",
+def draw(folder: Path, results: Mapping[str, Any]) -> None:
+    """Draw throughput and latency over callers, and times over the tokens stored."""
+    parts = results["parts"]
+    ladders = {part["target"]: part["levels"] for part in parts.values() if "target" in part}
+    for name, label, value in (
+        ("throughput", "calls a second", lambda level: level["calls_per_second"]),
+        ("latency", "milliseconds, 99th percentile", lambda level: level["milliseconds"]["p99"]),
+    ):
+        series = {
+            target: ([level["users"] for level in levels], [value(level) for level in levels])
+            for target, levels in ladders.items()
+        }
+        plots.lines(folder / f"{name}.png", name.capitalize(), ("callers at once", label), series)
+    growth = {
+        f"{operation}, {engine}": (
+            [size["tokens"] for size in found["sizes"]],
+            [size["operations"][operation]["p50_ms"] for size in found["sizes"]],
+        )
+        for engine, found in parts.get("growth", {}).get("engines", {}).items()
+        for operation in ("issue", "use", "find")
     }
-
-
-def _requirements() -> str:
-    return "".join((ROOT / "requirements" / name).read_text() for name in ("engine.txt", "load.txt"))
+    plots.lines(folder / "growth.png", "A call and the tokens stored", ("tokens stored", "p50, milliseconds"), growth)
 
 
 def failures(part: Mapping[str, Any]) -> list[str]:
@@ -70,18 +76,11 @@ def failures(part: Mapping[str, Any]) -> list[str]:
     for level in part.get("levels", ()):
         if level.get("errors") and level["users"] <= part["sound_up_to"]:
             found.append(f"{sum(level['errors'].values())} wrong answers at {level['users']} callers")
-        if level.get("write_units") != level.get("write_units_told"):
-            found.append(f"{level['write_units_told']} write units, not {level['write_units']}")
+        if level.get("write_units") != level.get("write_units_charged"):
+            found.append(f"{level['write_units_charged']} write units, not {level['write_units']}")
     if not part.get("verdict", {"agrees": True})["agrees"]:
         found.append("the table holds something else than was answered")
     return found
-
-
-def fill_in(results: Mapping[str, Any], document: Path = DOCUMENT) -> None:
-    """Write the tables between the markers of the document."""
-    made = dict(_tables(results))
-    text = document.read_text()
-    document.write_text(_BLOCK.sub(lambda found: f"{found[1]}{made.get(found[2], '')}{found[3]}", text))
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
@@ -91,7 +90,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 def _tables(results: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name, part in results["parts"].items():
-        head = f"`{part['command']}`, {part['date']}; {part['machine']}; {part['versions']}\n\n"
+        head = f"`{part['command']}`, {part['date']}. {part['machine']}; {part['versions']}.\n\n"
         if name == "growth":
             yield name, head + "\n".join(_of_growth(*each) for each in part["engines"].items())
         elif name == "claims":
@@ -111,7 +110,7 @@ def _of_levels(levels: Sequence[Mapping[str, Any]]) -> str:
         [
             (
                 level["users"], level["calls"], sum(level["errors"].values()), level["calls_per_second"],
-                *(level["milliseconds"]["all"].get(name, "-") for name in ("p50", "p99", "p99.9", "most")),
+                *(level["milliseconds"].get(name, "-") for name in ("p50", "p99", "p99.9", "most")),
                 *(level["cpu_ms_per_call"].get(role, "-") for role in ("service", "functions", "engine", "callers")),
             )
             for level in levels
@@ -165,15 +164,15 @@ def _of_growth(engine: str, found: Mapping[str, Any]) -> str:
 def _units(operation: Mapping[str, Any]) -> str:
     units = operation["units"]
     if not units:
-        return "not told"
+        return "-"
     parts = [f"{name} {amount:g}" for name, amount in units.items() if name != "total" and amount]
     return f"{units['total']:g} ({', '.join(parts)})"
 
 
 def _of_claims(levels: Sequence[Mapping[str, Any]]) -> str:
-    heads = ("claims after the use", "item, bytes", "write units of this use", "as the engine tells",
+    heads = ("claims after the use", "item, bytes", "write units of this use", "as charged",
              "mean of all uses", "USD per million uses", "p50 ms", "CPU ms: our process", "engine")  # fmt: skip
-    names = ("claims", "item_bytes", "write_units", "write_units_told", "mean_write_units", "usd_per_million_uses",
+    names = ("claims", "item_bytes", "write_units", "write_units_charged", "mean_write_units", "usd_per_million_uses",
              "p50_ms", "own_cpu_ms", "engine_cpu_ms")  # fmt: skip
     return _table(heads, [[level[name] for name in names] for level in levels])
 
@@ -185,7 +184,3 @@ def _table(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 def _cell(cell: object) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
-
-
-if __name__ == "__main__":
-    fill_in(read(RESULTS))

@@ -87,8 +87,8 @@ def local_on_dynamodb_local(scratch: Path) -> Iterator[Target]:
 
 @contextmanager
 def _served(engine: StoreEngine, scratch: Path) -> Iterator[Target]:
-    secret, kept = clients.new_secret(runtime.now())
-    assert engine.client_store().add(Client(CALLER, frozenset(Scope), (kept,), runtime.now()))
+    secret, stored = clients.new_secret(runtime.now())
+    assert engine.client_store().add(Client(CALLER, frozenset(Scope), (stored,), runtime.now()))
     log = scratch / "service.log"
     with service(engine, log) as address:
         target = Target(
@@ -120,7 +120,7 @@ def deployed(scratch: Path) -> Iterator[Target]:
 
 
 def _warm_up(target: Target) -> None:
-    """What `make run` does before it says that it is ready, and one token's life."""
+    """Call each operation once, as `make run` does before it is ready."""
 
     def call(method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
         auth = (target.credentials.user, target.credentials.password)

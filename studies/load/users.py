@@ -104,7 +104,7 @@ class Caller(FastHttpUser):
             was_granted = self._use(token, node)
             self._use_again(token, may_be_unused=not was_granted)
         self._call(
-            VERSION, "GET", "/version", None, lambda status, told: status == 200 and told["service"] == "tokenservice"
+            VERSION, "GET", "/version", None, lambda status, body: status == 200 and body["service"] == "tokenservice"
         )
 
     def _issue(self, node: str) -> str | None:
@@ -170,7 +170,7 @@ def _what_came(status: int, answer: Any, error: BaseException | None) -> str:
 
 
 def run(users: int, per_second: float, url: str, tally: Tally) -> dict[str, Any]:
-    """Let that many callers call at once until the tally says no; what it cost this process and how long it took."""
+    """Run that many callers until the tally ends them; returns the time and this process's processor time."""
     parts = urlsplit(url)
     credentials = f"{os.environ['LOAD_USER']}:{os.environ['LOAD_PASSWORD']}"
     Caller.tally = tally
@@ -200,8 +200,8 @@ def percentiles(values: array[float]) -> dict[str, float]:
     ordered = sorted(values)
     if not ordered:
         return {}
-    told = {name: ordered[min(len(ordered) - 1, int(len(ordered) * share))] for name, share in _SHARES.items()}
-    return {name: round(value, 1) for name, value in (told | {"most": ordered[-1]}).items()}
+    values = {name: ordered[min(len(ordered) - 1, int(len(ordered) * share))] for name, share in _SHARES.items()}
+    return {name: round(value, 1) for name, value in (values | {"most": ordered[-1]}).items()}
 
 
 _SHARES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
@@ -218,21 +218,18 @@ def main() -> int:
     parser.add_argument("--calls", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args()
-    tally = Tally(asked.calls, time.monotonic() + asked.seconds)
-    cost = run(asked.users, asked.per_second or asked.users, asked.url, tally)
+    options = parser.parse_args()
+    tally = Tally(options.calls, time.monotonic() + options.seconds)
+    cost = run(options.users, options.per_second or options.users, options.url, tally)
     every = array("d")
     for values in tally.milliseconds.values():
         every.extend(values)
-    asked.out.write_text(
+    options.out.write_text(
         json.dumps(
             {
                 "calls": tally.calls,
                 **cost,
-                "milliseconds": {
-                    "all": percentiles(every),
-                    **{kind: percentiles(values) for kind, values in tally.milliseconds.items()},
-                },
+                "milliseconds": percentiles(every),
                 "errors": dict(tally.errors.most_common()),
                 "issued": tally.issued,
                 "granted": tally.granted,

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     _copy_sources()
     with Engine(log=WORKSPACE / "engine.log") as engine:
         environ = {
@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ENVIRON_VARIABLE: json.dumps(engine.client_environ),
             "PYTHONPATH": str(WORKSPACE / "mutants"),
         }
-        patterns = [f"chalicelib.{module}.*" for module in asked.modules]
-        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(asked.processes), *patterns]
+        patterns = [f"chalicelib.{module}.*" for module in options.modules]
+        command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(options.processes), *patterns]
         ended = subprocess.run(command, cwd=WORKSPACE, env=environ, check=False)
     if ended.returncode:
         return ended.returncode
-    return _report([_result(module) for module in asked.modules], asked)
+    return _report([_result(module) for module in options.modules], options)
 
 
 def _copy_sources() -> None:
@@ -102,11 +102,10 @@ def _explain(change: tuple[str, str, str], reasons: Mapping[str, Any]) -> dict[s
     return {"name": name, "line": taken, "mutant": put, "why": found["why"] if found else None}
 
 
-def _report(rows: Sequence[Mapping[str, Any]], asked: argparse.Namespace) -> int:
+def _report(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> int:
     report = {
         "what": "mutation",
-        "command": f"python -m studies.mutation.soak --modules {' '.join(asked.modules)}",
-        **soak_report.surroundings(),
+        **soak_report.surroundings(f"python -m studies.mutation.soak --modules {' '.join(options.modules)}"),
         "mutmut": version("mutmut"),
         "rows": rows,
     }

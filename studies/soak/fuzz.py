@@ -25,26 +25,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, Progress() as progress:
-        task = progress.add_task("requests from the OpenAPI document", total=asked.requests)
+        task = progress.add_task("requests from the OpenAPI document", total=options.requests)
         with (
             OPEN[MINISTACK](Path(scratch)) as engine,
             serving(engine.environ, engine.client_store(), Path(scratch) / "service.log") as service,
         ):
-            fuzz = Fuzz(service, asked.seed, lambda: progress.advance(task))
-            findings = fuzz.run(asked.requests)
+            fuzz = Fuzz(service, options.seed, lambda: progress.advance(task))
+            findings = fuzz.run(options.requests)
     report = {
         "what": "fuzz",
-        "command": f"python -m studies.soak.fuzz --requests {asked.requests} --seed {asked.seed}",
-        **soak_report.surroundings(),
+        **soak_report.surroundings(f"python -m studies.soak.fuzz --requests {options.requests} --seed {options.seed}"),
         "schemathesis": version("schemathesis"),
         **vars(findings),
         "reasons": findings.reasons[:50],
     }
     heads = ["requests", *map(str, sorted(findings.statuses)), "5xx", "not in the document", "dropped connections"]
-    told = [times for _, times in sorted(findings.statuses.items())]
-    lines = [[findings.requests, *told, findings.server_errors, findings.undocumented, findings.dropped]]
+    counts = [times for _, times in sorted(findings.statuses.items())]
+    lines = [[findings.requests, *counts, findings.server_errors, findings.undocumented, findings.dropped]]
     soak_report.write("fuzz", report, soak_report.as_markdown(report, heads, lines))
     return 1 if findings.violations else 0
 

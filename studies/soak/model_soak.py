@@ -23,16 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=1_000)
     parser.add_argument("--engine", nargs="+", choices=tuple(OPEN), default=list(OPEN))
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with tempfile.TemporaryDirectory(prefix="model-") as scratch, Progress(*columns) as progress:
-        for name in asked.engine:
+        for name in options.engine:
             with OPEN[name](Path(scratch)) as engine:
                 store, begun = engine.token_store(), time.monotonic()
-                progress.add_task(f"{name}: {asked.examples} examples of the model, {asked.examples} of the write")
-                courses, compared = run_machine(store, asked.examples)
-                situations = TestDecideAgainstTheWrite().run(store, asked.examples)
+                progress.add_task(f"{name}: {options.examples} examples of the model, {options.examples} of the write")
+                courses, compared = run_machine(store, options.examples)
+                situations = TestDecideAgainstTheWrite().run(store, options.examples)
                 rows.append(
                     {
                         "engine": name,
@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
     report = {
         "what": "model",
-        "command": f"python -m studies.soak.model_soak --examples {asked.examples} --engine {' '.join(asked.engine)}",
-        **soak_report.surroundings(),
+        **soak_report.surroundings(
+            f"python -m studies.soak.model_soak --examples {options.examples} --engine {' '.join(options.engine)}"
+        ),
         "rows": rows,
     }
     heads = ("engine", "courses of events", "decisions compared", "situations of the write", "disagreements", "seconds")

@@ -28,17 +28,18 @@ _BATCH = 50
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the races, show progress, write the report; 1 where anything was wrong."""
-    asked = _arguments(arguments)
+    options = _arguments(arguments)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="races-") as scratch, Progress(*_columns()) as progress:
-        for name in asked.engine:
+        for name in options.engine:
             with OPEN[name](Path(scratch)) as engine:
-                rows += _race_on(engine, asked, progress, Path(scratch))
+                rows += _race_on(engine, options, progress, Path(scratch))
     report = {
         "what": "races",
-        "command": f"python -m studies.soak.race_soak --tokens {asked.tokens} --http-tokens {asked.http_tokens} "
-        f"--racers {asked.racers} --seed {asked.seed} --engine {' '.join(asked.engine)}",
-        **soak_report.surroundings(),
+        **soak_report.surroundings(
+            f"python -m studies.soak.race_soak --tokens {options.tokens} --http-tokens {options.http_tokens} "
+            f"--racers {options.racers} --seed {options.seed} --engine {' '.join(options.engine)}"
+        ),
         "rows": rows,
     }
     soak_report.write("races", report, _as_markdown(report))
@@ -52,10 +53,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--racers", type=int, default=RACERS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", nargs="+", choices=tuple(OPEN), default=list(OPEN))
-    asked = parser.parse_args(arguments)
-    if not 0 <= asked.http_tokens <= asked.tokens or asked.racers < 1:
+    options = parser.parse_args(arguments)
+    if not 0 <= options.http_tokens <= options.tokens or options.racers < 1:
         parser.error("there must be at least one racer, and no more tokens over HTTP than there are tokens")
-    return asked
+    return options
 
 
 def _columns() -> tuple[Any, ...]:
@@ -67,10 +68,12 @@ def _columns() -> tuple[Any, ...]:
     )
 
 
-def _race_on(engine: StoreEngine, asked: argparse.Namespace, progress: Progress, scratch: Path) -> list[dict[str, Any]]:
+def _race_on(
+    engine: StoreEngine, options: argparse.Namespace, progress: Progress, scratch: Path
+) -> list[dict[str, Any]]:
     rows = []
-    over_store = asked.tokens - asked.http_tokens
-    for first, count, over_http in ((0, over_store, False), (over_store, asked.http_tokens, True)):
+    over_store = options.tokens - options.http_tokens
+    for first, count, over_http in ((0, over_store, False), (over_store, options.http_tokens, True)):
         if not count:
             continue
         with ExitStack() as started:
@@ -86,11 +89,13 @@ def _race_on(engine: StoreEngine, asked: argparse.Namespace, progress: Progress,
             def done(task: Any = task, findings: Findings = findings) -> None:
                 progress.update(task, advance=1, wrong=len(findings.wrong) + len(findings.false_refusals))
 
-            with Track(way, asked.racers) as track:
+            with Track(way, options.racers) as track:
                 for start in range(first, first + count, _BATCH):
                     numbers = range(start, min(first + count, start + _BATCH))
-                    track.run(way.issue([plan(number, asked.seed, asked.racers) for number in numbers]), findings, done)
-            rows.append(_row(engine.name, way, findings, asked.racers, time.monotonic() - begun))
+                    track.run(
+                        way.issue([plan(number, options.seed, options.racers) for number in numbers]), findings, done
+                    )
+            rows.append(_row(engine.name, way, findings, options.racers, time.monotonic() - begun))
     return rows
 
 

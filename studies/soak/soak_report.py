@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, Final
 
 from dev.engine import ROOT
-from dev.install import PIN
+from studies.context import context
 from tests.support.store_engines import TRANSPORT
 
 DIRECTORY: Final = ROOT / "out" / "soak"
-_PACKAGES: Final = ("pynamodb", "botocore", "hypothesis")
 
 
-def surroundings() -> dict[str, str]:
-    """The date, and the versions of what took part."""
-    engines = dict(
-        line.split(" ")[0].split("==")
-        for line in (ROOT / "requirements" / "engine.txt").read_text().splitlines()
-        if line.startswith("ministack==")
-    )
-    carrier = json.loads(PIN.read_text())
-    versions = {
-        "Python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
-        **engines,
-        carrier["package"]: carrier["version"],
-    }
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()) + f", {TRANSPORT} transport",
-    }
+def surroundings(command: str) -> dict[str, str]:
+    """The command, the date, and the versions of what took part."""
+    facts = context(command, ("pynamodb", "botocore", "hypothesis"))
+    return facts | {"versions": f"{facts['versions']}, {TRANSPORT} transport"}
 
 
 def write(name: str, report: Mapping[str, Any], text: str) -> None:

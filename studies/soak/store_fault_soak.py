@@ -41,40 +41,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="first seed; each course has the next")
     parser.add_argument("--lanes", type=int, default=8, help="courses at the same time: most of their time is waiting")
     parser.add_argument("--engine", nargs="+", choices=tuple(OPEN), default=list(OPEN))
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch, Progress() as progress:
-        for name in asked.engine:
+        for name in options.engine:
             with OPEN[name](Path(scratch)) as engine:
-                rows += _on(engine, asked, progress, Path(scratch))
+                rows += _on(engine, options, progress, Path(scratch))
     report = {
         "what": "faults",
-        "command": f"python -m studies.soak.store_fault_soak --runs {asked.runs} --kills {asked.kills} "
-        f"--seed {asked.seed} --engine {' '.join(asked.engine)}",
-        **soak_report.surroundings(),
+        **soak_report.surroundings(
+            f"python -m studies.soak.store_fault_soak --runs {options.runs} --kills {options.kills} "
+            f"--seed {options.seed} --engine {' '.join(options.engine)}"
+        ),
         "rows": rows,
     }
     soak_report.write("faults", report, _as_markdown(report))
     return 1 if any(row["violations"] for row in rows) else 0
 
 
-def _on(engine: StoreEngine, asked: argparse.Namespace, progress: Progress, scratch: Path) -> list[dict[str, Any]]:
-    over_http = asked.runs // 5
+def _on(engine: StoreEngine, options: argparse.Namespace, progress: Progress, scratch: Path) -> list[dict[str, Any]]:
+    over_http = options.runs // 5
     seeds = {
-        OverStore.name: range(asked.seed, asked.seed + asked.runs - over_http),
-        OverHttp.name: range(asked.seed, asked.seed + over_http),
-        KILLED: range(asked.kills),
+        OverStore.name: range(options.seed, options.seed + options.runs - over_http),
+        OverHttp.name: range(options.seed, options.seed + over_http),
+        KILLED: range(options.kills),
     }
-    tell = {
+    show = {
         way: progress.add_task(f"{engine.name}, faults over {way}", total=len(numbers))
         for way, numbers in seeds.items()
     }
-    with ExitStack() as stack, ThreadPoolExecutor(asked.lanes) as pool:
-        lanes = [stack.enter_context(_lane(engine, scratch / f"{engine.name}-{n}.log")) for n in range(asked.lanes)]
+    with ExitStack() as stack, ThreadPoolExecutor(options.lanes) as pool:
+        lanes = [stack.enter_context(_lane(engine, scratch / f"{engine.name}-{n}.log")) for n in range(options.lanes)]
         rows = []
         for way, numbers in seeds.items():
-            parts = [numbers[n :: asked.lanes] for n in range(asked.lanes)]
-            ran = list(pool.map(lambda lane, part: lane.run(way, part, progress, tell[way]), lanes, parts))  # noqa: B023 - ends here
+            parts = [numbers[n :: options.lanes] for n in range(options.lanes)]
+            ran = list(pool.map(lambda lane, part: lane.run(way, part, progress, show[way]), lanes, parts))  # noqa: B023 - ends here
             rows.append(_row(engine, way, ran))
         return rows
 

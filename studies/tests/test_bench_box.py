@@ -14,7 +14,7 @@ import pytest
 
 from studies.bench.box import group
 from studies.bench.box.function import Function
-from studies.bench.box.runtime_api import Answered, Asked, FunctionError, RuntimeApi
+from studies.bench.box.runtime_api import Answer, FunctionError, NextRequest, RuntimeApi
 
 # AWS's own client comes with `.venv`; this one does as much of the same as the box needs.
 CLIENT = """
@@ -42,7 +42,7 @@ while True:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Callable[[str], Any]:
+def started(tmp_path: Path) -> Callable[..., Any]:
     """Starts a function with this source, nothing limited."""
     runtime, task = tmp_path / "runtime", tmp_path / "task"
     for folder in (runtime / "awslambdaric", task):
@@ -50,16 +50,16 @@ def started(tmp_path: Path) -> Callable[[str], Any]:
     (runtime / "awslambdaric" / "__main__.py").write_text(CLIENT)
 
     @contextmanager
-    def start(source: str) -> Iterator[Function]:
+    def start(source: str, **options: Any) -> Iterator[Function]:
         (task / "app.py").write_text(source)
         log = tmp_path / "log"
-        with Function(task, runtime, "app.app", {"STAGE": "dev"}, 128, log=log, limited=False) as function:
+        with Function(task, runtime, "app.app", {"STAGE": "dev"}, 128, log=log, limited=False, **options) as function:
             yield function
 
     return start
 
 
-def test_a_call_costs_the_processor_time_that_the_function_spent(started: Callable[[str], Any]) -> None:
+def test_a_call_costs_the_processor_time_that_the_function_spent(started: Callable[..., Any]) -> None:
     source = """
 import time
 def app(event, context):
@@ -79,14 +79,14 @@ def app(event, context):
     assert sleeping.cpu_ms < 50
 
 
-def test_the_start_counts_what_is_done_before_the_first_event(started: Callable[[str], Any]) -> None:
+def test_the_start_counts_what_is_done_before_the_first_event(started: Callable[..., Any]) -> None:
     burn = "import time\nbegun = time.process_time()\nwhile time.process_time() < begun + 0.1:\n    pass\n"
     with started("app = lambda event, context: 1") as idle, started(burn + "app = lambda event, context: 1") as busy:
         assert busy.init().cpu_ms >= 100
         assert idle.init().cpu_ms > 0
 
 
-def test_the_peak_is_the_most_that_was_resident_and_stays_when_it_is_given_back(started: Callable[[str], Any]) -> None:
+def test_the_peak_is_the_most_that_was_resident_and_stays_when_it_is_given_back(started: Callable[..., Any]) -> None:
     with started("def app(event, context):\n    return len(bytearray(b'x') * 50_000_000)") as function:
         function.init()
         before = function.peak_mb()
@@ -95,7 +95,7 @@ def test_the_peak_is_the_most_that_was_resident_and_stays_when_it_is_given_back(
 
 
 def test_the_function_is_told_what_lambda_tells_and_nothing_of_our_own_environment(
-    started: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+    started: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPLUNK_HEC_TOKEN", "ours")
     with started("import os\ndef app(event, context):\n    return dict(os.environ)") as function:
@@ -107,7 +107,19 @@ def test_the_function_is_told_what_lambda_tells_and_nothing_of_our_own_environme
     assert not {"SPLUNK_HEC_TOKEN", "HOME", "VIRTUAL_ENV"} & set(told)
 
 
-def test_a_function_that_fails_says_why(started: Callable[[str], Any]) -> None:
+def test_a_function_can_be_started_under_another_program_and_ended_in_order(
+    started: Callable[..., Any], tmp_path: Path
+) -> None:
+    report = tmp_path / "report"
+    wrapper = ("/bin/sh", "-c", 'trap "echo ended > $0; exit" TERM; "$@" & wait', str(report))
+    with started("app = lambda event, context: 7", under=wrapper) as function:
+        function.init()
+        assert function.call({})[0] == 7
+        function.end()
+    assert report.read_text() == "ended\n"
+
+
+def test_a_function_that_fails_says_why(started: Callable[..., Any]) -> None:
     with (
         started("import sys\nprint('last words', file=sys.stderr)\nimport no_such_module") as function,
         pytest.raises(FunctionError, match=r"no_such_module.*last words"),
@@ -134,19 +146,19 @@ def test_the_runtime_api_hands_out_an_event_and_takes_its_answer() -> None:
 
         asking = threading.Thread(target=function)
         asking.start()
-        assert api.asked(10) == Asked(at=pytest.approx(0, abs=1e12), cpu_seconds=1.5)
+        assert api.next_request(10) == NextRequest(at=pytest.approx(0, abs=1e12), cpu_seconds=1.5)
         sent = api.send({"body": "é"})
-        answered = api.answered(10)
+        answer_received = api.answer(10)
         asking.join()
-    assert isinstance(answered, Answered)
-    assert (answered.body, answered.at > sent) == (b'{"statusCode":200}', True)
+    assert isinstance(answer_received, Answer)
+    assert (answer_received.body, answer_received.at > sent) == (b'{"statusCode":200}', True)
     assert heard["event"] == {"body": "é"}
     assert {"Lambda-Runtime-Aws-Request-Id", "Lambda-Runtime-Deadline-Ms"} <= set(heard["headers"])
 
 
 def test_a_function_that_says_nothing_is_not_waited_for_for_ever() -> None:
     with RuntimeApi(lambda: 0.0) as api, pytest.raises(TimeoutError):
-        api.asked(0.01)
+        api.next_request(0.01)
 
 
 def hierarchy(root: Path, *names: str) -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +13,33 @@ from typing import Any
 
 import pytest
 
-from studies.bench import guard
-from studies.bench.box import figures, results
+from studies.bench import guard, report
+from studies.bench.box import build, figures, instructions
+from studies.bench.box import results as measured
 from studies.bench.box import variants as of
 from studies.bench.box.build import Built
-from studies.bench.box.figures import Figure, Judged
+from studies.bench.box.figures import Judged
 from studies.bench.box.function import Spent
+from studies.bench.box.instructions import Counts
 from studies.bench.box.measure import Sample, Setting
-from studies.bench.box.rounds import Run, go_on
+from studies.bench.box.rounds import Run, add_rounds
 from studies.bench.box.runtime_api import FunctionError
-from studies.bench.report import tables, write
+from tokenctl.costs import stage_facts
+from tokenctl.costs.stage_facts import Measured
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTING = Setting(128, tls=True, calls=3, limited=True)
-PAGE = (ROOT / "docs" / "performance.md").read_text("utf-8")
-KEPT: dict[str, Any] = json.loads((ROOT / "studies" / "bench" / "results" / "lambda_box.json").read_text("utf-8"))
+PAGE = report.PAGE.read_text("utf-8")
+
+
+def results(*, limited: bool = True, init: float = 0.5) -> dict[str, Any]:
+    """Results of one run of one variant, in which `init-botocore` has the given value."""
+    run = Run(SETTING, (of.SERVICE,), [{"ours": sample(2.0)}])
+    [figure] = (each for each in figures.FIGURES if each.name == "init-botocore")
+    return {
+        "taken": measured.taken("command", "an engine", limited=limited),
+        "figures": measured.of_figures([Judged(figure, init, init, init)]),
+        "runs": [measured.of_run(run, {"ours": Built(Path(), 2_000_000, b"")})],
+    }
 
 
 def sample(cpu_ms: float, wall_ms: float = 1.0) -> Sample:
@@ -36,9 +47,8 @@ def sample(cpu_ms: float, wall_ms: float = 1.0) -> Sample:
     return Sample(each, each, {"use": [each] * 3, "issue": [each] * 3}, peak_mb=30.0)
 
 
-def judged_as(*values: float) -> list[Judged]:
-    figure = Figure("x", "x / y", lambda *_: 0.0, bar=1.0, stretch=0.5)
-    return [Judged(figure, value, value, value) for value in values]
+def values(*measured: float) -> list[guard.Value]:
+    return [guard.Value(f"value-{place}", "x / y", value, limit=1.0) for place, value in enumerate(measured)]
 
 
 class Box:
@@ -65,8 +75,8 @@ class Box:
 def test_every_other_round_goes_the_other_way() -> None:
     box, run = Box(), Run(SETTING, (of.EMPTY, of.FLOOR))
     nothing = Built(Path(), 0, b"")
-    go_on(run, box, {"empty": nothing, "floor": nothing}, 2)  # type: ignore[arg-type]
-    go_on(run, box, {"empty": nothing, "floor": nothing}, 1)  # type: ignore[arg-type]
+    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 2)  # type: ignore[arg-type]
+    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 1)  # type: ignore[arg-type]
     starts = [name for name in box.asked if name.startswith("+")]
     assert starts == ["+empty", "+floor", "+floor", "+empty", "+empty", "+floor"]
     assert len(run.samples(of.FLOOR)) == 3
@@ -75,7 +85,7 @@ def test_every_other_round_goes_the_other_way() -> None:
 def test_in_a_round_all_live_side_by_side_and_are_called_in_turn() -> None:
     box, run = Box(), Run(replace(SETTING, calls=1), (of.EMPTY, of.FLOOR))
     nothing = Built(Path(), 0, b"")
-    go_on(run, box, {"empty": nothing, "floor": nothing}, 1)  # type: ignore[arg-type]
+    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 1)  # type: ignore[arg-type]
     calls = ["empty", "floor", "floor", "empty", "empty", "floor"]
     assert box.asked == ["+empty", "+floor", *calls, "-floor", "-empty"]
 
@@ -83,10 +93,10 @@ def test_in_a_round_all_live_side_by_side_and_are_called_in_turn() -> None:
 def test_a_round_in_which_a_process_failed_is_begun_anew_and_told_of() -> None:
     built = {"empty": Built(Path(), 0, b"")}
     run = Run(SETTING, (of.EMPTY,))
-    go_on(run, Box(fails=2), built, 1)  # type: ignore[arg-type]
+    add_rounds(run, Box(fails=2), built, 1)  # type: ignore[arg-type]
     assert (len(run.rounds), run.repeated) == (1, 2)
     with pytest.raises(FunctionError):
-        go_on(run, Box(fails=3), built, 1)  # type: ignore[arg-type]
+        add_rounds(run, Box(fails=3), built, 1)  # type: ignore[arg-type]
 
 
 def test_a_ratio_is_taken_within_a_round_and_the_median_of_the_rounds_counts() -> None:
@@ -110,69 +120,118 @@ def test_a_start_is_a_whole_processor_until_the_first_event_and_a_share_of_it_th
     assert told["start"].value == pytest.approx((1.0 + 1.0 / share) / (10.0 + 20.0 / share))
 
 
-def test_the_guard_is_content_with_few_rounds_where_every_bar_holds() -> None:
-    asked: list[int] = []
-
-    def measure(rounds: int) -> Sequence[Judged]:
-        asked.append(rounds)
-        return judged_as(0.9, 1.0)
-
-    assert all(each.holds for each in guard.believed(measure, (3, 3, 6)))
-    assert asked == [3]
+def test_the_guard_measures_once_if_every_limit_holds() -> None:
+    batches = iter([values(0.9, 1.0)])
+    assert all(value.holds for value in guard.believed(lambda: next(batches)))
 
 
-def test_the_guard_looks_again_before_it_believes_that_a_bar_is_broken() -> None:
-    values = iter([1.3, 1.1, 0.9])
-    assert all(each.holds for each in guard.believed(lambda _: judged_as(0.5, next(values)), (3, 3, 6)))
-    values = iter([1.3, 1.1, 1.2])
-    told = guard.believed(lambda _: judged_as(0.5, next(values)), (3, 3, 6))
-    assert [each.holds for each in told] == [True, False]
-    assert [line[:6] for line in guard.lines(told)] == ["ok    ", "BROKEN"]
+def test_the_guard_measures_three_times_before_it_believes_that_a_limit_is_broken() -> None:
+    batches = iter([values(0.5, 1.3), values(0.5, 1.1), values(0.5, 0.9)])
+    assert all(value.holds for value in guard.believed(lambda: next(batches)))
+    batches = iter([values(0.5, 1.3), values(0.5, 1.1), values(0.5, 1.2), values(0.5, 0.9)])
+    assert [str(value)[:6] for value in guard.believed(lambda: next(batches))] == ["ok    ", "BROKEN"]
 
 
-def test_the_guard_ends_with_an_error_that_names_what_is_broken(
+def test_the_least_count_of_each_process_decides() -> None:
+    def counts(ours: float, empty: float) -> Counts:
+        init = {"ours": ours, "empty": empty, "authorizer": 3.0, "bare-authorizer": 2.0}
+        return Counts(init, use={"ours": 6.0, "floor": 2.0}, issue={"ours": 8.0, "floor": 2.0})
+
+    values = guard.by_instructions([counts(30.0, 10.0), counts(25.0, 12.0)], [30.0, 29.5], 2.1)
+    assert {value.name: value.value for value in values} == {
+        "init": 2.5, "init-authorizer": 1.5, "use": 3.0, "issue": 4.0, "peak": 29.5, "archive": 2.1,
+    }  # fmt: skip
+
+
+def test_a_processor_time_breaks_its_limit_only_if_every_round_does() -> None:
+    figure = replace(figures.FIGURES[0], name="use-floor")
+    limit = guard.WIDE_LIMITS["use-floor"]
+    [noisy] = guard.by_processor_time([Judged(figure, limit * 2, limit * 0.9, limit * 3)])
+    [slow] = guard.by_processor_time([Judged(figure, limit * 2, limit * 1.1, limit * 3)])
+    assert (noisy.holds, slow.holds) == (True, False)
+
+
+def test_the_page_shows_every_limit_of_the_guard() -> None:
+    rows = [line.split("|") for line in PAGE.partition("<!--")[0].splitlines() if line.startswith("| ")]
+    limits = [float(row[3].removesuffix(" MB ")) for row in rows[1:]]
+    assert limits == list(guard.LIMITS.values())
+
+
+def test_every_limit_belongs_to_a_figure() -> None:
+    assert set(guard.WIDE_LIMITS) <= {figure.name for figure in figures.FIGURES}
+
+
+@pytest.mark.parametrize(("broken", "code"), [(0.9, 0), (1.2, 1)])
+def test_the_guard_names_a_broken_limit_and_exits_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: float, code: int
+) -> None:
+    monkeypatch.setattr("sys.argv", ["guard"])
+    monkeypatch.setattr(build, "our_package", lambda: Path("x.zip"))
+    monkeypatch.setattr(guard, "measured", lambda *_, **__: values(0.9, broken))
+    assert guard.main() == code
+    assert ("larger than allowed: value-1" in capsys.readouterr().err) == bool(code)
+
+
+def test_the_guard_says_loudly_that_instructions_were_not_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["guard", "--package", "x.zip"])
-    monkeypatch.setattr(guard, "measured", lambda *_: judged_as(0.9))
+    choices: list[bool] = []
+    monkeypatch.setattr("sys.argv", ["guard"])
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr(build, "our_package", lambda: Path("x.zip"))
+
+    def measure(_: Path, *, counted: bool) -> list[guard.Value]:
+        choices.append(counted)
+        return values(0.9)
+
+    monkeypatch.setattr(guard, "measured", measure)
     assert guard.main() == 0
-    broken = judged_as(0.9, 1.2)
-    broken[1] = replace(broken[1], figure=replace(broken[1].figure, name="use-floor"))
-    monkeypatch.setattr(guard, "measured", lambda *_: broken)
-    assert guard.main() == 1
-    assert "larger than it may be: use-floor" in " ".join(capsys.readouterr().err.split())
+    assert choices == [False]
+    assert "!!! INSTRUCTIONS WERE NOT COUNTED: valgrind is not installed" in capsys.readouterr().err
+
+
+def test_the_instructions_are_the_sum_of_valgrinds_report() -> None:
+    assert instructions._instructions("events: Ir\nsummary: 12345\n\nfn=(1) main\n1 5\n") == 12_345
+    assert instructions._instructions("events: Ir\nfn=(1) main\n1 5\n\ntotals: 5\n") == 5
+    with pytest.raises(FunctionError):
+        instructions._instructions("events: Ir\n")
 
 
 def test_the_99th_percentile_is_one_of_the_calls_that_were_made() -> None:
-    assert results._quantiles([float(n) for n in range(1, 201)]) == {"p50": 100.0, "p90": 180.0, "p99": 198.0}
-    assert results._quantiles([3.0]) == {"p50": 3.0, "p90": 3.0, "p99": 3.0}
+    assert measured._quantiles([float(n) for n in range(1, 201)]) == {"p50": 100.0, "p99": 198.0}
+    assert measured._quantiles([3.0]) == {"p50": 3.0, "p99": 3.0}
 
 
-def test_the_page_holds_the_tables_of_the_kept_results() -> None:
-    assert write.filled(PAGE, KEPT) == PAGE
-    assert set(re.findall(r"<!-- bench:(\w+) -->", PAGE)) == set(tables.TABLES)
+def test_the_page_has_a_place_for_every_table() -> None:
+    assert sorted(re.findall(r"<!-- bench:(\w+) -->", PAGE)) == sorted(report.TABLES)
+    filled = report.filled(PAGE, results())
+    assert report.filled(filled, results()) == filled
+    assert "| token service | use | 2 (2 to 2) | 1 / 1 |" in filled
 
 
-def test_the_kept_figures_are_those_that_the_guard_watches_with_the_same_bars() -> None:
-    watched = [(each.name, each.bar, each.stretch) for each in figures.FIGURES]
-    assert [(each["name"], each["bar"], each["stretch"]) for each in KEPT["figures"]] == watched
+def test_a_value_above_its_bar_is_marked() -> None:
+    assert report.figures(results(init=0.3)).endswith("| stretch |")
+    assert report.figures(results(init=0.9)).endswith("| **above the bar** |")
 
 
-def test_every_plot_of_the_page_is_there() -> None:
-    plots = re.findall(r"\]\((\.\./studies/bench/results/[a-z_]+\.png)\)", PAGE)
-    assert len(plots) == 4
-    assert all((ROOT / "docs" / path).is_file() for path in plots)
+def test_meaningless_times_are_left_out() -> None:
+    facts = results(limited=False)
+    assert "nothing was limited" in report.taken(facts)
+    assert "| init ms |" not in report.cold(facts)
+    assert "p99" not in report.warm(facts)
 
 
-def test_a_broken_bar_is_told_in_the_table() -> None:
-    broken = copy.deepcopy(KEPT)
-    broken["figures"][0]["value"] = broken["figures"][0]["bar"] * 2
-    assert tables.figures(broken).splitlines()[2].endswith("| **bar broken** |")
+def test_the_published_durations_are_those_that_the_cost_command_reads(tmp_path: Path) -> None:
+    facts = results()
+    facts["runs"][0]["rows"].append(facts["runs"][0]["rows"][0] | {"name": "authorizer", "warm": _AUTHORIZE})
+    path = tmp_path / "lambda_box.json"
+    path.write_text(json.dumps(report.for_cost(facts)))
+    assert stage_facts.measured(128, path) == Measured(issue_ms=1.0, use_ms=1.0, authorizer_ms=3.0, init_ms=1.0)
 
 
-def test_times_that_mean_nothing_are_not_told() -> None:
-    unlimited = copy.deepcopy(KEPT)
-    unlimited["taken"]["limited"] = False
-    assert "nothing was limited" in tables.taken(unlimited)
-    assert "| init ms |" not in tables.cold(unlimited)
-    assert "p99" not in tables.warm(unlimited)
+_AUTHORIZE = {"authorize": {"cpu_ms": {}, "wall_ms": {"p50": 3.0, "p99": 4.0}}}
+
+
+def test_the_results_are_drawn(tmp_path: Path) -> None:
+    report.draw(results(), tmp_path)
+    assert (tmp_path / "lambda_box.png").read_bytes().startswith(b"\x89PNG")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from studies.context import context
 from studies.load import report
+from studies.load.__main__ import PARTS
 from studies.load.ladder import verdict
 
 EMPTY = SimpleNamespace(tokens=3, claims=1, overspent=0)
@@ -69,14 +72,27 @@ def test_a_wrong_answer_fails_the_run_where_none_is_expected(users: int, told: l
 
 def test_an_engine_that_charges_something_else_than_was_reckoned_fails_the_run() -> None:
     charged = {
-        "levels": [{"users": 1, "write_units": 3, "write_units_told": 3.0}, {"write_units": 3, "write_units_told": 4.0}]
+        "levels": [
+            {"users": 1, "write_units": 3, "write_units_charged": 3.0},
+            {"write_units": 3, "write_units_charged": 4.0},
+        ]
     }
     assert report.failures(charged) == ["4.0 write units, not 3"]
 
 
-def test_the_page_shows_the_results_that_are_kept(tmp_path: Path) -> None:
-    copy = tmp_path / "load.md"
-    copy.write_text(report.DOCUMENT.read_text())
-    report.fill_in(report.read(report.RESULTS), copy)
-    assert copy.read_text() == report.DOCUMENT.read_text(), "run python -m studies.load.report"
-    assert not report.failures(report.read(report.RESULTS)["parts"]["local-ministack"])
+def test_the_document_has_a_place_for_the_table_of_every_part() -> None:
+    assert sorted(re.findall(r"<!-- load:(\S+) -->", report.DOCUMENT.read_text("utf-8"))) == sorted(PARTS)
+
+
+def test_a_run_replaces_the_tables_of_its_parts_alone(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("<!-- load:deployed -->\nold\n<!-- /load -->\n<!-- load:growth -->\nolder\n<!-- /load -->\n")
+    levels = [level(milliseconds={"p99": 5.0}, calls_per_second=9.0, cpu_ms_per_call={"service": 2.0})]
+    part = context("command", ()) | {"levels": levels, "verdict": verdict(levels, EMPTY, table(10, 10)), "target": "x"}
+    report.write(tmp_path, {"parts": {"deployed": part}}, document)
+    text = document.read_text()
+    assert "| 4 | 40 | 0 | 9.0 | - | 5.0 |" in text
+    assert "old\n" not in text
+    assert "older" in text
+    report.draw(tmp_path, report.read(tmp_path))
+    assert (tmp_path / "latency.png").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from studies.bench.box import events
 from studies.bench.box.function import Spent
-from studies.bench.box.measure import _LIVES, NOT_YET_WARM, Dishonest, Life, Setting
+from studies.bench.box.measure import _LIVES, NOT_YET_WARM, Life, Setting, WrongAnswer
 from studies.bench.box.variants import FLOOR
 
 SETTING = Setting(128, tls=False, calls=2, limited=False)
@@ -98,11 +98,11 @@ def test_an_authorizer_and_an_empty_handler_are_called_as_often(kind: str) -> No
     ],
 )
 def test_a_function_that_grants_what_it_must_not_is_found_out(kind: str, wrong: str) -> None:
-    with pytest.raises(Dishonest):
+    with pytest.raises(WrongAnswer):
         lived(kind, Function(wrong))
 
 
 def test_an_authorizer_that_refuses_good_credentials_is_found_out() -> None:
     life = _LIVES["authorizer"](Function(), FLOOR, SETTING, "another secret")  # type: ignore[arg-type]
-    with pytest.raises(Dishonest, match="good credentials are refused"):
+    with pytest.raises(WrongAnswer, match="good credentials are refused"):
         life.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ def test_a_tuned_archive_is_compiled_and_trusts_few_and_a_stock_one_is_as_it_cam
     assert stock.authorities.count(b"BEGIN CERTIFICATE") > 100
     assert {"dynamodb", "s3", "ec2"} <= {path.name for path in (stock.task / "botocore" / "data").iterdir()}
     assert stock.zip_bytes > 10 * tuned.zip_bytes > 0
+
+
+def test_functions_start_from_an_interpreter_without_packages(out: Path) -> None:
+    code = "import site, sys; print(*site.getsitepackages(), sep='\\n')"
+    run = subprocess.run([build.python(), "-c", code], capture_output=True, text=True, check=True)
+    [packages] = map(Path, run.stdout.splitlines())
+    assert packages.is_relative_to(out)
+    assert list(packages.iterdir()) == []
 
 
 def test_an_archive_is_laid_out_anew_exactly_when_it_is_another(out: Path) -> None:

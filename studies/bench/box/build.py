@@ -36,7 +36,7 @@ _STAGE = "dev"
 
 
 class BuildError(Exception):
-    """There is nothing to measure; the message is one line for the person at the terminal."""
+    """Nothing can be measured; the message is one line for the terminal."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,16 @@ def runtime() -> Path:
         _compile(task)
         _stamp(task, stamp)
     return task
+
+
+def python() -> str:
+    """An interpreter without packages or `.pth` files, as on Lambda; that of `.venv` may inherit some from its base."""
+    folder = OUT / "python"
+    stamp = _digest([sys._base_executable.encode(), sys.version.encode()])
+    if not _is_made(folder, stamp):
+        subprocess.run([sys._base_executable, "-I", "-m", "venv", "--without-pip", str(folder)], check=True)
+        _stamp(folder, stamp)
+    return str(folder / "bin" / "python")
 
 
 def built(archive: Archive, package: Path | None) -> Built:
@@ -96,7 +106,7 @@ def built(archive: Archive, package: Path | None) -> Built:
 
 
 def our_package() -> Path:
-    """Our deployment archive, made by the command that makes it for AWS.
+    """Our deployment archive, made by the same command as for AWS.
 
     Raises:
         BuildError: it can't be made.
@@ -114,22 +124,16 @@ def our_package() -> Path:
     if not (folder / "deployment.zip").is_file() or not stamped.is_file() or stamped.read_text() != stamp:
         environ = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ}
         command = [sys.executable, "-m", "deploy.package", "--stage", _STAGE, "--out", str(folder)]
-        made = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise BuildError(f"our own package: {' '.join(made.stderr.split()) or made.stdout}")
+        run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise BuildError(f"our own package: {' '.join(run.stderr.split()) or run.stdout}")
         stamped.write_text(stamp)
     return folder / "deployment.zip"
 
 
 def our_environ(package: Path) -> dict[str, str]:
-    """What the template tells our functions, as far as it is no reference."""
+    """The template's variables that are constants."""
     return {"STAGE": _STAGE, "COMMIT": _digest([package.read_bytes()])[:40]}
-
-
-def versions() -> dict[str, str]:
-    """The versions of what the peers are made of, and of the runtime client."""
-    names = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "chalice", "fastapi", "mangum", "pynamodb")
-    return {name: metadata.version(name) for name in names}
 
 
 def _sources_of(archive: Archive) -> list[Path]:
@@ -158,7 +162,7 @@ def _unpack_ours(archive: Archive, package: Path, task: Path) -> None:
         zipped.extractall(task)
     for path in _sources_of(archive):
         shutil.copy(path, task / path.name)
-    # The transport that ours can do without: it is put beside it where it is wanted for comparison.
+    # botocore, which ours does without; it is added for comparison.
     missing = [name for name in _closure(archive.libraries) if not _has(task, name)]
     for name in missing:
         _copy_distribution(name, task)
@@ -168,10 +172,10 @@ def _unpack_ours(archive: Archive, package: Path, task: Path) -> None:
         _compile(task)
 
 
-def _closure(asked: Iterable[str]) -> list[str]:
-    """These distributions and all that they ask for."""
+def _closure(names: Iterable[str]) -> list[str]:
+    """These distributions and all that they require."""
     found: list[str] = []
-    waiting = list(asked)
+    waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -227,7 +231,7 @@ def _zipped(task: Path) -> int:
 
 
 def _authorities(archive: Archive, task: Path) -> bytes:
-    """What the archive's own client trusts where nobody says otherwise."""
+    """The authorities that the archive's client trusts by default."""
     if archive.peer is None:
         own = sorted((task / "chalicelib").rglob("*.pem"))
         return (own[0] if own else task / "botocore" / "cacert.pem").read_bytes()
@@ -248,7 +252,7 @@ def _amazons_authorities() -> bytes:
 
 
 def _pins() -> bytes:
-    """What decides over an archive beside its sources: the libraries, and the Python that it is compiled for."""
+    """What an archive depends on beside its sources: the libraries and the Python that it is compiled for."""
     return (ROOT / "requirements" / "dev.txt").read_bytes() + sys.version.encode()
 
 
@@ -257,7 +261,7 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 def _is_made(task: Path, stamp: str) -> bool:
-    """Whether the folder holds what it should; one that does not is taken away."""
+    """Whether the folder is up to date; an outdated one is removed."""
     try:
         if (task / ".stamp").read_text() == stamp:
             return True

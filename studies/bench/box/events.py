@@ -1,4 +1,4 @@
-"""What API Gateway sends: a REST proxy event, as Lambda hands it to the function, and an authorizer's."""
+"""Events of API Gateway: REST proxy and authorizer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def proxy(path: str, body: Any) -> dict[str, Any]:
 
 
 def authorize(client: str, secret: str) -> dict[str, Any]:
-    """What a TOKEN authorizer is asked.
+    """The event of a TOKEN authorizer.
 
     Source: Amazon API Gateway developer guide, "Input to an API Gateway Lambda authorizer".
     """

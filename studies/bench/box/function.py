@@ -1,4 +1,4 @@
-"""One execution environment: a fresh process of AWS's own runtime client, held as Lambda holds it."""
+"""One execution environment: a fresh process of AWS's own runtime client, with Lambda's limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from dev.engine import REGION
 from studies.bench.box import group as groups
 from studies.bench.box.runtime_api import FunctionError, RuntimeApi
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 600.0  # under valgrind, on a busy machine
 # The process waits for a line first: it is in its group, and its clock is read, before Python begins.
 _GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "gate")
 
@@ -27,8 +27,8 @@ class Spent:
     """What one phase or one call cost.
 
     Attributes:
-        wall_ms: until the answer was there; of the init phase: until the first event was asked for.
-        cpu_ms: processor time until the next event was asked for, whatever was left to do after the answer included.
+        wall_ms: until the answer; of the init phase, until the process requests its first event.
+        cpu_ms: processor time until the process requests its next event, work after the answer included.
     """
 
     wall_ms: float
@@ -42,10 +42,12 @@ class Function:
         task: the folder.
         runtime: the folder with the runtime client, like /var/runtime.
         handler: module and name, `app.app`.
-        environ: what the function is told beside what Lambda tells every function.
-        memory_mb: its size; its share of a processor follows.
-        log: what it prints goes there.
-        limited: hold it in a control group. False: nothing is limited, and only processor times mean something.
+        environ: environment variables beside those that Lambda sets for every function.
+        memory_mb: its size, which decides its share of a processor.
+        log: the file of its standard output and error.
+        limited: run it in a control group. If False, nothing is limited and only processor times mean something.
+        python: the interpreter that starts it.
+        under: the program that executes the interpreter, with its options; empty means none.
     """
 
     def __init__(
@@ -58,7 +60,10 @@ class Function:
         *,
         log: Path,
         limited: bool,
+        python: str = sys._base_executable,
+        under: Sequence[str] = (),
     ) -> None:
+        self._command = [*under, python, "-m", "awslambdaric", handler]
         self._task = task
         self._handler = handler
         self._memory_mb = memory_mb
@@ -87,22 +92,26 @@ class Function:
         if self._limited:
             self._group = groups.make("lambda-box")
             if self._group is None:
-                raise OSError("no control group can be made any more")
+                raise OSError("no more control groups can be made")
             self._ended.callback(self._group.remove)
             self._group.limit_memory(self._memory_mb * 1024 * 1024)
         self._api = self._ended.enter_context(RuntimeApi(self._cpu_seconds))
         self._environ["AWS_LAMBDA_RUNTIME_API"] = self._api.address
         with self._log.open("wb") as log:
-            command = [*_GATE, sys._base_executable, "-m", "awslambdaric", self._handler]
             self._process = subprocess.Popen(
-                command, cwd=self._task, env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log
+                [*_GATE, *self._command],
+                cwd=self._task,
+                env=self._environ,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
             )
         self._ended.callback(self._kill)
         if self._group is not None:
             self._group.enter(self._process.pid)
 
     def init(self) -> Spent:
-        """Start the process and wait until it asks for its first event; from then on its processor is limited."""
+        """Start the process and wait until it requests its first event; from then on its processor is limited."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._await_gate()
@@ -110,20 +119,26 @@ class Function:
         begun = time.perf_counter()
         self._process.stdin.write(b"go\n")
         self._process.stdin.flush()
-        asked = self._heard(lambda: self._api.asked(_PATIENCE_SECONDS))
-        self._cpu_before = asked.cpu_seconds
+        request = self._wait(lambda: self._api.next_request(_PATIENCE_SECONDS))
+        self._cpu_before = request.cpu_seconds
         if self._group is not None:
             self._group.limit_processor(groups.share(self._memory_mb))
-        return Spent((asked.at - begun) * 1000, (asked.cpu_seconds - cpu_begun) * 1000)
+        return Spent((request.at - begun) * 1000, (request.cpu_seconds - cpu_begun) * 1000)
 
     def call(self, event: dict[str, Any]) -> tuple[Any, Spent]:
-        """Hand it an event; its answer, and what that cost."""
+        """Send it an event; returns its answer and the cost."""
         sent = self._api.send(event)
-        answered = self._heard(lambda: self._api.answered(_PATIENCE_SECONDS))
-        asked = self._heard(lambda: self._api.asked(_PATIENCE_SECONDS))
-        spent = Spent((answered.at - sent) * 1000, (asked.cpu_seconds - self._cpu_before) * 1000)
-        self._cpu_before = asked.cpu_seconds
-        return json.loads(answered.body), spent
+        answer = self._wait(lambda: self._api.answer(_PATIENCE_SECONDS))
+        request = self._wait(lambda: self._api.next_request(_PATIENCE_SECONDS))
+        spent = Spent((answer.at - sent) * 1000, (request.cpu_seconds - self._cpu_before) * 1000)
+        self._cpu_before = request.cpu_seconds
+        return json.loads(answer.body), spent
+
+    def end(self) -> None:
+        """Stop the process with SIGTERM, so that the program around it can write its report."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(_PATIENCE_SECONDS)
 
     def peak_mb(self) -> float:
         """The most memory that was resident so far, in MB of 1,000,000 bytes."""
@@ -140,12 +155,12 @@ class Function:
         while status.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    def _heard(self, wait: Any) -> Any:
+    def _wait(self, wait: Callable[[], Any]) -> Any:
         try:
             return wait()
         except (FunctionError, TimeoutError) as error:
-            said = self._log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise FunctionError(f"{self._task.name} {self._handler}: {error} {' '.join(said)}".strip()) from None
+            last_lines = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
+            raise FunctionError(f"{self._task.name} {self._handler}: {error} {last_lines}".strip()) from None
 
     def _cpu_seconds(self) -> float:
         """Processor time of the process, all threads that ever were included, in nanoseconds' steps."""
@@ -162,7 +177,7 @@ class Function:
 
 
 def _lambda_environ(task: Path, runtime: Path, handler: str, memory_mb: int) -> dict[str, str]:
-    """What Lambda tells every function.
+    """The variables that Lambda sets for every function.
 
     Source: AWS Lambda developer guide, "Defined runtime environment variables".
     """
@@ -183,7 +198,8 @@ def _lambda_environ(task: Path, runtime: Path, handler: str, memory_mb: int) -> 
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": str(runtime),
         "TZ": ":UTC",
-        # Of ours: /var/task can't be written to, and a user's own packages are not on Lambda.
+        # Ours: /var/task is read-only, a user's own packages are not on Lambda, and equal starts do equal work.
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
+        "PYTHONHASHSEED": "0",
     }

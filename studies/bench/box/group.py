@@ -1,7 +1,7 @@
-"""A control group that holds one process as Lambda holds a function, where the machine lets us make one.
+"""A control group with Lambda's limits for one process.
 
-Both kinds are known: one folder for each controller (version 1), and one for all of them (version 2). Where neither
-can be made (no root, a container that shares its host's), whoever asks gets None and says so.
+Versions 1 (a folder for each controller) and 2 (one folder for all) are supported. `make()` returns None if neither can
+be made, as without root or in a container that shares its host's groups.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ControlGroup:
             (folder / "cgroup.procs").write_text(str(pid))
 
     def limit_memory(self, limit_bytes: int) -> None:
-        """Let the group have so much memory, and no swap beside it."""
+        """Limit the group's memory, without swap."""
         names = ("memory.max",) if self.is_unified else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
         (self.memory / names[0]).write_text(str(limit_bytes))
         with contextlib.suppress(OSError):  # a kernel without swap accounting has no such file
@@ -64,7 +64,7 @@ class ControlGroup:
                 (self.memory / names[1]).write_text(str(limit_bytes))
 
     def limit_processor(self, share: float) -> None:
-        """Let the group have this part of one processor."""
+        """Limit the group to this part of one processor."""
         quota = max(_LEAST_QUOTA_US, round(_PERIOD_US * share))
         if self.is_unified:
             (self.processor / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
@@ -73,7 +73,7 @@ class ControlGroup:
             (self.processor / "cpu.cfs_quota_us").write_text(str(quota))
 
     def remove(self) -> None:
-        """Take the group away, once its process has ended."""
+        """Remove the group after its process has ended."""
         deadline = time.monotonic() + _ENDED_WITHIN_SECONDS
         for folder in self._folders():
             while True:
@@ -90,7 +90,7 @@ class ControlGroup:
 
 
 def make(name: str, root: Path = ROOT) -> ControlGroup | None:
-    """A fresh group that can limit both, or None where we may not make one."""
+    """A new group that limits both, or None if it can't be made."""
     name = f"{name}-{os.getpid()}-{next(_numbers)}"
     places = _places(root)
     if places[0] == places[1]:
@@ -115,7 +115,7 @@ def make(name: str, root: Path = ROOT) -> ControlGroup | None:
 
 
 def leave(pid: int, root: Path = ROOT) -> None:
-    """Put a process back where groups begin, in whatever kind of groups there are."""
+    """Move a process back to the root group."""
     for place in dict.fromkeys(_places(root)):
         with contextlib.suppress(OSError):  # nobody limits there, or we may not
             (place / "cgroup.procs").write_text(str(pid))

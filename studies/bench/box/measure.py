@@ -1,4 +1,4 @@
-"""One life of one function: its start, its first call, its calls when it is warm, and that it does what it should."""
+"""The life of one process: its start, its first call, its warm calls, and whether it answers rightly."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import base64
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from studies.bench.box import events
+from studies.bench.box import build, events
 from studies.bench.box.build import Built
 from studies.bench.box.function import Function, Spent
 from studies.bench.box.variants import Variant
@@ -23,17 +24,17 @@ NOT_YET_WARM = 2
 _PAUSE_SECONDS = 0.025  # longer than the period in which the share of a processor is handed out
 
 
-class Dishonest(Exception):
-    """A function does not do what it is measured for."""
+class WrongAnswer(Exception):
+    """A function grants what it must refuse, or refuses what it must grant."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run holds its functions to.
+    """The limits and the extent of a run.
 
     Attributes:
         calls: warm calls of each kind in each process.
-        limited: held in a control group; False: nothing is limited and nobody waits.
+        limited: in a control group. If False, nothing is limited and no call waits for its share.
     """
 
     memory_mb: int
@@ -44,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one process told.
+    """The measurements of one process.
 
     Attributes:
         warm: by kind of call, in the order in which they were made.
@@ -81,13 +82,13 @@ class Life(ABC):
         """What the first call is given."""
 
     def _prove(self) -> None:  # noqa: B027 - not every function has something to refuse
-        """Ask it what it must refuse."""
+        """Send it what it must refuse."""
 
     def end(self) -> Sample:
-        """What it told.
+        """Its measurements.
 
         Raises:
-            Dishonest: it grants what it must not.
+            WrongAnswer: it grants what it must refuse.
         """
         peak_mb = self._function.peak_mb()
         self._prove()
@@ -128,7 +129,7 @@ class _Api(Life):
         self._token = self._expect(self._answer, (201,))["token"]
         used = self._call("use", events.use(self._token))
         if self._expect(used, (200,)).get("nodeId") != events.NODE:
-            raise Dishonest(f"{self._name}: a use told another node: {used}")
+            raise WrongAnswer(f"{self._name}: a use returned another node: {used}")
         self._answer = self._call("issue", events.issue())
 
     def _prove(self) -> None:
@@ -145,7 +146,7 @@ class _Api(Life):
         text = answer.get("body") or "{}"
         body = json.loads(base64.b64decode(text) if answer.get("isBase64Encoded") else text)
         if answer.get("statusCode") not in status or (code is not None and body.get("code") != code):
-            raise Dishonest(f"{self._name} answered {answer}, not {status[0]} {code or ''}".rstrip())
+            raise WrongAnswer(f"{self._name} answered {answer}, not {status[0]} {code or ''}".rstrip())
         return dict(body)
 
 
@@ -156,12 +157,12 @@ class _Authorizer(Life):
     def step(self) -> None:
         answer = self._call("authorize", self._first_event())
         if _effect(answer) != "Allow" or answer["context"]["clientId"] != events.CLIENT:
-            raise Dishonest(f"{self._name}: good credentials are refused: {answer}")
+            raise WrongAnswer(f"{self._name}: good credentials are refused: {answer}")
 
     def _prove(self) -> None:
         answer, _ = self._function.call(events.authorize(events.CLIENT, self._secret + "x"))
         if _effect(answer) != "Deny":
-            raise Dishonest(f"{self._name}: wrong credentials are let through: {answer}")
+            raise WrongAnswer(f"{self._name}: wrong credentials are let through: {answer}")
 
 
 def _effect(answer: Any) -> Any:
@@ -175,15 +176,17 @@ class Box:
     """Starts functions in one world.
 
     Args:
-        ours: what the template tells our own functions.
-        folder: for logs, and for what the functions trust.
+        package: our deployment archive.
+        folder: for logs, and for the certificate authorities that the functions trust.
     """
 
-    def __init__(self, world: World, runtime: Path, ours: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, world: World, package: Path, folder: Path) -> None:
         self._world = world
-        self._runtime = runtime
-        self._ours = ours
+        self._python = build.python()
+        self._runtime = build.runtime()
+        self._ours = build.our_environ(package)
         self._folder = folder
+        self._numbers = count(1)
 
     @contextmanager
     def started(self, variant: Variant, built: Built, setting: Setting) -> Iterator[Life]:
@@ -192,7 +195,13 @@ class Box:
         Raises:
             FunctionError: it failed.
         """
-        trusted = self._folder / f"{variant.name}.pem"
+        with self.function(variant, built, setting) as function:
+            yield _LIVES[variant.calls](function, variant, setting, self._world.secret)
+
+    def function(self, variant: Variant, built: Built, setting: Setting, under: Sequence[str] = ()) -> Function:
+        """A process of a variant that is not started yet; `under` as for `Function`."""
+        name = f"{variant.name}-{next(self._numbers)}"
+        trusted = self._folder / f"{name}.pem"
         trusted.write_bytes(built.authorities + b"\n" + self._world.authority)
         environ = {
             **self._world.credentials,
@@ -201,12 +210,16 @@ class Box:
             "TOKEN_TABLE": TOKEN_TABLE,
             "CLIENT_TABLE": CLIENT_TABLE,
             **(self._ours if variant.archive.peer is None else {}),
-            **({"_HANDLER": variant.entry} if variant.entry else {}),
             **variant.environ,
         }
-        log = self._folder / f"{variant.name}.log"
-        function = Function(
-            built.task, self._runtime, variant.handler, environ, setting.memory_mb, log=log, limited=setting.limited
+        return Function(
+            built.task,
+            self._runtime,
+            variant.handler,
+            environ,
+            setting.memory_mb,
+            log=self._folder / f"{name}.log",
+            limited=setting.limited,
+            python=self._python,
+            under=under,
         )
-        with function:
-            yield _LIVES[variant.calls](function, variant, setting, self._world.secret)

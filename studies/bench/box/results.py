@@ -1,48 +1,27 @@
-"""From samples to what is kept: medians and spreads, and the machine they were taken on."""
+"""Medians and ranges of samples, with when and on what they were measured."""
 
 from __future__ import annotations
 
 import math
-import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from studies.bench.box import build, figures
 from studies.bench.box.measure import Sample
 from studies.bench.box.rounds import Run
 from studies.bench.box.variants import Variant
+from studies.context import context
 
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    cpu = next((line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
-    return {
-        "processor": cpu or platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory / 1e6, 1),
-        "kernel": platform.release().split("-")[0],
-        "load_average": round(os.getloadavg()[0], 1),
-    }
+PACKAGES: Final = (
+    "awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "chalice", "fastapi", "mangum", "pynamodb",
+)  # fmt: skip
 
 
 def taken(command: str, engine: str, *, limited: bool) -> dict[str, Any]:
-    """When, with what and on what: what a reader needs to judge the figures, or to take them again."""
-    return {
-        "at": datetime.now(UTC).date().isoformat(),
-        "command": command,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": build.versions(),
-        "engine": engine,
-        "limited": limited,
-        "machine": machine(),
-    }
+    """When, with what and on what the results were measured."""
+    return {**context(command, PACKAGES), "python": platform.python_version(), "engine": engine, "limited": limited}
 
 
 def of_run(run: Run, built: dict[str, build.Built]) -> dict[str, Any]:
@@ -106,24 +85,9 @@ def _quantiles(values: list[float]) -> dict[str, float]:
     def at(part: float) -> float:
         return _short(ordered[math.ceil(part * len(ordered)) - 1])
 
-    return {"p50": _short(statistics.median(ordered)), "p90": at(0.9), "p99": at(0.99)}
+    return {"p50": _short(statistics.median(ordered)), "p99": at(0.99)}
 
 
 def _short(value: float) -> float:
     """Three digits that count; more would pretend."""
     return float(f"{value:.3g}") if value < 1000 else float(round(value))
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, cwd=build.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -18,7 +18,7 @@ from studies.bench.box.variants import Variant
 _TRIES = 3
 
 Round = dict[str, Sample]
-"""What each variant told in one round, by its name."""
+"""The sample of each variant, by its name."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Run:
     """The rounds of one setting.
 
     Attributes:
-        repeated: rounds in which a process failed, and that were begun anew: on a busy machine calls time out.
+        repeated: rounds that were repeated because a process failed: on a busy machine calls time out.
     """
 
     setting: Setting
@@ -38,19 +38,19 @@ class Run:
         return [each[variant.name] for each in self.rounds]
 
 
-def go_on(
-    run: Run, box: Box, built: Mapping[str, Built], rounds: int, tell: Callable[[str], object] = lambda _: None
+def add_rounds(
+    run: Run, box: Box, built: Mapping[str, Built], rounds: int, progress: Callable[[str], object] = lambda _: None
 ) -> None:
     """Add rounds to a run.
 
     Args:
         built: by the archive's name.
-        tell: is told what is measured next.
+        progress: is called with a text before each step.
     """
     for _ in range(rounds):
         for tries_left in reversed(range(_TRIES)):
             try:
-                run.rounds.append(_round(run, box, built, tell))
+                run.rounds.append(_round(run, box, built, progress))
                 break
             except FunctionError:
                 if not tries_left:
@@ -58,14 +58,14 @@ def go_on(
                 run.repeated += 1
 
 
-def _round(run: Run, box: Box, built: Mapping[str, Built], tell: Callable[[str], object]) -> Round:
+def _round(run: Run, box: Box, built: Mapping[str, Built], progress: Callable[[str], object]) -> Round:
     nth, setting = len(run.rounds), run.setting
     with ExitStack() as living:
         lives: dict[str, Life] = {}
         for variant in run.variants if nth % 2 == 0 else reversed(run.variants):
-            tell(f"round {nth + 1}: start of {variant.title}, {setting.memory_mb} MB")
+            progress(f"round {nth + 1}: start of {variant.title}, {setting.memory_mb} MB")
             lives[variant.name] = living.enter_context(box.started(variant, built[variant.archive.name], setting))
-        tell(f"round {nth + 1}: warm calls, {setting.memory_mb} MB")
+        progress(f"round {nth + 1}: warm calls, {setting.memory_mb} MB")
         for step in range(NOT_YET_WARM + setting.calls):
             for life in lives.values() if step % 2 == 0 else reversed(lives.values()):
                 life.step()

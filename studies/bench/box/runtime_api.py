@@ -1,4 +1,4 @@
-"""The Runtime API: what a function's process asks for events, and hands its answers to.
+"""The Runtime API, from which a function's process gets events and to which it sends its answers.
 
 Source: AWS Lambda developer guide, "Using the Lambda runtime API for custom runtimes".
 """
@@ -23,12 +23,12 @@ ARN = "arn:aws:lambda:eu-central-1:123456789012:function:tokenservice"
 
 
 class FunctionError(Exception):
-    """The function failed, in its init phase or in a call; the message is what it said."""
+    """The function failed, in its init phase or in a call, with the message that it sent."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The process asks for its next event: what came before is done, and it waits.
+class NextRequest:
+    """The process requests its next event: everything before is done, and it waits.
 
     Attributes:
         at: `time.perf_counter()`.
@@ -40,8 +40,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The process handed in an answer."""
+class Answer:
+    """The process sent an answer."""
 
     at: float
     body: bytes
@@ -51,12 +51,12 @@ class RuntimeApi:
     """A Runtime API for one process, on a free port of this machine alone.
 
     Args:
-        cpu_seconds: tells the processor time that the process has used so far.
+        cpu_seconds: returns the processor time that the process has used so far.
     """
 
     def __init__(self, cpu_seconds: Callable[[], float]) -> None:
         self._events: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
-        self._heard: queue.Queue[Asked | Answered | FunctionError] = queue.Queue()
+        self._messages: queue.Queue[NextRequest | Answer | FunctionError] = queue.Queue()
         self._cpu_seconds = cpu_seconds
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -80,65 +80,65 @@ class RuntimeApi:
         self._thread.join()
 
     def send(self, event: dict[str, Any]) -> float:
-        """Hand the waiting process an event; the moment at which that was done."""
+        """Send the waiting process an event; returns the time at which it was sent."""
         body = json.dumps(event, separators=(",", ":")).encode()
         sent = time.perf_counter()
         self._events.put((str(uuid.uuid4()), body))
         return sent
 
-    def asked(self, timeout_seconds: float) -> Asked:
-        """Wait until the process asks for its next event.
+    def next_request(self, timeout_seconds: float) -> NextRequest:
+        """Wait until the process requests its next event.
 
         Raises:
             FunctionError: it failed instead.
-            TimeoutError: nothing was heard of it.
+            TimeoutError: it sent nothing.
         """
-        return self._wait(Asked, timeout_seconds)
+        return self._wait(NextRequest, timeout_seconds)
 
-    def answered(self, timeout_seconds: float) -> Answered:
-        """Wait for the answer to the event that was sent; raises as `asked()` does."""
-        return self._wait(Answered, timeout_seconds)
+    def answer(self, timeout_seconds: float) -> Answer:
+        """Wait for the answer to the event that was sent; raises as `next_request()` does."""
+        return self._wait(Answer, timeout_seconds)
 
     def _wait(self, kind: type[Any], timeout_seconds: float) -> Any:
         try:
-            heard = self._heard.get(timeout=timeout_seconds)
+            message = self._messages.get(timeout=timeout_seconds)
         except queue.Empty:
-            raise TimeoutError(f"the function said nothing for {timeout_seconds:g} s") from None
-        if isinstance(heard, FunctionError):
-            raise heard
-        if not isinstance(heard, kind):
-            raise FunctionError(f"out of order: {heard!r}")
-        return heard
+            raise TimeoutError(f"the function sent nothing for {timeout_seconds:g} s") from None
+        if isinstance(message, FunctionError):
+            raise message
+        if not isinstance(message, kind):
+            raise FunctionError(f"out of order: {message!r}")
+        return message
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        events, heard, cpu_seconds = self._events, self._heard, self._cpu_seconds
+        events, messages, cpu_seconds = self._events, self._messages, self._cpu_seconds
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
-                heard.put(Asked(time.perf_counter(), cpu_seconds()))
+                messages.put(NextRequest(time.perf_counter(), cpu_seconds()))
                 event = events.get()
                 if event is None:
                     self.close_connection = True
                     return
                 request_id, body = event
-                told = {
+                headers = {
                     "Lambda-Runtime-Aws-Request-Id": request_id,
                     "Lambda-Runtime-Deadline-Ms": str(int((time.time() + _TIMEOUT_SECONDS) * 1000)),
                     "Lambda-Runtime-Invoked-Function-Arn": ARN,
                     "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
                 }
-                self.answer(200, body, told)
+                self.answer(200, body, headers)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 at = time.perf_counter()
                 if self.path.endswith("/error"):
-                    heard.put(FunctionError(body.decode(errors="replace")[:2000]))
+                    messages.put(FunctionError(body.decode(errors="replace")[:2000]))
                 else:
-                    heard.put(Answered(at, body))
+                    messages.put(Answer(at, body))
                 self.answer(202, b'{"status":"OK"}', {})
 
             def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:

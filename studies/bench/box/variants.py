@@ -16,7 +16,7 @@ class Archive:
     Attributes:
         name: its folder below `out/bench/`.
         peer: its folder below `studies/bench/peers/`; None: our own package.
-        libraries: what it asks for; what those ask for comes with them.
+        libraries: its direct dependencies; theirs are added.
         shared: files of `studies/bench/peers/` that lie beside its `app.py`.
         tuned: compiled, botocore's data stripped to DynamoDB's, few authorities. Else as its tool leaves it.
     """
@@ -36,7 +36,6 @@ class Variant:
         name: in results.
         title: in tables and plots.
         calls: `api`: issue and use; `authorizer`; `none`: whatever it answers will do.
-        entry: what `_HANDLER` says, where that is not the handler.
     """
 
     name: str
@@ -45,14 +44,12 @@ class Variant:
     handler: str = "app.app"
     calls: str = "api"
     environ: Mapping[str, str] = field(default_factory=dict)
-    entry: str | None = None
 
 
 _WARM: Final = {"WARM": "1"}
 _HAND_SIGNED: Final = ("record.py", "sigv4.py")
 
 _ours = Archive(OURS, shared=())
-_quiet = Archive("ours-quiet", shared=("quiet.py",))
 _over_botocore = Archive("ours-botocore", libraries=("botocore",), shared=())
 _empty = Archive("empty", "empty", shared=())
 _floor = Archive("floor", "floor", shared=_HAND_SIGNED)
@@ -66,9 +63,6 @@ FLOOR: Final = Variant("floor", "hand-signed floor", _floor)
 SERVICE: Final = Variant("ours", "token service", _ours)
 OVER_BOTOCORE: Final = Variant(
     "ours-botocore", "token service over botocore", _over_botocore, environ={"DYNAMODB_TRANSPORT": "botocore"}
-)
-QUIET: Final = Variant(
-    "ours-quiet", "token service without audit and metrics", _quiet, handler="quiet.app", entry="app.app"
 )
 BOTOCORE: Final = Variant("botocore", "bare botocore, tuned", _botocore, environ=_WARM)
 STOCK: Final = Variant("chalice-pynamodb", "Chalice + PynamoDB, stock", _stock)
@@ -99,7 +93,6 @@ ALL: Final = (
     EMPTY,
     FLOOR,
     SERVICE,
-    QUIET,
     OVER_BOTOCORE,
     BOTOCORE,
     POWERTOOLS_TUNED,
@@ -111,4 +104,4 @@ ALL: Final = (
     AUTHORIZER,
 )
 AT_OTHER_SIZES: Final = (EMPTY, FLOOR, SERVICE, BOTOCORE, POWERTOOLS_TUNED, FASTAPI_TUNED, STOCK)
-GUARDED: Final = (SERVICE, QUIET, FLOOR, BOTOCORE, POWERTOOLS_TUNED, STOCK, BARE_AUTHORIZER, AUTHORIZER)
+GUARDED: Final = (SERVICE, FLOOR, BOTOCORE, POWERTOOLS_TUNED, STOCK, BARE_AUTHORIZER, AUTHORIZER)

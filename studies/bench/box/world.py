@@ -1,4 +1,4 @@
-"""What stands behind the functions: an engine for DynamoDB with the tables in it, and TLS in front of it."""
+"""The store behind the functions: an engine for DynamoDB with the tables, and TLS in front of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WARM_UP_WRITES = 300  # a Java program is slow at first
 
 @dataclass(frozen=True)
 class World:
-    """Where the functions' calls go.
+    """The store that the functions call.
 
     Attributes:
         engine: which one it is, in words.
@@ -83,7 +83,7 @@ def _tls(certificate: Path, engine_port: str) -> Iterator[int]:
 
 
 def _furnish(environ: dict[str, str]) -> str:
-    """Make the tables and the client, and warm the engine up; returns the client's secret."""
+    """Create the tables and the client, and warm the engine up; returns the client's secret."""
     dynamodb = boto3.client(
         "dynamodb",
         endpoint_url=environ["AWS_ENDPOINT_URL"],
@@ -99,14 +99,14 @@ def _furnish(environ: dict[str, str]) -> str:
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-    made = f"tss_{secrets.token_urlsafe(32)}"
-    kept = {"digest": {"S": hashlib.sha256(made.encode()).hexdigest()}, "created_at": {"N": str(int(time.time()))}}
+    secret = f"tss_{secrets.token_urlsafe(32)}"
+    stored = {"digest": {"S": hashlib.sha256(secret.encode()).hexdigest()}, "created_at": {"N": str(int(time.time()))}}
     dynamodb.put_item(
         TableName=CLIENT_TABLE,
         Item={
             "client_id": {"S": CLIENT},
             "scopes": {"SS": SCOPES.split()},
-            "secrets": {"L": [{"M": kept}]},
+            "secrets": {"L": [{"M": stored}]},
             "created_at": {"N": str(int(time.time()))},
             "version": {"N": "1"},
         },
@@ -120,4 +120,4 @@ def _furnish(environ: dict[str, str]) -> str:
             ExpressionAttributeValues={":n": {"N": str(number)}},
             ReturnValues="ALL_NEW",
         )
-    return made
+    return secret

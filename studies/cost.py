@@ -1,15 +1,13 @@
-"""The tables and plots of docs/scale.md: `.venv/bin/python -m studies.cost_plot`.
+"""Fills the tables of docs/scale.md and draws them: `.venv/bin/python -m studies.cost`, seconds.
 
-The page holds a table between two comments, `<!-- cost:rates -->` and `<!-- /cost -->`; what stands there is replaced.
-Every figure comes from `tokenctl cost`: its prices, the code's own log lines, the template, and what was measured.
-`--tables` leaves the plots, which need matplotlib.
+The page holds a table between two comments, `<!-- cost:rates -->` and `<!-- /cost -->`; what is between is replaced.
+Every figure comes from `tokenctl cost`: its prices, the code's own log lines, the template, and measurements.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from tokenctl.costs.month import BATCH_CPU_MS, WHOLE_PROCESSOR_MB, Traffic
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "scale.md"
-IMAGES: Final = ROOT / "docs" / "images"
+OUT: Final = ROOT / "out" / "cost"
 RATES: Final = (1, 10, 100, 1_000, 10_000)
 STAGE: Final = "prod"
 _MARKED: Final = re.compile(r"(<!-- cost:([a-z]+) -->\n).*?(<!-- /cost -->)", re.DOTALL)
@@ -197,91 +195,21 @@ def filled(page: str, with_: Tariff) -> str:
     return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]](with_)}\n\n{found[3]}", page)
 
 
-def write(*, plots: bool = True) -> None:
-    """Fill the page and draw its plots."""
-    with_ = tariff()
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), with_), "utf-8")
-    if plots:
-        _draw(with_)
+def draw(with_: Tariff, folder: Path) -> None:
+    """Draw the month's bill over its calls, and the limits of growth."""
+    from studies import plots  # noqa: PLC0415 - the tables need no matplotlib
 
-
-def _draw(with_: Tariff) -> None:
-    import matplotlib as mpl  # noqa: PLC0415 - the tables need none
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_STYLE):
-        for name, plot in (("cost", _cost_plot), ("scale", _scale_plot)):
-            figure = plot(plt, with_)
-            # Without the name of the program, whose version would change the file.
-            figure.savefig(IMAGES / f"{name}.png", metadata={"Software": None})
-            plt.close(figure)
-
-
-_OURS, _PEER, _LIGHT, _DARK = "#0b6e4f", "#8d99ae", "#cdd4df", "#3d4660"
-_STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e9ee",
-    "axes.axisbelow": True,
-    "figure.dpi": 140,
-    "savefig.bbox": "tight",
-}
-
-
-def _cost_plot(plt: Any, with_: Tariff) -> Any:
-    """Dollars a month over calls a month, both as powers of ten."""
-    counts = [10 ** (3 + step / 20) for step in range(121)]
+    counts = [10 ** (3 + step / 10) for step in range(61)]
     bills = [with_.bill(Traffic(count, with_.stage.memory_mb)) for count in counts]
-    figure, axes = plt.subplots(figsize=(8, 4.4))
-    axes.axhline(with_.containers(), color=_DARK, linewidth=1.6)
-    axes.text(counts[0], with_.containers() * 1.12, "four containers, whatever is called", color=_DARK)
-    axes.plot(counts, [bill.total for bill in bills], color=_OURS, linewidth=2.2, label="token service, everything")
-    part = [bill.compute for bill in bills]
-    axes.plot(counts, part, color=_OURS, linewidth=1.4, linestyle="--", label="gateway and functions alone")
-    watching = [sum(_of(bill, service) for service in ("CloudWatch", "X-Ray")) for bill in bills]
-    axes.plot(counts, watching, color=_PEER, linewidth=1.4, label="logs, metrics, alarms, traces")
-    for of, (side, away) in zip(_PARTS.values(), (("right", (-8, 8)), ("left", (8, -14))), strict=True):
-        calls = with_.meeting_point(Traffic(1, with_.stage.memory_mb), of)
-        if calls is not None:
-            where = (calls, with_.containers())
-            axes.plot(*[[each] for each in where], marker="o", color=_OURS, markersize=7)
-            told = f"{calls / 1e6:,.1f} million"
-            axes.annotate(told, where, away, textcoords="offset points", ha=side)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_ylim(0.1, None)
-    axes.yaxis.set_major_formatter("{x:,g}")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("calls a month")
-    axes.set_ylabel("USD a month")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.86))
-    axes.set_title(f"What a month costs, {with_.stage.memory_mb} MB, {with_.prices.region}", loc="left")
-    return figure
-
-
-def _scale_plot(plt: Any, with_: Tariff) -> Any:
-    """The limits as bars, the first one on top."""
-    known = limits(with_)
-    figure, axes = plt.subplots(figsize=(8, 0.36 * len(known) + 1.2))
-    for place, limit in enumerate(reversed(known)):
-        axes.barh(place, limit.calls, color=_OURS if limit.ours else _PEER, height=0.66)
-        axes.text(limit.calls, place, f"  {_number(limit.calls)}", va="center")
-    axes.axvline(10_000, color=_DARK, linewidth=1, linestyle="--")
-    axes.set_yticks(range(len(known)), [limit.title for limit in reversed(known)])
-    axes.set_xscale("log")
-    axes.set_xlim(10, 10**5.6)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("calls a second")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in (_OURS, _PEER)]
-    axes.legend(handles, ["a setting of ours", "a quota of AWS"], frameon=False, loc="upper right")
-    axes.set_title("What ends growth first", loc="left")
-    return figure
+    series = {
+        "everything": (counts, [bill.total for bill in bills]),
+        "gateway and functions": (counts, [bill.compute for bill in bills]),
+        "logs, metrics, alarms, traces": (counts, [_of(bill, "CloudWatch") + _of(bill, "X-Ray") for bill in bills]),
+        "four containers": (counts, [with_.containers()] * len(counts)),
+    }
+    plots.lines(folder / "cost.png", "What a month costs", ("calls a month", "USD a month"), series)
+    known = {("ours: " if limit.ours else "AWS: ") + limit.title: limit.calls for limit in limits(with_)}
+    plots.bars(folder / "scale.png", {"What ends growth first, calls a second": known}, ours="ours", log=True)
 
 
 def _of(bill: Bill, service: str) -> float:
@@ -327,5 +255,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def main() -> None:
+    """Fill the page and draw its pictures."""
+    with_ = tariff()
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), with_), "utf-8")
+    draw(with_, OUT)
+
+
 if __name__ == "__main__":
-    write(plots="--tables" not in sys.argv[1:])
+    main()
