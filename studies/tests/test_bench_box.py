@@ -94,7 +94,7 @@ def test_the_peak_is_the_most_that_was_resident_and_stays_when_it_is_given_back(
         assert function.peak_mb() >= before + 45
 
 
-def test_the_function_is_told_what_lambda_tells_and_nothing_of_our_own_environment(
+def test_the_function_gets_lambdas_environment_and_nothing_of_ours(
     started: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPLUNK_HEC_TOKEN", "ours")
@@ -119,7 +119,7 @@ def test_a_function_can_be_started_under_another_program_and_ended_in_order(
     assert report.read_text() == "ended\n"
 
 
-def test_a_function_that_fails_says_why(started: Callable[..., Any]) -> None:
+def test_a_failing_function_reports_why(started: Callable[..., Any]) -> None:
     with (
         started("import sys\nprint('last words', file=sys.stderr)\nimport no_such_module") as function,
         pytest.raises(FunctionError, match=r"no_such_module.*last words"),
@@ -156,7 +156,7 @@ def test_the_runtime_api_hands_out_an_event_and_takes_its_answer() -> None:
     assert {"Lambda-Runtime-Aws-Request-Id", "Lambda-Runtime-Deadline-Ms"} <= set(heard["headers"])
 
 
-def test_a_function_that_says_nothing_is_not_waited_for_for_ever() -> None:
+def test_a_silent_function_times_out() -> None:
     with RuntimeApi(lambda: 0.0) as api, pytest.raises(TimeoutError):
         api.next_request(0.01)
 

@@ -90,7 +90,7 @@ def test_in_a_round_all_live_side_by_side_and_are_called_in_turn() -> None:
     assert box.asked == ["+empty", "+floor", *calls, "-floor", "-empty"]
 
 
-def test_a_round_in_which_a_process_failed_is_begun_anew_and_told_of() -> None:
+def test_a_round_with_a_failed_process_is_repeated_and_reported() -> None:
     built = {"empty": Built(Path(), 0, b"")}
     run = Run(SETTING, (of.EMPTY,))
     add_rounds(run, Box(fails=2), built, 1)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def test_a_call_without_an_answer_may_have_been_carried_out_or_not(tokens: int, 
     assert (found["agrees"], found["errors"]) == (agrees, 3)
 
 
-def test_a_token_that_nobody_has_used_is_missed_as_well() -> None:
+def test_a_missing_unused_token_is_noticed() -> None:
     assert not verdict([level(granted=9)], EMPTY, table(9, 9))["agrees"]
 
 

@@ -86,7 +86,7 @@ def test_a_peer_refuses_what_is_no_issue_body(body: str) -> None:
         record.read_issue(body)
 
 
-def test_a_peer_tells_why_a_use_was_refused() -> None:
+def test_a_peer_returns_why_a_use_was_refused() -> None:
     digest = record.digest_of("a token")
     stored = record.item(digest, "portal", ("node", 1, 300), 1000.0)
     assert [
@@ -98,7 +98,7 @@ def test_a_peer_tells_why_a_use_was_refused() -> None:
     ] == ["token_not_found", "token_not_found", "token_revoked", "token_expired", "token_exhausted"]
 
 
-def test_a_peer_lets_nobody_in_without_the_scope() -> None:
+def test_a_peer_refuses_clients_without_the_scope() -> None:
     with pytest.raises(record.Refused, match="unauthorized"):
         record.require_scope({}, "use")
     with pytest.raises(record.Refused, match="insufficient_scope"):
@@ -136,7 +136,7 @@ def test_an_archive_is_laid_out_anew_exactly_when_it_is_another(out: Path) -> No
     assert not stray.exists()
 
 
-def test_the_closure_holds_what_is_asked_for_in_turn_and_no_extras() -> None:
+def test_the_closure_has_indirect_requirements_and_no_extras() -> None:
     assert build._closure(["boto3"]) == [
         "boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3",
     ]  # fmt: skip

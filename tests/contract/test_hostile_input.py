@@ -394,7 +394,7 @@ class TestIssue:
         witness.invalid("/token", {"nodeId": NODE, "metadata": metadata_of(2049, filling)}, "metadata")
         witness.invalid("/token", {"nodeId": NODE, "metadata": {str(n): "" for n in range(400)}}, "metadata")
 
-    def test_what_escapes_make_of_metadata_counts_as_well(self, witness: Witness) -> None:
+    def test_metadata_is_measured_with_its_json_escapes(self, witness: Witness) -> None:
         witness.invalid("/token", {"nodeId": NODE, "metadata": {"a": "\n" * 1024}}, "metadata")
 
     def test_a_key_of_metadata_that_is_given_twice_is_named(self, witness: Witness) -> None:

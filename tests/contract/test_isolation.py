@@ -171,7 +171,7 @@ def test_a_key_of_one_client_opens_nothing_to_another(api: Api) -> None:
     assert SECRET_NODE not in answer.text
 
 
-def test_a_token_that_is_there_and_one_that_is_not_look_different_only_to_those_who_may_manage(api: Api) -> None:
+def test_only_clients_that_may_manage_can_distinguish_existing_from_missing_tokens(api: Api) -> None:
     owner, outsider = api.client(Scope.ISSUE), api.client(Scope.ISSUE, Scope.USE)
     subject = issue(api, owner, SECRET_NODE)
     unknown = Subject("0" * 64, "tok_" + "0" * 32, "n")

@@ -51,7 +51,7 @@ class TestDoctor:
         assert all(advice for _, advice in found.values())
         return found
 
-    def test_a_stage_that_is_well_is_told_so(
+    def test_a_healthy_stage_is_reported_as_such(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.as_client(monkeypatch, client.user, client.password)
@@ -84,7 +84,7 @@ class TestDoctor:
         (tmp_path / "local.env").write_text(f"TOKENSERVICE_URL={url}\n")
         assert tokenctl("doctor").code == 0
 
-    def test_missing_tables_are_told_with_the_command_that_makes_them(
+    def test_missing_tables_are_reported_with_the_command_that_creates_them(
         self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TOKEN_TABLE", "missing-tokens")
@@ -97,7 +97,7 @@ class TestDoctor:
         assert "NOT WELL" in human.out
         assert "tokenctl tables create --stage dev" in human.out
 
-    def test_ttl_and_recovery_that_are_off_are_told(self, tokenctl: Tokenctl, url: str, dynamodb: Any) -> None:
+    def test_disabled_ttl_and_recovery_are_reported(self, tokenctl: Tokenctl, url: str, dynamodb: Any) -> None:
         tokenctl("tables", "create", "--stage", "test")
         tokens, clients = "tokenservice-test-tokens", "tokenservice-test-clients"
         switch_ttl(dynamodb, tokens, on=False)
@@ -111,7 +111,7 @@ class TestDoctor:
         assert found["point-in-time recovery"][0] == f"off for {clients}"
 
     @pytest.mark.parametrize(("user", "password"), [("nobody", "x"), ("é", "ü")])
-    def test_wrong_credentials_are_told_without_the_password(
+    def test_wrong_credentials_are_reported_without_the_password(
         self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch, user: str, password: str
     ) -> None:
         self.as_client(monkeypatch, user, password + "-hunter2")
@@ -142,7 +142,7 @@ class TestDoctor:
         assert token not in run.out + run.err
         return found["well"], found["seen"]
 
-    def test_a_splunk_that_is_well_is_told_so_and_gets_no_event(
+    def test_a_healthy_splunk_is_reported_as_such_and_gets_no_event(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with HecServer() as hec:
@@ -150,7 +150,7 @@ class TestDoctor:
             assert self.splunk(tokenctl, monkeypatch, pasted) == (True, "answers, and takes the token")
             assert (hec.collector.indexed, len(hec.requests)) == ([], 1)
 
-    def test_what_is_wrong_with_a_splunk_is_told_apart(
+    def test_each_problem_of_splunk_has_its_own_message(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         refuses = "the collector refuses the events: HTTP "
@@ -170,11 +170,11 @@ class TestDoctor:
                 assert not well
                 assert reported.startswith(seen)
 
-    def test_no_credentials_to_try_are_told(self, tokenctl: Tokenctl, url: str) -> None:
+    def test_missing_credentials_are_reported(self, tokenctl: Tokenctl, url: str) -> None:
         assert list(self.unwell(tokenctl("doctor", "--url", url, "--json"))) == ["credentials"]
 
     @pytest.mark.parametrize("wrong", ["http://127.0.0.1:{}", "nonsense", "http://", "ftp://127.0.0.1"])
-    def test_a_service_that_does_not_answer_is_told(
+    def test_a_service_that_does_not_respond_is_reported(
         self, tokenctl: Tokenctl, client: Credentials, monkeypatch: pytest.MonkeyPatch, wrong: str
     ) -> None:
         self.as_client(monkeypatch, client.user, client.password)
@@ -197,7 +197,7 @@ class TestDoctor:
         found = self.unwell(tokenctl("doctor", "--stage", "prod", "--json"))
         assert found["service"] == ("its address is not known", "give it with --url")
 
-    def test_a_store_that_is_away_is_told_and_the_rest_is_looked_at(
+    def test_an_unavailable_store_is_reported_and_the_rest_is_checked(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.as_client(monkeypatch, client.user, client.password)

@@ -67,11 +67,11 @@ class TestQuery:
         logs.delete_log_group(logGroupName=other)
         assert sorted(row["@message"] for row in run.json) == ["of the authorizer", "of the function"]
 
-    def test_nothing_found_is_said(self, tokenctl: Tokenctl, logs: Any) -> None:
+    def test_an_empty_result_is_reported(self, tokenctl: Tokenctl, logs: Any) -> None:
         run = tokenctl("logs", "query", "api", "fields @message", "--stage", "test")
         assert (run.code, run.out) == (0, "Nothing found.\n")
 
-    def test_what_can_not_be_searched_is_told(self, tokenctl: Tokenctl) -> None:
+    def test_a_failed_search_is_reported(self, tokenctl: Tokenctl) -> None:
         query = ("logs", "query", "access", "fields @message")
         tokenctl(*query, "--stage", "test").assert_refused("/tokenservice/test/access", "ResourceNotFoundException")
         tokenctl(*query).assert_refused("'local'", "--stage")
@@ -126,7 +126,7 @@ class TestResend:
         human = resend()
         assert human.out == f"{GROUP}: 4 events accepted by Splunk, 0 set aside.\n"
 
-    def test_where_splunk_is_away_it_says_where_to_go_on(
+    def test_if_splunk_is_unavailable_it_prints_where_to_continue(
         self, logs: Any, server: HecServer, resend: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write(logs, "a", line(1))

@@ -52,7 +52,7 @@ def test_a_lost_token_is_copied_back_and_the_setting_is_recalled(
     assert "TOKENS_ISSUED_AFTER" not in again.out
 
 
-def test_where_the_setting_covers_what_is_copied_it_says_so(
+def test_if_the_setting_covers_all_copies_it_reports_that(
     tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, rescue: str, lost: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("TOKENS_ISSUED_AFTER", "2099-01-01T00:00:00Z")
@@ -60,7 +60,7 @@ def test_where_the_setting_covers_what_is_copied_it_says_so(
     assert "No copied token can be used again, once the TOKENS_ISSUED_AFTER" in done.out
 
 
-def test_clients_are_told_by_their_key_and_their_secrets_are_recalled(
+def test_a_table_of_clients_is_recognized_by_its_key_with_advice_to_rotate(
     deployment: Deployment, dynamodb: Any, api: Api, tokenctl: Tokenctl
 ) -> None:
     gone = api.client()
@@ -74,7 +74,7 @@ def test_clients_are_told_by_their_key_and_their_secrets_are_recalled(
 
 
 @pytest.mark.parametrize(("typed", "code"), [("n\n", 1), ("y\n", 0)])
-def test_it_asks_before_it_writes(
+def test_it_asks_for_confirmation_before_it_writes(
     tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, rescue: str, typed: str, code: int
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed(typed))

@@ -95,7 +95,7 @@ class TestTokenctl:
         ("arguments", "message"),
         [(["client", "list"], "name a stage with --stage"), (["cost"], "of a checkout, and there is none here")],
     )
-    def test_what_needs_a_checkout_says_so_in_one_line(
+    def test_a_command_that_needs_a_checkout_reports_that_in_one_line(
         self, tokenctl: str, arguments: list[str], message: str, tmp_path: Path
     ) -> None:
         environ = {"HOME": str(tmp_path)}

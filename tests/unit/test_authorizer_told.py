@@ -51,7 +51,7 @@ def _trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1")
 
 
-def test_a_refusal_is_told_with_the_trace_the_client_and_the_reason() -> None:
+def test_a_refusal_is_logged_with_the_trace_the_client_and_the_reason() -> None:
     _, kept = clients.new_secret(NOW)
     world = World(Client("records", frozenset({Scope.USE}), (kept,), NOW))
     world.ask(basic(b"records:wrong"))
@@ -71,7 +71,7 @@ def test_a_store_that_is_away_is_logged_and_counted(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("user", ["", "../records", "records ", "a" * 65, "é"])
-def test_a_name_that_can_not_be_a_clients_is_never_asked_for(user: str) -> None:
+def test_an_impossible_client_name_is_never_looked_up(user: str) -> None:
     """It may be a secret in the wrong place, and a key in the store's own log is no place for one."""
     world = World()
     world.ask(basic(f"{user}:x".encode()))
@@ -89,6 +89,6 @@ def test_a_name_that_can_not_be_a_clients_is_never_asked_for(user: str) -> None:
         (basic(b"a:\x00"), "no colon, or a control character"),
     ],
 )
-def test_what_is_wrong_with_credentials_is_said_in_words_without_them(header: str, words: str) -> None:
+def test_malformed_credentials_are_described_without_their_value(header: str, words: str) -> None:
     with pytest.raises(MalformedCredentials, match=f"^{words}$"):
         parse_basic(header)

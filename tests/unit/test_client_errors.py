@@ -82,7 +82,7 @@ def test_the_tree_in_the_docstring_shows_every_error() -> None:
     assert {each.__name__ for each in all_errors()} <= set(tokenservice_client.__all__)
 
 
-def test_the_fields_of_a_broken_request_are_told() -> None:
+def test_an_invalid_request_lists_its_fields() -> None:
     told = {"code": "invalid_request", "errors": [{"field": "maxUses", "message": "too many"}, "?", {"field": 1}]}
     error = errors.problem(400, told)
     assert isinstance(error, InvalidRequest)
@@ -113,7 +113,7 @@ def test_a_redirect_is_unexpected_even_when_it_speaks_like_the_service() -> None
     assert type(errors.problem(307, {"code": "token_exhausted"})) is UnexpectedAnswer
 
 
-def test_an_error_reads_well_and_crosses_to_another_process() -> None:
+def test_an_error_is_readable_and_can_be_pickled() -> None:
     error = errors.problem(410, {"code": "token_exhausted", "detail": "Used up.", "requestId": "r-1"})
     again = pickle.loads(pickle.dumps(error))
     assert str(error) == str(again) == "token_exhausted: Used up. (request r-1)"

@@ -205,9 +205,7 @@ def test_a_use_keeps_its_key_over_its_repetitions_and_takes_a_new_one_for_the_ne
     assert server.received[3].body == {"token": TOKEN}
 
 
-def test_the_wait_that_the_service_asks_for_is_kept_and_grows_by_chance(
-    make: Any, server: Server, waits: Waits
-) -> None:
+def test_retry_after_is_respected_and_other_waits_grow_with_jitter(make: Any, server: Server, waits: Waits) -> None:
     server.moves = [problem(429, "too_many_requests", Retry_After="7"), *[drop] * 3, answer(200, USED)]
     make(patience_seconds=60).use(TOKEN)
     assert 7.0 <= waits.seconds[0] <= 7.2
@@ -234,7 +232,7 @@ def test_without_patience_nothing_is_repeated(make: Any, server: Server) -> None
     assert make(patience_seconds=0).use(TOKEN).node_id == NODE
 
 
-def test_a_server_that_says_nothing_is_given_up(make: Any, server: Server) -> None:
+def test_a_silent_server_times_out(make: Any, server: Server) -> None:
     server.moves = [silent]
     with pytest.raises(NoAnswer) as refused:
         make(timeout_seconds=0.05, patience_seconds=0.3).use(TOKEN)
@@ -258,14 +256,14 @@ def test_a_server_that_says_nothing_is_given_up(make: Any, server: Server) -> No
         (answer(200, {**USED, "metadata": {"x": "x" * 2_000_000}}), UnexpectedAnswer),
     ],
 )
-def test_what_time_does_not_mend_is_told_at_once(make: Any, server: Server, move: Move, expected: Any) -> None:
+def test_a_lasting_error_is_raised_at_once(make: Any, server: Server, move: Move, expected: Any) -> None:
     server.moves = [move]
     with pytest.raises(expected):
         make().use(TOKEN)
     assert len(server.received) == 1
 
 
-def test_what_is_sent_says_who_and_that_it_is_json(make: Any, server: Server) -> None:
+def test_a_request_has_credentials_and_a_content_type(make: Any, server: Server) -> None:
     client = make(user="größe", password="p" * 20 + "ß")
     client.use(TOKEN)
     server.moves = [answer(204)]
@@ -395,9 +393,7 @@ def test_all_tokens_are_revoked_however_many_calls_it_takes(make: Any, server: S
     assert len(server.received) == 5
 
 
-def test_a_service_that_never_ends_is_not_asked_for_ever(
-    make: Any, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paging_without_an_end_is_limited(make: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokenservice_client.client._MAX_REVOKE_CALLS", 3)
     server.moves = [answer(200, {"revoked": 0, "more": True})]
     with pytest.raises(UnexpectedAnswer, match="after 3 calls"):

@@ -247,7 +247,7 @@ def test_an_address_that_would_give_secrets_away_or_makes_no_sense_is_refused(gi
     assert PASSWORD not in str(refused.value)
 
 
-def test_plain_http_is_taken_where_it_is_asked_for() -> None:
+def test_plain_http_is_accepted_if_allowed() -> None:
     assert base_url("http://10.0.0.1", allow_insecure=True).startswith("http://10.0.0.1/")
 
 
@@ -282,7 +282,7 @@ def test_plain_http_is_taken_where_it_is_asked_for() -> None:
         ({"allow_insecure": 1}, "allow_insecure"),
     ],
 )
-def test_an_argument_that_makes_no_sense_is_named_and_no_secret_told(changed: dict[str, Any], named: str) -> None:
+def test_an_invalid_argument_is_named_without_a_secret(changed: dict[str, Any], named: str) -> None:
     arguments = {"url": "https://tokens.example", "user": "demo", "password": PASSWORD, **changed}
     with pytest.raises(ValueError, match=named) as refused:
         TokenServiceClient(**arguments)
