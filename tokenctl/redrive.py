@@ -1,4 +1,4 @@
-"""Where entries wait, besides the bucket: an SQS queue, and a folder on one's own machine."""
+"""Sources of entries beside the bucket: an SQS queue, and a folder on the developer's machine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS_PER_ENTRY: Final = 120.0
-_VISIBILITY_SECONDS: Final = 300  # longer than one entry may take, so that no second redrive sees it meanwhile
+_VISIBILITY_SECONDS: Final = 300  # longer than one entry may take, so that no second redrive gets it meanwhile
 _QUEUE_WAIT_SECONDS: Final = 1
 
-# One operator's machine has memory enough for what a function must refuse.
+# An operator's machine has the memory for inputs that a function must reject.
 MAX_BYTES: Final = 1024 * 1024 * 1024
 
 
 def summary(entry: Entry) -> dict[str, Any]:
-    """What a person or a program sees of an entry: never a message."""
+    """The facts of an entry that may be shown: never a message."""
     facts: dict[str, Any] = {"name": entry.name, "at": entry.at, "reason": entry.reason}
     if entry.payload is None:
         return facts | {"events": None}
@@ -63,11 +63,11 @@ class QueueSource:
                 yield parse(message["MessageId"], message["Body"], message["ReceiptHandle"])
 
     def find(self, name: str) -> Entry | None:
-        """None: a queue gives messages in an order of its own, and to look for one would hide the others."""
+        """None: a queue has an order of its own, and searching for a message would hide the others."""
         return None
 
     def count(self) -> int:
-        """About how many messages wait; counting takes none."""
+        """About how many messages wait. Reads none."""
         answer = self._client.get_queue_attributes(
             QueueUrl=self._queue_url, AttributeNames=["ApproximateNumberOfMessages"]
         )
@@ -79,7 +79,7 @@ class QueueSource:
 
 
 class FolderSource:
-    """The failure record of a service on one's own machine."""
+    """The failure record of a service on the developer's machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -95,10 +95,10 @@ class FolderSource:
         """The file of this name, if it is an entry."""
         path = self._folder / name
         try:
-            is_there = is_below_a_prefix(name) and ".." not in path.parts and path.is_file()
+            exists = is_below_a_prefix(name) and ".." not in path.parts and path.is_file()
         except OSError:  # a name that no file can have
-            is_there = False
-        if not is_there:
+            exists = False
+        if not exists:
             return None
         return parse(name, path.read_bytes(), str(path))
 

@@ -1,4 +1,4 @@
-"""`tokenctl splunk`: what Splunk did not take, and replaying it."""
+"""`tokenctl splunk`: list and replay events that Splunk did not accept."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stage keeps what Splunk did not take: one of a bucket and a folder, and perhaps a queue."""
+    """The failure record of a stage: a bucket or a folder, and perhaps a queue."""
 
     bucket: str | None
     queue_url: str | None
     folder: Path | None
 
     def sources(self, aws: Callable[[str], Any]) -> Iterator[tuple[str, Source]]:
-        """Each place with its name."""
+        """Each source of entries with its name."""
         if self.bucket:
             yield f"s3://{self.bucket}", BucketSource(aws("s3"), self.bucket)
         if self.queue_url:
@@ -44,7 +44,7 @@ class Place:
             yield str(self.folder), FolderSource(self.folder)
 
     def record(self, aws: Callable[[str], Any]) -> FailureRecord | None:
-        """Where a replay keeps what is poison."""
+        """The record in which a replay stores poison."""
         if self.bucket:
             return S3Record(self.bucket, aws("s3"))
         return FolderRecord(self.folder) if self.folder else None
@@ -69,7 +69,7 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def splunk() -> None:
-    """What Splunk did not take."""
+    """List and replay events that Splunk did not accept."""
 
 
 @splunk.command("failed")
@@ -77,11 +77,11 @@ def splunk() -> None:
 @common
 @click.pass_obj
 def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None, folder: Path | None) -> None:
-    """List what waits for a redrive, and the poison that a person must look at. Nothing is taken away."""
+    """List the entries that wait for a redrive, and the poison for a person. Changes nothing."""
     deployment = terminal.deployment().with_deployed_splunk()
     place = place_of(deployment, bucket, queue_url, folder)
     rows = list(listing(place, deployment.aws))
-    terminal.show(rows, lambda console: _show_kept(console, rows))
+    terminal.show(rows, lambda console: _show_entries(console, rows))
 
 
 @splunk.command("redrive")
@@ -91,10 +91,10 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
 @click.option("--poison", "poison", multiple=True, hidden=True, help="The same as ENTRY, for older scripts.")
 @click.pass_obj
 def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple[str, ...], **where: Any) -> None:
-    """Replay what was not accepted in time, or the entries that are named.
+    """Replay the entries that wait, or those that are named.
 
-    Poison stays, unless it is named. Run it again whenever you like: an entry goes only after Splunk has accepted it.
-    One that Splunk refuses is named and stays, and the others go on.
+    Poison is replayed only if it is named. An entry is removed after Splunk has accepted it, so the command may be
+    repeated at any time. A rejected entry is listed and stays; the others are replayed.
     """
     deployment = terminal.deployment().with_deployed_splunk()
     place = place_of(deployment, **where)
@@ -102,19 +102,20 @@ def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple
         replay = build(deployment, place)
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
-    chosen = tuple(dict.fromkeys(names + poison))
+    selected = tuple(dict.fromkeys(names + poison))
     missing: list[str] = []
     outcomes: dict[str, Outcome] = {}
     for name, source in place.sources(deployment.aws):
-        if chosen and isinstance(source, QueueSource):
-            continue  # nobody knows the names of its entries
-        entries = _named(source, chosen, missing) if chosen else _waiting(source)
-        # How many entries there are is not known before all are read, and then each would be read twice.
+        if selected and isinstance(source, QueueSource):
+            continue  # its entries have no names that a person could know
+        entries = _named(source, selected, missing) if selected else _waiting(source)
+        # Counting the entries would read each of them twice.
         with terminal.progress(f"Replaying {name}", total=None) as advance:
-            most = None if chosen else MOST_REFUSED
-            tried = tracked(entries, advance)
-            outcomes[name] = redrive(source, replay, tried, lambda: SECONDS_PER_ENTRY, most_refused=most)
-    terminal.show({name: outcome.facts() for name, outcome in outcomes.items()}, lambda _: _tell(outcomes))
+            most_refused = None if selected else MOST_REFUSED
+            outcomes[name] = redrive(
+                source, replay, tracked(entries, advance), lambda: SECONDS_PER_ENTRY, most_refused=most_refused
+            )
+    terminal.show({name: outcome.facts() for name, outcome in outcomes.items()}, lambda _: _show_outcomes(outcomes))
     for name in missing:
         click.echo(f"Error: there is no entry {plain(name)}", err=True)
     if missing or not all(outcome.is_complete for outcome in outcomes.values()):
@@ -122,14 +123,13 @@ def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple
 
 
 def listing(place: Place, aws: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
-    """Each entry's kind, name, time, reason and number of events; for a queue only how many wait."""
+    """Kind, name, time, reason and number of events of each entry; for a queue only the number of entries."""
     for name, source in place.sources(aws):
         if isinstance(source, QueueSource):
-            # Looking at a message would hide it from a redrive for a while.
-            waiting = source.count()
-            if waiting:
-                told = f"{waiting} failed invocations wait"
-                yield {"kind": Kind.FAILED.value, "name": name, "at": "", "reason": told, "events": None}
+            # Reading a message would hide it from a redrive for a while.
+            if waiting := source.count():
+                reason = f"{waiting} failed invocations wait"
+                yield {"kind": Kind.FAILED.value, "name": name, "at": "", "reason": reason, "events": None}
             continue
         for kind in Kind:
             for entry in source.entries(kind):
@@ -137,7 +137,7 @@ def listing(place: Place, aws: Callable[[str], Any]) -> Iterator[dict[str, Any]]
 
 
 def build(deployment: Deployment, place: Place) -> Forwarder:
-    """The forwarder of a stage, as its Lambda functions have it.
+    """The forwarder of a stage, the same as in its Lambda functions.
 
     Raises:
         Misconfigured: the stage has no Splunk, or its settings can't be used.
@@ -159,7 +159,7 @@ def _waiting(source: Source) -> Iterator[Entry]:
 
 
 def _named(source: Source, names: Iterable[str], missing: list[str]) -> Iterator[Entry]:
-    """The entries of these names; names of none are added to `missing`."""
+    """The entries of these names; names without an entry are added to `missing`."""
     for name in names:
         if entry := source.find(name):
             yield entry
@@ -167,9 +167,9 @@ def _named(source: Source, names: Iterable[str], missing: list[str]) -> Iterator
             missing.append(name)
 
 
-def _show_kept(console: Console, rows: list[dict[str, Any]]) -> None:
+def _show_entries(console: Console, rows: list[dict[str, Any]]) -> None:
     if not rows:
-        console.print("Nothing is kept: Splunk took everything.")
+        console.print("The failure record is empty.")
         return
     cells = [
         (
@@ -185,24 +185,24 @@ def _show_kept(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def place_of(deployment: Deployment, bucket: str | None, queue_url: str | None, folder: Path | None) -> Place:
-    """Where the options say, or else where the stage does."""
+    """The place of the options, or else of the stage."""
     if not (bucket or folder):
         bucket = deployment.settings.splunk.failure_bucket
         folder = LOCAL_SPLUNK if deployment.stage == LOCAL_STAGE and not bucket else None
     if not (bucket or folder):
-        # A queue alone will not do: it holds no poison, and a replay may meet some.
+        # A queue alone is not enough: a replay may have to store poison.
         raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket or --folder")
     return Place(bucket, queue_url, folder)
 
 
-def _tell(outcomes: Mapping[str, Outcome]) -> None:
+def _show_outcomes(outcomes: Mapping[str, Outcome]) -> None:
     for name, outcome in outcomes.items():
         click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
         if outcome.set_aside:
             click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
         for unreadable in outcome.unreadable:
-            click.echo(f"  not readable, left where it is: {unreadable}")
+            click.echo(f"  unreadable, not removed: {unreadable}")
         for refused, reason in outcome.refused.items():
-            click.echo(f"  refused, left where it is: {refused}: {reason}", err=True)
+            click.echo(f"  rejected, not removed: {refused}: {reason}", err=True)
         if outcome.stopped:
-            click.echo(f"  stopped; what is left waits for the next run: {outcome.stopped}", err=True)
+            click.echo(f"  stopped; the rest waits for the next run: {outcome.stopped}", err=True)

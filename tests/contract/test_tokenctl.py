@@ -676,7 +676,7 @@ class TestSplunk:
         self, tokenctl: Tokenctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(splunk, "LOCAL_SPLUNK", tmp_path / "splunk")
-        assert tokenctl("splunk", "failed").out == "Nothing is kept: Splunk took everything.\n"
+        assert tokenctl("splunk", "failed").out == "The failure record is empty.\n"
         name = FolderRecord(tmp_path / "splunk").put(Kind.FAILED, b"{}", "away")
         [kept] = tokenctl("splunk", "failed", "--json").json
         assert (kept["kind"], kept["name"]) == ("failed", name)

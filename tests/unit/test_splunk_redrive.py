@@ -78,7 +78,7 @@ def place(tmp_path: Path) -> Any:
         yield Place(tmp_path, server)
 
 
-def test_what_was_kept_arrives_and_goes(place: Place) -> None:
+def test_a_replayed_entry_arrives_and_is_removed(place: Place) -> None:
     place.keep("a", subscription(["café \ud800", "{}"], first_id=0))
     place.keep("b", subscription(["c"], first_id=10))
     outcome = place.redrive()
@@ -150,7 +150,7 @@ def test_a_busy_splunk_ends_a_redrive_and_no_entry_counts_as_refused(place: Plac
     assert len(place.server.requests) == 1
 
 
-def test_a_failure_record_that_takes_nothing_ends_a_redrive(place: Place) -> None:
+def test_an_unavailable_failure_record_ends_a_redrive(place: Place) -> None:
     for name in "ab":
         place.keep(name, subscription([name, "☠13"]))
     (place.folder / "poison").write_text("in the way")
@@ -215,7 +215,7 @@ def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: 
     assert place.names(Kind.POISON) == [name]
 
 
-def test_poison_that_splunk_takes_by_now_goes(place: Place) -> None:
+def test_poison_that_splunk_accepts_now_is_removed(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13 x"]), lambda: 60_000)
     place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
     assert place.replay(place.source.entries(Kind.POISON)).replayed == 1
@@ -262,7 +262,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         '{"requestPayload": null}',
     ],
 )
-def test_what_is_no_record_is_told_and_not_replayed(content: str) -> None:
+def test_what_is_no_record_has_no_payload(content: str) -> None:
     assert parse("n", content, "h").payload is None
 
 
@@ -277,7 +277,7 @@ def test_a_summary_counts_events_and_shows_no_message() -> None:
     }
 
 
-def test_an_entry_that_another_redrive_has_taken_is_no_error() -> None:
+def test_an_entry_that_another_redrive_removed_is_no_error() -> None:
     bucket = MemoryBucket({f"failed/{name}.json": lambda_record(subscription([name])) for name in "ab"})
     entries = BucketSource(bucket, "kept").entries(Kind.FAILED)
     assert next(entries).name == "failed/a.json"
@@ -348,25 +348,37 @@ def terminal(place: Place, settings: Splunk | None = None, **clients: Any) -> An
     return At()
 
 
-def test_the_command_replays_and_tells_what_it_did(place: Place) -> None:
+def command(place: Place, *arguments: str, name: str = "redrive") -> Any:
+    return CliRunner().invoke(splunk, [name, "--folder", str(place.folder), *arguments], obj=terminal(place))
+
+
+def reported(place: Place, *arguments: str, exit_code: int = 0) -> Any:
+    """What a redrive reports as JSON."""
+    run = command(place, *arguments, "--json")
+    assert run.exit_code == exit_code, run.output
+    return json.loads(run.stdout)[str(place.folder)]
+
+
+def listed(place: Place) -> list[Any]:
+    run = command(place, "--json", name="failed")
+    assert run.exit_code == 0, run.output
+    rows: list[Any] = json.loads(run.stdout)
+    return rows
+
+
+def test_the_command_replays_and_prints_the_result(place: Place) -> None:
     place.keep("a", subscription(["a", "☠13"]))
-    run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder)], obj=terminal(place))
+    run = command(place)
     assert run.exit_code == 0, run.output
     assert "1 entries replayed, 1 events accepted" in run.output
     assert "1 events are poison" in run.output
 
 
-def test_the_command_answers_in_json_and_fails_where_splunk_does_not_take_it(place: Place) -> None:
+def test_the_command_prints_json_and_fails_if_splunk_rejects_an_entry(place: Place) -> None:
     place.keep("a", subscription(["a"]))
     place.server.nodes = [ForcedCode(7, 1)]
-    run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
-    assert run.exit_code == 1
-    reported = json.loads(run.stdout)[str(place.folder)]
-    assert (reported["replayed"], "incorrect index" in reported["stopped"]) == (0, True)
-
-
-def command(place: Place, *arguments: str) -> Any:
-    return CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), *arguments], obj=terminal(place))
+    outcome = reported(place, exit_code=1)
+    assert (outcome["replayed"], "incorrect index" in outcome["stopped"]) == (0, True)
 
 
 def test_the_command_names_what_was_refused_and_fails(place: Place) -> None:
@@ -376,11 +388,9 @@ def test_the_command_names_what_was_refused_and_fails(place: Place) -> None:
     run = command(place)
     assert run.exit_code == 1
     assert "2 entries replayed" in run.stdout
-    assert "refused, left where it is: failed/b.json: the collector refuses" in run.stderr
+    assert "rejected, not removed: failed/b.json: the collector refuses" in run.stderr
     place.server.faults.extend([ForcedCode(7, 1)])
-    run = command(place, "--json")
-    assert run.exit_code == 1
-    assert list(json.loads(run.stdout)[str(place.folder)]["refused"]) == ["failed/b.json"]
+    assert list(reported(place, exit_code=1)["refused"]) == ["failed/b.json"]
 
 
 def test_entries_can_be_named_whatever_their_kind(place: Place) -> None:
@@ -389,9 +399,7 @@ def test_entries_can_be_named_whatever_their_kind(place: Place) -> None:
     refused = place.folder / "refused" / "failed" / "c.json"
     refused.parent.mkdir(parents=True)
     refused.write_text(lambda_record(subscription(["c"])))
-    run = command(place, "refused/failed/c.json", "failed/a.json", "failed/a.json", "--json")
-    assert run.exit_code == 0, run.output
-    assert json.loads(run.stdout)[str(place.folder)]["replayed"] == 2
+    assert reported(place, "refused/failed/c.json", "failed/a.json", "failed/a.json")["replayed"] == 2
     assert [event["event"] for event in place.server.collector.indexed] == ["c", "a"]
     assert place.names(Kind.FAILED) == ["failed/b.json"]
 
@@ -400,9 +408,8 @@ def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> N
     names = [f"failed/{number}.json" for number in range(8)]
     for number in range(8):
         place.keep(str(number), subscription(["☠07" if number < 7 else "good"]))
-    run = command(place, *names, "--json")
-    reported = json.loads(run.stdout)[str(place.folder)]
-    assert (run.exit_code, reported["replayed"], list(reported["refused"])) == (1, 1, names[:7])
+    outcome = reported(place, *names, exit_code=1)
+    assert (outcome["replayed"], list(outcome["refused"])) == (1, names[:7])
 
 
 @pytest.mark.parametrize(
@@ -420,23 +427,21 @@ def test_a_name_of_no_entry_is_an_error_and_the_others_are_replayed(place: Place
     assert outside.exists()
 
 
-def test_what_the_schedule_put_aside_is_listed_and_replayed_with_the_rest(place: Place) -> None:
+def test_refused_entries_are_listed_and_replayed_with_the_rest(place: Place) -> None:
     put_aside = place.folder / "refused" / "failed" / "a.json"
     put_aside.parent.mkdir(parents=True)
     put_aside.write_text(lambda_record(subscription(["a"])))
-    run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
-    assert [(row["kind"], row["name"]) for row in json.loads(run.stdout)] == [("refused", "refused/failed/a.json")]
+    assert [(row["kind"], row["name"]) for row in listed(place)] == [("refused", "refused/failed/a.json")]
     assert command(place).exit_code == 0
     assert not put_aside.exists()
 
 
-def test_the_list_shows_both_kinds_and_takes_nothing_away(place: Place) -> None:
+def test_the_list_shows_both_kinds_and_removes_nothing(place: Place) -> None:
     place.keep("a", subscription(["a"]))
     place.forwarder.forward(subscription([None, "ok", "☠15"]), lambda: 60_000)
     for _ in range(2):
-        run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
-        assert [(row["kind"], row["events"]) for row in json.loads(run.stdout)] == [("failed", 1), ("poison", 2)]
-    run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder)], obj=terminal(place))
+        assert [(row["kind"], row["events"]) for row in listed(place)] == [("failed", 1), ("poison", 2)]
+    run = command(place, name="failed")
     assert "1 events: malformed" in run.output
     assert "code 15" in run.output
 
@@ -445,9 +450,7 @@ def test_an_entry_that_is_nested_too_deep_is_listed_and_named_and_the_others_go_
     place.keep("b", subscription(["b"]))
     (place.folder / "failed" / "a.json").write_text(DEEP)
     (place.folder / "failed" / "c.json").write_text('{"requestPayload": {"detail": ' + DEEP + "}}")
-    run = CliRunner().invoke(splunk, ["failed", "--folder", str(place.folder), "--json"], obj=terminal(place))
-    assert run.exit_code == 0, run.output
-    assert [(row["name"], row["events"]) for row in json.loads(run.stdout)] == [
+    assert [(row["name"], row["events"]) for row in listed(place)] == [
         ("failed/a.json", None), ("failed/b.json", 1), ("failed/c.json", None),
     ]  # fmt: skip
     outcome = place.redrive()
@@ -459,13 +462,10 @@ def test_named_poison_can_be_replayed(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
     (name,) = place.names(Kind.POISON)
     place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
-    run = CliRunner().invoke(
-        splunk, ["redrive", "--folder", str(place.folder), "--poison", name, "--json"], obj=terminal(place)
-    )
-    assert json.loads(run.stdout)[str(place.folder)]["replayed"] == 1
+    assert reported(place, "--poison", name)["replayed"] == 1
 
 
-def test_the_stage_s_own_bucket_is_used_where_none_is_named(place: Place) -> None:
+def test_the_stage_s_own_bucket_is_the_default(place: Place) -> None:
     bucket = MemoryBucket({"failed/1.json": lambda_record(subscription(["a"]))})
     stage = terminal(place, replace(place.settings, failure_bucket="kept"), s3=bucket)
     run = CliRunner().invoke(splunk, ["redrive", "--json"], obj=stage)
@@ -488,13 +488,10 @@ def test_an_entry_s_payload_is_what_the_forwarder_had(place: Place) -> None:
     assert [log.message for log in decode(entry.payload).events] == ["a"]
 
 
-def test_a_part_that_is_taken_stops_the_redrive_and_is_no_success(place: Place) -> None:
+def test_a_partly_accepted_entry_stops_the_redrive_with_an_error(place: Place) -> None:
     place.keep("a", subscription(["a", "☠13", "b"]))
     place.keep("b", subscription(["c"]))
     place.server.faults.extend([None, ForcedCode(7, 1)])
-    run = CliRunner().invoke(splunk, ["redrive", "--folder", str(place.folder), "--json"], obj=terminal(place))
-    assert run.exit_code == 1
-    reported = json.loads(run.stdout)[str(place.folder)]
-    assert "only a part" in reported["stopped"]
+    assert "only a part" in reported(place, exit_code=1)["stopped"]
     assert [event["event"] for event in place.server.collector.indexed] == ["a"]
     assert len(place.names(Kind.FAILED)) == 2
