@@ -22,7 +22,7 @@ from chalicelib.splunk.record import PUT_SECONDS, Kind, entry, name_of
 from chalicelib.splunk.secret import Secret
 from chalicelib.splunk.transport import NoAnswer
 from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
-from tests.support.hec_rules import Collector, Request, _Refused
+from tests.support.hec_rules import Collector, Request, _Refused, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,6 +143,30 @@ class MarkedCollector(Collector):
         text = json.dumps(event["event"], ensure_ascii=False)
         if "☠" in text:
             raise _Refused(int(text.partition("☠")[2][:2]), number)
+
+
+def coded(code: int, index: int | None = None, after: float | None = None) -> Answer:
+    """The collector's answer with this code; `after` is its Retry-After in seconds."""
+    answer = reply(code, index)
+    return Answer(answer.status, answer.body, after)
+
+
+class ScriptedCollector:
+    """Posts to a collector in this process; each request first meets what is next in `script`."""
+
+    def __init__(self, collector: Collector | None = None) -> None:
+        self.collector = collector or MarkedCollector()
+        self.script: list[Answer | Exception] = []
+
+    def post(self, body: bytes, token: str, timeout_seconds: float) -> Answer:
+        scripted = self.script.pop(0) if self.script else None
+        if isinstance(scripted, Exception):
+            raise scripted
+        if scripted is not None:
+            return scripted
+        headers = {"authorization": f"Splunk {token}", "content-encoding": "gzip"}
+        answer = self.collector.answer(Request("POST", "/services/collector/event", headers, body))
+        return Answer(answer.status, answer.body)
 
 
 ANY_FAULT: list[Fault | ForcedCode] = [

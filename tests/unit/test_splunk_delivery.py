@@ -6,7 +6,6 @@ import json
 import random
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,16 +19,16 @@ from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import NoAnswer, Transport
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_rules import Collector, Request, _Refused, reply
+from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
+from tests.support.splunk_world import MarkedCollector, ScriptedCollector, coded
 
 
-class Bench:
-    """A deliverer in front of a collector; `script` holds what requests meet before they reach it."""
+class Bench(ScriptedCollector):
+    """A deliverer in front of a scripted collector."""
 
     def __init__(self, collector: Collector | None = None, seconds: float = 60.0) -> None:
-        self.collector = collector or Marked()
-        self.script: list[Answer | Exception] = []
+        super().__init__(collector)
         self.left = seconds
         self.slept: list[float] = []
         self.timeouts: list[float] = []
@@ -51,14 +50,7 @@ class Bench:
         self.tokens.append(token)
         self.sizes.append(len(zlib.decompress(body, 31)))
         self.left -= self.request_seconds
-        if self.script:
-            scripted = self.script.pop(0)
-            if isinstance(scripted, Exception):
-                raise scripted
-            return scripted
-        headers = {"authorization": f"Splunk {token}", "content-encoding": "gzip"}
-        answer = self.collector.answer(Request("POST", "/services/collector/event", headers, body))
-        return Answer(answer.status, answer.body)
+        return super().post(body, token, timeout_seconds)
 
     def deliver(self, events: Sequence[HecEvent]) -> Delivered:
         return Delivered.by(self.deliverer, events, lambda: max(0.0, self.left))
@@ -85,27 +77,11 @@ class Delivered(Ledger):
         self.accepted += events
 
 
-class Marked(Collector):
-    def _check(self, event: dict[str, Any], number: int) -> None:
-        super()._check(event, number)
-        if "☠" in event["event"]:
-            raise _Refused(int(event["event"][1:3]), number)
-
-
 def events(*messages: str) -> list[HecEvent]:
     composer = Composer(host="h", source="s", sourcetype="t", index=None, fields={})
     made = [composer.compose(LogEvent(str(n), n, message)) for n, message in enumerate(messages)]
     assert all(isinstance(each, HecEvent) for each in made)
     return made  # type: ignore[return-value]
-
-
-def busy(after: float | None = None) -> Answer:
-    return Answer(503, reply(9).body, after)
-
-
-def coded(code: int, index: int | None = None) -> Answer:
-    answer = reply(code, index)
-    return Answer(answer.status, answer.body)
 
 
 def test_a_good_batch_is_one_request() -> None:
@@ -125,7 +101,7 @@ def test_a_probe_leaves_no_trace_and_renews_a_token_that_is_refused() -> None:
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
-        (busy(30.0), OutOfTime),
+        (coded(9, after=30.0), OutOfTime),
         (coded(9), OutOfTime),
         (NoAnswer("closed"), OutOfTime),
         (coded(4), Misconfigured),
@@ -154,7 +130,7 @@ def test_success_and_success_with_a_warning_are_accepted(code: int) -> None:
     assert len(bench.deliver(events("a")).accepted) == 1
 
 
-@pytest.mark.parametrize("trouble", [busy(), coded(8), coded(26), Answer(502, b"<html>"), NoAnswer("reset")])
+@pytest.mark.parametrize("trouble", [coded(9), coded(8), coded(26), Answer(502, b"<html>"), NoAnswer("reset")])
 def test_passing_trouble_is_tried_again(trouble: Answer | Exception) -> None:
     bench = Bench()
     bench.script = [trouble, trouble]
@@ -165,7 +141,7 @@ def test_passing_trouble_is_tried_again(trouble: Answer | Exception) -> None:
 
 def test_waits_are_full_jitter_below_a_doubling_bound() -> None:
     bench = Bench(seconds=10_000)
-    bench.script = [busy()] * 12
+    bench.script = [coded(9)] * 12
     random.seed(7)
     bench.deliver(events("a"))
     bounds = [min(20.0, 0.5 * 2**n) for n in range(12)]
@@ -173,16 +149,16 @@ def test_waits_are_full_jitter_below_a_doubling_bound() -> None:
     assert len(set(bench.slept)) == 12
 
 
-def test_retry_after_is_honoured_where_it_fits() -> None:
+def test_retry_after_that_fits_is_waited_for() -> None:
     bench = Bench(seconds=60)
-    bench.script = [busy(after=33.0)]
+    bench.script = [coded(9, after=33.0)]
     assert len(bench.deliver(events("a")).accepted) == 1
     assert bench.slept == [33.0]
 
 
 def test_retry_after_that_does_not_fit_ends_the_delivery_at_once() -> None:
     bench = Bench(seconds=60)
-    bench.script = [busy(after=60.0)]
+    bench.script = [coded(9, after=60.0)]
     delivery = bench.deliver(events("a", "b"))
     assert isinstance(delivery.failure, OutOfTime)
     assert [event.log.message for event in delivery.undelivered] == ["a", "b"]
@@ -191,7 +167,7 @@ def test_retry_after_that_does_not_fit_ends_the_delivery_at_once() -> None:
 
 def test_a_wait_leaves_time_for_the_request_after_it() -> None:
     bench = Bench(seconds=10)
-    bench.script = [busy(after=10 - LEAST_SECONDS + 0.01)]
+    bench.script = [coded(9, after=10 - LEAST_SECONDS + 0.01)]
     assert isinstance(bench.deliver(events("a")).failure, OutOfTime)
     assert bench.slept == []
 
@@ -263,7 +239,7 @@ def test_a_collector_with_a_lower_limit_has_no_good_event_set_aside(first: str) 
 @pytest.mark.parametrize("max_bytes", [20_000, 60_000, 150_000])
 def test_a_collector_with_a_far_lower_limit_has_no_good_event_set_aside(first: str, max_bytes: int) -> None:
     """The request need not be near our own limit for that."""
-    bench = Bench(Marked(max_bytes=max_bytes))
+    bench = Bench(MarkedCollector(max_bytes=max_bytes))
     messages = [first + "x" * 900, first + "x" * 901] + [f"good {n}" + "x" * 900 for n in range(200)]
     delivery = bench.deliver(events(*messages))
     assert [each.log.message for each in delivery.poison] == [m for m in messages if m.startswith("☠")]
@@ -271,7 +247,7 @@ def test_a_collector_with_a_far_lower_limit_has_no_good_event_set_aside(first: s
 
 
 def test_an_event_rejected_for_its_content_does_not_shrink_requests() -> None:
-    bench = Bench(Marked(max_bytes=20_000))
+    bench = Bench(MarkedCollector(max_bytes=20_000))
     bench.script = [coded(15, 0)]
     delivery = bench.deliver(events(*[f"{n}" + "x" * 900 for n in range(30)]))
     assert [each.log.id for each in delivery.poison] == ["0"]
@@ -324,7 +300,7 @@ def test_an_answer_that_names_no_event_is_followed_to_it_by_halves() -> None:
 
 
 @pytest.mark.parametrize("code", [5, 7, 10, 11, 14, 16, 21, 22, 28])
-def test_wrong_configuration_keeps_the_data_and_is_not_tried_again(code: int) -> None:
+def test_wrong_configuration_leaves_the_events_pending_without_a_retry(code: int) -> None:
     bench = Bench()
     bench.script = [coded(code, 1)]
     delivery = bench.deliver(events("a", "b"))
@@ -343,7 +319,7 @@ def test_a_refused_token_is_read_anew_once(code: int) -> None:
     assert bench.tokens == ["old", "new"]
 
 
-def test_a_token_that_is_refused_twice_fails_and_keeps_the_data() -> None:
+def test_a_token_that_is_rejected_twice_leaves_the_events_pending() -> None:
     bench = Bench()
     bench.script = [coded(4), coded(4), coded(0)]
     delivery = bench.deliver(events("a"))
@@ -374,7 +350,7 @@ def test_a_busy_collector_that_names_an_event_gets_all_of_them_again(takes: int)
         assert server.collector.ids() == [*"0123"[:takes], *"0123"]
 
 
-def test_accepted_events_before_a_failure_are_counted_and_the_rest_kept_in_order() -> None:
+def test_events_accepted_before_a_failure_count_and_the_rest_is_pending_in_order() -> None:
     bench = Bench()
     bench.script = [coded(13, 2), coded(7, 1)]
     delivery = bench.deliver(events("a", "b", "bad", "c", "d"))
@@ -384,7 +360,7 @@ def test_accepted_events_before_a_failure_are_counted_and_the_rest_kept_in_order
     assert isinstance(delivery.failure, Misconfigured)
 
 
-def test_parts_that_were_not_sent_yet_are_kept_with_the_part_that_failed() -> None:
+def test_parts_that_were_not_sent_yet_are_pending_with_the_part_that_failed() -> None:
     bench = Bench()
     bench.script = [Answer(413, b""), coded(7, 1)]
     delivery = bench.deliver(events("a", "b", "c", "d"))

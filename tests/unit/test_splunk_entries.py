@@ -74,7 +74,7 @@ def test_no_entry_may_take_longer_than_there_is_time(left: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [3.0, 29.0, 90.0])
-def test_a_record_that_takes_its_time_is_given_up_before_the_end(seconds: float) -> None:
+def test_a_slow_record_is_given_up_before_the_end(seconds: float) -> None:
     watch, record = Watch(seconds), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 1_000.0, watch.pass_seconds
     with pytest.raises(RecordUnavailable):
@@ -144,7 +144,7 @@ def test_no_entry_between_batches_eats_into_the_reserve() -> None:
 
 
 @pytest.mark.usefixtures("small_entries")
-def test_time_that_ends_amid_the_poison_keeps_the_rest_where_a_part_was_taken() -> None:
+def test_the_rest_is_deferred_if_time_ends_amid_the_poison_after_a_part_was_accepted() -> None:
     watch, record = Watch(60.0), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
     texts = ["a"] + [None] * (9 * MOST)
@@ -157,7 +157,7 @@ def test_time_that_ends_amid_the_poison_keeps_the_rest_where_a_part_was_taken() 
 
 
 @pytest.mark.usefixtures("small_entries")
-def test_time_that_ends_amid_the_poison_fails_where_nothing_was_taken() -> None:
+def test_the_invocation_fails_if_time_ends_amid_the_poison_and_nothing_was_accepted() -> None:
     watch, record = Watch(60.0), MemoryRecord()
     record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
     with pytest.raises(OutOfTime, match="set more events aside"):

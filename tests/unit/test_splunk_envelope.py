@@ -17,7 +17,7 @@ from chalicelib.splunk.errors import MalformedEnvelope
 from tests.support.splunk_world import START_MS, content, pack, subscription
 
 
-def test_an_envelope_tells_where_its_events_come_from() -> None:
+def test_an_envelope_names_the_source_of_its_events() -> None:
     envelope = decode(subscription(["a", "b"]))
     assert not envelope.is_control
     assert envelope.owner == "123456789012"
@@ -31,7 +31,7 @@ def test_an_envelope_tells_where_its_events_come_from() -> None:
     ]
 
 
-def test_a_control_message_is_told_apart() -> None:
+def test_a_control_message_is_recognized() -> None:
     assert decode(subscription(["check"], messageType="CONTROL_MESSAGE")).is_control
 
 

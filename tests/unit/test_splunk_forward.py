@@ -23,9 +23,17 @@ from chalicelib.splunk.hec import Answer, Composer, HecEvent, SetAside
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.secret import Secret, fixed
-from tests.support.hec_rules import Collector, Request, reply
 from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.splunk_world import START_MS, MarkedCollector, MemoryRecord, content, pack, subscription
+from tests.support.splunk_world import (
+    START_MS,
+    MarkedCollector,
+    MemoryRecord,
+    ScriptedCollector,
+    coded,
+    content,
+    pack,
+    subscription,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ALARM = {
@@ -41,13 +49,12 @@ ALARM = {
 }
 
 
-class Setup:
-    """A forwarder whose requests go to a collector in the same process."""
+class Setup(ScriptedCollector):
+    """A forwarder in front of a scripted collector."""
 
     def __init__(self, record: MemoryRecord | None = None, **options: Any) -> None:
-        self.collector: Collector = MarkedCollector()
+        super().__init__()
         self.record = record if record is not None else MemoryRecord()
-        self.script: list[Answer] = []
         self.metrics: list[tuple[dict[str, str], dict[str, tuple[float, str]]]] = []
         self.forwarder = Forwarder(
             Deliverer(self.post, Secret(fixed("the-token")), lambda seconds: None),
@@ -58,23 +65,11 @@ class Setup:
             **options,
         )
 
-    def post(self, body: bytes, token: str, timeout_seconds: float) -> Answer:
-        if self.script:
-            return self.script.pop(0)
-        headers = {"authorization": f"Splunk {token}", "content-encoding": "gzip"}
-        answer = self.collector.answer(Request("POST", "/services/collector/event", headers, body))
-        return Answer(answer.status, answer.body)
-
     def forward(self, event: Any) -> Any:
         return self.forwarder.forward(event, lambda: 60_000)
 
     def values(self) -> dict[str, float]:
         return {name: value for name, (value, _) in self.metrics[-1][1].items()}
-
-
-def coded(code: int, index: int | None = None) -> Answer:
-    answer = reply(code, index)
-    return Answer(answer.status, answer.body)
 
 
 def test_log_events_arrive_with_their_fields() -> None:
@@ -97,7 +92,7 @@ def test_log_events_arrive_with_their_fields() -> None:
     assert setup.record.entries == {}
 
 
-def test_metrics_tell_what_went_in_and_what_became_of_it() -> None:
+def test_metrics_count_events_by_what_became_of_them() -> None:
     setup = Setup()
     setup.script = [coded(9)]
     setup.forward(subscription(["a", "", "☠06", None, "b", " \n"]))
@@ -123,7 +118,7 @@ def test_metrics_are_written_when_the_invocation_fails() -> None:
     assert setup.values()["EventsFailed"] == 2
 
 
-def test_poison_is_kept_with_its_reason_and_its_message_to_the_last_letter() -> None:
+def test_poison_is_stored_with_its_reason_and_its_exact_message() -> None:
     setup = Setup()
     large = "x" * 1_000_000
     report = setup.forward(subscription(["a", large, "☠13 \ud800 é", "b"]))
@@ -248,7 +243,7 @@ def test_json_that_a_collector_would_change_or_lose_arrives_as_text(message: str
     assert [event["event"] for event in setup.collector.indexed] == ["before", message, "after"]
 
 
-def test_an_event_over_a_megabyte_is_kept_and_the_others_arrive() -> None:
+def test_an_event_over_a_megabyte_is_set_aside_and_the_others_arrive() -> None:
     setup = Setup()
     report = setup.forward(subscription(["a", "x" * 1_000_000, "b"]))
     assert (report.delivered, report.set_aside) == (2, 1)
@@ -258,7 +253,7 @@ def test_an_event_over_a_megabyte_is_kept_and_the_others_arrive() -> None:
 @pytest.mark.parametrize(
     "event", [{}, {"awslogs": {"data": "?"}}, subscription(["a"], messageType="OTHER"), {"detail-type": "x"}]
 )
-def test_malformed_input_is_kept_as_it_came_and_the_invocation_succeeds(event: dict[str, Any]) -> None:
+def test_malformed_input_is_stored_unchanged_and_the_invocation_succeeds(event: dict[str, Any]) -> None:
     setup = Setup()
     report = setup.forward(event)
     assert report.set_aside == 1
@@ -280,7 +275,7 @@ def test_the_forwarder_s_own_log_group_is_refused_without_failing() -> None:
     assert "own log group" in setup.record.of(Kind.POISON)[0]["reason"]
 
 
-def test_nothing_accepted_and_no_time_left_fails_and_keeps_nothing_twice() -> None:
+def test_if_nothing_was_accepted_in_time_the_invocation_fails_and_stores_nothing() -> None:
     setup = Setup()
     setup.script = [Answer(503, b"", 900.0)]
     with pytest.raises(OutOfTime):
@@ -288,7 +283,7 @@ def test_nothing_accepted_and_no_time_left_fails_and_keeps_nothing_twice() -> No
     assert setup.record.entries == {}
 
 
-def test_what_is_left_after_a_part_was_accepted_is_kept_and_the_invocation_succeeds() -> None:
+def test_the_rest_is_deferred_after_a_part_was_accepted_and_the_invocation_succeeds() -> None:
     setup = Setup()
     texts = [f"{number} " + "x" * 300_000 for number in range(7)]
     setup.script = [coded(0), coded(7, 1)]
@@ -299,7 +294,7 @@ def test_what_is_left_after_a_part_was_accepted_is_kept_and_the_invocation_succe
     assert setup.values()["EventsFailed"] == 4
 
 
-def test_what_is_left_in_the_middle_of_a_batch_is_kept_with_the_later_batches() -> None:
+def test_the_rest_of_a_batch_is_deferred_with_the_later_batches() -> None:
     setup = Setup()
     setup.script = [coded(13, 1), coded(7, 1)]
     texts = ["a", "bad", None, "", "c", "x" * 600_000, "y" * 600_000, None]
@@ -368,7 +363,7 @@ def test_an_input_too_deep_to_be_written_stays_with_lambda(call: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("time", "yesterday"), ("time", None), ("id", ""), ("time", "2026-11-21")])
-def test_an_event_without_time_or_id_is_kept(name: str, value: str | None) -> None:
+def test_an_event_without_time_or_id_is_set_aside(name: str, value: str | None) -> None:
     setup = Setup()
     report = setup.forwarder.forward_event(ALARM | {name: value}, lambda: 60_000)
     assert report.set_aside == 1
@@ -382,7 +377,7 @@ def test_an_event_that_is_not_accepted_fails_the_invocation() -> None:
         setup.forwarder.forward_event(ALARM, lambda: 60_000)
 
 
-def test_an_event_that_is_poison_is_kept_byte_for_byte() -> None:
+def test_an_event_that_is_poison_is_stored_unchanged() -> None:
     setup = Setup()
     setup.script = [coded(15, 0)]
     setup.forwarder.forward_event(ALARM, lambda: 60_000)
@@ -435,7 +430,7 @@ def test_no_log_line_holds_a_message_or_the_token(caplog: pytest.LogCaptureFixtu
         max_size=12,
     )
 )
-def test_any_mix_of_messages_is_delivered_or_kept_each_exactly_once(texts: list[str | None]) -> None:
+def test_every_event_of_any_mix_is_delivered_or_stored_exactly_once(texts: list[str | None]) -> None:
     setup = Setup()
     report = setup.forward(subscription(texts))
     every = sorted(setup.collector.ids() + setup.record.ids(Kind.POISON))

@@ -81,9 +81,7 @@ def test_what_waits_is_delivered_and_goes(world: World) -> None:
     assert world.metrics == {"EntriesReplayed": 4, "EntriesRefused": 0, "EntriesWaiting": 0}
 
 
-def test_where_nothing_waits_splunk_is_not_asked_and_nothing_is_said(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_if_nothing_waits_nothing_is_sent_or_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.wait("poison/a.json", "a")
     world.wait("refused/failed/b.json", "b")
     assert world.run() is None
@@ -100,7 +98,7 @@ def test_without_a_splunk_nothing_is_done() -> None:
 
 
 @pytest.mark.parametrize("sickness", [ForcedCode(4), ForcedCode(7), ForcedCode(10)], ids=str)
-def test_a_splunk_that_is_still_sick_costs_a_probe_and_no_entry_is_read(
+def test_an_unavailable_splunk_costs_a_probe_and_no_entry_is_read(
     world: World, sickness: ForcedCode, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(5):
@@ -125,7 +123,7 @@ def test_a_splunk_that_fails_again_ends_the_run_and_no_refusal_is_counted(world:
     assert world.metrics["EntriesWaiting"] == 4
 
 
-def test_an_entry_that_splunk_refuses_again_and_again_is_put_aside_and_kept(world: World) -> None:
+def test_an_entry_that_splunk_rejects_again_and_again_is_moved_to_the_refused_ones(world: World) -> None:
     world.wait("failed/bad.json", "☠07")
     bad = world.bucket.objects["failed/bad.json"]
     for run in range(MOST_ATTEMPTS):
@@ -138,7 +136,7 @@ def test_an_entry_that_splunk_refuses_again_and_again_is_put_aside_and_kept(worl
     assert world.run() is None
 
 
-def test_no_entry_is_tried_for_ever_though_it_be_the_only_one(world: World) -> None:
+def test_no_entry_is_tried_for_ever_not_even_the_only_one(world: World) -> None:
     world.wait("failed/bad.json", "☠07")
     for _ in range(MOST_ATTEMPTS):
         world.run()
@@ -148,7 +146,7 @@ def test_no_entry_is_tried_for_ever_though_it_be_the_only_one(world: World) -> N
     assert list(world.bucket.objects) == ["refused/failed/bad.json"]
 
 
-def test_refused_entries_are_in_nobody_s_way(world: World) -> None:
+def test_rejected_entries_block_no_other(world: World) -> None:
     """However many they are, and wherever they stand in the list."""
     for number in range(30):
         world.wait(f"failed/{number:02d}.json", "☠07")
@@ -161,7 +159,9 @@ def test_refused_entries_are_in_nobody_s_way(world: World) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[" * 100_000])
-def test_what_can_t_be_read_is_put_aside_at_once(world: World, content: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_entry_is_moved_to_the_refused_ones_at_once(
+    world: World, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
     world.bucket.objects["failed/odd.json"] = content.encode()
     world.wait("failed/a.json", "a")
     assert world.run().unreadable == ["failed/odd.json"]
@@ -175,7 +175,7 @@ def test_what_the_console_makes_for_a_folder_is_no_entry(world: World) -> None:
     assert world.run() is None
 
 
-def test_events_that_are_poison_are_kept_as_such_and_the_rest_arrives(world: World) -> None:
+def test_poison_of_an_entry_is_stored_as_such_and_the_rest_arrives(world: World) -> None:
     world.wait("failed/a.json", "good", "☠13", None)
     assert world.run().replayed == 1
     (kept,) = world.bucket.objects
@@ -223,7 +223,7 @@ def test_the_time_that_is_left_is_not_spent_on_counting(world: World) -> None:
     assert world.bucket.metadata == {}
 
 
-def test_a_part_that_is_taken_leaves_the_rest_waiting(world: World) -> None:
+def test_the_rest_of_a_partly_accepted_entry_waits_for_the_next_run(world: World) -> None:
     world.wait("failed/a.json", "x" * 600_000, "y" * 600_000)
     world.server.faults.extend([None, None])
     world.server.nodes = [ForcedCode(7, 1)]

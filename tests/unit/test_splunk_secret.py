@@ -1,4 +1,4 @@
-"""The HEC token: how long it is kept and what is said when it can't be had."""
+"""The HEC token: how long it is cached, and what happens if it can't be read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import socket
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import botocore.session
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import Stubber
 
 from chalicelib.splunk.delivery import Deliverer
@@ -113,7 +114,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return allowed
 
 
-def test_with_a_value_at_hand_no_renewal_takes_more_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_cached_value_no_renewal_takes_more_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     parameter = Parameter()
     secret = parameter.secret()
     secret.get(9)
@@ -125,7 +126,7 @@ def test_with_a_value_at_hand_no_renewal_takes_more_than_a_second(monkeypatch: p
     assert allowed == [1.0, 1.0, 0.5]
 
 
-def test_without_a_value_reading_takes_the_time_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_value_reading_may_use_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = Parameter().secret()
     allowed = waits(monkeypatch)
     with pytest.raises(Misconfigured, match="in time"):
@@ -133,7 +134,7 @@ def test_without_a_value_reading_takes_the_time_that_there_is(monkeypatch: pytes
     assert allowed == [9]
 
 
-def test_a_value_that_comes_late_is_kept_for_the_next_delivery() -> None:
+def test_a_late_value_is_cached_for_the_next_delivery() -> None:
     release, late = threading.Event(), iter(["first", "second"])
 
     def read() -> str:
@@ -174,7 +175,7 @@ def test_a_silent_parameter_store_costs_a_warm_forwarder_one_read(monkeypatch: p
         assert reads == [0, 300]
 
 
-def test_what_was_never_read_can_t_be_had() -> None:
+def test_a_failed_first_read_is_an_error() -> None:
     parameter = Parameter()
     parameter.value = Misconfigured("no")
     with pytest.raises(Misconfigured):
@@ -221,8 +222,8 @@ def ssm() -> Any:
 
 
 def test_a_parameter_is_read_decrypted(ssm: Any) -> None:
-    asked = {"Name": "/splunk/token", "WithDecryption": True}
-    ssm.add_response("get_parameter", {"Parameter": {"Value": "from-ssm"}}, asked)
+    parameters = {"Name": "/splunk/token", "WithDecryption": True}
+    ssm.add_response("get_parameter", {"Parameter": {"Value": "from-ssm"}}, parameters)
     assert Secret(from_parameter("/splunk/token", ssm.client)).get(5) == "from-ssm"
     ssm.assert_no_pending_responses()
 
@@ -232,29 +233,23 @@ def test_without_a_client_ours_is_made_of_the_environment_once(monkeypatch: pyte
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    told = "the HEC token can't be read from parameter '/splunk/token': AWS_ACCESS_KEY_ID: missing"
-    with pytest.raises(Misconfigured, match=re.escape(told)):
+    message = "the HEC token can't be read from parameter '/splunk/token': AWS_ACCESS_KEY_ID: missing"
+    with pytest.raises(Misconfigured, match=re.escape(message)):
         from_parameter("/splunk/token")()
 
 
-def test_a_refusal_is_told_with_the_parameter_s_name_and_aws_s_code(ssm: Any) -> None:
-    ssm.add_client_error("get_parameter", "AccessDeniedException", "User arn:… is not authorized")
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (ClientError({"Error": {"Code": "AccessDenied", "Message": "User arn:…"}}, "GetParameter"), "AccessDenied"),
+        (EndpointConnectionError(endpoint_url="https://ssm.example"), "EndpointConnectionError"),
+        ({}, "no value"),
+    ],
+)
+def test_a_failed_read_names_the_parameter_and_the_reason(
+    answer: Any, why: str, ssm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssm.client, "get_parameter", mock.Mock(side_effect=[answer]))
     with pytest.raises(Misconfigured) as caught:
         from_parameter("/splunk/token", ssm.client)()
-    told = "the HEC token can't be read from parameter '/splunk/token': AccessDeniedException"
-    assert str(caught.value) == told
-
-
-def test_no_connection_is_told_by_its_name(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: object) -> None:
-        raise EndpointConnectionError(endpoint_url="https://ssm.example")
-
-    monkeypatch.setattr(ssm.client, "get_parameter", fail)
-    with pytest.raises(Misconfigured, match="EndpointConnectionError"):
-        from_parameter("/splunk/token", ssm.client)()
-
-
-def test_an_answer_without_a_value_is_told_with_the_parameter_s_name(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssm.client, "get_parameter", lambda **_: {})
-    with pytest.raises(Misconfigured, match="'/splunk/token': no value"):
-        from_parameter("/splunk/token", ssm.client)()
+    assert str(caught.value) == f"the HEC token can't be read from parameter '/splunk/token': {why}"

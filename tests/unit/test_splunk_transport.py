@@ -137,7 +137,7 @@ SICK = [
 
 
 @pytest.mark.parametrize("sickness", SICK, ids=str)
-def test_after_an_answer_of_a_sick_node_the_next_request_reaches_another(sickness: Fault | ForcedCode) -> None:
+def test_after_an_answer_about_a_node_the_next_request_reaches_another(sickness: Fault | ForcedCode) -> None:
     with HecServer() as server:
         server.nodes = [sickness, None]
         transport = Transport(server.url)
@@ -148,7 +148,7 @@ def test_after_an_answer_of_a_sick_node_the_next_request_reaches_another(sicknes
         assert server.connections == 2
 
 
-def test_a_node_that_falls_sick_is_left_by_a_connection_that_was_kept() -> None:
+def test_a_kept_connection_leaves_a_node_that_fails() -> None:
     with HecServer() as server:
         transport = Transport(server.url)
         transport.post(BODY, "the-token", 5)
@@ -158,7 +158,7 @@ def test_a_node_that_falls_sick_is_left_by_a_connection_that_was_kept() -> None:
         assert server.connections == 2
 
 
-def test_a_cookie_does_not_pin_the_next_connection_to_a_sick_node() -> None:
+def test_a_cookie_does_not_pin_the_next_connection_to_a_failing_node() -> None:
     with HecServer() as server:
         cookie = {"Set-Cookie": "node=1", "Content-Type": "text/html"}
         server.collector.answer = lambda request: Reply(503, b"", cookie)  # type: ignore[method-assign]
@@ -169,7 +169,7 @@ def test_a_cookie_does_not_pin_the_next_connection_to_a_sick_node() -> None:
 
 
 @pytest.mark.parametrize("code", [4, 9], ids=["a token that one node does not know", "busy"])
-def test_a_warm_forwarder_delivers_although_one_of_two_nodes_is_sick(code: int) -> None:
+def test_a_warm_forwarder_delivers_although_one_of_two_nodes_fails(code: int) -> None:
     with HecServer() as server:
         server.nodes = [ForcedCode(code), None]
         settings = splunk_settings(server.url)
