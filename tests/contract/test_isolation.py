@@ -1,4 +1,4 @@
-"""Who may do what, in full: every set of scopes on every route, with tokens of one's own and of somebody else."""
+"""Permissions in full: every set of scopes on every route, with the client's own and other tokens."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_each_set_of_scopes_opens_its_routes_and_no_other(
 def test_scopes_that_are_none_open_no_route(
     api: Api, token_store: TokenStore, reported: str, method: str, path: str
 ) -> None:
-    """As the gateway hands on what the authorizer said; `tokenctl` makes no client without a scope."""
+    """As the gateway passes on the authorizer's context; `tokenctl` creates no client without a scope."""
     subject = issue(api, api.client(Scope.ISSUE), SECRET_NODE)
     before = token_store.find(subject.token_id)
     body = {"token": subject.token} if path in ("/use", "/introspect") else {"nodeId": SECRET_NODE}
@@ -162,7 +162,7 @@ def test_what_belongs_to_one_client_is_neither_used_nor_seen_nor_revoked_by_anot
 
 
 def test_a_key_of_one_client_opens_nothing_to_another(api: Api) -> None:
-    """The answer that a key repeats belongs to the client that asked first."""
+    """The answer that a key repeats belongs to the client that used it first."""
     owner, stranger = api.client(Scope.ISSUE, Scope.USE), api.client(Scope.USE)
     subject = issue(api, owner, SECRET_NODE, audience=[owner.user])
     assert api.use(owner, subject.token, key="k").status == 200

@@ -1,4 +1,4 @@
-"""The examples of the README, the documents and the API reference, as they stand there."""
+"""The examples of the README, the documents and the API reference, unchanged."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Program:
     """A program of a document.
 
     Attributes:
-        where: file or operation, for whoever reads a failure.
-        shown: what it prints, where the document says so.
+        where: file or operation, for the message of a failure.
+        shown: its output, if the document has it.
     """
 
     where: str
@@ -47,7 +47,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Session:
-    """Commands that somebody types one after the other, and what the terminal shows."""
+    """Commands in order, and the output of the terminal."""
 
     where: str
     commands: list[str]

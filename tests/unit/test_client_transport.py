@@ -78,7 +78,7 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up is what these tests are about."""
+        """Ignore clients that timed out: these tests cause them."""
 
 
 class Handler(BaseHTTPRequestHandler):

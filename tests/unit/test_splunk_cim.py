@@ -1,7 +1,7 @@
-"""Events by the names of Splunk's Common Information Model, and the check that holds them against its definitions.
+"""Events by the names of Splunk's Common Information Model, and the check of its definitions.
 
-`make lint-splunk` runs these tests with Splunk's own definitions. Those here are written down from its documentation:
-only what is required.
+`make lint-splunk` runs these tests with Splunk's own definitions. Those here follow its documentation:
+only the required fields.
 """
 
 from __future__ import annotations
