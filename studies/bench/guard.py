@@ -32,8 +32,8 @@ TRIES: Final = 3
 SETTING: Final = Setting(memory_mb=128, tls=True, calls=12, limited=False)
 LIMITS: Final = {
     "init": 4.2,
-    "init-authorizer": 2.0,
-    "use": 2.4,
+    "init-authorizer": 1.8,
+    "use": 2.8,
     "issue": 3.2,
     "peak": 31.0,
     "archive": 2.2,

@@ -153,7 +153,7 @@ def test_a_processor_time_breaks_its_limit_only_if_every_round_does() -> None:
 
 def test_the_page_shows_every_limit_of_the_guard() -> None:
     rows = [line.split("|") for line in PAGE.partition("<!--")[0].splitlines() if line.startswith("| ")]
-    limits = [float(row[3].removesuffix(" MB ")) for row in rows[1:]]
+    limits = [float(row[4].removesuffix(" MB ")) for row in rows[1:]]
     assert limits == list(guard.LIMITS.values())
 
 

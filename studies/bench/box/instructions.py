@@ -24,7 +24,7 @@ from studies.bench.box.variants import Variant
 COUNTED: Final = (of.EMPTY, of.SERVICE, of.BARE_AUTHORIZER, of.AUTHORIZER, of.FLOOR)
 _SETTING: Final = Setting(memory_mb=128, tls=True, calls=0, limited=False)
 _FEW: Final = 2  # issues and uses after which nothing is loaded late
-_CALLS: Final = 8
+_CALLS: Final = 40  # so many that a garbage collection in between counts little
 _AT_ONCE: Final = 2
 
 
