@@ -196,7 +196,7 @@ def test_one_folder_of_version_2_holds_both(tmp_path: Path) -> None:
     assert written(made.memory) == limits
 
 
-def test_where_no_group_can_be_made_nothing_stays_behind(tmp_path: Path) -> None:
+def test_if_no_group_can_be_created_nothing_is_left_behind(tmp_path: Path) -> None:
     assert group.make("box", tmp_path / "nowhere") is None
     hierarchy(tmp_path, "memory")
     assert group.make("box", tmp_path) is None

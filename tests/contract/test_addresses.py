@@ -139,7 +139,7 @@ def test_an_address_in_none_of_the_ranges_is_refused(ranges: list[str], address:
 
 
 @pytest.mark.parametrize("text", NOT_ONE)
-def test_what_is_no_address_is_refused_on_both_sides(text: str) -> None:
+def test_an_invalid_address_is_rejected_on_both_sides(text: str) -> None:
     for into, body in (
         (IssueRequest, {"nodeId": "n", "ipAddresses": [text]}),
         (UseRequest, {"token": TOKEN, "ipAddress": text}),
@@ -157,7 +157,7 @@ def test_a_caller_has_one_address_and_no_range(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", NO_RANGE)
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_an_invalid_range_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         terms_of("10.0.0.0/8", text)
     assert [error.field for error in refused.value.errors] == ["ipAddresses[1]"]

@@ -137,7 +137,7 @@ def test_a_client_manages_what_it_issued_where_it_may_manage_at_all(api: Api, sc
 
 
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
-def test_what_belongs_to_one_client_is_neither_used_nor_seen_nor_revoked_by_another(
+def test_no_client_uses_sees_or_revokes_tokens_of_another(
     api: Api, token_store: TokenStore, method: str, path: str
 ) -> None:
     """The stranger may do everything but administer, on tokens of its own."""

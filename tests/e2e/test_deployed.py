@@ -94,7 +94,7 @@ def test_explain_shows_an_operator_why_a_link_was_refused(stack: Stack, client: 
     assert stack.aws.tokenctl("dev", "stats")["today"]["refusals"]["user_mismatch"] == 1
 
 
-def test_what_an_operator_revokes_is_explained_and_found_in_splunk(
+def test_revocations_by_an_operator_are_explained_and_in_splunk(
     stack: Stack, client: Credentials, hec: HecServer
 ) -> None:
     token_id = stack.call("POST", "/token", client, {"nodeId": NODE}).json()["tokenId"]
@@ -157,7 +157,7 @@ def test_a_state_change_is_sent_to_splunk(stack: Stack, hec: HecServer) -> None:
     assert reported["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
 
 
-def test_what_splunk_refuses_waits_at_the_destination_until_a_redrive_delivers_it_once(
+def test_rejected_inputs_wait_at_the_destination_until_a_redrive_delivers_them_once(
     stack: Stack, hec: HecServer
 ) -> None:
     # On AWS it waits in the failure bucket, where the template sends it. MiniStack reaches queues only, and tries
@@ -189,7 +189,7 @@ def test_what_splunk_refuses_waits_at_the_destination_until_a_redrive_delivers_i
     assert waiting() == 0
 
 
-def test_what_waits_in_the_failure_bucket_is_delivered_by_a_schedule(stack: Stack, hec: HecServer) -> None:
+def test_a_schedule_delivers_the_entries_of_the_failure_bucket(stack: Stack, hec: HecServer) -> None:
     # Nobody waits for a quarter of an hour here: the rule is looked at, and its target is invoked.
     events, s3 = stack.aws.client("events"), stack.aws.s3
     [rule] = [each for each in events.list_rules()["Rules"] if each.get("ScheduleExpression")]

@@ -13,7 +13,7 @@ from tokenctl.deployment import Deployment
 REQUESTS = 180
 
 
-def test_every_answer_to_whatever_the_document_lets_one_ask_is_in_the_document(
+def test_every_answer_to_a_generated_request_is_in_the_document(
     engine: Engine, deployment: Deployment, tmp_path: Path
 ) -> None:
     settings = deployment.settings

@@ -169,7 +169,7 @@ def test_a_token_keeps_its_id_behind_an_escape_and_in_capitals(before: str) -> N
         "basic: yes, Bearer of news",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
@@ -271,6 +271,6 @@ FRAGMENTS = st.lists(
 
 
 @given(st.dictionaries(FRAGMENTS, FRAGMENTS | st.lists(FRAGMENTS, max_size=2) | st.integers(), max_size=4))
-def test_a_line_that_holds_nothing_suspect_is_the_one_that_redacting_would_give(members: dict[str, Any]) -> None:
+def test_skipping_redaction_of_a_clean_line_changes_nothing(members: dict[str, Any]) -> None:
     redacted = json.dumps(redact_all(members), ensure_ascii=False, separators=(",", ":"))
     assert to_line(members) == redacted

@@ -169,7 +169,7 @@ def test_an_answer_is_read_whole(answer: bytes, body: bytes, way: Callable[[byte
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
     ],
 )
-def test_what_is_no_answer_is_refused_and_its_connection_is_not_used_again(answer: bytes) -> None:
+def test_an_invalid_answer_is_rejected_and_its_connection_is_not_reused(answer: bytes) -> None:
     with serving(answering(answer), answering(OK)) as server, reaching(server) as endpoint:
         with pytest.raises(Garbled):
             endpoint.exchange(REQUEST, deadline())

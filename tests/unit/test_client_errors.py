@@ -121,7 +121,7 @@ def test_an_error_is_readable_and_can_be_pickled() -> None:
     assert str(errors.problem(503, None)) == "service_unavailable: The service returned 503."
 
 
-def test_what_the_other_side_wrote_is_bounded_and_cleaned() -> None:
+def test_text_of_the_server_is_truncated_and_cleaned() -> None:
     told = {
         "code": "invalid_request",
         "detail": "secret " * 1000,

@@ -290,7 +290,7 @@ def test_neither_netrc_nor_a_proxy_of_the_environment_gets_between(
     assert base64.b64decode(server.received[0].headers["authorization"][6:]).startswith(b"demo:")
 
 
-def test_a_proxy_of_the_environment_is_used_for_https_and_sees_the_host_alone(
+def test_a_proxy_of_the_environment_is_used_for_https_and_gets_only_the_host(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server((HOST, 0)) as proxy:

@@ -98,7 +98,7 @@ def test_every_documented_member_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_need_not_be_there_may_be_missing_and_what_is_new_may_be_there(name: str) -> None:
+def test_optional_members_may_be_missing_and_unknown_members_are_ignored(name: str) -> None:
     required = OPENAPI["components"]["schemas"][name]["required"]
     READERS[name]({member: SAMPLES[name][member] for member in required} | {"brandNew": [1]})
 
@@ -240,7 +240,7 @@ def test_an_address_is_taken_with_and_without_the_base_path(given: str, base: st
         *("https://h.example:0", "https://h.example:port", "https://h.example:70000"),
     ],
 )
-def test_an_address_that_would_give_secrets_away_or_makes_no_sense_is_refused(given: str) -> None:
+def test_an_insecure_or_invalid_address_is_rejected(given: str) -> None:
     with pytest.raises(ValueError, match=r"the service's URL|https") as refused:
         TokenServiceClient(given, "demo", PASSWORD)
     assert "pass@" not in str(refused.value)
@@ -289,7 +289,7 @@ def test_an_invalid_argument_is_named_without_a_secret(changed: dict[str, Any], 
     assert "secret" not in str(refused.value)
 
 
-def test_what_can_not_be_sent_is_refused_before_it_is() -> None:
+def test_invalid_values_are_rejected_before_sending() -> None:
     client = TokenServiceClient("https://tokens.example", "demo", PASSWORD)
     for token_id in (TOKEN, "tok_" + "A" * 32, "tok_1", f"tok_{'a' * 32}\n", "../version"):
         with pytest.raises(ValueError, match="token id"):

@@ -118,7 +118,7 @@ def _shown(metric: list[Any]) -> Shown:
     return Shown(namespace, name, dict(zip(dimensions[::2], dimensions[1::2], strict=True)))
 
 
-def test_every_metric_of_ours_is_written_with_these_dimensions() -> None:
+def test_every_metric_of_the_dashboard_is_written_with_its_dimensions() -> None:
     known = {(name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(written())}
     ours = [metric for metric in shown() if metric.namespace == NAMESPACE]
     assert ours
@@ -195,12 +195,12 @@ def test_every_field_of_a_search_is_one_that_arrives_or_that_props_conf_makes(
         'sourcetype=tokenservice | eval a=if(evnt=="x", 1, 0)',
     ],
 )
-def test_a_field_that_is_not_there_is_found(text: str) -> None:
+def test_a_missing_field_is_detected(text: str) -> None:
     with pytest.raises(Unknown):
         Search(known_to(text)).follow(text)
 
 
-def test_what_goes_on_from_another_search_finds_all_of_its_results() -> None:
+def test_every_base_search_aggregates_its_events() -> None:
     """Of a search that hands on plain events, Splunk keeps the first 500,000."""
     for text in bases().values():
         assert "| stats " in text

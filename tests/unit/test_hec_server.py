@@ -247,7 +247,7 @@ def test_a_taken_port_refuses_connections() -> None:
         post(url)
 
 
-def test_tls_is_signed_by_an_authority_of_its_own(tmp_path: Any) -> None:
+def test_tls_uses_its_own_authority(tmp_path: Any) -> None:
     authority = trustme.CA()
     with HecServer(authority=authority) as server:
         assert post(server.url, verify=write_authority(authority, tmp_path)).status_code == 200

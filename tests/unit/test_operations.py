@@ -107,6 +107,6 @@ def test_every_command_of_tokenctl_exists_with_its_options(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [DEPLOY, OPERATIONS], ids=["deploy", "operations"])
-def test_every_file_of_ours_that_is_named_exists(text: str) -> None:
+def test_every_file_that_is_named_exists(text: str) -> None:
     for name in re.findall(r"\b((?:infra|tests|docs)/[\w./-]+\.\w+)", text):
         assert (ROOT / name).exists(), name

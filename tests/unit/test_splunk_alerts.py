@@ -65,7 +65,7 @@ def test_it_is_known_of_every_alert_what_makes_it_ring() -> None:
 
 @pytest.mark.parametrize("late", [0, HOUR, 89 * 24 * HOUR], ids=["on time", "an hour late", "89 days late"])
 @pytest.mark.parametrize("name", RINGING)
-def test_what_is_delivered_late_rings_once(name: str, late: int) -> None:
+def test_a_late_event_fires_an_alert_once(name: str, late: int) -> None:
     indexed_at = HAPPENED + late
     events = logged(RINGING[name], indexed_at)
     moments = {*runs(name, HAPPENED - HOUR, HAPPENED + HOUR), *runs(name, indexed_at - HOUR, indexed_at + 3 * HOUR)}
@@ -74,7 +74,7 @@ def test_what_is_delivered_late_rings_once(name: str, late: int) -> None:
     assert 0 < rung[0] - indexed_at <= period(name) + 60
 
 
-def test_what_arrives_late_has_arrived() -> None:
+def test_late_events_count_as_arrived() -> None:
     indexed_at = HAPPENED + HOUR
     events = logged(["token.used"], indexed_at)
     quiet = [now for now in runs(SILENCE, HAPPENED, HAPPENED + 3 * HOUR) if not results(SILENCE, now, events)]

@@ -254,7 +254,7 @@ def test_an_event_rejected_for_its_content_does_not_shrink_requests() -> None:
     assert len(delivery.accepted) == 29
 
 
-def test_a_stray_answer_about_the_size_does_not_make_each_event_a_request_of_its_own() -> None:
+def test_a_stray_answer_about_the_size_does_not_split_a_batch_into_single_events() -> None:
     bench = Bench()
     bench.script = [coded(6, 0)]
     assert len(bench.deliver(events("a", "b", "c")).accepted) == 3

@@ -128,7 +128,7 @@ def bomb(megabytes: int) -> dict[str, Any]:
     ],
     ids=["a bomb", "a bomb inside one message", "a text that Python holds with four bytes a character"],
 )
-def test_what_would_not_fit_into_a_small_function_is_rejected(event: dict[str, Any], reason: str) -> None:
+def test_an_envelope_too_large_for_a_small_function_is_rejected(event: dict[str, Any], reason: str) -> None:
     tracemalloc.start()
     with pytest.raises(MalformedEnvelope, match=reason):
         decode(event)
@@ -150,7 +150,7 @@ def test_the_largest_input_fits_into_a_small_function() -> None:
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 200_000, 1_048_576])
-def test_messages_around_the_size_of_a_piece_arrive_whole(size: int) -> None:
+def test_messages_around_the_size_of_a_piece_are_complete(size: int) -> None:
     texts = ["x" * size, "é" * (size // 2), "😀" * (size // 4)]
     assert [log.message for log in decode(subscription(texts)).events] == texts
 

@@ -318,7 +318,7 @@ def test_without_a_record_poison_fails_the_invocation() -> None:
         setup.forward(subscription(["a", None]))
 
 
-def test_an_alarm_becomes_an_event_of_its_own_sourcetype() -> None:
+def test_an_alarm_becomes_an_event_with_its_own_sourcetype() -> None:
     setup = Setup(index="audit")
     report = setup.forwarder.forward_event(ALARM, lambda: 60_000)
     assert report.delivered == 1

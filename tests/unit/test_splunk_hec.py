@@ -95,7 +95,7 @@ def test_nothing_but_blank_messages_is_a_batch_that_needs_no_request() -> None:
     assert (batch.events, batch.set_aside, batch.blank, batch.consumed) == ([], [], 10_000, 10_000)
 
 
-def test_what_is_no_log_event_is_set_aside_with_its_fault() -> None:
+def test_an_item_that_is_no_log_event_is_set_aside_with_the_reason() -> None:
     odd = LogEvent("", 0, '{"message": null}', "malformed: message is missing or not a string")
     assert composer().compose(odd) == SetAside(odd, odd.fault)
 
@@ -139,7 +139,7 @@ def test_what_is_no_log_event_is_set_aside_with_its_fault() -> None:
         "half a pair \udfff",
     ],
 )
-def test_what_would_not_survive_as_json_is_sent_as_the_text_it_is(message: str) -> None:
+def test_json_that_a_collector_would_change_is_sent_as_text(message: str) -> None:
     assert compose(message)["event"] == message
 
 

@@ -330,7 +330,7 @@ def test_each_problem_of_an_address_has_its_own_message() -> None:
         (OSError(errno.EMFILE, "x"), "OSError"),
     ],
 )
-def test_what_hinders_a_connection_is_named(error: Exception, why: str) -> None:
+def test_the_cause_of_a_failed_connection_is_named(error: Exception, why: str) -> None:
     assert str(failure(error, "https")) == f"no answer: {why}"
 
 
