@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from chalicelib.entry import process  # first: it decides what PynamoDB gets in botocore's place
+
+# isort: split
 import os
 import sys
 from typing import Any
 
 from chalice import Chalice, Rate
 from chalice.app import AuthRequest, AuthResponse, CloudWatchEvent
-
-from chalicelib import __version__, runtime
 
 if "AWS_CHALICE_CLI_MODE" in os.environ and "local" in sys.argv:  # never in Lambda
     from dev import chalice_local
@@ -19,16 +20,20 @@ if "AWS_CHALICE_CLI_MODE" in os.environ and "local" in sys.argv:  # never in Lam
 app = Chalice(app_name="tokenservice", configure_logs=False)
 
 
-@app.authorizer(ttl_seconds=runtime.settings().authorizer_ttl_seconds)
+@app.authorizer(ttl_seconds=process.settings().authorizer_ttl_seconds)
 def basic_auth(request: AuthRequest) -> AuthResponse | dict[str, Any] | None:
     """Check Basic credentials for all routes."""
-    return runtime.authorizer()(request)
+    from chalicelib.entry.authorizer import authorizer
+
+    return authorizer()(request)
 
 
 @app.lambda_function(name="forward_logs")
 def forward_logs(event: dict[str, Any], context: Any) -> None:
     """Carry a CloudWatch Logs subscription event to Splunk."""
-    runtime.forwarder().forward(event, context.get_remaining_time_in_millis)
+    from chalicelib.entry.forwarder import forwarder
+
+    forwarder().forward(event, context.get_remaining_time_in_millis)
 
 
 @app.on_cw_event(
@@ -44,21 +49,24 @@ def forward_logs(event: dict[str, Any], context: Any) -> None:
 )
 def forward_events(event: CloudWatchEvent) -> None:
     """Carry a change of an alarm's or a pipeline's state to Splunk."""
+    from chalicelib.entry.forwarder import forwarder
+
     context: Any = event.context
-    runtime.forwarder().forward_event(event.to_dict(), context.get_remaining_time_in_millis)
+    forwarder().forward_event(event.to_dict(), context.get_remaining_time_in_millis)
 
 
-@app.schedule(Rate(runtime.settings().splunk.redrive_minutes, unit=Rate.MINUTES), name="redrive")
+@app.schedule(Rate(process.settings().splunk.redrive_minutes, unit=Rate.MINUTES), name="redrive")
 def redrive(event: CloudWatchEvent) -> None:
-    """Try again what Splunk did not take."""
+    """Replay what Splunk rejected."""
+    from chalicelib.entry.redrive import redriver
+
     context: Any = event.context
-    runtime.redriver().run(context.get_remaining_time_in_millis)
+    redriver().run(context.get_remaining_time_in_millis)
 
 
-if runtime.runs("app.app"):
-    from chalicelib.http import routes, schemas
+if process.serves("app.app"):
+    from chalicelib.entry import api
 
-    build = schemas.VersionAnswer("tokenservice", __version__, runtime.settings().commit, runtime.settings().stage)
-    app.register_blueprint(routes.blueprint(basic_auth, runtime.token_service, build), url_prefix=routes.BASE_PATH)
+    app.register_blueprint(api.blueprint(basic_auth), url_prefix=api.BASE_PATH)
 
-runtime.warm_up()
+process.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 # Compiled by the first instant that comes in: few functions ever read one.
@@ -27,6 +27,11 @@ def parse(text: str) -> datetime:
         raise ValueError("not an instant with an offset as RFC 3339 writes it")
     date, time, milliseconds, offset = match.groups("0")
     return datetime.fromisoformat(f"{date}T{time}.{milliseconds:0<3}{offset.upper()}")
+
+
+def now() -> datetime:
+    """The current instant in UTC, cut to the millisecond."""
+    return cut(datetime.now(UTC))
 
 
 def cut(instant: datetime) -> datetime:

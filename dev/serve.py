@@ -21,7 +21,7 @@ from chalicelib.clients import Client, Doubt, Scope
 from chalicelib.errors import ServiceError
 from chalicelib.http import problems
 from chalicelib.http.routes import BASE_PATH
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.splunk.errors import SplunkError
 from dev import leash, preflight

@@ -141,15 +141,16 @@ def client(api: Api) -> Credentials:
 @pytest.fixture
 def asked(api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The DynamoDB operations that the REST handler asks for from here on, where PynamoDB hands them over."""
-    from chalicelib import runtime
+    from chalicelib.entry import api as entry
+    from chalicelib.entry import process
 
     api.issue(client)  # makes the client
     names: list[str] = []
-    connection = runtime.token_service()._store._model._get_connection().connection  # type: ignore[attr-defined]
+    connection = entry.service()._store._model._get_connection().connection  # type: ignore[attr-defined]
     call = connection.client._make_api_call
 
     def note(operation: str, request: dict[str, Any]) -> Any:
-        if request.get("TableName") != runtime.settings().client_table:  # the authorizer may share the client
+        if request.get("TableName") != process.settings().client_table:  # the authorizer may share the client
             names.append(operation)
         return call(operation, request)
 

@@ -15,9 +15,10 @@ from pynamodb.exceptions import PynamoDBException
 from rich.console import Console
 
 from chalicelib import __version__
+from chalicelib.aws.errors import AwsError
 from chalicelib.errors import ServiceError, StoreUnavailable
 from chalicelib.http import problems
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from tokenctl import doctor as doctor_
 from tokenctl import logs as logs_
 from tokenctl import resend as resend_
@@ -165,7 +166,7 @@ def main() -> None:
         cli(prog_name=_PROGRAM, obj=terminal)
     except DeploymentError as error:
         _end(str(error))
-    except (StoreUnavailable, PynamoDBException, BotoCoreError, ClientError) as error:
+    except (StoreUnavailable, AwsError, PynamoDBException, BotoCoreError, ClientError) as error:
         _end(f"the store gave no answer ({cause(error)}): {advice(error, terminal.stage)}")
     except ServiceError as error:
         _end(problems.detail(error))

@@ -15,7 +15,7 @@ from rich.console import Console
 from chalicelib import clients
 from chalicelib.audit import timestamp
 from chalicelib.clients import Client, Scope
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table
 

@@ -17,6 +17,7 @@ from chalicelib.splunk.errors import Undelivered
 from chalicelib.splunk.forward import forwarder
 from tokenctl import tables
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, DeploymentError, read_env_file
+from tokenctl.trouble import OwnErrors
 
 _TIMEOUT_SECONDS = 10
 
@@ -102,7 +103,7 @@ def _splunk(deployment: Deployment) -> Iterator[Finding]:
         splunk = deployment.settings.splunk
         if not splunk.hec_url:
             return
-        ssm = deployment.aws("ssm") if splunk.hec_token_parameter else None
+        ssm = OwnErrors(deployment.aws("ssm")) if splunk.hec_token_parameter else None
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         forwarder(splunk, deployment.stage, ssm=ssm).probe(lambda: max(0.0, deadline - time.monotonic()))
         yield Finding("Splunk", True, "answers, and takes the token")

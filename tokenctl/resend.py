@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from chalicelib.audit import timestamp
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.redrive import redrive

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 
 from chalicelib.audit import timestamp
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.storage.model import INSTANT
 from tokenctl.deployment import Deployment, DeploymentError
 from tokenctl.tables import TTL_ATTRIBUTE

@@ -18,6 +18,7 @@ from chalicelib.splunk.waiting import BucketSource
 from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE
 from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, FolderSource, QueueSource, summary
 from tokenctl.terminal import Terminal, common, plain, table, tracked
+from tokenctl.trouble import OwnErrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +38,7 @@ class Place:
     def sources(self, aws: Callable[[str], Any]) -> Iterator[tuple[str, Source]]:
         """Each source of entries with its name."""
         if self.bucket:
-            yield f"s3://{self.bucket}", BucketSource(aws("s3"), self.bucket)
+            yield f"s3://{self.bucket}", BucketSource(OwnErrors(aws("s3")), self.bucket)
         if self.queue_url:
             yield self.queue_url, QueueSource(aws("sqs"), self.queue_url)
         if self.folder:
@@ -46,7 +47,7 @@ class Place:
     def record(self, aws: Callable[[str], Any]) -> FailureRecord | None:
         """The record in which a replay stores poison."""
         if self.bucket:
-            return S3Record(self.bucket, aws("s3"))
+            return S3Record(self.bucket, OwnErrors(aws("s3")))
         return FolderRecord(self.folder) if self.folder else None
 
 
@@ -148,7 +149,7 @@ def build(deployment: Deployment, place: Place) -> Forwarder:
     return forwarder(
         settings,
         deployment.stage,
-        ssm=deployment.aws("ssm") if settings.hec_token_parameter else None,
+        ssm=OwnErrors(deployment.aws("ssm")) if settings.hec_token_parameter else None,
         record=place.record(deployment.aws),
         max_bytes=MAX_BYTES,
     )

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from tokenctl.deployment import LOCAL_STAGE, Deployment, open_stage, stages
 
 _ENDLESS: Final = 100_000  # columns

@@ -17,7 +17,7 @@ from chalicelib.audit import Audit, timestamp
 from chalicelib.clients import Scope
 from chalicelib.http import conversion, parsing, schemas
 from chalicelib.http.problems import InvalidRequest
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import KEPT_AFTER_EXPIRY, Token
 from tokenctl import census as census_

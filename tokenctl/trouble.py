@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.aws.errors import NoAnswer, Refused
+
 _LOG_IN: Final = "log in to AWS ('aws sso login', 'aws configure'), or name a profile with AWS_PROFILE"
 _LOOK: Final = "'tokenctl doctor --stage {stage}' looks further"
 
@@ -31,6 +35,30 @@ _ADVICE: Final = {
     "ProvisionedThroughputExceededException": "AWS wants fewer calls: try again in a moment",
     "RequestLimitExceeded": "AWS wants fewer calls: try again in a moment",
 }
+
+
+class OwnErrors:
+    """A client of AWS's library that raises the errors of `chalicelib.aws`, the only ones that `chalicelib` knows.
+
+    Args:
+        client: a boto3 client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, operation: str) -> Any:
+        method = getattr(self._client, operation)
+
+        def call(**arguments: Any) -> Any:
+            try:
+                return method(**arguments)
+            except ClientError as error:
+                raise Refused(error.response, error.operation_name) from error
+            except BotoCoreError as error:
+                raise NoAnswer("AWS", type(error).__name__) from error
+
+        return call
 
 
 def cause(error: BaseException) -> str:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from chalicelib.aws.connection import Answer, Closed, Endpoint
+from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 
 if TYPE_CHECKING:
@@ -47,12 +46,6 @@ _SERVER_ERROR: Final = 500
 _TOO_MANY_REQUESTS: Final = 429
 
 T = TypeVar("T")
-
-
-class NoAnswer(BotoCoreError):  # type: ignore[misc] # botocore has no types
-    """The service gave no answer that can be trusted; whether it did what it was asked is not known."""
-
-    fmt = "{service} gave no answer: {why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +136,21 @@ class AwsClient:
         """Send a request until it is answered or our patience ends.
 
         Args:
-            read: makes of the answer what the caller wants of it. Raises ClientError where the service refused, and
+            read: makes of the answer what the caller wants of it. Raises Refused where the service refused, and
                 OSError where the answer can't be trusted.
 
         Raises:
-            ClientError: the service refused, was throttling or had an error of its own.
+            Refused: the service refused, was throttling or had an error of its own.
             NoAnswer: it gave no answer that can be trusted.
         """
         last = time.monotonic() + self._patience.total_seconds
         attempt = 0
         while True:
             attempt += 1
-            failed: OSError | ClientError
+            failed: OSError | Refused
             try:
                 return self._attempt(request, read, last)
-            except ClientError as error:
+            except Refused as error:
                 if not may_pass(error.response):
                     raise
                 failed = error
@@ -168,7 +161,7 @@ class AwsClient:
             if attempt < self._patience.attempts and time.monotonic() + pause < last:
                 self._sleep(pause)
             elif isinstance(failed, OSError):
-                raise NoAnswer(service=self._service, why=type(failed).__name__) from failed
+                raise NoAnswer(self._service, type(failed).__name__) from failed
             else:
                 raise failed
 
@@ -176,7 +169,7 @@ class AwsClient:
         """The same in one attempt.
 
         Raises:
-            ClientError, OSError: it failed.
+            Refused, OSError: it failed.
         """
         return self._attempt(request, read, time.monotonic() + self._patience.total_seconds)
 
@@ -190,8 +183,8 @@ class AwsClient:
         return read(self._endpoint.exchange(head.encode() + request.body, deadline))
 
 
-def refusal(answer: Answer, code: str, message: str, operation: str, more: Mapping[str, Any]) -> ClientError:
-    """An answer as botocore's errors hold it.
+def refusal(answer: Answer, code: str, message: str, operation: str, more: Mapping[str, Any]) -> Refused:
+    """An answer as `Refused` holds it.
 
     Args:
         code: the error's name.
@@ -202,14 +195,14 @@ def refusal(answer: Answer, code: str, message: str, operation: str, more: Mappi
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers},
     }
-    return ClientError(response, operation)
+    return Refused(response, operation)
 
 
 def may_pass(response: Mapping[str, Any]) -> bool:
     """Whether a request may succeed when it is repeated after this refusal.
 
     Args:
-        response: as botocore's errors hold it.
+        response: as `Refused` holds it.
 
     Source: Amazon DynamoDB developer guide, "Error handling with DynamoDB"; API reference, TransactWriteItems.
     """

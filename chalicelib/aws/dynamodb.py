@@ -1,7 +1,8 @@
 """DynamoDB's API for PynamoDB, in the place of botocore's client.
 
-PynamoDB asks its client for one thing: `_make_api_call(operation, request)`, with an answer as JSON gives it and the
-errors of botocore. Binary attributes are the one difference, and nothing stored here has any.
+PynamoDB asks its client for one thing: `_make_api_call(operation, request)`, with an answer as JSON gives it.
+Binary attributes are the one difference, and nothing stored here has any. Errors are our own; `gate` hands them to
+PynamoDB under botocore's names.
 
 Source: Amazon DynamoDB developer guide, "DynamoDB low-level API" and "Error handling with DynamoDB".
 """
@@ -54,7 +55,7 @@ class DynamoDbClient:
             key: name of the table's partition key.
 
         Raises:
-            ClientError, OSError: that failed. Nothing depends on it.
+            Refused, OSError: that failed. Nothing depends on it.
         """
         self._protocol.call("GetItem", {"TableName": table_name, "Key": {key: {"S": "warm-up"}}}, once=True)
 
@@ -62,7 +63,7 @@ class DynamoDbClient:
         """Called by PynamoDB.
 
         Raises:
-            ClientError: DynamoDB refused, was throttling or had an error of its own.
+            Refused: DynamoDB refused, was throttling or had an error of its own.
             NoAnswer: it gave no answer that can be trusted.
         """
         if operation == "TransactWriteItems":

@@ -42,7 +42,7 @@ class JsonProtocol:
             once: in one attempt.
 
         Raises:
-            ClientError: the service refused, was throttling or had an error of its own.
+            Refused: the service refused, was throttling or had an error of its own.
             NoAnswer: it gave no answer that can be trusted. With `once`: OSError.
         """
         headers = {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"}

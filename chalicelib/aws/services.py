@@ -37,7 +37,7 @@ _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,100})</Code>")
 class S3:
     """Keeps objects; a bucket is addressed by path, so that any of its names will do.
 
-    Each call raises ClientError where S3 refused, was throttling or had an error of its own, and NoAnswer where it gave
+    Each call raises Refused where S3 refused, was throttling or had an error of its own, and NoAnswer where it gave
     no answer that can be trusted.
     """
 
@@ -109,7 +109,7 @@ class Ssm:
         """A parameter and its value.
 
         Raises:
-            ClientError: Systems Manager refused, was throttling or had an error of its own.
+            Refused: Systems Manager refused, was throttling or had an error of its own.
             NoAnswer: it gave no answer that can be trusted.
         """
         return self._protocol.call("GetParameter", {"Name": Name, "WithDecryption": WithDecryption})

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from chalicelib.aws.errors import NoCredentials
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
-
-
-class NoCredentials(Exception):
-    """The environment holds no credentials, or no region; the message names the variable."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def needed(environ: Mapping[str, str], name: str) -> str:
     """A variable that must not be missing."""
     value = environ.get(name)
     if not value:
-        raise NoCredentials(f"{name}: missing")
+        raise NoCredentials(name)
     return value
 
 

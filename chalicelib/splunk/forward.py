@@ -206,7 +206,7 @@ def forwarder(
     """Build a forwarder from settings; for the other arguments see `Forwarder`.
 
     Args:
-        ssm: an SSM client of botocore, to read the HEC token with; None means our own.
+        ssm: called like botocore's SSM client, but raises our errors; `None` means our own.
 
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.

@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from chalicelib.aws.signing import NoCredentials
+from chalicelib.aws.errors import AwsError
 from chalicelib.splunk.errors import RecordUnavailable
 from chalicelib.splunk.transport import within
 
@@ -99,7 +99,8 @@ class S3Record:
     """Stores entries in an S3 bucket.
 
     Args:
-        client: an S3 client of botocore; None means our own, made at the first entry: most processes never need it.
+        client: called like botocore's S3 client, but raises our errors; None means our own,
+            made at the first entry, since most processes never need it.
     """
 
     def __init__(self, bucket: str, client: Any = None, now: Callable[[], datetime] = _utc_now) -> None:
@@ -125,20 +126,14 @@ class S3Record:
         return name
 
     def _put_object(self, name: str, content: bytes) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - or what stands in for it
-
         try:
             if self._client is None:
                 from chalicelib.aws.services import S3  # noqa: PLC0415 - most processes never come here
 
                 self._client = S3.from_environ(os.environ)
             self._client.put_object(Bucket=self._bucket, Key=name, Body=content, ContentType="application/json")
-        except ClientError as error:
-            raise self._unavailable(error.response.get("Error", {}).get("Code", "unknown error")) from None
-        except BotoCoreError as error:
-            raise self._unavailable(type(error).__name__) from None
-        except NoCredentials as error:
-            raise self._unavailable(str(error)) from None
+        except AwsError as error:
+            raise self._unavailable(error.why) from None
 
     def _unavailable(self, why: str) -> RecordUnavailable:
         return RecordUnavailable(f"the failure record s3://{self._bucket} did not take an entry: {why}")

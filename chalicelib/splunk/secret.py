@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from chalicelib.aws.signing import NoCredentials
+from chalicelib.aws.errors import AwsError
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.transport import within
 
@@ -100,14 +100,13 @@ def from_parameter(name: str, client: Any = None) -> Callable[[], str]:
     """A secret in AWS Systems Manager's Parameter Store, a SecureString.
 
     Args:
-        client: an SSM client of botocore; None means our own, made at the first read.
+        client: called like botocore's SSM client, but raises our errors; None means our own, made at the first read.
 
     Source: AWS Systems Manager API reference, GetParameter.
     """
 
     def read() -> str:
         nonlocal client
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - or what stands in for it
 
         try:
             if client is None:
@@ -115,14 +114,8 @@ def from_parameter(name: str, client: Any = None) -> Callable[[], str]:
 
                 client = Ssm.from_environ(os.environ)
             return str(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
-        except ClientError as error:
-            why = error.response.get("Error", {}).get("Code", "unknown error")
-            raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {why}") from None
-        except BotoCoreError as error:
-            why = type(error).__name__
-            raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {why}") from None
-        except NoCredentials as error:
-            raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {error}") from None
+        except AwsError as error:
+            raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: {error.why}") from None
         except (KeyError, TypeError):
             raise Misconfigured(f"the HEC token can't be read from parameter {name!r}: no value") from None
 

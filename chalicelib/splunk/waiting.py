@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from chalicelib.aws.errors import Refused
 from chalicelib.splunk.record import Kind
 
 if TYPE_CHECKING:
@@ -138,12 +139,10 @@ class BucketSource:
         return True
 
     def _get(self, name: str) -> tuple[bytes, int] | None:
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - in Lambda, its replacement
-
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=name)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") == "NoSuchKey":
+        except Refused as error:
+            if error.why == "NoSuchKey":
                 return None
             raise
         attempts = answer.get("Metadata", {}).get(_ATTEMPTS, "")

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, ChecksumError, ClientError
+from pynamodb.connection.base import BOTOCORE_EXCEPTIONS
 from pynamodb.exceptions import PynamoDBException
 from pynamodb.models import Model
 
 from chalicelib.aws.client import cancellation_reasons, may_pass
+from chalicelib.aws.errors import AwsError, NoAnswer
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.model import Meta
 
@@ -33,6 +34,8 @@ _DEFECTS: Final = frozenset(
     }
 )
 _LONGEST_PAUSE_SECONDS: Final = 0.1
+# PynamoDB wraps some of botocore's errors and lets others through. Outside Lambda ours are none of botocore's.
+_FAILURES: Final = (PynamoDBException, *BOTOCORE_EXCEPTIONS, AwsError)
 
 Observe = Callable[[str, float], object]
 
@@ -70,7 +73,7 @@ class Store:
         try:
             self._have_answers_checked()
             yield
-        except (PynamoDBException, BotoCoreError, ClientError) as error:
+        except _FAILURES as error:
             response = _response(error)
             code = response.get("Error", {}).get("Code")
             if code == _CONDITION_FAILED:
@@ -104,9 +107,9 @@ def _check_sum(http_response: Any, **_: Any) -> None:
     botocore repeats a request whose answer fails this check, but hands on the answer to the last attempt. It reads
     what is no JSON as an empty answer, and an empty answer is how DynamoDB says that there is no such item.
     """
-    told = http_response.headers.get("x-amz-crc32")
-    if told is not None and told != (found := str(zlib.crc32(http_response.content))):
-        raise ChecksumError(checksum_type="crc32", expected_checksum=told, actual_checksum=found)
+    checksum = http_response.headers.get("x-amz-crc32")
+    if checksum not in (None, str(zlib.crc32(http_response.content))):
+        raise NoAnswer("dynamodb", "the checksum does not fit")
 
 
 def _repeat(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: Any) -> float | None:

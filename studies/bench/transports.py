@@ -66,9 +66,9 @@ def _caller(way: str, request: dict[str, Any]) -> Callable[[], object]:
         config = Config(parameter_validation=False)
         client = botocore.session.get_session().create_client("dynamodb", config=config)
         return lambda: client._make_api_call("GetItem", dict(request))
-    from chalicelib.aws import botocore_names
+    from chalicelib.aws import gate
 
-    botocore_names.install()
+    gate.close()
     from chalicelib.aws.dynamodb import DynamoDbClient
     from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 

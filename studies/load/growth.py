@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from chalicelib import runtime, tokens
+from chalicelib import instants, tokens
 from chalicelib.tokens import Action, Terms, Token, Use
 from studies.load import processes
 from studies.load.targets import ROLES
@@ -98,7 +98,7 @@ def _raw(engine: StoreEngine, token: Token) -> dict[str, Any]:
 
 
 def _new_token(node: str, *, user: str | None = None, max_uses: int = 1) -> tuple[str, Token]:
-    now = runtime.now()
+    now = instants.now()
     terms = Terms(node, now + _LIFETIME, max_uses, frozenset({Action.DOWNLOAD}), user=user)
     return tokens.new_token(_CLIENT, terms, now)
 
@@ -166,25 +166,25 @@ class _Lives:
 
         def use(secret: str, token: Token) -> None:
             use = _use_of(secret)
-            found = store.claim(use, runtime.now(), None)
+            found = store.claim(use, instants.now(), None)
             assert found is not None
             assert [claim.attempt for claim in found.claims] == [use.attempt]
 
         def refused(secret: str, token: Token) -> None:
             use = _use_of(secret)
-            found = store.claim(use, runtime.now(), None)
+            found = store.claim(use, instants.now(), None)
             assert found is not None
             assert use.attempt not in [claim.attempt for claim in found.claims]
 
         def find_by_node(secret: str, token: Token) -> None:
             node = token.terms.node_id
-            assert list(store.find_unrevoked(node_id=node, issuer=None, now=runtime.now())) == [token.id]
+            assert list(store.find_unrevoked(node_id=node, issuer=None, now=instants.now())) == [token.id]
 
         def find(secret: str, token: Token) -> None:
             assert store.find(token.id) is not None
 
         def revoke(secret: str, token: Token) -> None:
-            found = store.revoke(token.id, _CLIENT, now := runtime.now())
+            found = store.revoke(token.id, _CLIENT, now := instants.now())
             assert found is not None
             assert found.revoked_at == now
 
@@ -220,7 +220,7 @@ def with_claims(engine: StoreEngine, count: int, show: Show) -> list[dict[str, A
         metered.add([token])
         for claims in range(1, most + 1):
             meter.read()
-            metered.claim(_use_of(secret), runtime.now(), None)
+            metered.claim(_use_of(secret), instants.now(), None)
             charged = meter.read()["total"]
             size = item_bytes(_raw(engine, token))
             spent += write_units(size)
@@ -246,7 +246,7 @@ def with_claims(engine: StoreEngine, count: int, show: Show) -> list[dict[str, A
 
 def _timed_claim(store: Any, secret: str) -> float:
     begun = time.perf_counter()
-    token = store.claim(use := _use_of(secret), runtime.now(), None)
+    token = store.claim(use := _use_of(secret), instants.now(), None)
     assert token.claims[-1].attempt == use.attempt
     return (time.perf_counter() - begun) * 1000
 

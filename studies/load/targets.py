@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import requests
 
-from chalicelib import clients, runtime
+from chalicelib import clients, instants
 from chalicelib.clients import Client, Scope
 from chalicelib.http.routes import BASE_PATH
 from dev.engine import Engine
@@ -87,8 +87,8 @@ def local_on_dynamodb_local(scratch: Path) -> Iterator[Target]:
 
 @contextmanager
 def _served(engine: StoreEngine, scratch: Path) -> Iterator[Target]:
-    secret, stored = clients.new_secret(runtime.now())
-    assert engine.client_store().add(Client(CALLER, frozenset(Scope), (stored,), runtime.now()))
+    secret, stored = clients.new_secret(instants.now())
+    assert engine.client_store().add(Client(CALLER, frozenset(Scope), (stored,), instants.now()))
     log = scratch / "service.log"
     with service(engine, log) as address:
         target = Target(

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from chalicelib import __version__, runtime, tokens
+from chalicelib import __version__, instants, tokens
 from chalicelib.clients import Scope
+from chalicelib.entry import api as entry
 from chalicelib.http import routes
 from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials
 
@@ -150,20 +151,20 @@ class TestUse:
     ) -> None:
         issued = api.issue(client, expiresIn=1)
         expiry = instant(issued["expiresAt"])
-        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: expiry)
+        monkeypatch.setattr(entry.service(), "_clock", lambda: expiry)
         assert api.use(client, issued["token"]).code == "token_expired"
         assert api.call("GET", f"/token/{issued['tokenId']}", client).status == 200
-        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: expiry - timedelta(milliseconds=1))
+        monkeypatch.setattr(entry.service(), "_clock", lambda: expiry - timedelta(milliseconds=1))
         assert api.use(client, issued["token"]).status == 200
 
     def test_tokens_from_before_the_watermark_are_revoked_and_newer_ones_live(
         self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         old = api.issue(client)
-        monkeypatch.setattr(runtime.token_service(), "_issued_after", runtime.now() + timedelta(milliseconds=1))
+        monkeypatch.setattr(entry.service(), "_issued_after", instants.now() + timedelta(milliseconds=1))
         assert api.use(client, old["token"]).code == "token_revoked"
         assert api.call("GET", f"/token/{old['tokenId']}", client).json["revoked"] is True
-        monkeypatch.setattr(runtime.token_service(), "_issued_after", runtime.now() - timedelta(seconds=1))
+        monkeypatch.setattr(entry.service(), "_issued_after", instants.now() - timedelta(seconds=1))
         assert api.use(client, api.issue(client)["token"]).status == 200
 
     @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"])
@@ -188,7 +189,7 @@ class TestUse:
 
     def test_parallel_callers_get_exactly_the_uses_that_were_granted(self, api: Api, client: Credentials) -> None:
         token = api.issue(client, maxUses=3)["token"]
-        service = runtime.token_service()
+        service = entry.service()
         from chalicelib.service import Caller
 
         caller = Caller(client.user, frozenset(Scope), "race")
@@ -294,10 +295,10 @@ class TestIdempotency:
     ) -> None:
         token = api.issue(client, expiresIn=60)["token"]
         first = api.use(client, token, key="k")
-        start = runtime.now()
-        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: start + timedelta(minutes=9))
+        start = instants.now()
+        monkeypatch.setattr(entry.service(), "_clock", lambda: start + timedelta(minutes=9))
         assert api.use(client, token, key="k").text == first.text
-        monkeypatch.setattr(runtime.token_service(), "_clock", lambda: start + timedelta(minutes=10))
+        monkeypatch.setattr(entry.service(), "_clock", lambda: start + timedelta(minutes=10))
         assert api.use(client, token, key="k").code == "idempotency_key_reused"
 
     def test_a_revocation_ends_repetitions(self, api: Api, client: Credentials) -> None:
@@ -318,7 +319,7 @@ class TestIdempotency:
         caller = Caller(client.user, frozenset(Scope), "race")
         uses = [tokens.new_use(token, client.user, idempotency_key="k") for _ in range(16)]
         with ThreadPoolExecutor(16) as pool:
-            decisions = list(pool.map(lambda use: runtime.token_service().use(caller, use), uses))
+            decisions = list(pool.map(lambda use: entry.service().use(caller, use), uses))
         assert {each.uses_remaining for each in decisions if isinstance(each, tokens.Grant)} == {4}
         assert [each.replayed for each in decisions if isinstance(each, tokens.Grant)].count(False) == 1
 
@@ -412,7 +413,7 @@ class TestStatusAndRevocation:
             api.call("DELETE", f"/token/{issued['tokenId']}", client)
         # An index that trails behind may still name a token that was revoked a moment ago, or is gone.
         trailing = iter([issued["tokenId"], "tok_" + "7" * 32])
-        monkeypatch.setattr(runtime.token_service()._store, "find_unrevoked", lambda **_: trailing)
+        monkeypatch.setattr(entry.service()._store, "find_unrevoked", lambda **_: trailing)
         assert api.call("POST", "/revoke", client, {"nodeId": NODE}).json == {"revoked": 0, "more": False}
         reported = [line["tokenId"] for line in audit_lines(capsys) if line.get("event") == "token.revoked"]
         assert reported == [issued["tokenId"]]
@@ -599,7 +600,7 @@ class TestErrors:
         def broken(*_: object, **__: object) -> None:
             raise RuntimeError("the inside of the service")
 
-        monkeypatch.setattr(runtime.token_service(), "use", broken)
+        monkeypatch.setattr(entry.service(), "use", broken)
         answer = api.use(client, "0" * 64)
         assert (answer.status, answer.code) == (500, "internal_error")
         assert "inside" not in answer.text
@@ -613,7 +614,7 @@ class TestErrors:
         self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         token = api.issue(client)["token"]
-        store = runtime.token_service()._store
+        store = entry.service()._store
         monkeypatch.setattr(store, "claim", lambda use, *_, **__: store.find(use.token_id))
         assert api.use(client, token).code == "internal_error"
 

@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib import clients
 from chalicelib.clients import Doubt, Scope
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from dev import serve
 from tests.support.api import Credentials
 from tokenctl import tables

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from _pytest.logging import LogCaptureHandler
 
-from chalicelib import audit, runtime
+from chalicelib import audit
 from chalicelib.clients import Scope
+from chalicelib.entry import api as entry
+from chalicelib.entry import authorizer
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from dev.engine import HOST, free_port
@@ -318,7 +320,7 @@ class TestStoreAway:
         def gone() -> Iterator[None]:
             with monkeypatch.context() as patch:
                 patch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
-                patch.setattr(runtime.token_service(), "_store", TokenStore(deployment.settings.token_table))
+                patch.setattr(entry.service(), "_store", TokenStore(deployment.settings.token_table))
                 yield
 
         return gone
@@ -376,7 +378,7 @@ class TestStoreAway:
     ) -> None:
         ear.heard()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
-        monkeypatch.setattr(runtime.authorizer(), "_store", ClientStore(deployment.settings.client_table))
+        monkeypatch.setattr(authorizer.authorizer(), "_store", ClientStore(deployment.settings.client_table))
         with level("DEBUG"):
             answer = api.call("GET", "/version", client)
         heard = ear.heard()

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 import pytest
-from botocore.exceptions import ChecksumError
 from requests.structures import CaseInsensitiveDict
 
 from chalicelib import tokens
+from chalicelib.aws.errors import NoAnswer
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
@@ -326,7 +326,7 @@ class TestOnDynamoDb:
         checksum = zlib.crc32(b"{}")
         come()
         come(**{"X-Amz-Crc32": str(checksum)})
-        with pytest.raises(ChecksumError, match=f"crc32.*expected checksum 1 .*calculated checksum {checksum}"):
+        with pytest.raises(NoAnswer, match="checksum"):
             come(**{"x-amz-crc32": "1"})
 
     def test_every_token_is_read_over_all_pages_of_the_table(

@@ -23,7 +23,7 @@ from rich.console import Console
 from chalicelib import clients, tokens
 from chalicelib.clients import SECRET_PREFIX, Scope
 from chalicelib.errors import StoreUnavailable
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from chalicelib import runtime, tokens
+from chalicelib import instants, tokens
 from chalicelib.settings import Settings
 from chalicelib.tokens import Action, Reason, Terms
 from tests.support.api import NODE, Api
@@ -332,7 +332,7 @@ class TestTheUnits:
 
     def test_issues_uses_and_mismatches_consume_what_is_reckoned(self, metered: tuple[Meter, StoreEngine, Any]) -> None:
         meter, engine, past_it = metered
-        store, instant = engine.token_store(), runtime.now()
+        store, instant = engine.token_store(), instants.now()
         terms = Terms(NODE, instant + tokens.KEPT_AFTER_EXPIRY, 100, frozenset({Action.DOWNLOAD}), user=USER)
         secret, token = tokens.new_token("records", terms, instant)
         store.find(token.id)

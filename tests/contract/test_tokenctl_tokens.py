@@ -19,11 +19,12 @@ import click
 import pytest
 from rich.console import Console
 
-from chalicelib import runtime, tokens
+from chalicelib import tokens
 from chalicelib.audit import timestamp
 from chalicelib.clients import Scope
+from chalicelib.entry import api as entry
 from chalicelib.errors import StoreUnavailable
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
@@ -130,7 +131,7 @@ class TestExplain:
         secret, token = tokens.new_token("somebody", terms, now())
         token_store.add([token])
         caller = Caller("somebody", frozenset(Scope), "request-1")
-        runtime.token_service().use(caller, tokens.new_use(secret, "somebody", user="\x1b[2J[red]bob"))
+        entry.service().use(caller, tokens.new_use(secret, "somebody", user="\x1b[2J[red]bob"))
         keep()
         shown = tokenctl("explain", token.id)
         assert shown.code == 0

@@ -19,7 +19,7 @@ import requests
 
 from chalicelib import tokens
 from chalicelib.http.routes import BASE_PATH, ROUTES
-from chalicelib.runtime import now
+from chalicelib.instants import now
 from chalicelib.tokens import Terms, Token
 from deploy.checks import openapi as openapi_checks
 from dev import install

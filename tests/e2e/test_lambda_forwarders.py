@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from chalice.test import Client
 
-from chalicelib import runtime
+from chalicelib.entry import process
+from chalicelib.entry.forwarder import forwarder
+from chalicelib.entry.redrive import redriver
 from chalicelib.settings import Settings
 from chalicelib.splunk.errors import Undelivered
 from tests.support.api import Api
@@ -26,11 +28,11 @@ def hec(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[HecServer]:
     with HecServer() as server:
         environ = {"STAGE": "local", "SPLUNK_HEC_URL": server.url, "SPLUNK_HEC_TOKEN": "the-token"}
         settings = Settings.from_environ({**environ, "SPLUNK_FAILURE_BUCKET": "failures"})
-        monkeypatch.setattr(runtime, "settings", lambda: settings)
-        for built in (runtime.forwarder, runtime.redriver):
+        monkeypatch.setattr(process, "settings", lambda: settings)
+        for built in (forwarder, redriver):
             built.cache_clear()
         yield server
-        for built in (runtime.forwarder, runtime.redriver):
+        for built in (forwarder, redriver):
             built.cache_clear()
 
 
@@ -74,10 +76,10 @@ def test_what_waits_in_the_bucket_reaches_splunk(hec: HecServer, functions: Clie
 
 def test_a_redrive_without_a_splunk_does_nothing(api: Api, functions: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_environ({"STAGE": "local"})
-    monkeypatch.setattr(runtime, "settings", lambda: settings)
-    runtime.redriver.cache_clear()
+    monkeypatch.setattr(process, "settings", lambda: settings)
+    redriver.cache_clear()
     functions.lambda_.invoke("redrive", SCHEDULED)
-    runtime.redriver.cache_clear()
+    redriver.cache_clear()
 
 
 def test_what_splunk_refuses_fails_the_invocation_so_that_lambda_keeps_it(hec: HecServer, functions: Client) -> None:

@@ -87,22 +87,22 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import app
 getattr(app, sys.argv[2])
-from chalicelib import runtime
-getattr(runtime, sys.argv[3])()
+from importlib import import_module
+getattr(import_module(f"chalicelib.entry.{sys.argv[3]}"), sys.argv[4])()
 """
 
 
 @pytest.mark.parametrize(
-    ("handler", "builds"),
+    ("handler", "entry", "builds"),
     [
-        ("app", "token_service"),
-        ("basic_auth", "authorizer"),
-        ("forward_logs", "forwarder"),
-        ("forward_events", "forwarder"),
-        ("redrive", "redriver"),
+        ("app", "api", "service"),
+        ("basic_auth", "authorizer", "authorizer"),
+        ("forward_logs", "forwarder", "forwarder"),
+        ("forward_events", "forwarder", "forwarder"),
+        ("redrive", "redrive", "redriver"),
     ],
 )
-def test_each_function_starts_with_nothing_but_the_archive(task: Path, handler: str, builds: str) -> None:
+def test_each_function_starts_with_nothing_but_the_archive(task: Path, handler: str, entry: str, builds: str) -> None:
     environ = {
         "STAGE": "dev",
         "_HANDLER": f"app.{handler}",
@@ -115,7 +115,7 @@ def test_each_function_starts_with_nothing_but_the_archive(task: Path, handler: 
         "SPLUNK_HEC_TOKEN_PARAMETER": "/tokenservice/dev/splunk-hec-token",
         "SPLUNK_FAILURE_BUCKET": "failures",
     }
-    command = [sys.executable, "-I", "-S", "-c", ALONE, str(task), handler, builds]
+    command = [sys.executable, "-I", "-S", "-c", ALONE, str(task), handler, entry, builds]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from chalicelib import errors, runtime, tokens
+from chalicelib import errors, instants, tokens
 from chalicelib.aws.dynamodb import PATIENCE
+from chalicelib.entry import api as entry
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
 from dev.engine import Engine
@@ -60,7 +61,7 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def over_api(api: Api, client: Credentials, store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> OverHttp:
     """The API in this process, with the store behind the proxy."""
-    monkeypatch.setattr(runtime.token_service(), "_store", store)
+    monkeypatch.setattr(entry.service(), "_store", store)
 
     def call(method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], str]:
         answer = api.call(method, path, client, body, headers=headers)
@@ -207,7 +208,7 @@ def test_the_library_of_aws_repeats_the_same_refusals(
     engine = behind(proxy, truth)
     store = TokenStore(engine.token_table)
     engine._bind(store._model)
-    now = runtime.now()
+    now = instants.now()
     made = [tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now)[1] for _ in range(batch)]
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
@@ -235,7 +236,7 @@ def test_a_repetition_after_a_conflict_that_finds_its_token_spent_brings_nothing
     fault: Fault, batch: int, proxy: Proxy, store: TokenStore, truth: StoreEngine
 ) -> None:
     """The first attempt is done though it is answered with a conflict, and the token is spent before the second one."""
-    now = runtime.now()
+    now = instants.now()
     made = [tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now) for _ in range(batch)]
     secret, token = made[0]
     past = truth.token_store()
@@ -253,7 +254,7 @@ def test_a_repetition_after_a_conflict_that_finds_its_token_spent_brings_nothing
 def test_issuing_that_is_repeated_does_not_undo_what_came_in_between(
     change: str, proxy: Proxy, store: TokenStore, truth: StoreEngine
 ) -> None:
-    now = runtime.now()
+    now = instants.now()
     _, token = tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now)
     past = truth.token_store()
     lost = iter([Fault.ANSWER_LOST])

@@ -16,7 +16,7 @@ from chalice.app import AuthRequest
 from chalice.config import Config
 from chalice.local import LocalGateway, LocalGatewayException
 
-from chalicelib import __version__, clients, runtime
+from chalicelib import __version__, clients, instants
 from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client, Scope
@@ -98,9 +98,9 @@ class Api:
     def client(self, *scopes: Scope) -> Credentials:
         """Make a client with these scopes; none named: with all."""
         self._made += 1
-        secret, stored = clients.new_secret(runtime.now())
+        secret, stored = clients.new_secret(instants.now())
         name = f"client-{self._made}"
-        assert self._client_store.add(Client(name, frozenset(scopes or Scope), (stored,), runtime.now()))
+        assert self._client_store.add(Client(name, frozenset(scopes or Scope), (stored,), instants.now()))
         return Credentials(name, secret)
 
     def call(
@@ -159,9 +159,9 @@ class MemoryApi(Api):
     def __init__(self) -> None:
         client_store, self.store = MemoryClientStore(), MemoryTokenStore()
         audit = Audit(STAGE, __version__)
-        service = TokenService(self.store, audit, runtime.now)
+        service = TokenService(self.store, audit, instants.now)
         app = Chalice(app_name="tokenservice", configure_logs=False)
-        authorize = Authorizer(client_store, audit, runtime.now)
+        authorize = Authorizer(client_store, audit, instants.now)
 
         @app.authorizer()
         def basic_auth(request: AuthRequest) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib import clients, runtime, tokens
+from chalicelib import clients, instants, tokens
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import ServiceError
 from chalicelib.http import conversion, parsing, problems
@@ -43,13 +43,13 @@ class OverStore:
     name = "store"
 
     def __init__(self, store: TokenStore) -> None:
-        self._service = TokenService(store, Silent(), runtime.now)
+        self._service = TokenService(store, Silent(), instants.now)
         self._caller = Caller("app", frozenset(Scope), "faults")
 
     def issue(self, body: Mapping[str, Any], batch: int) -> Told:
         def issue() -> Told:
             terms = parsing.parse_body(
-                json.dumps(body).encode(), IssueRequest, partial(conversion.to_terms, now=runtime.now())
+                json.dumps(body).encode(), IssueRequest, partial(conversion.to_terms, now=instants.now())
             )
             secret, token = self._service.issue(self._caller, [terms] * batch)[0]
             return Told(201, None, {"token": secret, "tokenId": token.id})
@@ -124,9 +124,9 @@ class Service(LocalService):
 
     def __init__(self, environ: Mapping[str, str], clients_at: ClientStore, log: Path) -> None:
         super().__init__(environ, log)
-        secret, digest = clients.new_secret(runtime.now())
+        secret, digest = clients.new_secret(instants.now())
         name = f"faults-{secret[:8]}"
-        assert clients_at.add(Client(name, frozenset(Scope), (digest,), runtime.now()))
+        assert clients_at.add(Client(name, frozenset(Scope), (digest,), instants.now()))
         self.password = secret
         self.user = name
         self.authorization = "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from botocore.exceptions import ClientError
+from chalicelib.aws.errors import Refused
 
 PAGE = 2  # names at once; a real bucket gives a thousand
 
@@ -37,7 +37,7 @@ class MemoryBucket:
     def get_object(self, Bucket: str, Key: str) -> Any:  # noqa: N803
         self.called("get", Key)
         if Key not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+            raise Refused({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         return {"Body": io.BytesIO(self.objects[Key]), "Metadata": self.metadata.get(Key, {})}
 
     def put_object(

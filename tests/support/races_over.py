@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from chalicelib import clients, runtime, tokens
+from chalicelib import clients, instants, tokens
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
@@ -56,7 +56,7 @@ class OverStore:
         self.failures: Counter[str] = Counter()
 
     def issue(self, races: Sequence[Race]) -> list[Entry]:
-        expires_at = runtime.now() + _LIFETIME
+        expires_at = instants.now() + _LIFETIME
         issued = self._service.issue(self._caller, [_terms(race, expires_at) for race in races])
         return [Entry(race, secret, token.id, expires_at) for race, (secret, token) in zip(races, issued, strict=True)]
 
@@ -98,7 +98,7 @@ class OverStore:
         return State(token.claims, token.mismatches, token.revoked_at is not None)
 
     def _now(self) -> datetime:
-        return getattr(self._own, "now", None) or runtime.now()
+        return getattr(self._own, "now", None) or instants.now()
 
 
 class OverHttp:
@@ -108,9 +108,9 @@ class OverHttp:
     has_own_clocks = False
 
     def __init__(self, engine: StoreEngine, url: str) -> None:
-        secret, kept = clients.new_secret(runtime.now())
+        secret, kept = clients.new_secret(instants.now())
         name = f"racer-{secret[:8]}"
-        assert engine.client_store().add(Client(name, frozenset(Scope), (kept,), runtime.now()))
+        assert engine.client_store().add(Client(name, frozenset(Scope), (kept,), instants.now()))
         self._authorization = "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
         self._address = url.removeprefix("http://")
         self._own = threading.local()

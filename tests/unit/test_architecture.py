@@ -22,11 +22,11 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.instants": (set(), set()),
     "chalicelib.settings": ({"chalicelib", "chalicelib.instants"}, set()),
     "chalicelib.service": ({"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors"}, set()),
-    "chalicelib.aws": (set(), {"botocore"}),
-    "chalicelib.splunk": ({"chalicelib.aws", "chalicelib.settings"}, {"requests", "urllib3", "tenacity", "botocore"}),
+    "chalicelib.aws": (set(), set()),
+    "chalicelib.splunk": ({"chalicelib.aws", "chalicelib.settings"}, {"requests", "urllib3", "tenacity"}),
     "chalicelib.storage": (
         {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.aws"},
-        {"pynamodb", "botocore"},
+        {"pynamodb"},
     ),
     "chalicelib.http": (
         {
@@ -36,15 +36,15 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
         {"chalice", "msgspec"},
     ),
     "chalicelib.authorizer": ({"chalicelib", "chalicelib.clients"}, {"chalice"}),
-    "chalicelib.runtime": (
+    "chalicelib.entry": (
         {
             *("chalicelib", "chalicelib.instants", "chalicelib.settings", "chalicelib.audit", "chalicelib.storage"),
-            *("chalicelib.aws", "chalicelib.service", "chalicelib.authorizer", "chalicelib.splunk"),
+            *("chalicelib.aws", "chalicelib.service", "chalicelib.authorizer", "chalicelib.splunk", "chalicelib.http"),
         },
-        set(),
+        {"chalice"},
     ),
     # dev: for Chalice's commands, never in Lambda
-    "app": ({"chalicelib", "chalicelib.http", "chalicelib.runtime", "dev"}, {"chalice"}),
+    "app": ({"chalicelib.entry", "dev"}, {"chalice"}),
 }
 # Everything else may import all of `chalicelib`, and of the others only these.
 BESIDE: dict[str, set[str]] = {
@@ -131,12 +131,12 @@ def test_imports_point_down_only(path: Path) -> None:
 def test_a_function_loads_only_its_own_packages(handler: str, unwanted: set[str]) -> None:
     """Lambda names the entry point in `_HANDLER`; every module more costs the start of that function."""
     build = {
-        "app.basic_auth": "runtime.authorizer()",
-        "app.app": "runtime.token_service()",
-        "app.forward_logs": "runtime.forwarder()",
-        "app.redrive": "runtime.redriver()",
+        "app.basic_auth": "from chalicelib.entry.authorizer import authorizer; authorizer()",
+        "app.app": "from chalicelib.entry.api import service; service()",
+        "app.forward_logs": "from chalicelib.entry.forwarder import forwarder; forwarder()",
+        "app.redrive": "from chalicelib.entry.redrive import redriver; redriver()",
     }[handler]
-    code = f"import sys, app; from chalicelib import runtime; {build}; print(*sys.modules)"
+    code = f"import sys, app; {build}; print(*sys.modules)"
     environ = {"_HANDLER": handler, "STAGE": "dev", "AWS_DEFAULT_REGION": "eu-central-1"}
     environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     environ |= {"SPLUNK_HEC_URL": "https://splunk.example:8088", "SPLUNK_HEC_TOKEN_PARAMETER": "/hec"}

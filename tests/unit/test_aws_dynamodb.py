@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +19,13 @@ import botocore.exceptions
 import certifi
 import pytest
 import trustme
-from botocore.exceptions import BotoCoreError, ClientError
 
-from chalicelib.aws import botocore_names
-from chalicelib.aws.client import AMAZON_ROOTS, AwsClient, NoAnswer, Patience
+from chalicelib.aws import gate
+from chalicelib.aws.client import AMAZON_ROOTS, AwsClient, Patience
 from chalicelib.aws.connection import Endpoint
 from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
-from chalicelib.aws.signing import Credentials, NoCredentials, Signer
+from chalicelib.aws.errors import NoAnswer, NoCredentials, Refused
+from chalicelib.aws.signing import Credentials, Signer
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
@@ -166,11 +166,11 @@ def test_what_may_pass_is_asked_once_more_after_a_short_pause(trouble: Scripted 
 
 
 def test_what_does_not_pass_is_told_after_two_attempts() -> None:
-    with world(Scripted.of({"__type": THROTTLED}, 400)) as there, pytest.raises(ClientError) as refused:
+    with world(Scripted.of({"__type": THROTTLED}, 400)) as there, pytest.raises(Refused) as refused:
         there.ask()
     assert refused.value.response["Error"]["Code"] == "ThrottlingException"
     assert len(there.server.asked) == 2
-    with world(Scripted(b"<html>", 503, "")) as there, pytest.raises(ClientError) as refused:
+    with world(Scripted(b"<html>", 503, "")) as there, pytest.raises(Refused) as refused:
         there.ask()
     assert refused.value.response["Error"]["Code"] == "503"
     with world(None) as there, pytest.raises(NoAnswer, match="ConnectionResetError"):
@@ -183,7 +183,7 @@ def test_a_refusal_is_told_at_once_with_the_item_that_stood_against_it() -> None
     item = {"id": {"S": "tok_1"}}
     reasons = [{"Code": "ConditionalCheckFailed", "Item": item}, {"Code": "None"}]
     answer = Scripted.error("ConditionalCheckFailedException", Item=item, CancellationReasons=reasons)
-    with world(answer) as there, pytest.raises(ClientError) as refused:
+    with world(answer) as there, pytest.raises(Refused) as refused:
         there.ask("UpdateItem")
     assert len(there.server.asked) == 1
     assert there.pauses == []
@@ -209,7 +209,7 @@ def test_a_refusal_is_told_at_once_with_the_item_that_stood_against_it() -> None
 )
 def test_a_transaction_that_would_be_cancelled_again_is_not_repeated(codes: tuple[str, ...]) -> None:
     answer = Scripted.error("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
-    with world(answer) as there, pytest.raises(ClientError):
+    with world(answer) as there, pytest.raises(Refused):
         there.ask("TransactWriteItems", {"TransactItems": []})
     assert len(there.server.asked) == 1
 
@@ -273,7 +273,7 @@ class TestWarmingUp:
 
     @pytest.mark.parametrize("trouble", [None, Scripted.error("InternalServerError", 500)])
     def test_it_is_tried_once_and_told(self, trouble: Scripted | None) -> None:
-        with world(trouble) as there, pytest.raises((OSError, ClientError)):
+        with world(trouble) as there, pytest.raises((OSError, Refused)):
             there.client.warm_up("tokens", "id")
         assert len(there.server.asked) == 1
 
@@ -330,30 +330,27 @@ def test_amazons_roots_are_those_that_browsers_trust() -> None:
     assert ours <= certificates(certifi.where())
 
 
-class TestTheNamesOfBotocore:
-    def test_botocore_has_all_of_them(self) -> None:
+class TestTheGate:
+    def test_botocore_has_all_names_of_the_stand_ins(self) -> None:
         """Names that botocore does not have would hide that PynamoDB asks for others."""
-        for module, names in botocore_names._NAMES.items():
+        for module, names in gate.STAND_INS.items():
             __import__(f"botocore.{module}")
             for name in names:
                 assert hasattr(sys.modules[f"botocore.{module}"], name), f"botocore.{module}.{name}"
 
-    @pytest.mark.parametrize(
-        "make", [lambda module: module.ClientError({"Error": {"Code": "C", "Message": "M"}}, "Op")]
-    )
-    def test_its_errors_read_like_botocores(self, make: Callable[[Any], Exception]) -> None:
-        ours, theirs = make(botocore_names), make(botocore.exceptions)
+    def test_a_refusal_reads_like_botocores(self) -> None:
+        arguments: Any = ({"Error": {"Code": "C", "Message": "M"}}, "Op")
+        ours, theirs = Refused(*arguments), botocore.exceptions.ClientError(*arguments)
         assert str(ours) == str(theirs)
-        assert (ours.response, ours.operation_name) == (theirs.response, theirs.operation_name)  # type: ignore[attr-defined]
-        assert isinstance(NoAnswer(service="dynamodb", why="x"), BotoCoreError)
+        assert (ours.response, ours.operation_name) == (theirs.response, theirs.operation_name)
 
     def test_pynamodb_and_both_stores_load_with_them_alone(self) -> None:
         """In a process where any look at the real botocore fails."""
         code = """
 import sys
-from chalicelib.aws import botocore_names
-botocore_names.install()
-names = set(botocore_names._NAMES)
+from chalicelib.aws import gate
+gate.close()
+names = set(gate.STAND_INS)
 from chalicelib.aws.dynamodb import DynamoDbClient
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore

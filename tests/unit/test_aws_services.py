@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from chalicelib.aws.client import AwsClient, NoAnswer, Patience
+from chalicelib.aws.client import AwsClient, Patience
 from chalicelib.aws.connection import Endpoint
+from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.aws.services import S3, Ssm
 from chalicelib.aws.signing import Credentials, Signer
 from tests.unit.test_aws_connection import Server, answering, serving
@@ -110,7 +110,7 @@ def test_a_bucket_that_is_busy_is_asked_again() -> None:
 
 
 def test_a_refusal_is_told_by_its_code() -> None:
-    with serving(answering(DENIED)) as server, pytest.raises(ClientError) as refused:
+    with serving(answering(DENIED)) as server, pytest.raises(Refused) as refused:
         put(server)
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
     assert len(server.requests) == 1
@@ -118,14 +118,14 @@ def test_a_refusal_is_told_by_its_code() -> None:
 
 def test_a_refusal_without_a_code_is_told_by_its_status() -> None:
     page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
-    with serving(answering(page)) as server, pytest.raises(ClientError) as refused:
+    with serving(answering(page)) as server, pytest.raises(Refused) as refused:
         put(server)
     assert refused.value.response["Error"]["Code"] == "404"
 
 
 @pytest.mark.parametrize("end", [lambda: answering(b""), lambda: answering(SLOW_DOWN)], ids=["silence", "busy"])
 def test_what_stays_away_is_told_after_three_attempts(end: Callable[[], object]) -> None:
-    with serving(end()) as server, pytest.raises((NoAnswer, ClientError)):  # type: ignore[arg-type]
+    with serving(end()) as server, pytest.raises((NoAnswer, Refused)):  # type: ignore[arg-type]
         put(server)
     assert len(server.requests) == 3
 

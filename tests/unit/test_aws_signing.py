@@ -12,7 +12,8 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.aws.signing import Credentials, NoCredentials, Signer, region_from_environ
+from chalicelib.aws.errors import NoCredentials
+from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 SUITE = Credentials("AKIDEXAMPLE", SECRET)

@@ -202,9 +202,9 @@ read = []
 text_of = pathlib.Path.read_text
 pathlib.Path.read_text = lambda path, *_: read.append(path.name) or text_of(path, "utf-8")
 import app
-from chalicelib import runtime
+from chalicelib.entry import api
 from chalicelib.http import routes
-runtime.token_service()
+api.service()
 assert "openapi.json" not in read, read
 routes._openapi(), routes._openapi()
 assert read.count("openapi.json") == 1, read

@@ -61,7 +61,6 @@ def test_every_exception_that_the_code_raises_is_a_problem_or_caught_within() ->
         "MalformedCredentials",  # caught by the authorizer
         "ValueError",  # addresses: caught by schemas
         "_ConditionFailed",  # caught by the stores
-        "ChecksumError",  # botocore's; the same
     }
     names = {each.__name__ for each in all_problems()} | caught_within
     raised = set()

@@ -15,6 +15,7 @@ from botocore.stub import Stubber
 
 from chalicelib.splunk.errors import RecordUnavailable
 from chalicelib.splunk.record import FolderRecord, Kind, S3Record, entry, name_of
+from tokenctl.trouble import OwnErrors
 
 BODY = b'{"awslogs": {"data":   "H4sI"}}'
 AT = datetime(2026, 11, 21, 4, 5, 6, 789_000, tzinfo=UTC)
@@ -59,7 +60,7 @@ def s3() -> Any:
     session = botocore.session.get_session()
     client = session.create_client("s3", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
     with Stubber(client) as stub:
-        stub.client = client
+        stub.ours = OwnErrors(client)
         yield stub
 
 
@@ -71,7 +72,7 @@ def test_an_entry_is_put_into_the_bucket(s3: Any) -> None:
         "ContentType": "application/json",
     }
     s3.add_response("put_object", {}, expected)
-    assert S3Record("kept", s3.client, lambda: AT).put(Kind.POISON, BODY, "why") == expected["Key"]
+    assert S3Record("kept", s3.ours, lambda: AT).put(Kind.POISON, BODY, "why") == expected["Key"]
     s3.assert_no_pending_responses()
 
 
@@ -87,7 +88,7 @@ def test_a_failed_write_names_the_bucket_and_the_reason(
 ) -> None:
     monkeypatch.setattr(s3.client, "put_object", mock.Mock(side_effect=error))
     with pytest.raises(RecordUnavailable) as caught:
-        S3Record("kept", s3.client).put(Kind.FAILED, BODY, "r")
+        S3Record("kept", s3.ours).put(Kind.FAILED, BODY, "r")
     assert str(caught.value) == f"the failure record s3://kept did not take an entry: {why}"
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from chalicelib.aws.errors import Refused
 from chalicelib.splunk import redrive
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import Kind, S3Record
@@ -318,11 +318,11 @@ def test_a_bucket_that_may_not_be_read_fails_the_run(
     world: World, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     def refuse(**_: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+        raise Refused({"Error": {"Code": "AccessDenied"}}, operation)
 
     world.wait("failed/a.json", "a")
     monkeypatch.setattr(world.bucket, operation, refuse)
-    with pytest.raises(ClientError, match="AccessDenied"):
+    with pytest.raises(Refused, match="AccessDenied"):
         world.run()
     assert list(world.bucket.objects) == ["failed/a.json"]
 

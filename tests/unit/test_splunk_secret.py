@@ -21,6 +21,7 @@ from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
 from tests.support.hec_server import HecServer
 from tests.support.splunk_world import subscription
+from tokenctl.trouble import OwnErrors
 
 
 class Parameter:
@@ -217,14 +218,14 @@ def ssm() -> Any:
     session = botocore.session.get_session()
     client = session.create_client("ssm", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
     with Stubber(client) as stub:
-        stub.client = client
+        stub.ours = OwnErrors(client)
         yield stub
 
 
 def test_a_parameter_is_read_decrypted(ssm: Any) -> None:
     parameters = {"Name": "/splunk/token", "WithDecryption": True}
     ssm.add_response("get_parameter", {"Parameter": {"Value": "from-ssm"}}, parameters)
-    assert Secret(from_parameter("/splunk/token", ssm.client)).get(5) == "from-ssm"
+    assert Secret(from_parameter("/splunk/token", ssm.ours)).get(5) == "from-ssm"
     ssm.assert_no_pending_responses()
 
 
@@ -251,5 +252,5 @@ def test_a_failed_read_names_the_parameter_and_the_reason(
 ) -> None:
     monkeypatch.setattr(ssm.client, "get_parameter", mock.Mock(side_effect=[answer]))
     with pytest.raises(Misconfigured) as caught:
-        from_parameter("/splunk/token", ssm.client)()
+        from_parameter("/splunk/token", ssm.ours)()
     assert str(caught.value) == f"the HEC token can't be read from parameter '/splunk/token': {why}"

@@ -26,7 +26,7 @@ class Connection:
         self._context = None
         self._socket = None
         if scheme == "https":
-            import ssl  # noqa: PLC0415 - costs what plain HTTP need not pay
+            import ssl
 
             self._context = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
 

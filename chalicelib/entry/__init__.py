@@ -1,0 +1,1 @@
+"""The composition roots: a module for each function, which builds what that function needs and nothing else."""

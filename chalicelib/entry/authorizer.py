@@ -1,0 +1,26 @@
+"""The authorizer and its client store."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from chalicelib import instants
+from chalicelib.authorizer import Authorizer
+from chalicelib.entry import dynamodb, process
+from chalicelib.storage.client_store import ClientStore
+
+
+@cache
+def store() -> ClientStore:
+    return ClientStore(process.settings().client_table, process.audit().latency, dynamodb.client())
+
+
+@cache
+def authorizer() -> Authorizer:
+    return Authorizer(store(), process.audit(), instants.now)
+
+
+def warm_up() -> None:
+    """Build the authorizer and open its connection."""
+    authorizer()
+    store().warm_up()
