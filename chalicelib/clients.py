@@ -6,10 +6,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SECRET_PREFIX: Final = "tss_"  # noqa: S105 - the mark that every secret bears, so that a leaked one can be found
@@ -39,8 +38,7 @@ class Doubt(StrEnum):
     DISABLED = "client_disabled"
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """What is kept of a client secret.
 
     Attributes:
@@ -57,8 +55,7 @@ class Secret:
         return self.expires_at is None or now < self.expires_at
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """A dependent application.
 
     Attributes:
@@ -97,8 +94,8 @@ def rotated(client: Client, secret: Secret, now: datetime, overlap: timedelta) -
     if client.secrets and client.secrets[0].digest == secret.digest:
         return client
     ends = now + overlap
-    old = [replace(each, expires_at=min(ends, each.expires_at or ends)) for each in client.secrets[:1] if overlap]
-    return replace(client, secrets=(secret, *old))
+    old = [last._replace(expires_at=min(ends, last.expires_at or ends)) for last in client.secrets[:1] if overlap]
+    return client._replace(secrets=(secret, *old))
 
 
 def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:

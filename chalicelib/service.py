@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from chalicelib import tokens
 from chalicelib.clients import Scope
@@ -13,8 +14,7 @@ from chalicelib.errors import InsufficientScope, InternalError, TokenNotFound
 from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """The client behind a request, as the authorizer found it; the request's ids and address are for the log.
 
     Attributes:
@@ -30,8 +30,7 @@ class Caller:
     extended_request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(Struct, frozen=True):
     """How many live tokens were revoked, and whether time ran out before all were."""
 
     revoked: int

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from chalicelib import instants
@@ -39,8 +39,7 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Splunk:
+class Splunk(NamedTuple):
     """Where log events go.
 
     Attributes:
@@ -57,7 +56,7 @@ class Splunk:
     hec_url: str | None
     hec_token_parameter: str | None
     hec_token: str | None
-    index: str | None
+    index: str | None  # type: ignore[assignment] # nobody needs a tuple's index()
     sourcetype: str
     ca_bundle: str | None
     failure_bucket: str | None = None
@@ -67,8 +66,7 @@ class Splunk:
         return f"Splunk(hec_url={self.hec_url!r}, index={self.index!r}, sourcetype={self.sourcetype!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """All settings of one deployment.
 
     Attributes:

@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
+
+from msgspec import Struct, field
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -56,8 +57,7 @@ MISMATCHES: Final = frozenset({Reason.USER, Reason.ADDRESS, Reason.ACTION})
 does not count: otherwise any client could lock a token that is not meant for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """What the issuer says of a token.
 
     Attributes:
@@ -82,8 +82,7 @@ class Terms:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """One use that was granted, as it is kept in the token's item.
 
     Attributes:
@@ -101,8 +100,7 @@ class Claim:
     action: Action | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A token as it is stored: never the token itself, only its digest.
 
     Attributes:
@@ -134,8 +132,7 @@ class Token:
         return self.mismatches >= LOCKED_AFTER_MISMATCHES
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """One request to use a token, as the calling application states it.
 
     Attributes:
@@ -163,8 +160,7 @@ class Use:
         return Claim(self.claim_id, self.attempt, at, self.client_id, self.user, self.address, self.action)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """The use is, or would be, granted.
 
     Attributes:
@@ -184,8 +180,7 @@ class Grant:
         return self.token.terms.max_uses - 1 - self.token.claims.index(self.claim)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """The use is refused; `token` is None where there is no such token."""
 
     reason: Reason

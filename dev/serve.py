@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -88,7 +87,7 @@ def prepare_store(deployment: Deployment) -> None:
     store = deployment.client_store()
     known = store.find(DEMO_CLIENT)
     if known is not None and known.scopes != frozenset(Scope):
-        store.change(DEMO_CLIENT, lambda client: replace(client, scopes=frozenset(Scope)))
+        store.change(DEMO_CLIENT, lambda client: client._replace(scopes=frozenset(Scope)))
     if known is not None and clients.doubt(known, _demo_secret(), now()) in (None, Doubt.DISABLED):
         DEMO_ENV.chmod(0o600)
         return

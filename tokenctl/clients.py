@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,7 +113,7 @@ def client_change(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
     _change(
         terminal,
         name,
-        lambda known: replace(known, scopes=scopes_given),
+        lambda known: known._replace(scopes=scopes_given),
         f"{name} has the scopes {' '.join(sorted(scopes_given))}",
     )
 
@@ -168,7 +167,7 @@ def client_disable(terminal: Terminal, name: str) -> None:
     """
     instant = now()
     _change(
-        terminal, name, lambda known: replace(known, disabled_at=known.disabled_at or instant), f"{name} is refused"
+        terminal, name, lambda known: known._replace(disabled_at=known.disabled_at or instant), f"{name} is refused"
     )
 
 
@@ -182,7 +181,7 @@ def client_enable(terminal: Terminal, name: str) -> None:
     It has the scopes and secrets that it had.
     If a leaked secret was the reason to disable it, rotate at once: 'tokenctl client rotate NAME --overlap 0'.
     """
-    _change(terminal, name, lambda known: replace(known, disabled_at=None), f"{name} is let in")
+    _change(terminal, name, lambda known: known._replace(disabled_at=None), f"{name} is let in")
 
 
 @client.command("delete")

@@ -83,7 +83,7 @@ class Deployment:
             ) from None
         except SettingsError as error:
             raise DeploymentError(f"function {function}: {error}") from None
-        return replace(self, settings=replace(self.settings, splunk=settings.splunk))
+        return replace(self, settings=self.settings._replace(splunk=settings.splunk))
 
 
 def open_stage(stage: str) -> Deployment:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from chalicelib.aws.connection import Answer, Closed, Endpoint
 from chalicelib.aws.errors import NoAnswer, Refused
@@ -48,8 +47,7 @@ _TOO_MANY_REQUESTS: Final = 429
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How long to try.
 
     Attributes:
@@ -67,8 +65,7 @@ class Patience:
     pause_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is sent, but for what proves who sends it.
 
     Attributes:

@@ -12,8 +12,7 @@ import ssl
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ class Closed(ConnectionError):
     """The other side closed a connection while nobody used it; it may have got the request all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer as it came.
 
     Attributes:

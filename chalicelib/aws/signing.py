@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chalicelib.aws.errors import NoCredentials
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a request is signed with; a Lambda function's live as long as its execution environment.
 
     Attributes:
@@ -28,8 +26,11 @@ class Credentials:
     """
 
     access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    secret_access_key: str
+    session_token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(access_key_id={self.access_key_id!r})"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Credentials:

@@ -36,7 +36,7 @@ def on_dynamodb(store_engine: StoreEngine) -> ClientStore:
 def a_client(name: str) -> Client:
     _, first = clients.new_secret(NOW)
     _, second = clients.new_secret(NOW)
-    secrets = (first, replace(second, expires_at=NOW + timedelta(hours=1)))
+    secrets = (first, second._replace(expires_at=NOW + timedelta(hours=1)))
     return Client(name, frozenset({Scope.USE, Scope.ISSUE}), secrets, NOW)
 
 
@@ -67,7 +67,7 @@ def test_a_second_client_with_the_same_name_is_not_added(client_store: AnyStore)
 
 def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: AnyStore) -> None:
     client_store.add(a_client("store-3"))
-    changed = client_store.change("store-3", lambda known: replace(known, disabled_at=NOW))
+    changed = client_store.change("store-3", lambda known: known._replace(disabled_at=NOW))
     assert changed is not None
     assert changed.disabled_at == NOW
     assert client_store.find("store-3") == changed
@@ -84,19 +84,19 @@ def test_scopes_of_a_later_version_are_kept_and_open_nothing(on_dynamodb: Client
     item.save()
     assert on_dynamodb.find("store-9") == known
     assert known in on_dynamodb.all()
-    on_dynamodb.change("store-9", lambda now_known: replace(now_known, disabled_at=NOW))
+    on_dynamodb.change("store-9", lambda now_known: now_known._replace(disabled_at=NOW))
     assert on_dynamodb._model.get("store-9").scopes == {"use", "issue", "teleport"}
-    on_dynamodb.change("store-9", lambda now_known: replace(now_known, scopes=frozenset({Scope.MANAGE})))
+    on_dynamodb.change("store-9", lambda now_known: now_known._replace(scopes=frozenset({Scope.MANAGE})))
     assert on_dynamodb._model.get("store-9").scopes == {"manage"}
 
 
 def test_a_client_is_deleted_if_it_is_still_as_given(client_store: AnyStore) -> None:
     known = a_client("store-6")
     client_store.add(known)
-    client_store.change("store-6", lambda now_known: replace(now_known, disabled_at=NOW))
+    client_store.change("store-6", lambda now_known: now_known._replace(disabled_at=NOW))
     assert not client_store.delete(known)
     changed = client_store.find("store-6")
-    assert changed == replace(known, disabled_at=NOW)
+    assert changed == known._replace(disabled_at=NOW)
     assert client_store.delete(changed)
     assert client_store.find("store-6") is None
     assert client_store.delete(changed), "nobody has that id, which is what was wanted"
@@ -110,12 +110,12 @@ def test_a_client_that_changes_while_it_is_deleted_stays(
     delete = on_dynamodb._model.delete
 
     def somebody_is_faster(item: Any) -> Any:
-        on_dynamodb.change("store-7", lambda now_known: replace(now_known, disabled_at=NOW))
+        on_dynamodb.change("store-7", lambda now_known: now_known._replace(disabled_at=NOW))
         return delete(item)
 
     monkeypatch.setattr(on_dynamodb._model, "delete", somebody_is_faster)
     assert not on_dynamodb.delete(known)
-    assert on_dynamodb.find("store-7") == replace(known, disabled_at=NOW)
+    assert on_dynamodb.find("store-7") == known._replace(disabled_at=NOW)
 
 
 def test_a_deletion_that_is_repeated_after_a_lost_answer_is_a_deletion(
@@ -131,7 +131,7 @@ def test_a_deletion_that_is_repeated_after_a_lost_answer_is_a_deletion(
 
 def test_changes_at_the_same_time_are_all_kept(client_store: AnyStore) -> None:
     """Each adds a scope to what it read; with a blind write the last one would undo the others."""
-    client_store.add(replace(a_client("store-4"), scopes=frozenset({Scope.USE})))
+    client_store.add(a_client("store-4")._replace(scopes=frozenset({Scope.USE})))
     added = set(Scope) - {Scope.USE}
     together = threading.Barrier(len(added))
 
@@ -143,7 +143,7 @@ def test_changes_at_the_same_time_are_all_kept(client_store: AnyStore) -> None:
             if not met:
                 met = True
                 together.wait()
-            return replace(known, scopes=known.scopes | {scope})
+            return known._replace(scopes=known.scopes | {scope})
 
         client_store.change("store-4", change)
 
@@ -187,6 +187,6 @@ def test_every_operation_is_measured_under_its_name(store_engine: StoreEngine) -
     known = a_client("store-10")
     store.add(known)
     store.find(known.id)
-    store.change(known.id, lambda known: replace(known, disabled_at=NOW))
+    store.change(known.id, lambda known: known._replace(disabled_at=NOW))
     store.all()
     assert calls == ["add_client", "find_client", "find_client", "change_client", "list_clients"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_a_secret_that_the_store_lost_is_replaced(
 
 def test_the_client_of_an_earlier_version_gets_the_scopes_that_are_new(stage: Deployment, demo_env: Path) -> None:
     made = credentials(demo_env)
-    stage.client_store().change("demo", lambda known: replace(known, scopes=frozenset({Scope.ISSUE, Scope.USE})))
+    stage.client_store().change("demo", lambda known: known._replace(scopes=frozenset({Scope.ISSUE, Scope.USE})))
     serve.prepare_store(stage)
     assert (credentials(demo_env), doubt(stage, made)) == (made, None)
     known = stage.client_store().find("demo")
@@ -93,7 +92,7 @@ def test_the_client_of_an_earlier_version_gets_the_scopes_that_are_new(stage: De
 def test_a_client_that_was_disabled_by_hand_stays_so(demo_env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = prepared(monkeypatch, "disabled")
     made = credentials(demo_env)
-    stage.client_store().change("demo", lambda known: replace(known, disabled_at=now()))
+    stage.client_store().change("demo", lambda known: known._replace(disabled_at=now()))
     serve.prepare_store(stage)
     assert credentials(demo_env) == made
     assert doubt(stage, made) is Doubt.DISABLED

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from chalicelib import tokens
 from chalicelib.clients import Client, Scope
@@ -93,7 +94,7 @@ class Drill:
         self.table = table
         before = service(table, ISSUED_AT)
         terms = Terms("node", ISSUED_AT + LIFETIME, max_uses=2, user="alice")
-        issued = before.issue(CALLER, [replace(terms, max_uses=1), terms, terms, terms, terms])
+        issued = before.issue(CALLER, [structs.replace(terms, max_uses=1), terms, terms, terms, terms])
         self.secrets = dict(zip(self.FATES, (secret for secret, _ in issued), strict=True))
         self.ids = dict(zip(self.FATES, (token.id for _, token in issued), strict=True))
 
@@ -222,10 +223,10 @@ class TestCopyingBack:
         old, changed = (Client(name, frozenset({Scope.USE}), (), ISSUED_AT) for name in ("old", "changed"))
         for each in (old, changed):
             restored.client_store().add(each)
-        table.client_store().add(replace(changed, disabled_at=RESTORED_AT))
+        table.client_store().add(changed._replace(disabled_at=RESTORED_AT))
         copy = Copy(restored.client_table, table.client_table, "client_id")
         assert restore.run(copy, table.dynamodb(), RESTORED_AT) == Counter(copied=1, there=1)
-        assert table.client_store().all() == [replace(changed, disabled_at=RESTORED_AT), old]
+        assert table.client_store().all() == [changed._replace(disabled_at=RESTORED_AT), old]
 
 
 def test_the_restored_table_has_its_indexes_and_can_be_revoked_by_node(

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 import pytest
+from msgspec import structs
 from requests.structures import CaseInsensitiveDict
 
 from chalicelib import tokens
@@ -110,7 +111,7 @@ class TestTokenStore:
 
     def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: AnyStore) -> None:
         _, token = add()
-        twin = replace(token, digest=token.digest[:32] + "0" * 32)
+        twin = structs.replace(token, digest=token.digest[:32] + "0" * 32)
         for attempt in ([twin], [twin, tokens.new_token("issuer", token.terms, NOW)[1]]):
             with pytest.raises(StoreUnavailable):
                 store.add(attempt)
@@ -122,7 +123,7 @@ class TestTokenStore:
             secret, "app", user="alice", address=tokens.parse_address("10.0.0.1"), action=Action.DOWNLOAD
         )
         claimed = store.claim(use, NOW, None)
-        assert claimed == replace(token, claims=(use.claim(NOW),))
+        assert claimed == structs.replace(token, claims=(use.claim(NOW),))
         assert store.find(token.id) == claimed
 
     def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: AnyStore) -> None:
@@ -180,7 +181,7 @@ class TestTokenStore:
 
     def test_a_token_with_another_digest_under_the_same_id_is_not_claimed(self, add: Add, store: AnyStore) -> None:
         secret, token = add()
-        forged = replace(tokens.new_use(secret, "app"), digest=token.digest[:32] + "f" * 32)
+        forged = structs.replace(tokens.new_use(secret, "app"), digest=token.digest[:32] + "f" * 32)
         assert self.claim(store, forged) == Reason.NOT_FOUND
         assert store.find(token.id) == token
 
@@ -201,7 +202,7 @@ class TestTokenStore:
         # The SDK repeats a request whose answer was lost: the one that locked the token still learns that it did.
         assert store.count_mismatch(token.id, NOW + 4 * second) == 5
         locked = store.find(token.id)
-        assert locked == replace(token, mismatches=5, last_mismatch_at=NOW + 4 * second)
+        assert locked == structs.replace(token, mismatches=5, last_mismatch_at=NOW + 4 * second)
         assert self.claim(store, tokens.new_use(secret, "app", user="alice")) == Reason.LOCKED
         assert store.find(token.id) == locked
 
@@ -216,7 +217,7 @@ class TestTokenStore:
         secret, token = add()
         later = NOW + timedelta(seconds=1)
         first, second = store.revoke(token.id, "issuer", NOW), store.revoke(token.id, "issuer", later)
-        assert first == second == replace(token, revoked_at=NOW)
+        assert first == second == structs.replace(token, revoked_at=NOW)
         assert self.claim(store, tokens.new_use(secret, "app")) == Reason.REVOKED
         assert store.revoke("tok_" + "8" * 32, None, NOW) is None
 

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -345,7 +344,7 @@ class TestClient:
             """Before the answer comes, somebody else gives the client another scope."""
 
             def readline(self, *_: Any) -> str:
-                deployment.client_store().change(name, lambda known: replace(known, scopes=frozenset({Scope.ISSUE})))
+                deployment.client_store().change(name, lambda known: known._replace(scopes=frozenset({Scope.ISSUE})))
                 return super().readline()
 
         monkeypatch.setattr(sys, "stdin", Slow("y\n"))

@@ -133,7 +133,7 @@ def test_while_the_store_is_away_callers_are_told_to_come_back_and_then_it_works
 @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ANSWER_STUCK])
 def test_an_answer_that_comes_too_late_is_asked_for_again(fault: Fault, proxy: Proxy, truth: StoreEngine) -> None:
     # The other tests are more patient, with a busy machine.
-    hasty = replace(behind(proxy, truth), patience=replace(PATIENCE, attempt_seconds=1.0, total_seconds=60))
+    hasty = replace(behind(proxy, truth), patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60))
     way = OverStore(hasty.token_store())
     issued = way.issue({"nodeId": "n"}, 1).body
     once = iter([fault])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ DYNAMODB_LOCAL: Final = "dynamodb-local"
 # A busy machine, or a Java program's first answers, are not what these tests are about; nor are time-outs.
 _CONNECT_SECONDS: Final = 10.0
 _READ_SECONDS: Final = 30.0
-_PATIENCE: Final = replace(PATIENCE, attempt_seconds=_READ_SECONDS, total_seconds=4 * _READ_SECONDS)
+_PATIENCE: Final = PATIENCE._replace(attempt_seconds=_READ_SECONDS, total_seconds=4 * _READ_SECONDS)
 
 
 @dataclass(frozen=True)

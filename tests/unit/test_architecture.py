@@ -15,13 +15,13 @@ STANDARD = frozenset(sys.stdlib_module_names)
 # What is deployed: each package, the packages below it that it may import, and the libraries.
 DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib": (set(), set()),
-    "chalicelib.tokens": (set(), set()),
+    "chalicelib.tokens": (set(), {"msgspec"}),
     "chalicelib.clients": (set(), set()),
     "chalicelib.errors": (set(), set()),
     "chalicelib.audit": (set(), set()),
     "chalicelib.instants": (set(), set()),
     "chalicelib.settings": ({"chalicelib", "chalicelib.instants"}, set()),
-    "chalicelib.service": ({"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors"}, set()),
+    "chalicelib.service": ({"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors"}, {"msgspec"}),
     "chalicelib.aws": (set(), set()),
     "chalicelib.splunk": ({"chalicelib.aws", "chalicelib.settings"}, {"requests", "urllib3", "tenacity"}),
     "chalicelib.storage": (

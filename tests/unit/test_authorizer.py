@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -172,7 +171,7 @@ def test_a_name_that_no_client_bears_is_not_told(secret_and_client: tuple[str, C
 
 def test_a_disabled_client_is_refused(secret_and_client: tuple[str, Client]) -> None:
     secret, client = secret_and_client
-    gateway = Gateway(replace(client, disabled_at=NOW))
+    gateway = Gateway(client._replace(disabled_at=NOW))
     assert not gateway.allows(basic("records", secret))
     assert gateway.events()[0]["reason"] == "client_disabled"
 
@@ -185,7 +184,7 @@ def test_during_a_rotation_both_secrets_are_good_until_the_old_one_ends(
     during = clients.rotated(client, kept, NOW, timedelta(hours=1))
     assert Gateway(during).allows(basic("records", old))
     assert Gateway(during).allows(basic("records", new))
-    after = replace(during, secrets=(during.secrets[0], replace(during.secrets[1], expires_at=NOW)))
+    after = during._replace(secrets=(during.secrets[0], during.secrets[1]._replace(expires_at=NOW)))
     assert not Gateway(after).allows(basic("records", old))
     assert Gateway(after).allows(basic("records", new))
 
@@ -219,7 +218,7 @@ def test_rotating_again_does_not_prolong_a_secret_that_is_ending(
     secret_and_client: tuple[str, Client],
 ) -> None:
     _, client = secret_and_client
-    ending = replace(client, secrets=(replace(client.secrets[0], expires_at=NOW + timedelta(minutes=1)),))
+    ending = client._replace(secrets=(client.secrets[0]._replace(expires_at=NOW + timedelta(minutes=1)),))
     _, kept = clients.new_secret(NOW)
     rotated = clients.rotated(ending, kept, NOW, timedelta(days=1))
     assert rotated.secrets[1].expires_at == NOW + timedelta(minutes=1)

@@ -29,7 +29,7 @@ from chalicelib.aws.signing import Credentials, Signer
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
-PATIENT = replace(PATIENCE, attempt_seconds=30, total_seconds=100)
+PATIENT = PATIENCE._replace(attempt_seconds=30, total_seconds=100)
 THROTTLED = "com.amazon.coral.availability#ThrottlingException"
 SECRET = "a-secret-access-key"
 
@@ -239,17 +239,17 @@ def test_a_kept_connection_that_was_closed_meanwhile_costs_no_pause() -> None:
 
 
 def test_no_attempt_begins_when_the_time_is_over() -> None:
-    with world(None, patience=replace(PATIENT, total_seconds=0.0)) as there, pytest.raises(NoAnswer):
+    with world(None, patience=PATIENT._replace(total_seconds=0.0)) as there, pytest.raises(NoAnswer):
         there.ask()
     assert there.server.asked == []
-    with world(None, patience=replace(PATIENT, attempts=9, total_seconds=9, pause_seconds=1e6)) as there:
+    with world(None, patience=PATIENT._replace(attempts=9, total_seconds=9, pause_seconds=1e6)) as there:
         with pytest.raises(NoAnswer):
             there.ask()
         assert len(there.server.asked) == 1, "a pause longer than the time that is left"
 
 
 def test_pauses_grow_and_are_random() -> None:
-    with world(None, patience=replace(PATIENT, attempts=8)) as there, pytest.raises(NoAnswer):
+    with world(None, patience=PATIENT._replace(attempts=8)) as there, pytest.raises(NoAnswer):
         there.ask()
     assert all(pause <= PATIENCE.pause_seconds * 2**n for n, pause in enumerate(there.pauses))
     assert max(there.pauses) > PATIENCE.pause_seconds

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from chalicelib import tokens
 from chalicelib.tokens import Action, Claim, Grant, Reason, Refusal, Terms, Token, Use

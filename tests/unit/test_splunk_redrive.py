@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -467,7 +467,7 @@ def test_named_poison_can_be_replayed(place: Place) -> None:
 
 def test_the_stage_s_own_bucket_is_the_default(place: Place) -> None:
     bucket = MemoryBucket({"failed/1.json": lambda_record(subscription(["a"]))})
-    stage = terminal(place, replace(place.settings, failure_bucket="kept"), s3=bucket)
+    stage = terminal(place, place.settings._replace(failure_bucket="kept"), s3=bucket)
     run = CliRunner().invoke(splunk, ["redrive", "--json"], obj=stage)
     assert json.loads(run.stdout)["s3://kept"]["replayed"] == 1
 
