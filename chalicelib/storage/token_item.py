@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from pynamodb.attributes import Attribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
 from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
@@ -13,7 +14,17 @@ from pynamodb.models import Model
 
 from chalicelib.storage import model
 from chalicelib.storage.model import INSTANT, InstantAttribute
-from chalicelib.tokens import Action, Claim, Network, canonical, parse_address, parse_network
+from chalicelib.tokens import (
+    KEPT_AFTER_EXPIRY,
+    Action,
+    Claim,
+    Network,
+    Terms,
+    Token,
+    canonical,
+    parse_address,
+    parse_network,
+)
 
 
 class NetworksAttribute(Attribute[frozenset[Network]]):
@@ -146,6 +157,74 @@ class TokenItem(Model):
 
     by_node = _TokensByNode()
     by_user = _TokensByUser()
+
+
+_ATTRIBUTES: Final = TokenItem.get_attributes()
+
+
+def to_item(token: Token) -> dict[str, Any]:
+    """A token's item as DynamoDB takes it."""
+    terms = token.terms
+    values = {
+        "id": token.id,
+        "digest": token.digest,
+        "issuer": token.issuer,
+        "issued_at": token.issued_at,
+        "expires_at": terms.expires_at,
+        "not_before": terms.not_before,
+        "max_uses": terms.max_uses,
+        "node_id": terms.node_id,
+        "user": terms.user,
+        "actions": terms.actions,
+        "networks": terms.networks or None,
+        "audience": terms.audience or None,
+        "metadata": terms.metadata or None,
+        "claims": {claim.id: claim for claim in token.claims},
+        "claim_order": [claim.id for claim in token.claims],
+        "mismatches": token.mismatches,
+        "last_mismatch_at": token.last_mismatch_at,
+        "revoked_at": token.revoked_at,
+        "node_hash": hash_of(terms.node_id),
+        "user_hash": None if terms.user is None else hash_of(terms.user),
+        "purge_at": math.ceil((terms.expires_at + KEPT_AFTER_EXPIRY).timestamp()),
+    }
+    attributes = ((name, _ATTRIBUTES[name], value) for name, value in values.items() if value is not None)
+    return {name: {attribute.attr_type: attribute.serialize(value)} for name, attribute, value in attributes}
+
+
+def to_token(item: Mapping[str, Any]) -> Token:
+    """The token of an item as DynamoDB returns it."""
+
+    def read(name: str) -> Any:
+        attribute = _ATTRIBUTES[name]
+        return attribute.deserialize(item[name][attribute.attr_type])
+
+    def find(name: str, default: Any = None) -> Any:
+        return read(name) if name in item else default
+
+    claims = read("claims")
+    terms = Terms(
+        node_id=read("node_id"),
+        expires_at=read("expires_at"),
+        max_uses=read("max_uses"),
+        actions=frozenset(map(Action, read("actions"))),
+        not_before=find("not_before"),
+        user=find("user"),
+        networks=find("networks", frozenset()),
+        audience=frozenset(find("audience", ())),
+        metadata=find("metadata", {}),
+    )
+    return Token(
+        id=read("id"),
+        digest=read("digest"),
+        issuer=read("issuer"),
+        issued_at=read("issued_at"),
+        terms=terms,
+        claims=tuple(claims[claim_id] for claim_id in read("claim_order")),
+        mismatches=read("mismatches"),
+        last_mismatch_at=find("last_mismatch_at"),
+        revoked_at=find("revoked_at"),
+    )
 
 
 def hash_of(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -20,26 +19,25 @@ from pynamodb.constants import (
     LAST_EVALUATED_KEY,
     LIST,
     NUMBER,
+    PUT_ITEM,
     RETURN_VALUES,
     RETURN_VALUES_ON_CONDITION_FAILURE,
     STRING,
     TABLE_NAME,
+    TRANSACT_ITEMS,
+    TRANSACT_WRITE_ITEMS,
     UPDATE_EXPRESSION,
     UPDATE_ITEM,
 )
-from pynamodb.expressions.condition import Condition, size
+from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action as UpdateAction
-from pynamodb.transactions import TransactWrite
 
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.model import INSTANT, bind
 from chalicelib.storage.store import ConditionFailed, Observe, Store
-from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hash_of, hashes_of
+from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hashes_of, to_item, to_token
 from chalicelib.tokens import (
-    KEPT_AFTER_EXPIRY,
     LOCKED_AFTER_MISMATCHES,
-    Action,
-    Terms,
     Token,
     Use,
     canonical,
@@ -48,8 +46,15 @@ from chalicelib.tokens import (
 if TYPE_CHECKING:
     from chalicelib.aws.dynamodb import DynamoDbClient
 
-# The write that spends a use, in DynamoDB's own words. PynamoDB would build the same text anew for each use, and take
-# longer for that than for all else of a call.
+# The writes that add a token and spend a use, as DynamoDB's expressions. PynamoDB would build the same texts for each
+# request, which takes longer than all else of a call.
+
+# A repetition after a lost answer finds its own digest and passes; another token with the same id does not. It may also
+# arrive late, when the token was used or revoked already, and must not make it new again.
+_ADDABLE: Final = (
+    "attribute_not_exists(id) OR (digest = :digest"
+    " AND size(claims) = :none AND mismatches = :none AND attribute_not_exists(revoked_at))"
+)
 _CLAIM: Final = "SET claims.#claim = :claim, claim_order = list_append(claim_order, :order)"
 _CLAIMABLE: Final = (
     "digest = :digest AND attribute_not_exists(revoked_at) AND mismatches < :locked"
@@ -81,23 +86,13 @@ class TokenStore(Store):
             StoreUnavailable: also where another token bears one of their ids, or one of them was used, revoked or
                 counted a mismatch before our repetition after a lost answer, so that the caller asks for a new one.
         """
-        # A repetition after a lost answer finds its own digest and passes; another token with the same id does not.
-        # It may also arrive late, when the token was used or revoked already, and must not make it new again.
-        token = self._model
-        untouched = (size(token.claims) == 0) & (token.mismatches == 0) & token.revoked_at.does_not_exist()
-        requests = [
-            (item, token.id.does_not_exist() | ((token.digest == item.digest) & untouched))
-            for item in map(self._to_item, tokens)
-        ]
+        puts = [self._put(token) for token in tokens]
         try:
             with self._request("add"):
-                if len(requests) == 1:
-                    [(item, condition)] = requests
-                    item.save(condition=condition)
+                if len(puts) == 1:
+                    self._call(PUT_ITEM, puts[0])
                 else:
-                    with TransactWrite(connection=self._model._get_connection().connection) as transaction:
-                        for item, condition in requests:
-                            transaction.save(item, condition=condition)
+                    self._call(TRANSACT_WRITE_ITEMS, {TRANSACT_ITEMS: [{"Put": put} for put in puts]})
         except ConditionFailed:
             raise StoreUnavailable from None
 
@@ -105,7 +100,7 @@ class TokenStore(Store):
         """The token with that id, as of now; None: there is none."""
         with self._request("find"):
             answer = self._model._get_connection().get_item(token_id, consistent_read=True)
-        return self._to_token(answer.get(ITEM))
+        return _to_token(answer.get(ITEM))
 
     def claim(
         self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None = None
@@ -158,9 +153,9 @@ class TokenStore(Store):
             RETURN_VALUES_ON_CONDITION_FAILURE: ALL_OLD,
         }
         try:
-            return self._to_token(self._send_update("claim", request))
+            return _to_token(self._send_update("claim", request))
         except ConditionFailed as failed:
-            return self._to_token(failed.item)
+            return _to_token(failed.item)
 
     def count_mismatch(self, token_id: str, now: datetime) -> int | None:
         """Count one use for the wrong user, address or action.
@@ -177,7 +172,7 @@ class TokenStore(Store):
         try:
             answer = self._conditional_update("count_mismatch", token_id, actions, condition)
         except ConditionFailed as failed:
-            known = self._to_token(failed.item)
+            known = _to_token(failed.item)
             return known.mismatches if known is not None and known.last_mismatch_at == now else None
         return int(answer["mismatches"][NUMBER])
 
@@ -220,7 +215,7 @@ class TokenStore(Store):
 
     def all(self) -> Iterator[Token]:
         """Every token that is stored, in no order. It reads the whole table: for operators, never for a request."""
-        return filter(None, map(self._to_token, self._items("scan", self._model.scan().page_iter)))
+        return filter(None, map(_to_token, self._items("scan", self._model.scan().page_iter)))
 
     def _items(self, operation: str, pages: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The items of all pages, each page one request."""
@@ -231,14 +226,22 @@ class TokenStore(Store):
             if LAST_EVALUATED_KEY not in page:
                 return
 
+    def _put(self, token: Token) -> dict[str, Any]:
+        return {
+            TABLE_NAME: self._model.Meta.table_name,
+            ITEM: to_item(token),
+            CONDITION_EXPRESSION: _ADDABLE,
+            EXPRESSION_ATTRIBUTE_VALUES: {":digest": {STRING: token.digest}, ":none": {NUMBER: "0"}},
+        }
+
     def _update(
         self, operation: str, token_id: str, actions: Sequence[UpdateAction], condition: Condition
     ) -> Token | None:
         """Do a conditional write; the item after it, or the item that stood against it."""
         try:
-            return self._to_token(self._conditional_update(operation, token_id, actions, condition))
+            return _to_token(self._conditional_update(operation, token_id, actions, condition))
         except ConditionFailed as failed:
-            return self._to_token(failed.item)
+            return _to_token(failed.item)
 
     def _conditional_update(
         self, operation: str, token_id: str, actions: Sequence[UpdateAction], condition: Condition
@@ -256,57 +259,9 @@ class TokenStore(Store):
 
     def _send_update(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         with self._request(operation):
-            answer = self._model._get_connection().connection.dispatch(UPDATE_ITEM, request)
-        item: dict[str, Any] = answer[ATTRIBUTES]
+            item: dict[str, Any] = self._call(UPDATE_ITEM, request)[ATTRIBUTES]
         return item
 
-    def _to_item(self, token: Token) -> TokenItem:
-        terms = token.terms
-        return self._model(
-            id=token.id,
-            digest=token.digest,
-            issuer=token.issuer,
-            issued_at=token.issued_at,
-            expires_at=terms.expires_at,
-            not_before=terms.not_before,
-            max_uses=terms.max_uses,
-            node_id=terms.node_id,
-            user=terms.user,
-            actions={str(action) for action in terms.actions},
-            networks=terms.networks or None,
-            audience=set(terms.audience) or None,
-            metadata=dict(terms.metadata) or None,
-            claims={},
-            claim_order=[],
-            mismatches=0,
-            node_hash=hash_of(terms.node_id),
-            user_hash=None if terms.user is None else hash_of(terms.user),
-            purge_at=math.ceil((terms.expires_at + KEPT_AFTER_EXPIRY).timestamp()),
-        )
 
-    def _to_token(self, raw: dict[str, Any] | None) -> Token | None:
-        if not raw:
-            return None
-        item = self._model.from_raw_data(raw)
-        terms = Terms(
-            node_id=item.node_id,
-            expires_at=item.expires_at,
-            max_uses=int(item.max_uses),
-            actions=frozenset(Action(action) for action in item.actions),
-            not_before=item.not_before,
-            user=item.user,
-            networks=item.networks or frozenset(),
-            audience=frozenset(item.audience or ()),
-            metadata=item.metadata or {},
-        )
-        return Token(
-            id=item.id,
-            digest=item.digest,
-            issuer=item.issuer,
-            issued_at=item.issued_at,
-            terms=terms,
-            claims=tuple(item.claims[claim_id] for claim_id in item.claim_order),
-            mismatches=int(item.mismatches),
-            last_mismatch_at=item.last_mismatch_at,
-            revoked_at=item.revoked_at,
-        )
+def _to_token(item: dict[str, Any] | None) -> Token | None:
+    return to_token(item) if item else None

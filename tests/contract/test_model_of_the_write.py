@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chalicelib import tokens
+from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.contract.test_model import ADDRESSES, KEYS, NETWORKS, SECOND, START, TICK, WINDOW, profile, some
@@ -85,11 +86,7 @@ class TestDecideAgainstTheWrite:
     @contextmanager
     def stored(self, store: TokenStore, token: Token) -> Iterator[None]:
         """The token in the store in whatever state it is; `add()` stores only fresh ones."""
-        item = store._to_item(token)
-        item.claims = {claim.id: claim for claim in token.claims}
-        item.claim_order = [claim.id for claim in token.claims]
-        item.mismatches = token.mismatches
-        item.revoked_at = token.revoked_at
+        item = store._model.from_raw_data(to_item(token))
         item.save()
         yield
         item.delete()

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from chalicelib import tokens
+from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Grant, Reason, Terms, Token
 from tests.support.api import NODE, Answer, Api, Credentials
@@ -122,7 +123,7 @@ class TestStoredBefore:
     def stored(self, store: TokenStore, *, user: str, node_id: str = "node", **facts: Any) -> tuple[str, Token]:
         terms = Terms(node_id, NOW + timedelta(hours=1), user=user)
         secret, token = tokens.new_token("issuer", terms, NOW)
-        item = store._to_item(token)
+        item = store._model.from_raw_data(to_item(token))
         item.user_hash, item.node_hash = (sha256(name.encode()).hexdigest() for name in (user, node_id))
         for name, value in facts.items():
             setattr(item, name, value)
