@@ -18,6 +18,7 @@ if "AWS_CHALICE_CLI_MODE" in os.environ and "local" in sys.argv:  # never in Lam
     chalice_local.prepare(sys.argv[1:])
 
 app = Chalice(app_name="tokenservice", configure_logs=False)
+app.api.binary_types = []  # every body is text
 
 
 @app.authorizer(ttl_seconds=process.settings().authorizer_ttl_seconds)

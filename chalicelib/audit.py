@@ -20,15 +20,17 @@ from urllib.parse import unquote
 
 NAMESPACE: Final = "TokenService"
 
+# Patterns that are texts are compiled by the first line that needs them: few lines ever do.
+
 # One character as it may stand in a URL or in a text that is JSON already. Its digits are no part of what follows.
 _ESCAPED = r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}"
 _BETWEEN = rf"(?:[\s:=+,;\"']|{_ESCAPED}|\\[^u])+"
-_TOKEN = re.compile(rf"({_ESCAPED}|)([0-9A-Fa-f]{{64,}})")
-_CLIENT_SECRET = re.compile(r"(?ai:tss)(?:_|%5[Ff]|\\u005[Ff])(?:[A-Za-z0-9_-]|%2[Dd]|%5[Ff]){16,}")
+_TOKEN = rf"({_ESCAPED}|)([0-9A-Fa-f]{{64,}})"
+_CLIENT_SECRET = r"(?ai:tss)(?:_|%5[Ff]|\\u005[Ff])(?:[A-Za-z0-9_-]|%2[Dd]|%5[Ff]){16,}"  # noqa: S105 - a pattern
 # Case is ignored in names and in ASCII alone: elsewhere the Kelvin sign would be a K, and that is no base64.
-_BASIC = re.compile(rf"((?ai:basic){_BETWEEN})((?:[A-Za-z0-9+/]|%2[BbFf]){{3,}}(?:=|%3[Dd]){{0,2}})")
-_OTHER_SCHEME = re.compile(rf"((?ai:bearer|splunk){_BETWEEN})[A-Za-z0-9+/=._~%-]{{16,}}")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{12,}={0,2}")
+_BASIC = rf"((?ai:basic){_BETWEEN})((?:[A-Za-z0-9+/]|%2[BbFf]){{3,}}(?:=|%3[Dd]){{0,2}})"
+_OTHER_SCHEME = rf"((?ai:bearer|splunk){_BETWEEN})[A-Za-z0-9+/=._~%-]{{16,}}"
+_BASE64 = r"[A-Za-z0-9+/]{12,}={0,2}"
 # Base64 of nine printable ASCII characters, beginning wherever a group of three does. Ids of ours hardly ever match.
 _BASE64_OF_TEXT = re.compile(
     rb"(?:[I-Za-f][C-HS-Xi-nyz0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/]){3}",
@@ -39,7 +41,7 @@ _HEX = b"0123456789abcdefABCDEF"
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OTHERS_AS_SPACES = bytes(byte if byte in _ALPHABET else 32 for byte in range(256))
 # A client's id and a password, but no URL, and no id with the name of its kind before it.
-_USER_AND_PASSWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}:(?!//|[0-9A-Fa-f-]*(?![!-~]))[!-~]{4}")
+_USER_AND_PASSWORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}:(?!//|[0-9A-Fa-f-]*(?![!-~]))[!-~]{4}"  # noqa: S105 - a pattern
 _IDS = ("requestId", "lambdaRequestId")
 _MAX_DEPTH = 2  # base64 of a header that holds base64
 
@@ -56,11 +58,13 @@ def redact(text: str) -> str:
 
 def _redact(text: str, depth: int) -> str:
     """The same, looking into so many layers of base64."""
-    text = _TOKEN.sub(_token_id, text)
-    text = _CLIENT_SECRET.sub("[secret]", text)
-    text = _BASIC.sub(_credentials, text)
-    text = _OTHER_SCHEME.sub(r"\1[credentials]", text)
-    return _BASE64.sub(lambda found: "[credentials]" if _hides(found[0], depth) else found[0], text) if depth else text
+    text = re.sub(_TOKEN, _token_id, text)
+    text = re.sub(_CLIENT_SECRET, "[secret]", text)
+    text = re.sub(_BASIC, _credentials, text)
+    text = re.sub(_OTHER_SCHEME, r"\1[credentials]", text)
+    if not depth:
+        return text
+    return re.sub(_BASE64, lambda found: "[credentials]" if _hides(found[0], depth) else found[0], text)
 
 
 def redact_all(value: Any) -> Any:
@@ -96,7 +100,7 @@ def _is_suspect(line: str) -> bool:
     for run in line.encode("utf-8", "replace").translate(_OTHERS_AS_SPACES).split():
         # A slice, because a call for each word is what a refusal with fifty mistakes would mostly consist of.
         if run[_LEAST_BASE64 - 1 :] and (
-            (len(run) >= _TOKEN_LENGTH and _TOKEN.search(run.decode()))
+            (len(run) >= _TOKEN_LENGTH and re.search(_TOKEN, run.decode()))
             or (run.translate(None, _HEX) and _BASE64_OF_TEXT.search(run))
         ):
             return True
@@ -123,7 +127,7 @@ def _hides(encoded: str, depth: int) -> bool:
         return False
     for start in range(4):
         text = _decoded(encoded[start:]).decode("latin-1")
-        if _USER_AND_PASSWORD.search(text) or _redact(text, depth - 1) != text:
+        if re.search(_USER_AND_PASSWORD, text) or _redact(text, depth - 1) != text:
             return True
     return False
 

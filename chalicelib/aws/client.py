@@ -5,9 +5,9 @@ Source: AWS general reference, "Error retries and exponential backoff in AWS".
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from chalicelib.aws.connection import Answer, Closed, Endpoint
@@ -17,7 +17,7 @@ from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-AMAZON_ROOTS: Final = Path(__file__).with_name("amazon_roots.pem")
+AMAZON_ROOTS: Final = os.path.join(os.path.dirname(__file__), "amazon_roots.pem")  # noqa: PTH118, PTH120 - pathlib loads slowly
 """The authorities that AWS's own endpoints have their certificates from, out of the hundred and more of a browser."""
 
 _PASSING: Final = frozenset(
@@ -115,9 +115,7 @@ class AwsClient:
         region = region_from_environ(environ)
         url = environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environ.get("AWS_ENDPOINT_URL")
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        endpoint = Endpoint(
-            url or f"https://{service}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or str(AMAZON_ROOTS)
-        )
+        endpoint = Endpoint(url or f"https://{service}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or AMAZON_ROOTS)
         return cls(service, endpoint, Signer(Credentials.from_environ(environ), region, service), patience)
 
     @property
