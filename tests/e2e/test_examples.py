@@ -1,4 +1,4 @@
-"""Every example of the README, the documents and the API reference does what it says, on what `make run` serves."""
+"""Every example of the README, the documents and the API reference works on the service that `make run` starts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Served:
         return requests.request(call.method, url, params=query, headers=headers, data=call.body, auth=auth, timeout=60)
 
     def run(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
-        """What a command prints; a failure of it is told with all that it said."""
+        """The output of a command; its failure is raised with the full output."""
         run = subprocess.run(
             command, cwd=self.directory, env=environ or self.environ, capture_output=True, text=True, check=False
         )
@@ -130,7 +130,7 @@ def outputs(printed: str) -> list[str]:
 
 
 def compare(programs: Sequence[Program], printed: Sequence[str]) -> None:
-    """Each program came to its end, and printed what is shown; where nothing is shown, something."""
+    """Each program ended and printed the documented output, or any output if none is documented."""
     assert len(programs) == len(printed)
     for program, text in zip(programs, printed, strict=True):
         if program.shown is not None:
@@ -263,7 +263,7 @@ class TestTheReference:
             assert (answer.status_code, call.name) == (status, call.name), answer.text
 
     def success(self, call: Call) -> list[tuple[int, dict[str, Any]]]:
-        """The answers described for a call that goes well."""
+        """The documented successful answers of a call."""
         [responses] = [each["responses"] for each in examples.operations() if each["summary"] == call.name]
         return [(int(status), response) for status, response in responses.items() if status.startswith("2")]
 

@@ -42,7 +42,7 @@ def prod(packages: Path) -> Template:
 
 
 def make(stage: str, out: Path, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
-    """What `make package` runs; nothing of AWS in its environment but what is given."""
+    """The command of `make package`, with no AWS variables in its environment except the given ones."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     command = [sys.executable, "-m", "deploy.package", "--stage", stage, "--out", str(out)]
     environ = {**kept, "HOME": str(out), **environ}
@@ -157,7 +157,7 @@ def test_an_archive_unpacked_in_another_repository_takes_no_commit_from_it(
         ("local", {}, "Error: stage 'local' is what 'make run' serves; it is not deployed"),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(
+def test_a_missing_requirement_is_reported_in_one_line(
     tmp_path: Path, stage: str, environ: Mapping[str, str], reported: str
 ) -> None:
     done = make(stage, tmp_path, **environ)
@@ -207,7 +207,7 @@ def chosen(pattern: str, line: str) -> bool:
 
 
 def test_of_the_access_log_only_refused_credentials_are_forwarded(template: Template) -> None:
-    """A line of each other call would cost as much as its audit event, which says the same."""
+    """A line for each other call would cost as much as its audit event, which has the same facts."""
     pattern = template["Resources"]["AccessLogSubscription"]["Properties"]["FilterPattern"]
     line = json.loads(lines.ACCESS)
 
@@ -342,7 +342,7 @@ def test_every_metric_that_is_watched_is_one_that_is_written(template: Template)
     assert {"TokensIssued", "TokensUsed", "TokensRefused", "StoreLatency", "DeliveryDelayMax"} <= watched
 
 
-def test_every_alarm_can_be_heard(template: Template, prod: Template) -> None:
+def test_every_alarm_notifies_the_topic_or_codedeploy(template: Template, prod: Template) -> None:
     for name, alarm in resources(template, "AWS::CloudWatch::Alarm").items():
         assert alarm["Properties"]["AlarmActions"]["Fn::If"][0] == "Notifies", name
     # Those that only prod has are for CodeDeploy.

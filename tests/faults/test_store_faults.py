@@ -1,4 +1,4 @@
-"""Seeded faults between the service and DynamoDB: exactly as many uses as were granted, and nobody refused wrongly."""
+"""Seeded faults between the service and DynamoDB: exactly as many uses as were granted, and no false refusal."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_over_the_api_every_course_ends_with_as_many_uses_as_were_granted(
 def test_over_http_every_course_ends_with_as_many_uses_as_were_granted(
     served: tuple[Service, Proxy], truth: StoreEngine
 ) -> None:
-    """Here the authorizer, too, asks its store through the faults."""
+    """The faults also affect the authorizer's store."""
     service, proxy = served
     findings = Findings()
     for seed in range(2_000, 2_000 + COURSES_OVER_HTTP):
@@ -118,7 +118,7 @@ def test_over_http_every_course_ends_with_as_many_uses_as_were_granted(
 
 
 @pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.SILENT, Fault.ERROR_503, Fault.THROTTLED])
-def test_while_the_store_is_away_callers_are_told_to_come_back_and_then_it_works(
+def test_while_the_store_is_unavailable_callers_get_retry_after_and_then_it_works(
     served: tuple[Service, Proxy], fault: Fault
 ) -> None:
     service, proxy = served
@@ -131,7 +131,7 @@ def test_while_the_store_is_away_callers_are_told_to_come_back_and_then_it_works
 
 
 @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ANSWER_STUCK])
-def test_an_answer_that_comes_too_late_is_asked_for_again(fault: Fault, proxy: Proxy, truth: StoreEngine) -> None:
+def test_a_late_answer_is_retried(fault: Fault, proxy: Proxy, truth: StoreEngine) -> None:
     # The other tests are more patient, with a busy machine.
     hasty = replace(behind(proxy, truth), patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60))
     way = OverStore(hasty.token_store())
@@ -147,7 +147,7 @@ def test_an_answer_that_comes_too_late_is_asked_for_again(fault: Fault, proxy: P
 
 
 @pytest.mark.parametrize("fault", sorted(DONE_UNANSWERED - {Fault.ANSWER_STUCK}))
-def test_a_use_whose_every_answer_is_lost_is_told_to_the_repetition_with_its_key(
+def test_a_retry_with_the_key_gets_the_use_whose_answers_were_all_lost(
     fault: Fault, proxy: Proxy, store: TokenStore
 ) -> None:
     way = OverStore(store)
@@ -288,7 +288,7 @@ def test_two_attempts_and_the_pause_between_them_end_within_three_seconds(monkey
     assert attempts * max(config.connect_timeout, config.read_timeout) + longest_pause <= 3
 
 
-def test_throttling_is_asked_again_once_and_then_told_as_unavailable(proxy: Proxy, store: TokenStore) -> None:
+def test_throttling_is_retried_once_and_then_unavailable(proxy: Proxy, store: TokenStore) -> None:
     for fault in (Fault.THROUGHPUT, Fault.THROTTLED):
         proxy.plan = lambda _, fault=fault: fault
         with pytest.raises(errors.StoreUnavailable):
@@ -296,9 +296,7 @@ def test_throttling_is_asked_again_once_and_then_told_as_unavailable(proxy: Prox
         assert proxy.met[fault] == 2
 
 
-def test_half_an_answer_that_looks_like_a_whole_one_is_not_taken_for_no_such_client(
-    proxy: Proxy, truth: StoreEngine
-) -> None:
+def test_a_truncated_answer_that_parses_does_not_mean_an_unknown_client(proxy: Proxy, truth: StoreEngine) -> None:
     """The gateway would keep the authorizer's no for a minute."""
     proxy.plan = lambda _: Fault.ANSWER_GARBLED
     with pytest.raises(errors.StoreUnavailable):

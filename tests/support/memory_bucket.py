@@ -15,7 +15,7 @@ class MemoryBucket:
 
     Attributes:
         objects: by name.
-        metadata: by name, where there is any.
+        metadata: by name, if any.
         calls: made so far, each as operation and name.
     """
 

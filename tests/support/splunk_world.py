@@ -152,7 +152,7 @@ def coded(code: int, index: int | None = None, after: float | None = None) -> An
 
 
 class ScriptedCollector:
-    """Posts to a collector in this process; each request first meets what is next in `script`."""
+    """Posts to a collector in this process; each request takes the next answer of `script` first."""
 
     def __init__(self, collector: Collector | None = None) -> None:
         self.collector = collector or MarkedCollector()

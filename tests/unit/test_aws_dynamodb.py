@@ -1,4 +1,4 @@
-"""Our own DynamoDB client against a server that answers as scripted: what is repeated, what is told, what is sent."""
+"""Our own DynamoDB client against a scripted server: retries, errors and requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRET = "a-secret-access-key"
 
 @dataclass(frozen=True)
 class Scripted:
-    """One answer. `crc32`: as it should be, unless told otherwise; "": none."""
+    """One answer. `crc32`: None means correct, "" means none."""
 
     body: bytes
     status: int = 200
@@ -157,7 +157,7 @@ def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
         None,
     ],
 )
-def test_what_may_pass_is_asked_once_more_after_a_short_pause(trouble: Scripted | None) -> None:
+def test_a_transient_error_is_retried_once_after_a_short_pause(trouble: Scripted | None) -> None:
     with world(trouble, DONE) as there:
         assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
     assert len(there.server.asked) == 2
@@ -165,7 +165,7 @@ def test_what_may_pass_is_asked_once_more_after_a_short_pause(trouble: Scripted 
     assert 0 <= there.pauses[0] <= PATIENCE.pause_seconds
 
 
-def test_what_does_not_pass_is_told_after_two_attempts() -> None:
+def test_a_lasting_error_is_raised_after_two_attempts() -> None:
     with world(Scripted.of({"__type": THROTTLED}, 400)) as there, pytest.raises(Refused) as refused:
         there.ask()
     assert refused.value.response["Error"]["Code"] == "ThrottlingException"
@@ -179,7 +179,7 @@ def test_what_does_not_pass_is_told_after_two_attempts() -> None:
         there.ask()
 
 
-def test_a_refusal_is_told_at_once_with_the_item_that_stood_against_it() -> None:
+def test_a_failed_condition_is_raised_at_once_with_the_old_item() -> None:
     item = {"id": {"S": "tok_1"}}
     reasons = [{"Code": "ConditionalCheckFailed", "Item": item}, {"Code": "None"}]
     answer = Scripted.error("ConditionalCheckFailedException", Item=item, CancellationReasons=reasons)
@@ -272,7 +272,7 @@ class TestWarmingUp:
         assert json.loads(body) == {"TableName": "tokens", "Key": {"id": {"S": "warm-up"}}}
 
     @pytest.mark.parametrize("trouble", [None, Scripted.error("InternalServerError", 500)])
-    def test_it_is_tried_once_and_told(self, trouble: Scripted | None) -> None:
+    def test_it_is_tried_once_and_raised(self, trouble: Scripted | None) -> None:
         with world(trouble) as there, pytest.raises((OSError, Refused)):
             there.client.warm_up("tokens", "id")
         assert len(there.server.asked) == 1
@@ -332,7 +332,7 @@ def test_amazons_roots_are_those_that_browsers_trust() -> None:
 
 class TestTheGate:
     def test_botocore_has_all_names_of_the_stand_ins(self) -> None:
-        """Names that botocore does not have would hide that PynamoDB asks for others."""
+        """Names that botocore lacks would hide that PynamoDB needs others."""
         for module, names in gate.STAND_INS.items():
             __import__(f"botocore.{module}")
             for name in names:

@@ -95,7 +95,7 @@ def test_objects_are_listed_in_pages(truncated: bool, text: str) -> None:
 @pytest.mark.parametrize(
     "garbled", [b"", b"{}", b"<a>", LIST.replace("17", "many").encode(), LIST.replace("Key", "K").encode()]
 )
-def test_a_list_that_can_not_be_read_is_asked_for_again(garbled: bytes) -> None:
+def test_an_unreadable_list_is_retried(garbled: bytes) -> None:
     good = ok(LIST.format("").encode())
     with serving(answering(ok(garbled)), answering(good)) as server:
         assert call(server, "list_objects_v2", Prefix="failed/")["Contents"] == LISTED
@@ -103,20 +103,20 @@ def test_a_list_that_can_not_be_read_is_asked_for_again(garbled: bytes) -> None:
         call(server, "list_objects_v2", Prefix="failed/")
 
 
-def test_a_bucket_that_is_busy_is_asked_again() -> None:
+def test_a_busy_bucket_is_retried() -> None:
     with serving(answering(SLOW_DOWN), answering(DONE)) as server:
         put(server)
     assert len(server.requests) == 2
 
 
-def test_a_refusal_is_told_by_its_code() -> None:
+def test_an_error_is_raised_with_its_code() -> None:
     with serving(answering(DENIED)) as server, pytest.raises(Refused) as refused:
         put(server)
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
     assert len(server.requests) == 1
 
 
-def test_a_refusal_without_a_code_is_told_by_its_status() -> None:
+def test_an_error_without_a_code_is_raised_with_its_status() -> None:
     page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
     with serving(answering(page)) as server, pytest.raises(Refused) as refused:
         put(server)
@@ -124,13 +124,13 @@ def test_a_refusal_without_a_code_is_told_by_its_status() -> None:
 
 
 @pytest.mark.parametrize("end", [lambda: answering(b""), lambda: answering(SLOW_DOWN)], ids=["silence", "busy"])
-def test_what_stays_away_is_told_after_three_attempts(end: Callable[[], object]) -> None:
+def test_an_unavailable_service_is_raised_after_three_attempts(end: Callable[[], object]) -> None:
     with serving(end()) as server, pytest.raises((NoAnswer, Refused)):  # type: ignore[arg-type]
         put(server)
     assert len(server.requests) == 3
 
 
-def test_a_parameter_is_asked_for_decrypted() -> None:
+def test_a_parameter_is_requested_decrypted() -> None:
     told = json.dumps({"Parameter": {"Value": "the-token"}}).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told)
 

@@ -87,7 +87,7 @@ def test_the_example_of_a_listing_is_signed_as_published() -> None:
     instant=st.integers(0, 4_000_000_000),
 )
 def test_what_is_signed_is_what_botocore_signs(body: bytes, target: str, token: str | None, instant: int) -> None:
-    """botocore takes its instant from the clock; so it is asked for the signature of the one that it was given."""
+    """botocore reads the clock, so its signature is computed again for the given instant."""
     headers = {
         "content-type": "application/x-amz-json-1.0",
         "host": "dynamodb.eu-central-1.amazonaws.com",

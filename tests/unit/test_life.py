@@ -1,4 +1,4 @@
-"""What an operator is told of a token: put together from the store and the log."""
+"""A token's life for an operator, from the store and the log."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_a_body_has_the_members_of_rfc_9457_and_names_each_field() -> None:
     }
 
 
-def test_of_very_many_mistakes_the_first_are_told() -> None:
+def test_an_answer_lists_a_limited_number_of_errors() -> None:
     problem = InvalidRequest([FieldError(f"f{n}", "is wrong") for n in range(5000)])
     assert [error.field for error in problem.errors] == [f"f{n}" for n in range(problems.MAX_ERRORS)]
     assert problem.detail.count("is wrong") == problems.MAX_ERRORS

@@ -34,7 +34,7 @@ def body(**fields: Any) -> bytes:
 
 
 def as_it_is(request: Any, errors: Errors) -> Any:
-    """The request itself; what is wrong with it by its meaning is not looked at."""
+    """The request itself, without checks of its meaning."""
     errors.check()
     return request
 
@@ -102,11 +102,11 @@ issue_bodies = st.fixed_dictionaries(
 
 
 class TestIssue:
-    def test_what_is_not_said_is_the_contracts_default(self) -> None:
+    def test_missing_fields_have_the_contracts_default(self) -> None:
         assert issue() == Terms(node_id="n", expires_at=NOW + timedelta(seconds=300))
 
     @given(issue_bodies)
-    def test_every_good_body_becomes_the_terms_that_it_says(self, said: dict[str, Any]) -> None:
+    def test_every_valid_body_becomes_its_terms(self, said: dict[str, Any]) -> None:
         terms = issue(**said)
         assert terms.node_id == said["nodeId"]
         assert terms.max_uses == said.get("maxUses", 1)
@@ -122,7 +122,7 @@ class TestIssue:
         st.sampled_from(["nodeId", "maxUses", "expiresIn", "user", "ipAddresses", "audience", "metadata", "actions"]),
         st.sampled_from([None, "", 0, 1.5, True, False, [], [None], [[]], {"a": 1}, {"": None}, 10**30, "\x00"]),
     )
-    def test_one_wrong_value_is_named_whatever_else_is_said(self, said: dict[str, Any], field: str, wrong: Any) -> None:
+    def test_one_wrong_value_is_named_beside_any_others(self, said: dict[str, Any], field: str, wrong: Any) -> None:
         if (field, wrong) == ("metadata", "\x00"):
             wrong = {"title": "\ufffd"}
         fields = named(lambda: issue(**{**said, field: wrong}))
@@ -341,7 +341,7 @@ class TestBody:
             ),
         ],
     )
-    def test_each_kind_of_error_is_told_in_words_of_its_own(self, raw: bytes, field: str, message: str) -> None:
+    def test_each_kind_of_error_has_its_own_message(self, raw: bytes, field: str, message: str) -> None:
         assert messages(parse, raw, IssueRequest) == {field: message}
 
     @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ class TestBody:
             "ipAddresses": "must be a list of 1 to 16 entries"
         }
 
-    def test_every_text_of_a_request_says_what_is_wanted_of_it(self) -> None:
+    def test_every_message_about_a_wrong_type_begins_with_must_be(self) -> None:
         for request in REQUESTS:
             for text in messages(
                 parse, body(**{name: [[]] for name in request.__struct_encode_fields__}), request
@@ -441,14 +441,14 @@ class TestBody:
 
     @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=9, max_size=40), st.sampled_from(REQUESTS))
     def test_values_that_were_sent_are_not_repeated(self, value: str, into: type[Any]) -> None:
-        """A value may be a secret: what an answer says is the same for each."""
+        """A value may be a secret, so the message is the same for each."""
 
         def reported(sent: str) -> dict[str, str]:
             return messages(parse, body(**{name: [[sent]] for name in into.__struct_encode_fields__}), into)
 
         assert reported(value) == reported("another value")
 
-    def test_names_that_were_given_twice_are_each_told_once(self) -> None:
+    def test_each_repeated_name_is_reported_once(self) -> None:
         raw = b"{" + b",".join(b'"%d":""' % (place % 40) for place in range(5_000)) + b"}"
         metadata = b'{"nodeId":"n","metadata":' + raw + b"}"
         assert named(parse, metadata, IssueRequest) == [f"metadata.{n}" for n in range(40)]
@@ -456,7 +456,7 @@ class TestBody:
 
 
 class TestQuery:
-    def test_a_query_says_the_same_as_a_body(self) -> None:
+    def test_a_query_is_parsed_like_a_body(self) -> None:
         said = {"token": TOKEN, "user": "alice", "ipAddress": "10.0.0.1", "action": "edit"}
         from_query = parse_query({name: [value] for name, value in said.items()})
         assert from_query == parse(body(**said), UseRequest)
@@ -511,7 +511,7 @@ class TestUse:
         assert TOKEN not in repr(use)
         assert (use.client_id, use.user, str(use.address), use.action) == ("records", "alice", "10.0.0.1", Action.EDIT)
 
-    def test_what_is_not_said_is_none(self) -> None:
+    def test_missing_values_are_none(self) -> None:
         use = self.use()
         assert (use.user, use.address, use.action) == (None, None, None)
 
@@ -531,7 +531,7 @@ class TestUse:
 
 
 class TestZones:
-    """A zone names an interface of one machine: elsewhere it means nothing, and somebody has to learn that."""
+    """A zone names an interface of one machine and means nothing elsewhere, so the caller gets an error."""
 
     def test_an_address_with_a_zone_is_named_for_it(self) -> None:
         message = messages(lambda: issue(ipAddresses=["fe80::1%eth0"]))["ipAddresses[0]"]
@@ -604,11 +604,11 @@ class TestAnswers:
             conversion.use_answer(Grant(self.token()))
 
     @pytest.mark.parametrize("reason", Reason)
-    def test_an_inactive_token_is_told_with_its_reason_alone(self, reason: Reason) -> None:
+    def test_an_inactive_token_is_returned_with_its_reason_alone(self, reason: Reason) -> None:
         reported = conversion.introspect_answer(Refusal(reason, self.full_token()))
         assert json.loads(conversion.encode(reported)) == {"active": False, "reason": str(reason)}
 
-    def test_the_status_tells_everything_but_the_token_its_digest_and_its_node(self) -> None:
+    def test_the_status_has_everything_but_the_token_its_digest_and_its_node(self) -> None:
         token = replace(self.full_token(), revoked_at=NOW + MINUTE)
         text = conversion.encode(conversion.status_answer(token, revoked=True))
         reported = json.loads(text)
@@ -626,7 +626,7 @@ class TestAnswers:
         for hidden in (TOKEN, token.digest, "hidden", "Größe"):
             assert hidden not in text
 
-    def test_an_issued_token_is_told_with_its_limits(self) -> None:
+    def test_an_issued_token_is_returned_with_its_limits(self) -> None:
         secret, token = tokens.new_token("issuer", self.full_token().terms, NOW)
         reported = json.loads(conversion.encode(conversion.issue_answer(secret, token)))
         assert reported == {
@@ -638,7 +638,7 @@ class TestAnswers:
         }
 
     @given(issue_bodies)
-    def test_what_was_said_comes_back_in_the_answers(self, said: dict[str, Any]) -> None:
+    def test_values_of_the_request_are_returned_in_the_answers(self, said: dict[str, Any]) -> None:
         terms = issue(**said)
         _, token = tokens.new_token("issuer", terms, NOW)
         reported = json.loads(conversion.encode(conversion.introspect_answer(Grant(token))))

@@ -301,7 +301,7 @@ def test_a_bucket_holds_our_entries_and_those_of_lambda(place: Place) -> None:
 
 
 class FakeQueue:
-    """SQS as far as a redrive sees it: what is received is hidden until it is deleted or comes back."""
+    """The part of SQS that a redrive uses: a received message is hidden until it is deleted or returned."""
 
     def __init__(self, bodies: list[str]) -> None:
         self.visible = list(enumerate(bodies))

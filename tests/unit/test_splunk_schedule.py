@@ -147,7 +147,7 @@ def test_no_entry_is_tried_for_ever_not_even_the_only_one(world: World) -> None:
 
 
 def test_rejected_entries_block_no_other(world: World) -> None:
-    """However many they are, and wherever they stand in the list."""
+    """However many they are, and at any position in the list."""
     for number in range(30):
         world.wait(f"failed/{number:02d}.json", "☠07")
     world.wait("failed/99.json", "good, and larger than those before it")

@@ -157,7 +157,7 @@ def test_a_late_value_is_cached_for_the_next_delivery() -> None:
 
 
 def test_a_silent_parameter_store_costs_a_warm_forwarder_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systems Manager takes the connection and says nothing: over a real socket."""
+    """Systems Manager accepts the connection and never answers, over a real socket."""
     with socket.create_server(("127.0.0.1", 0)) as silent, HecServer() as hec:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{silent.getsockname()[1]}")
         for name in ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
