@@ -26,7 +26,7 @@ def table(tokens: int, claims: int, overspent: int = 0) -> SimpleNamespace:
     return SimpleNamespace(tokens=EMPTY.tokens + tokens, claims=EMPTY.claims + claims, overspent=overspent)
 
 
-def test_a_table_that_holds_what_was_answered_agrees() -> None:
+def test_a_table_that_matches_the_answers_agrees() -> None:
     found = verdict([level(), level(issued=5, granted=4)], EMPTY, table(15, 14))
     assert found["agrees"]
     assert (found["calls"], found["issued"], found["granted"]) == (80, 15, 14)

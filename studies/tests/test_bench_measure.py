@@ -97,7 +97,7 @@ def test_an_authorizer_and_an_empty_handler_are_called_as_often(kind: str) -> No
         ("authorizer", "lets everybody in"),
     ],
 )
-def test_a_function_that_grants_what_it_must_not_is_found_out(kind: str, wrong: str) -> None:
+def test_a_function_that_grants_forbidden_uses_is_detected(kind: str, wrong: str) -> None:
     with pytest.raises(WrongAnswer):
         lived(kind, Function(wrong))
 

@@ -73,7 +73,7 @@ def test_the_hand_made_signature_is_the_one_of_aws_own_client() -> None:
         '{"token":"","x":1}',
     ],
 )
-def test_a_peer_refuses_what_is_no_token(body: str | None) -> None:
+def test_a_peer_rejects_an_invalid_token(body: str | None) -> None:
     with pytest.raises(record.Refused, match="invalid_request"):
         record.read_use(body)
 
@@ -81,7 +81,7 @@ def test_a_peer_refuses_what_is_no_token(body: str | None) -> None:
 @pytest.mark.parametrize(
     "body", ['{"nodeId":""}', '{"nodeId":"a\\n"}', '{"nodeId":"n","maxUses":0}', '{"nodeId":"n","maxUses":true}']
 )
-def test_a_peer_refuses_what_is_no_issue_body(body: str) -> None:
+def test_a_peer_rejects_an_invalid_issue_body(body: str) -> None:
     with pytest.raises(record.Refused, match="invalid_request"):
         record.read_issue(body)
 
@@ -126,7 +126,7 @@ def test_functions_start_from_an_interpreter_without_packages(out: Path) -> None
     assert list(packages.iterdir()) == []
 
 
-def test_an_archive_is_laid_out_anew_exactly_when_it_is_another(out: Path) -> None:
+def test_an_archive_is_built_again_only_if_it_changed(out: Path) -> None:
     archive = Archive("floor", "floor")
     stray = build.built(archive, None).task / "stray"
     stray.touch()

@@ -200,7 +200,7 @@ def check_prefix(text: str, prefix: int, bits: int) -> None:
     assert not any(tokens.matches(kind(each), networks) for each in (first - 1, last + 1) if 0 <= each < 2**bits)
 
 
-def test_every_address_and_range_is_stored_and_read_as_what_it_is(store_engine: StoreEngine) -> None:
+def test_every_address_and_range_survives_storage(store_engine: StoreEngine) -> None:
     store = store_engine.token_store()
     for ranges, address in INSIDE:
         secret, token = tokens.new_token("issuer", terms_of(*ranges), NOW)

@@ -124,7 +124,7 @@ def test_scopes_that_are_none_open_no_route(
 
 
 @pytest.mark.parametrize("scopes", [each for each in SETS if Scope.ISSUE in each], ids=named)
-def test_a_client_manages_what_it_issued_where_it_may_manage_at_all(api: Api, scopes: frozenset[Scope]) -> None:
+def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: Api, scopes: frozenset[Scope]) -> None:
     holder = api.client(*scopes)
     for method, path in (("GET", OF_ONE_TOKEN), ("POST", "/revoke"), ("DELETE", OF_ONE_TOKEN)):
         subject = issue(api, holder, f"own-{named(scopes)}-{method}")

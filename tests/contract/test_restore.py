@@ -191,7 +191,7 @@ class TestCopyingBack:
             delete(drill, *drill.FATES)
             assert copy_back(drill, restored, after)["usable"] == usable
 
-    def test_what_was_cut_off_goes_on_with_what_is_missing(self, store_engine: StoreEngine) -> None:
+    def test_an_interrupted_copy_continues_with_the_missing_items(self, store_engine: StoreEngine) -> None:
         drill = Drill(a_table_of(store_engine))
         restored = by_export(drill.table)()
         delete(drill, *drill.FATES)

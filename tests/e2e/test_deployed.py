@@ -117,7 +117,7 @@ def test_wrong_credentials_get_the_challenge_and_are_in_splunk(
     assert event["reason"] == "wrong_secret"
 
 
-def test_a_path_that_is_none_gets_a_problem_that_echoes_nothing(stack: Stack, client: Credentials) -> None:
+def test_an_invalid_path_gets_a_problem_that_echoes_nothing(stack: Stack, client: Credentials) -> None:
     missing = stack.call("GET", "/nowhere", client)
     assert (missing.status_code, missing.json()["code"]) == (404, "route_not_found")
     assert client.password not in missing.text

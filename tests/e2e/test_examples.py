@@ -139,7 +139,7 @@ def compare(programs: Sequence[Program], printed: Sequence[str]) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason=WITHOUT_CURL)
 @pytest.mark.parametrize("session", examples.sessions(), ids=lambda session: session.where)
-def test_a_session_is_what_one_sees(served: Served, session: Session) -> None:
+def test_a_session_prints_the_documented_output(served: Served, session: Session) -> None:
     """Types its commands into one shell and compares what comes back, but for ids and instants."""
     typed = "\n".join(session.commands).replace(examples.SHOWN_AT, served.base)
     assert len(session.commands) > 5

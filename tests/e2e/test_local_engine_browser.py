@@ -133,7 +133,7 @@ def test_a_page_of_another_site_reads_and_changes_nothing(
     assert running.post(f"{url}/use", {"token": token})[1]["nodeId"] == NODE
 
 
-def test_a_page_whose_name_leads_to_this_machine_reads_nothing(browser: webdriver.Chrome, engine_url: str) -> None:
+def test_a_page_whose_name_resolves_to_this_machine_reads_nothing(browser: webdriver.Chrome, engine_url: str) -> None:
     """DNS rebinding: for the browser the engine is then the page's own site."""
     rebound = f"http://{REBOUND}:{urlsplit(engine_url).port}"
     browser.get(f"{rebound}/_ministack/ready")

@@ -94,7 +94,7 @@ def role(aws: LocalAws) -> dict[str, str]:
     }
 
 
-def test_it_passes_on_a_deployed_stage_with_what_its_role_may_do(dev: Stack, role: dict[str, str]) -> None:
+def test_it_passes_on_a_deployed_stage_with_the_permissions_of_its_role(dev: Stack, role: dict[str, str]) -> None:
     said = run(ROOT, role, "--stage", "dev", "--url", dev.url)
     assert steps(said) == STEPS
     assert re.search(r"client smoke-\S+ deleted", said.stdout)
@@ -135,7 +135,7 @@ def test_a_run_that_is_stopped_deletes_its_client(dev: Stack, role: dict[str, st
     assert dev.aws.tokenctl("dev", "client", "list") == []
 
 
-def test_a_client_that_can_not_be_deleted_does_not_hide_what_went_wrong_before(
+def test_a_failed_deletion_of_the_client_does_not_hide_the_first_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def tokenctl(_: str, *arguments: str) -> Any:
@@ -168,7 +168,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         service.stop()
 
 
-def test_it_passes_on_what_make_run_serves(served: tuple[Path, str]) -> None:
+def test_it_passes_on_make_run(served: tuple[Path, str]) -> None:
     directory, url = served
     assert steps(run(directory, {}, "--stage", "local", "--url", url)) == STEPS
 

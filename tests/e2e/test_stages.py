@@ -43,7 +43,7 @@ def test_a_stage_without_a_splunk_serves_and_forwards_nothing(dev: Stack) -> Non
     assert [rule["State"] for rule in rules] == ["DISABLED", "DISABLED"]
 
 
-def test_stages_know_nothing_of_each_other(dev: Stack, prod: Stack) -> None:
+def test_stages_are_independent(dev: Stack, prod: Stack) -> None:
     in_dev, in_prod = dev.add_client("one-stage"), prod.add_client("one-stage")
     assert prod.call("GET", "/version", in_prod).json()["stage"] == "prod"
     assert prod.call("GET", "/version", in_dev).status_code == 401

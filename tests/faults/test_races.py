@@ -28,14 +28,14 @@ def races(way: Way, count: int) -> Findings:
     return findings
 
 
-def test_over_the_store_every_race_grants_what_was_to_be_had(store_engine: StoreEngine) -> None:
+def test_over_the_store_every_race_grants_exactly_the_possible_uses(store_engine: StoreEngine) -> None:
     way = OverStore(store_engine)
     findings = races(way, 60)
     assert (findings.wrong, findings.false_refusals, dict(way.failures)) == ([], [], {})
     assert findings.cut_short.total() > 0, "the races must be disturbed before all uses are spent"
 
 
-def test_over_http_every_race_grants_what_was_to_be_had(store_engine: StoreEngine, tmp_path: Path) -> None:
+def test_over_http_every_race_grants_exactly_the_possible_uses(store_engine: StoreEngine, tmp_path: Path) -> None:
     """Some callers may get no answer within the service's own time-outs, on a machine with much else to do."""
     with service(store_engine, tmp_path / "service.log") as url, closing(OverHttp(store_engine, url)) as way:
         findings = races(way, 20)

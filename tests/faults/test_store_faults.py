@@ -222,7 +222,7 @@ def test_the_library_of_aws_repeats_the_same_refusals(
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_request_that_makes_no_sense_to_the_store_is_our_error_and_is_not_repeated(
+def test_a_request_that_the_store_rejects_as_invalid_is_a_bug_and_not_retried(
     batch: int, proxy: Proxy, over_api: OverHttp
 ) -> None:
     proxy.plan = lambda _: Fault.SENSELESS
@@ -251,7 +251,7 @@ def test_a_repetition_after_a_conflict_that_finds_its_token_spent_brings_nothing
 
 
 @pytest.mark.parametrize("change", ["revoked", "mismatch counted"])
-def test_issuing_that_is_repeated_does_not_undo_what_came_in_between(
+def test_repeated_issuing_does_not_undo_later_changes(
     change: str, proxy: Proxy, store: TokenStore, truth: StoreEngine
 ) -> None:
     now = instants.now()

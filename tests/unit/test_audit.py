@@ -116,7 +116,7 @@ BARE: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("around", ["{}", "x={}&y=1", "Authorization: {}, ", "é{}ß", "/d/{}/content"])
 @pytest.mark.parametrize("shape", BARE)
 @pytest.mark.parametrize("name", ["a", "ab", "abc", "demo", "back-end.1"])
-def test_credentials_are_found_in_whatever_shape_they_come(name: str, shape: str, around: str) -> None:
+def test_credentials_are_redacted_in_every_form(name: str, shape: str, around: str) -> None:
     """The length of the client's name shifts the base64 of its secret: there are three shapes of that."""
     secret, _ = clients.new_secret(NOW)
     for password in (secret, "hunter2"):

@@ -86,7 +86,7 @@ def test_the_example_of_a_listing_is_signed_as_published() -> None:
     token=st.none() | st.from_regex(r"[A-Za-z0-9/+=]{1,60}", fullmatch=True),
     instant=st.integers(0, 4_000_000_000),
 )
-def test_what_is_signed_is_what_botocore_signs(body: bytes, target: str, token: str | None, instant: int) -> None:
+def test_our_signature_equals_botocores(body: bytes, target: str, token: str | None, instant: int) -> None:
     """botocore reads the clock, so its signature is computed again for the given instant."""
     headers = {
         "content-type": "application/x-amz-json-1.0",
@@ -107,7 +107,7 @@ def test_what_is_signed_is_what_botocore_signs(body: bytes, target: str, token: 
     assert signed.get("x-amz-security-token") == token
 
 
-def test_the_signing_key_is_made_anew_for_a_new_day() -> None:
+def test_a_new_day_has_a_new_signing_key() -> None:
     instants = iter([SUITE_INSTANT, SUITE_INSTANT + 86_400, SUITE_INSTANT])
     signer = Signer(SUITE, "us-east-1", "service", lambda: next(instants))
     signatures = [signature(signer.sign("GET", "/", HOST, b"")) for _ in range(3)]

@@ -68,7 +68,7 @@ def test_a_code_of_a_newer_service_goes_by_its_status(status: int, family: type[
 
 
 @pytest.mark.parametrize("code", TABLE)
-def test_the_family_of_a_code_is_that_of_its_status_but_for_what_is_wrong_with_the_client(code: str) -> None:
+def test_the_class_of_a_code_follows_its_status_with_two_exceptions(code: str) -> None:
     status = TABLE[code].status
     by_status = errors.family("brand_new", status)
     # 403 is for tokens but for this one; a path that is none is no token that is none.

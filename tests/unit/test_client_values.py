@@ -122,7 +122,7 @@ def test_a_missing_or_malformed_member_is_named_without_its_value(name: str, mem
 
 @pytest.mark.parametrize("found", [None, [], "text", 7])
 @pytest.mark.parametrize("name", READERS)
-def test_an_answer_that_is_no_object_is_unexpected(name: str, found: Any) -> None:
+def test_an_answer_must_be_an_object(name: str, found: Any) -> None:
     with pytest.raises(UnexpectedAnswer):
         READERS[name](found)
 

@@ -117,7 +117,7 @@ def test_a_stage_is_given_each_parameter_of_its_template(stage: str) -> None:
     ("file", "name"),
     [("resources.yaml", "SplunkHecUrl"), ("pipeline.yaml", "DevSplunkHecUrl"), ("pipeline.yaml", "ProdSplunkHecUrl")],
 )
-def test_splunk_s_address_may_be_what_people_paste(file: str, name: str) -> None:
+def test_the_url_of_splunk_may_have_any_collector_path(file: str, name: str) -> None:
     pattern = template(file)["Parameters"][name]["AllowedPattern"]
     for path in ("", "/", "/services/collector", "/services/collector/event/1.0", "/proxy/services/collector/raw"):
         for host in ("https://splunk.example", "HTTPS://http-inputs-x.SplunkCloud.com:443"):

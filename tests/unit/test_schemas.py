@@ -575,7 +575,7 @@ class TestAnswers:
         said = tokens.new_use(TOKEN, "a", user="alice", address=address, action=Action.EDIT).claim(NOW)
         return replace(token, claims=(said, tokens.new_use(TOKEN, "b").claim(NOW + MINUTE)), mismatches=2)
 
-    def test_a_use_is_answered_with_what_the_contract_lists(self) -> None:
+    def test_the_answer_of_a_use_has_the_members_of_the_contract(self) -> None:
         token = self.full_token()
         reported = json.loads(conversion.encode(conversion.use_answer(Grant(token, token.claims[0]))))
         assert reported == {

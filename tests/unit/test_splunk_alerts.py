@@ -59,7 +59,7 @@ def results(name: str, now: int, events: Iterable[Event]) -> list[Event]:
     return search.rows
 
 
-def test_it_is_known_of_every_alert_what_makes_it_ring() -> None:
+def test_every_alert_has_an_event_that_fires_it() -> None:
     assert {*RINGING, SILENCE} == set(ALERTS)
 
 

@@ -179,7 +179,7 @@ def test_no_request_begins_without_a_fair_chance() -> None:
     assert delivery.requests == 0
 
 
-def test_a_request_s_time_out_is_what_is_left_and_never_more_than_its_bound() -> None:
+def test_a_requests_time_out_is_the_remaining_time_up_to_a_limit() -> None:
     bench = Bench(seconds=100)
     bench.deliver(events("a"))
     bench.left = 12.0
@@ -311,7 +311,7 @@ def test_wrong_configuration_leaves_the_events_pending_without_a_retry(code: int
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4])
-def test_a_refused_token_is_read_anew_once(code: int) -> None:
+def test_a_refused_token_is_read_again_once(code: int) -> None:
     bench = Bench()
     bench.secrets = ["old", "new"]
     bench.script = [coded(code), coded(0)]
@@ -328,7 +328,7 @@ def test_a_token_that_is_rejected_twice_leaves_the_events_pending() -> None:
     assert delivery.requests == 2
 
 
-def test_a_refused_token_that_can_t_be_read_anew_is_tried_once_more() -> None:
+def test_a_refused_token_that_cannot_be_read_again_is_retried_once() -> None:
     """It may be one node of several that refuses it."""
     bench = Bench()
     bench.deliver(events("a"))

@@ -255,7 +255,7 @@ def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int],
 
 
 @pytest.mark.parametrize(("message", "most"), [("{}", 2_500), ("x" * 1_000, 100)])
-def test_a_batch_ends_where_what_can_t_be_sent_would_fill_the_memory(message: str, most: int) -> None:
+def test_a_batch_ends_before_rejected_events_fill_the_memory(message: str, most: int) -> None:
     logs = [LogEvent("", 0, message, "malformed") for n in range(12_000)]
     made = list(batches(composer(), iter(logs), 100_000))
     assert max(len(batch.set_aside) for batch in made) == most
@@ -313,6 +313,6 @@ def test_answers_that_are_not_as_documented_never_count_as_success(status: int, 
     assert type(judge(Answer(status, body), 3)) is verdict
 
 
-def test_no_verdict_repeats_what_the_other_side_wrote() -> None:
+def test_no_verdict_repeats_text_of_the_server() -> None:
     body = json.dumps({"text": "Splunk the-token", "code": 4}).encode()
     assert "the-token" not in repr(judge(Answer(403, body), 1))

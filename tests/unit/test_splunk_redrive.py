@@ -127,7 +127,7 @@ def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
     assert len(place.names(Kind.FAILED)) == 20
 
 
-def test_an_entry_that_is_too_deep_to_be_written_anew_is_refused_and_stays(place: Place) -> None:
+def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -> None:
     """Some versions of Python read what they can't write."""
     place.keep("b", subscription(["b"]))
     deep: dict[str, Any] = {}
@@ -381,7 +381,7 @@ def test_the_command_prints_json_and_fails_if_splunk_rejects_an_entry(place: Pla
     assert (outcome["replayed"], "incorrect index" in outcome["stopped"]) == (0, True)
 
 
-def test_the_command_names_what_was_refused_and_fails(place: Place) -> None:
+def test_the_command_names_rejected_entries_and_fails(place: Place) -> None:
     for name in "abc":
         place.keep(name, subscription([name]))
     place.server.faults.extend([None, ForcedCode(7, 1)])
@@ -479,7 +479,7 @@ def test_a_place_for_poison_must_be_named(place: Place, options: list[str]) -> N
     assert "--bucket" in run.output
 
 
-def test_an_entry_s_payload_is_what_the_forwarder_had(place: Place) -> None:
+def test_an_entrys_payload_is_the_input_of_the_forwarder(place: Place) -> None:
     event = subscription(["a"])
     place.keep("a", event)
     (entry,) = place.source.entries(Kind.FAILED)

@@ -92,7 +92,7 @@ def test_a_renewal_that_succeeds_ends_the_pauses() -> None:
     assert parameter.reads == 5
 
 
-def test_a_refused_value_is_read_anew_even_after_a_failed_renewal() -> None:
+def test_a_refused_value_is_read_again_even_after_a_failed_renewal() -> None:
     parameter = Parameter()
     secret = parameter.secret()
     secret.get(1)
