@@ -54,7 +54,7 @@ def tariff() -> Tariff:
 
 
 class TestTheCommand:
-    def test_it_asks_neither_aws_nor_a_running_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_calls_neither_aws_nor_a_running_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def connect(*_: object) -> None:
             pytest.fail("it opened a connection")
 
@@ -75,7 +75,7 @@ class TestTheCommand:
         assert "not checked with AWS" in seen
         assert max(map(len, seen.splitlines())) <= 110
 
-    def test_requests_cost_what_their_price_says(self) -> None:
+    def test_requests_cost_their_price(self) -> None:
         facts = told("--calls", "2000000")
         requests = line(facts, "REST requests")
         assert (requests["quantity"], requests["usd"]) == (2_000_000, 7.0)
@@ -130,7 +130,7 @@ class TestTheCommand:
 
 
 class TestThePrices:
-    def test_the_container_design_costs_what_it_is_said_to_cost(self, tariff: Tariff) -> None:
+    def test_four_containers_cost_142_dollars(self, tariff: Tariff) -> None:
         assert (bill.TASKS, bill.TASK_VCPUS, bill.TASK_GB) == (4, 1, 2)
         assert round(tariff.containers(), 2) == 142.19
 
@@ -170,7 +170,7 @@ class TestTheMonth:
         assert calls is not None
         assert part(tariff.bill(Traffic(calls, 128))) == pytest.approx(tariff.containers(), rel=1e-3)
 
-    def test_where_ours_is_always_dearer_no_meeting_point_is_told(self, tariff: Tariff) -> None:
+    def test_if_ours_is_always_dearer_there_is_no_break_even(self, tariff: Tariff) -> None:
         assert tariff.meeting_point(Traffic(1, 128), lambda _: 1e6) is None
 
     def test_more_calls_never_cost_less(self, tariff: Tariff) -> None:
@@ -202,7 +202,7 @@ class TestTheMonth:
         assert not [what for what in kept if what.startswith("traces")]
         assert "metrics by method" not in kept
 
-    def test_the_authorizer_is_asked_once_in_its_ttl_by_each_busy_client(self, tariff: Tariff) -> None:
+    def test_each_busy_client_calls_the_authorizer_once_in_its_ttl(self, tariff: Tariff) -> None:
         calls = 1_000 * tariff.prices.hours * 3600
         asked = tariff.bill(Traffic(calls, 128, clients=7)).month.authorizer_calls
         assert asked / (tariff.prices.hours * 3600) == pytest.approx(7 / 60, rel=0.01)

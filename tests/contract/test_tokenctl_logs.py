@@ -119,7 +119,7 @@ class TestCreate:
         assert statement["Resource"] == [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
-    def test_once_more_changes_nothing_and_says_so(self, stage: Deployment) -> None:
+    def test_a_second_run_changes_nothing_and_reports_that(self, stage: Deployment) -> None:
         first, second = logs.create(stage), logs.create(stage)
         assert [reported.split(";")[0] for reported in first.values()] == ["created"] * 6
         assert [reported.split(";")[0] for reported in second.values()] == ["exists"] * 6
@@ -236,7 +236,7 @@ class TestSubscribe:
         assert logs.subscribe(stage) == reported
         assert seen(stage) == before
 
-    def test_without_a_failure_bucket_it_says_what_that_means(self, stage: Deployment) -> None:
+    def test_without_a_failure_bucket_it_warns(self, stage: Deployment) -> None:
         logs.create(stage)
         deploy(stage, SPLUNK_HEC_URL=SPLUNK["SPLUNK_HEC_URL"], SPLUNK_HEC_TOKEN="for-local-use")
         done = logs.subscribe(stage)
@@ -319,7 +319,7 @@ def tokenctl(
 
 
 class TestAtTheTerminal:
-    def test_long_names_are_shown_whole(
+    def test_long_names_are_not_truncated(
         self, tokenctl: Any, stage: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("COLUMNS", "40")
@@ -342,7 +342,7 @@ class TestAtTheTerminal:
         assert retention(stage) == {}
 
     @pytest.mark.parametrize("command", ["create", "subscribe"])
-    def test_what_goes_wrong_is_told_in_one_line(
+    def test_errors_are_reported_in_one_line(
         self, tokenctl: Any, command: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         local = tokenctl("logs", command)

@@ -84,7 +84,7 @@ def test_it_asks_for_confirmation_before_it_writes(
     tokenctl("restore", rescue, "--json").assert_refused("--yes", code=2)
 
 
-def test_a_table_that_is_no_copy_of_the_stage_s_is_refused(
+def test_a_table_of_another_kind_is_rejected(
     deployment: Deployment, dynamodb: Any, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, rescue: str
 ) -> None:
     tokenctl("restore", "nowhere", "--yes").assert_refused("there is no table nowhere")

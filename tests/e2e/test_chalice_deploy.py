@@ -211,7 +211,7 @@ def test_no_cold_start_compiles_a_library(project: Project, tmp_path: Path) -> N
     assert stale == []
 
 
-def test_a_state_change_is_told_to_splunk(project: Project, hec: HecServer) -> None:
+def test_a_state_change_is_sent_to_splunk(project: Project, hec: HecServer) -> None:
     project.invoke("tokenservice-dev-forward_events", state_change("tokenservice-dev-slow"))
     [told] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]
     assert told["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
@@ -263,7 +263,7 @@ def test_settings_of_the_stage_and_of_the_function_both_arrive(project: Project,
         assert found["Timeout"] == (300 if "redrive" in name else 90 if "forward" in name else 29)
 
 
-def test_subscribing_once_more_says_the_same(project: Project) -> None:
+def test_a_second_subscription_prints_the_same(project: Project) -> None:
     before = project.aws.client("lambda").get_policy(FunctionName="tokenservice-dev-forward_logs")["Policy"]
     first = project.tokenctl("logs", "subscribe")
     assert project.tokenctl("logs", "subscribe") == first

@@ -198,7 +198,7 @@ def test_nothing_is_granted_without_a_need(stack: Stack, probes: Probes, grant: 
     assert succeeds()
 
 
-def test_what_is_not_asked_for_here_is_the_least_that_aws_documents() -> None:
+def test_untested_permissions_are_the_minimum_that_aws_documents() -> None:
     assert {grant.action for grant in ALL if grant not in ASKED} == UNASKED
     everything = {grant.action for grant in ALL if grant.resource == "*"}
     assert everything == {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}

@@ -122,7 +122,7 @@ def test_a_newer_release_of_everything_changes_nothing(
     assert "Usage" in subprocess.run([str(tool), "--help"], capture_output=True, text=True, check=True).stdout
 
 
-def test_killed_half_way_or_started_twice_at_once_it_still_ends_with_whole_environments(
+def test_killed_or_concurrent_set_ups_leave_complete_environments(
     checkout: Path, set_up: Callable[..., subprocess.Popen[str]]
 ) -> None:
     killed = set_up("run", PATH=WITH_UV)

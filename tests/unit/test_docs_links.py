@@ -10,7 +10,7 @@ from deploy.checks import links
 from dev.engine import ROOT
 
 
-def test_every_link_of_the_repository_leads_somewhere() -> None:
+def test_no_link_of_the_repository_is_broken() -> None:
     paths = links.sources()
     assert {ROOT / "README.md", ROOT / "docs" / "concepts.md", ROOT / "SECURITY.md"} <= set(paths)
     assert links.check(paths) == []
@@ -59,7 +59,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "<!-- [a](nowhere.md) -->",
     ],
 )
-def test_a_link_that_leads_somewhere(page: Path, text: str) -> None:
+def test_a_valid_link(page: Path, text: str) -> None:
     page.write_text(text + "\n")
     assert list(links.broken(page)) == []
 
@@ -92,7 +92,7 @@ def test_a_link_that_leads_somewhere(page: Path, text: str) -> None:
         ("[![a](nowhere.png)](picture.png)", "no such file"),
     ],
 )
-def test_a_link_that_leads_nowhere(page: Path, text: str, complaint: str) -> None:
+def test_a_broken_link(page: Path, text: str, complaint: str) -> None:
     page.write_text(text + "\n")
     [(_, printed)] = links.broken(page)
     assert complaint in printed

@@ -74,7 +74,7 @@ def test_a_token_bound_to_addresses_is_refused_elsewhere_and_for_none() -> None:
     assert reason(token, a_use()) is Reason.ADDRESS
 
 
-def test_an_action_that_is_asked_must_be_one_of_the_tokens() -> None:
+def test_a_requested_action_must_be_one_of_the_tokens() -> None:
     token = a_token(actions=frozenset({Action.PREVIEW, Action.EDIT}))
     assert reason(token, a_use(action=Action.DOWNLOAD)) is Reason.ACTION
     assert reason(token, a_use(action=Action.EDIT)) is None
@@ -101,7 +101,7 @@ def test_tokens_issued_before_the_watermark_count_as_revoked() -> None:
     assert reason(a_token(), a_use(), issued_after=NOW - SECOND) is None
 
 
-def test_of_several_reasons_the_first_of_the_contract_is_told() -> None:
+def test_of_several_reasons_the_first_of_the_contract_is_returned() -> None:
     """Every obstacle is put up at once and then taken away one by one, in the contract's order."""
     spent = tuple(tokens.new_use("b" * 64, "client").claim(NOW) for _ in range(2))
     wrong = a_use(user="bob", address=tokens.parse_address("192.0.2.1"), action=Action.EDIT)
@@ -137,7 +137,7 @@ def test_of_several_reasons_the_first_of_the_contract_is_told() -> None:
     assert reason(token, wrong) is None
 
 
-def test_the_reasons_stand_in_the_order_in_which_they_are_told() -> None:
+def test_reasons_are_in_the_order_of_the_contract() -> None:
     order = list(Reason)
     contract = [
         *("token_not_found", "token_revoked", "token_locked", "token_expired", "token_not_yet_valid"),
@@ -171,7 +171,7 @@ class TestRepetition:
         assert decision.replayed
         assert decision.uses_remaining == 0
 
-    def test_a_repetition_tells_the_uses_that_were_left_then(self) -> None:
+    def test_a_replay_returns_the_uses_that_were_left_then(self) -> None:
         first, later = self.again(), a_use()
         token = with_claims(a_token(max_uses=3), first.claim(NOW), later.claim(NOW))
         decision = tokens.decide(token, self.again(), NOW + SECOND)

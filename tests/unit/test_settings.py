@@ -105,7 +105,7 @@ def test_the_instant_before_which_tokens_are_refused_is_cut_to_the_millisecond(d
     assert Settings.from_environ(environ).tokens_issued_after == datetime(2026, 1, 31, 12, 0, 0, 123_000, tzinfo=UTC)
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({"LOG_LEVEL": "LOUD", "SPLUNK_HEC_URL": "https://splunk.example"})
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
