@@ -1,7 +1,7 @@
 """What `chalice local`, typed with nothing else set, needs to start: a stage, an engine and tables.
 
-Chalice starts the application in a thread and lets the exception of a failed start pass by in silence, or answers every
-call with a traceback. So what is missing is found here, before the first call, and ends the process with one line.
+Chalice starts the application in a thread and ignores the exception of a failed start, or answers every call with a
+traceback. So this module checks everything before the first call, and ends the process with one line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 _CHALICES_DEFAULT_STAGE: Final = "dev"
-"""Chalice has set its variables, although nobody named it."""
+"""Chalice sets its variables if no stage is named."""
 _CHALICES_DEFAULT_PORT: Final = "8000"
 _NO_TOKEN: Final = "tok_" + "0" * 32
 _NO_CLIENT: Final = "-"
@@ -43,7 +43,7 @@ def prepare(arguments: Sequence[str]) -> None:
     from tokenctl.trouble import advice, cause
 
     _watch_sources_alone()
-    _hand_over_all_headers()
+    _join_headers()
     stage: str = options.stage or LOCAL_STAGE
     try:
         if options.stage is None:
@@ -64,7 +64,7 @@ def prepare(arguments: Sequence[str]) -> None:
 def _watch_sources_alone() -> None:
     """Keep Chalice's reloader away from hidden directories and `__pycache__`.
 
-    It restarts the service when any file of the project changes. The engine stores below `.local/`, so each issued
+    It restarts the service when any file of the project changes. The engine stores below `.local/`, so every issued
     token would restart it.
     """
     from chalice.cli.filewatch.stat import StatFileWatcher
@@ -93,8 +93,8 @@ def _watch_sources_alone() -> None:
     watcher._single_pass_poll = poll_sources
 
 
-def _hand_over_all_headers() -> None:
-    """Join headers of one name by a comma (RFC 9110, section 5.3); Chalice hands over the first of them alone."""
+def _join_headers() -> None:
+    """Join headers of one name by a comma (RFC 9110, section 5.3); Chalice takes only the first of them."""
     from chalice.local import ChaliceRequestHandler
 
     handler: Any = ChaliceRequestHandler

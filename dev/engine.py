@@ -48,11 +48,11 @@ class Server(ABC):
     process ends, the program stops.
 
     Args:
-        log: its output, begun anew with each `start()`.
+        log: its output, overwritten by every `start()`.
 
     Attributes:
-        name: how people are to call it.
-        credentials: made for this object, as environment variables. They open no account elsewhere.
+        name: in messages.
+        credentials: new for every object, as environment variables. They open no account elsewhere.
     """
 
     name: ClassVar[str]
@@ -152,10 +152,10 @@ class Server(ABC):
     def _start_on(self, port: int) -> None:
         if not is_free(port):
             raise EngineError(f"port {port} is taken, {self.name} can't listen there")
-        # What it unpacks there it leaves behind.
+        # It leaves unpacked files there.
         self._scratch = tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True)
         command, environ = self._command(port)
-        # Not our whole environment: AWS_PROFILE, LOG_LEVEL or SERVICES would mean something to it, too.
+        # Not our whole environment: it would read AWS_PROFILE, LOG_LEVEL or SERVICES, too.
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         try:
             with self._log.open("wb") as log, leash.uninterrupted():
@@ -191,12 +191,12 @@ class Server(ABC):
 
 
 class Engine(Server):
-    """MiniStack. It serves whoever signs with its credentials and nobody else; no page in a browser either.
+    """MiniStack. It serves only callers that sign with its credentials, and no page in a browser.
 
     Args:
-        log: its output, begun anew with each `start()`.
+        log: its output, overwritten by every `start()`.
         services: what it serves, as credential scopes name it.
-        state_dir: where its state outlives it; `None` means that it forgets everything at `stop()`.
+        state_dir: where its state is stored; `None` means only in memory.
         environ: more environment variables for it.
     """
 
@@ -221,15 +221,15 @@ class Engine(Server):
             return
         tables = self._state_dir / "dynamodb.json"
         try:
-            # MiniStack would pass over a file that it can't read, and later write over it.
+            # MiniStack would ignore a file that it can't read, and overwrite it later.
             json.loads(tables.read_bytes())
         except FileNotFoundError:
             pass
         except (OSError, ValueError):
-            raise EngineError(f"{tables} can't be read; without it the local AWS begins with empty tables") from None
+            raise EngineError(f"{tables} can't be read; without it the local AWS starts with empty tables") from None
         # Secrets are not in it, but node ids are: it is for its owner alone.
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._state_dir.chmod(0o700)  # where something else made it
+        self._state_dir.chmod(0o700)  # if something else created it
 
     def _command(self, port: int) -> tuple[list[str], dict[str, str]]:
         environ = self.credentials | {

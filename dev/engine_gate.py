@@ -1,4 +1,4 @@
-"""Who may call the local AWS: whoever signs with credentials of this run, and no page in a browser.
+"""Checks the callers of the local AWS: they sign with credentials of this run, and are no page in a browser.
 
 MiniStack alone serves every program and page that reaches its port. With `AUTH=true` it checks what IAM users and roles
 sign, but never what its root account signs, and `test` and every number of twelve digits are keys of that account.
@@ -52,7 +52,7 @@ class Gate:
 
     Args:
         services: as credential scopes name them.
-        key: of the one root account, made for this run.
+        key: of the one root account, new for every run.
     """
 
     def __init__(self, app: App, services: frozenset[str], key: str) -> None:
@@ -95,14 +95,14 @@ class Gate:
         return is_probe or ("apigateway" in self._services and path.startswith(_DEPLOYED_API))
 
     def _claim(self, headers: dict[str, str]) -> Claim | Refusal:
-        """The signature and the secret to hold it against, found before the body is read."""
+        """The signature and its secret. The body is not read for it."""
         signature = parse_header_signature(headers)
         if isinstance(signature, tuple):
             return signature
         if signature.service not in self._services:
             return "AccessDeniedException", f"This local AWS does not serve {signature.service!r}."
         key = signature.access_key_id
-        # Where IAM is not served, users can only be left over in old state, and whoever made them is not known.
+        # If IAM is not served, users can only come from old state.
         if key != self._key and (is_root_access_key(key) or "iam" not in self._services):
             return "UnrecognizedClientException", "The security token included in the request is invalid."
         account = _account_from_sts_session(key) or find_iam_access_key_account(key)
@@ -165,7 +165,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 def _without_cors(send: Send) -> Send:
     async def pass_on(message: Any) -> None:
         if message["type"] == "http.response.start":
-            headers = [each for each in message["headers"] if not each[0].lower().startswith(b"access-control-")]
+            headers = [line for line in message["headers"] if not line[0].lower().startswith(b"access-control-")]
             message = {**message, "headers": headers}
         await send(message)
 

@@ -42,7 +42,7 @@ SETS = {
 _EDITABLE = ("run", "dev")
 _INCLUDED = {"run": "dev"}  # an environment of the second holds all of the first
 
-# Variables that would let uv or pip install something else than the lock says.
+# Variables that would make uv or pip install something else than the lock.
 _IGNORED = (
     "UV_CONSTRAINT",
     "UV_OVERRIDE",
@@ -142,7 +142,7 @@ class Environment(NamedTuple):
         return "install it" + (f", or use the one that is here: LAMBDA_PYTHON={here[0]}.{here[1]}" if here else "")
 
     def _is_usable(self) -> bool:
-        """Whether its Python still exists, and is the one that was asked for."""
+        """Whether its Python still exists, and is the wanted one."""
         if not self.executable.exists():
             return False
         if not self.python or self.directory != ROOT / SETS[self.name]:
@@ -334,14 +334,14 @@ def main(arguments: list[str]) -> int:
     try:
         wanted = [environment(argument) for argument in arguments if argument != "uv"]
         LOGS.mkdir(mode=0o700, exist_ok=True)
-        # Two at once would clear each other's half-made environment.
+        # Two at once would delete each other's unfinished environment.
         with (LOGS / "setup.lock").open("w") as lock:
             _take(lock.fileno())
-            missing = [each for each in wanted if not each.is_complete()]
+            missing = [one for one in wanted if not one.is_complete()]
             if missing or "uv" in arguments:
                 uv = find_uv(lock.fileno())
-                for each in missing:
-                    each.create(uv)
+                for one in missing:
+                    one.create(uv)
     except KeyboardInterrupt:
         print("Set-up interrupted; the next run begins it anew.", file=sys.stderr)
         return 130

@@ -2,7 +2,7 @@
 
 Chalice's own server drops the connection on broken input, echoes the Authorization header, writes queries (which
 may hold a token) to the terminal and has error bodies of its own. Here waitress reads HTTP, and Chalice's local gateway
-calls the application behind it. Where the answers differ from API Gateway's is said where they differ.
+calls the application behind it. docs/decisions/0005-chalice-local-with-the-gateways-answers.md has the reasons.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Gateway(chalice.local.LocalGateway):
 
 
 class _Request(HTTPRequestParser):
-    """Waitress's parser, which is too kind to some requests."""
+    """Waitress's parser, and checks that it lacks."""
 
     request_uri: str
     problem: ServiceError = InvalidRequest([FieldError("request", "malformed, or too long")])

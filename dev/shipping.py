@@ -1,8 +1,8 @@
-"""Carries the local service's log lines to Splunk, through the very code that does it on AWS.
+"""Sends the local service's log lines to Splunk, with the code that does it on AWS.
 
-On AWS, CloudWatch Logs collects lines and hands them to `app.forward_logs`. Here a thread plays CloudWatch Logs: it
-collects lines for a second, and calls the same `Forwarder` with the same kind of event. What Splunk does not take goes
-to a folder, where `tokenctl splunk redrive --folder` finds it.
+On AWS, CloudWatch Logs collects lines and calls `app.forward_logs` with them. Here a thread does: it collects lines for
+a second, and calls the same `Forwarder` with the same kind of event. What Splunk rejects is stored in a folder, from
+which `tokenctl splunk redrive --folder` sends it again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Shipping:
 
     Args:
         splunk: the forwarder, as the Lambda function has it.
-        record: where events are kept that Splunk does not take.
+        record: stores events that Splunk rejects.
     """
 
     def __init__(self, splunk: Forwarder, record: FolderRecord) -> None:
@@ -53,11 +53,11 @@ class Shipping:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Let a line be forwarded, in its turn."""
+        """Append a line to those that wait."""
         self._waiting.put((time.time_ns() // 1_000_000, line))
 
     def finish(self) -> None:
-        """Wait until the lines that are there are delivered or kept."""
+        """Wait until all lines are delivered or stored."""
         self._ending = True
         self._waiting.put((0, _END))
         self._thread.join()
@@ -91,17 +91,17 @@ class Shipping:
         try:
             self._splunk.forward(event, lambda: int(deadline - time.monotonic() * 1000))
         except Exception as error:  # noqa: BLE001 - one failure must not end the shipping of what comes later
-            self._keep(event, len(collected), error)
+            self._store(event, len(collected), error)
 
-    def _keep(self, event: Mapping[str, Any], lines: int, error: Exception) -> None:
-        """Do what Lambda would do after its own retries: the whole event goes to the failure record."""
+    def _store(self, event: Mapping[str, Any], lines: int, error: Exception) -> None:
+        """Store the whole event in the failure record, as Lambda does after its retries."""
         why = str(error) if isinstance(error, SplunkError) else type(error).__name__
         try:
-            kept = self._record.put(Kind.FAILED, json.dumps(event).encode(), why)
+            name = self._record.put(Kind.FAILED, json.dumps(event).encode(), why)
         except SplunkError as unavailable:
-            _say(f"{lines} log lines are lost to Splunk: {why}; {unavailable}")
+            _warn(f"{lines} log lines are lost to Splunk: {why}; {unavailable}")
         else:
-            _say(f"Splunk did not take {lines} log lines ({why}); kept as {kept}")
+            _warn(f"Splunk did not take {lines} log lines ({why}); stored as {name}")
 
     def _subscription_event(self, lines: Iterable[tuple[int, bytes]]) -> Mapping[str, Any]:
         """What CloudWatch Logs hands to a subscribed function.
@@ -125,11 +125,11 @@ class Shipping:
 
 
 def ship(settings: Settings, folder: Path) -> Shipping:
-    """Begin to forward lines to the Splunk that the settings name.
+    """Start to forward lines to the Splunk in the settings.
 
     Args:
-        settings: `SPLUNK_HEC_URL` is among them.
-        folder: for what Splunk does not take.
+        settings: with `SPLUNK_HEC_URL`.
+        folder: for events that Splunk rejects.
 
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.
@@ -138,5 +138,5 @@ def ship(settings: Settings, folder: Path) -> Shipping:
     return Shipping(forwarder(settings.splunk, settings.stage, record=record), record)
 
 
-def _say(text: str) -> None:
+def _warn(text: str) -> None:
     print(f"tokenservice: {redact(text)}", file=sys.stderr, flush=True)
