@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 15
 
 
 class Server:
-    """The gateway on its address: it listens once it is made, and answers in `run()`.
+    """The gateway on its address: it listens from the start, and answers in `run()`.
 
     Raises:
         ValueError: an address or a password makes no sense.

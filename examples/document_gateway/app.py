@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from flask import Flask, Response, g, make_response, redirect, render_template, request
-from tokenservice_client import Introspection, Refused, TokenServiceClient, TokenServiceError
+from tokenservice_client import Introspection, Refused, TokenServiceClient, TokenServiceError, Use
 from werkzeug.exceptions import HTTPException
 
 from examples.document_gateway import refusals
@@ -57,7 +57,7 @@ _PAGE_POLICY: Final = (
 _CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _ALWAYS: Final = {
     "Cache-Control": "no-store",
-    # The token is a part of the path: no other place is told where the person comes from.
+    # The token is a part of the path: no other site may get it.
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -91,12 +91,21 @@ class _Quiet(Flask):
         log.error("gateway.failed", exc_info=exc_info)
 
 
+class Link(NamedTuple):
+    """A link, and the person and the browser that open it."""
+
+    token: str
+    who: Person
+    leases: Leases
+    lease: Lease | None
+
+
 class Gateway:
     """Handles the requests.
 
     Args:
         tokens: the token service.
-        content: where the documents are.
+        content: the documents.
     """
 
     def __init__(self, settings: Settings, tokens: TokenServiceClient, content: ContentApi) -> None:
@@ -107,73 +116,55 @@ class Gateway:
 
     def look(self, token: str) -> Response:
         """Show the page. Link previews, mail scanners and HEAD come here: nothing is spent and nothing is counted."""
-        who = self._who(token)
-        lease = self._lease(token, who)
-        found = self._introspect(token, who)
-        if lease is not None and (found.active or found.reason == "token_exhausted"):
-            return self._page_with_button(token, who, leased=True, name=safe_name(lease.name))
-        if not found.active or found.node_id is None:
-            raise Shown(refusals.page_for(found.reason))
-        document = self._describe(found.node_id)
-        return self._page_with_button(
-            token,
-            who,
-            leased=False,
-            name=_name(found.metadata.get("name"), document),
-            size=size_in_words(document.size if document else None),
-            uses=found.uses_remaining,
-        )
+        link = self._link(token)
+        answer = self._introspect(link)
+        if link.lease is not None and (answer.active or answer.reason == "token_exhausted"):
+            return self._page_with_button(link, name=safe_name(link.lease.name))
+        if not answer.active or answer.node_id is None:
+            raise Shown(refusals.page_for(answer.reason))
+        document = self._describe(answer.node_id)
+        name = _name(answer.metadata.get("name"), document)
+        size = size_in_words(document.size if document else None)
+        return self._page_with_button(link, name=name, size=size, uses=answer.uses_remaining)
 
     def press(self, token: str) -> Response:
         """Spend one use, unless this browser has the document on loan; then send it to the content."""
-        who = self._who(token)
-        visit = self._pressed_visit(token, who)
+        link = self._link(token)
+        visit = self._pressed_visit(link)
         if visit is None:
             # Nothing is spent for a form of another site, of another person, or of a browser without cookies.
             return self._back(token, "cookies" if VISIT_COOKIE not in request.cookies else "again")
-        if self._lease(token, who) is not None:
+        if link.lease is not None:
             return self._begun(token)
-        try:
-            use = self._tokens.use(token, user=who.user, ip_address=who.address, action=_ACTION, idempotency_key=visit)
-        except Refused as refused:
-            g.reason = refused.code
-            if refused.code == "idempotency_key_reused":
-                # The page stood open since a use of ten minutes ago. It is shown anew, as it is now.
-                return self._back(token, "again")
-            raise Shown(refusals.page_for(refused.code)) from None
-        g.use_id = use.use_id
+        use = self._use(link, link.who.address, visit)
+        if use is None:
+            # The page stood open since a use of ten minutes ago. It is shown anew, as it is now.
+            return self._back(token, "again")
         name = _name(use.metadata.get("name"), None if "name" in use.metadata else self._describe(use.node_id))
-        lease = self._leases(token, who).sign_lease(Lease(visit, who.address, name))
         response = self._begun(token)
+        lease = link.leases.sign_lease(Lease(visit, link.who.address, name))
         self._set_cookie(response, LEASE_COOKIE, lease, token, LEASE_SECONDS)
         return response
 
     def fetch(self, token: str) -> Response:
         """Stream the document to a browser with a lease. The token service repeats the grant; nothing is spent."""
-        who = self._who(token)
-        lease = self._lease(token, who)
+        link = self._link(token)
+        lease = link.lease
         if lease is None:
             return self._back(token)
         with ExitStack() as opened:
-            opened.callback(self._begin(lease, token, who))
-            if lease.address != who.address:
+            opened.callback(self._begin(lease, link))
+            if lease.address != link.who.address:
                 # Phones change their networks. The token's addresses hold for the new one as well.
-                found = self._introspect(token, who)
-                if not found.active and found.reason != "token_exhausted":
-                    raise Shown(refusals.page_for(found.reason))
-            try:
-                use = self._tokens.use(
-                    token, user=who.user, ip_address=lease.address, action=_ACTION, idempotency_key=lease.number
-                )
-            except Refused as refused:
-                g.reason = refused.code
-                if refused.code == "idempotency_key_reused":
-                    # The grant is older than the lease, which was signed for a repeated one.
-                    response = self._back(token)
-                    response.delete_cookie(LEASE_COOKIE, path=f"/d/{token}")
-                    return response
-                raise Shown(refusals.page_for(refused.code)) from None
-            g.use_id = use.use_id
+                answer = self._introspect(link)
+                if not answer.active and answer.reason != "token_exhausted":
+                    raise Shown(refusals.page_for(answer.reason))
+            use = self._use(link, lease.address, lease.number)
+            if use is None:
+                # The grant is older than the lease, which was signed for a repeated one.
+                response = self._back(token)
+                response.delete_cookie(LEASE_COOKIE, path=f"/d/{token}")
+                return response
             ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
             content = self._content.open(use.node_id, ranges)
             opened.callback(content.close)
@@ -183,80 +174,92 @@ class Gateway:
             response.call_on_close(opened.pop_all().close)
         return response
 
-    def _begin(self, lease: Lease, token: str, who: Person) -> Callable[[], None]:
+    def _begin(self, lease: Lease, link: Link) -> Callable[[], None]:
         try:
-            return self._downloads.begin(lease=lease.number, link=token_id(token), address=network(who.address))
+            address = network(link.who.address)
+            return self._downloads.begin(lease=lease.number, link=token_id(link.token), address=address)
         except TooMany as many:
             raise Shown(refusals.NOT_NOW if many.is_everybody else refusals.TOO_MANY) from None
 
-    def _who(self, token: str) -> Person:
+    def _link(self, token: str) -> Link:
         if not _TOKEN.fullmatch(token):
             raise Shown(refusals.UNKNOWN)
         g.token_id = token_id(token)
         try:
-            return person(request.environ, self._settings.trusted_hops, self._settings.user_header)
+            who = person(request.environ, self._settings.trusted_hops, self._settings.user_header)
         except UntrustedWay as untrusted:
             log.warning("gateway.untrusted", extra={"facts": {"reason": str(untrusted)}})
             raise Shown(refusals.WRONG_WAY) from None
+        leases = Leases(self._settings.secret, token, who)
+        return Link(token, who, leases, leases.read_lease(request.cookies.get(LEASE_COOKIE, "")))
 
-    def _leases(self, token: str, who: Person) -> Leases:
-        return Leases(self._settings.secret, token, who)
+    def _introspect(self, link: Link) -> Introspection:
+        who = link.who
+        answer = self._tokens.introspect(link.token, user=who.user, ip_address=who.address, action=_ACTION)
+        g.reason = answer.reason
+        return answer
 
-    def _lease(self, token: str, who: Person) -> Lease | None:
-        return self._leases(token, who).read_lease(request.cookies.get(LEASE_COOKIE, ""))
+    def _use(self, link: Link, address: str, number: str) -> Use | None:
+        """Use the token, or repeat the grant of the same number; None if the number's grant is too old for that."""
+        try:
+            use = self._tokens.use(
+                link.token, user=link.who.user, ip_address=address, action=_ACTION, idempotency_key=number
+            )
+        except Refused as refused:
+            g.reason = refused.code
+            if refused.code == "idempotency_key_reused":
+                return None
+            raise Shown(refusals.page_for(refused.code)) from None
+        g.use_id = use.use_id
+        return use
 
-    def _introspect(self, token: str, who: Person) -> Introspection:
-        found = self._tokens.introspect(token, user=who.user, ip_address=who.address, action=_ACTION)
-        g.reason = found.reason
-        return found
-
-    def _pressed_visit(self, token: str, who: Person) -> str | None:
+    def _pressed_visit(self, link: Link) -> str | None:
         """The visit whose form was sent; None if the form is not of this site, this person and this browser.
 
-        Origin says nothing here: with our Referrer-Policy browsers send `null`. Sec-Fetch-Site is the browser's own
-        word where it has one, and the signed field stands for all others.
+        Origin does not help: with our Referrer-Policy browsers send `null`. Browsers that send Sec-Fetch-Site are
+        believed; the signed field is for all others.
         """
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             return None
-        leases = self._leases(token, who)
-        visit = leases.read_visit(request.cookies.get(VISIT_COOKIE, ""))
-        return visit if visit and leases.is_form_of(request.form.get("visit", ""), visit) else None
+        visit = link.leases.read_visit(request.cookies.get(VISIT_COOKIE, ""))
+        return visit if visit and link.leases.is_form_of(request.form.get("visit", ""), visit) else None
 
     def _describe(self, node_id: str) -> Document | None:
-        """What the content API says of a document; None where it does not answer: the name is no reason to stop."""
+        """The document's name, type and size; None if the content API does not answer, so that the page still opens."""
         try:
             return self._content.describe(node_id)
         except ContentUnavailable as error:
             log.warning("gateway.content", extra={"facts": {"reason": str(error)}})
             return None
 
-    def _page_with_button(self, token: str, who: Person, *, leased: bool, **told: Any) -> Response:
-        leases = self._leases(token, who)
+    def _page_with_button(self, link: Link, **shown: Any) -> Response:
+        """The page. With a lease, the button downloads the document again."""
+        leased, path = link.lease is not None, f"/d/{link.token}"
         # A visit that began a moment ago goes on, so that two pages of one link don't get in each other's way. It is
         # not signed anew: its number would outlive the time in which the token service repeats a grant.
         seconds = VISIT_SECONDS if leased else FRESH_VISIT_SECONDS
-        going_on = leases.read_visit(request.cookies.get(VISIT_COOKIE, ""), seconds)
+        going_on = link.leases.read_visit(request.cookies.get(VISIT_COOKIE, ""), seconds)
         visit = going_on or new_visit()
         begins = leased and BEGUN_COOKIE in request.cookies
         page = render_template(
             "open.html",
-            **told,
+            **shown,
             leased=leased,
             begins=begins,
-            content=f"/d/{token}/content",
+            content=f"{path}/content",
             minutes=LEASE_SECONDS // 60,
             note=request.args.get("note", ""),
-            field=leases.sign_form(visit),
+            field=link.leases.sign_form(visit),
         )
         response = make_response(page)
         if begins:
-            response.delete_cookie(BEGUN_COOKIE, path=f"/d/{token}")
+            response.delete_cookie(BEGUN_COOKIE, path=path)
         if going_on is None:
-            self._set_cookie(response, VISIT_COOKIE, leases.sign_visit(visit), token, VISIT_SECONDS)
+            self._set_cookie(response, VISIT_COOKIE, link.leases.sign_visit(visit), link.token, VISIT_SECONDS)
         return response
 
     def _begun(self, token: str) -> Response:
-        """Where the document is. A browser that shows pages goes by one that says so: its own would stay as it was."""
+        """Redirect to the document. A browser that shows pages gets the page again: its own would stay as it was."""
         is_page = request.headers.get("Sec-Fetch-Dest") == "document"
         response = self._as_response(
             redirect(f"/d/{token}" if is_page else f"/d/{token}/content", HTTPStatus.SEE_OTHER)
@@ -284,7 +287,7 @@ class Gateway:
             path=f"/d/{token}",
             secure=self._settings.is_https,
             httponly=True,
-            # Strict would keep the lease from a link in a mail that is opened a second time.
+            # With Strict, a link in a mail that is opened a second time would come without its lease.
             samesite="Lax",
         )
 
@@ -293,7 +296,7 @@ def create_app(settings: Settings, tokens: TokenServiceClient, content: ContentA
     """The WSGI application."""
     app = _Quiet(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_FORM_BYTES
-    # Else `//` in a path is answered with an address made from what the request says in its Host header.
+    # Else `//` in a path is redirected to an address that contains the request's Host header.
     app.url_map.merge_slashes = False
     gateway = Gateway(settings, tokens, content)
     app.add_url_rule("/d/<token>", "look", gateway.look)

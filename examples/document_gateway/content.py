@@ -26,7 +26,7 @@ _READ_SECONDS: Final = 30.0
 _PIECE_BYTES: Final = 64 * 1024
 # A node id becomes part of a path: "..", a slash or a question mark would lead elsewhere.
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# What these say must be so, or the browser is misled about where the content ends.
+# If these are wrong, the browser is misled about where the content ends.
 _MEASURES: Final = {
     "Content-Length": re.compile(r"[0-9]{1,18}"),
     "Content-Range": re.compile(r"bytes ([0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18}|\*)|\*/[0-9]{1,18})"),
@@ -54,7 +54,7 @@ class Document:
     """What is known of a document without its content.
 
     Attributes:
-        size: in bytes; None where it is not told.
+        size: in bytes; None if unknown.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Content:
         status: 200, 206 or 416.
         media_type: without its parameters.
         content_type: the same, with the boundary where these are several parts of a document.
-        headers: those that say which part of what this is.
+        headers: length, range and version of the content.
 
     Raises:
         ContentUnavailable: a header contradicts HTTP.

@@ -1,4 +1,4 @@
-"""A stand-in for Alfresco: two documents behind the two calls that the gateway makes, with ranges and credentials."""
+"""A server in place of Alfresco: two documents behind the two calls of the gateway, with ranges and credentials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One document of the stand-in."""
+    """One document."""
 
     name: str
     media_type: str
@@ -50,9 +50,9 @@ def a_pdf(text: str) -> bytes:
     )
     written = b"%PDF-1.4\n"
     offsets = []
-    for number, each in enumerate(objects, 1):
+    for number, item in enumerate(objects, 1):
         offsets.append(len(written))
-        written += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+        written += b"%d 0 obj\n%s\nendobj\n" % (number, item)
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     written_at = len(written)
     size = len(objects) + 1
@@ -73,7 +73,7 @@ class ContentServer(ThreadingHTTPServer):
 
     Attributes:
         documents: node id to document.
-        asked: the paths and Range headers that came in.
+        requests: their paths and Range headers.
         breaks_off_after: None: never; otherwise a content ends after so many bytes, though more were announced.
     """
 
@@ -83,7 +83,7 @@ class ContentServer(ThreadingHTTPServer):
         super().__init__((HOST, 0), _Handler)
         self.documents = dict(documents)
         self.authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         self.breaks_off_after: int | None = None
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers.get("Range")))
+        self.server.requests.append((self.path, self.headers.get("Range")))
         if not hmac.compare_digest(self.headers.get("Authorization", "").encode(), self.server.authorization.encode()):
             self._json(HTTPStatus.UNAUTHORIZED, {"error": {"briefSummary": "Authentication failed"}})
             return
@@ -127,11 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _content(self, stored: Stored) -> None:
         whole = len(stored.content)
         headers = {"Content-Type": stored.media_type, "Accept-Ranges": "bytes", "ETag": stored.etag}
-        found = _RANGE.fullmatch(self.headers.get("Range", ""))
-        if found is None or self.headers.get("If-Range", stored.etag) != stored.etag or not any(found.groups()):
+        wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if wanted is None or self.headers.get("If-Range", stored.etag) != stored.etag or not any(wanted.groups()):
             self._send(HTTPStatus.OK, headers, stored.content)
             return
-        first, last = found.groups()
+        first, last = wanted.groups()
         start = int(first) if first else max(0, whole - int(last))
         end = min(int(last), whole - 1) if first and last else whole - 1
         if start > end:

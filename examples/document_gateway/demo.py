@@ -1,4 +1,4 @@
-"""`python -m examples.document_gateway.demo`: the service, a stand-in for Alfresco, the gateway, and a link to click.
+"""`python -m examples.document_gateway.demo`: the service, a server like Alfresco, the gateway, and a link to click.
 
 It runs in a checkout after `make setup`. Where `make run` is at work there already, that service is used. Ctrl-C or
 SIGTERM ends all that was started.

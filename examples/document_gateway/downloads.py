@@ -1,4 +1,4 @@
-"""How many documents are on their way at one time: each takes a thread, a connection to the content API and memory."""
+"""Limits for documents on their way at one time: each takes a thread, a connection to the content API and memory."""
 
 from __future__ import annotations
 

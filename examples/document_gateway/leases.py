@@ -1,8 +1,8 @@
-"""What the gateway lets browsers keep: signed cookies and a signed field of the form. It stores nothing itself.
+"""Signed cookies and a signed field of the form, stored by browsers. The gateway stores nothing.
 
 A visit begins when the page with the button is shown. Its number is the idempotency key of the use, so pressing twice,
 or again after a lost answer, is one use. A lease begins when a use was granted: for its time, the same browser may
-fetch the document again, whole or in ranges. Each fetch asks the token service again with the same key, which repeats
+fetch the document again, whole or in ranges. Each fetch calls the token service again with the same key, which repeats
 the grant and spends nothing; so a lease needs no document id in it, and a revoked token ends it at once.
 """
 
@@ -39,7 +39,7 @@ class Lease(NamedTuple):
 
 
 def token_id(token: str) -> str:
-    """What may be kept and logged of a token. Source: the service's contract."""
+    """The id of a token, which may be stored and logged. Source: the service's contract."""
     return "tok_" + hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
@@ -54,7 +54,7 @@ class Leases:
     What is another's, too old or not ours is read as None.
 
     Args:
-        secret: HMAC-SHA256 is keyed with what is derived from it for each purpose.
+        secret: a key for HMAC-SHA256 is derived from it for each purpose.
     """
 
     def __init__(self, secret: str, token: str, who: Person) -> None:
@@ -67,8 +67,8 @@ class Leases:
 
     def read_visit(self, signed: str, max_age_seconds: int = VISIT_SECONDS) -> str | None:
         """The number of the visit in a cookie."""
-        found = self._read("visit", signed, max_age_seconds)
-        return found[0] if found else None
+        members = self._read("visit", signed, max_age_seconds)
+        return members[0] if members else None
 
     def sign_form(self, visit: str) -> str:
         """The field that shows that the form was ours, for this very browser."""
@@ -84,8 +84,8 @@ class Leases:
 
     def read_lease(self, signed: str) -> Lease | None:
         """The lease in a cookie."""
-        found = self._read("lease", signed, LEASE_SECONDS)
-        return Lease(*found) if found else None
+        members = self._read("lease", signed, LEASE_SECONDS)
+        return Lease(*members) if members else None
 
     def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
         signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
@@ -96,8 +96,8 @@ class Leases:
 
     def _read(self, purpose: str, signed: str, max_age_seconds: int) -> list[str] | None:
         try:
-            found = self._serializer(purpose).loads(signed, max_age=max_age_seconds)
+            members = self._serializer(purpose).loads(signed, max_age=max_age_seconds)
         except BadData:
             return None
         # Earlier versions signed dicts.
-        return found[2:] if isinstance(found, list) and found[:2] == self._owner else None
+        return members[2:] if isinstance(members, list) and members[:2] == self._owner else None

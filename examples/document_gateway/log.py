@@ -1,4 +1,4 @@
-"""The gateway's own log: one JSON object a line, without paths, because each path holds a token."""
+"""The gateway's own log: one JSON object a line, without paths, because every path holds a token."""
 
 from __future__ import annotations
 

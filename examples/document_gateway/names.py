@@ -85,15 +85,15 @@ def _ascii_name(name: str) -> str:
         return name.replace("%", "_")  # some browsers decode what follows it
     stem, suffix = _split(name)
     # A dot in a stem would become the suffix's where none is left.
-    kept = "".join(map(_in_ascii, stem if suffix else stem.replace(".", "_"))).strip(". ")
-    return safe_name(f"{kept or FALLBACK}.{suffix}")
+    ascii_stem = "".join(map(_in_ascii, stem if suffix else stem.replace(".", "_"))).strip(". ")
+    return safe_name(f"{ascii_stem or FALLBACK}.{suffix}")
 
 
 def _in_ascii(character: str) -> str:
     """The character, or the letters and digits in its compatibility form."""
     if character.isascii():
         return character.replace("%", "_")
-    return "".join(each for each in unicodedata.normalize("NFKD", character) if each.isascii() and each.isalnum())
+    return "".join(part for part in unicodedata.normalize("NFKD", character) if part.isascii() and part.isalnum())
 
 
 def size_in_words(size: int | None) -> str:

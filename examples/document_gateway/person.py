@@ -1,4 +1,4 @@
-"""Who stands at the other end: the person's address, and their name where a trusted proxy says it."""
+"""The person who sends a request: their address, and their name if a trusted proxy sends it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _WITH_PORT: Final = re.compile(r"\[(?P<v6>[^\]]+)\](?::\d+)?|(?P<v4>[0-9.]+):\d+
 
 
 class UntrustedWay(Exception):
-    """The request did not come the way that the settings promise; nothing that it says can be believed."""
+    """The request did not come through the proxies of the settings; its headers can't be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What the gateway says of a person to the token service.
+    """A person, as the token service gets them.
 
     Attributes:
         address: IPv4 or IPv6, as text.
-        user: None where nobody says who it is.
+        user: None if unknown.
     """
 
     address: str
@@ -33,18 +33,18 @@ def person(environ: Mapping[str, Any], trusted_hops: int, user_header: str | Non
     """Read address and user from a WSGI environment.
 
     Each trusted proxy writes the address that it sees at the end of X-Forwarded-For. With n of them, the n-th entry
-    from the end was written by the outermost one; all before it is the person's own word.
+    from the end was written by the outermost one; the person can write all before it.
 
     Args:
         trusted_hops: proxies of ours that every request passes. 0: the address is the socket's.
-        user_header: the header in which the nearest of them says who the person is.
+        user_header: the header in which the nearest of them sends the person's name.
 
     Raises:
         UntrustedWay: fewer proxies were passed, or an address or name is none.
     """
     if not trusted_hops:
         return Person(_address(str(environ.get("REMOTE_ADDR", ""))), None)
-    passed = [each for each in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if each.strip()]
+    passed = [entry for entry in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if entry.strip()]
     if len(passed) < trusted_hops:
         raise UntrustedWay("X-Forwarded-For has fewer entries than there are trusted proxies")
     address = _address(passed[-trusted_hops])
@@ -54,15 +54,14 @@ def person(environ: Mapping[str, Any], trusted_hops: int, user_header: str | Non
 def _address(text: str) -> str:
     """The address in its shortest form; some proxies write the port behind it."""
     text = text.strip()
-    found = _WITH_PORT.fullmatch(text)
-    if found:
-        text = found["v6"] or found["v4"]
+    if with_port := _WITH_PORT.fullmatch(text):
+        text = with_port["v6"] or with_port["v4"]
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise UntrustedWay("X-Forwarded-For holds no address where a trusted proxy writes it") from None
     if isinstance(address, ipaddress.IPv6Address):
-        # A scope says through which of our own interfaces; it means nothing to the token service.
+        # A scope names one of our own interfaces; it means nothing to the token service.
         address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
     return str(address)
 

@@ -1,4 +1,4 @@
-"""What a person is told when a link does not open. One page covers every reason that is nobody else's business."""
+"""The pages for links that do not open. Reasons that a stranger must not learn share one page."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ BY_REASON: Final[Mapping[str, Page]] = MappingProxyType(
 
 
 def page_for(reason: str | None) -> Page:
-    """The page for a reason; one that this version does not know says no more than that the link does not work."""
+    """The page for a reason; `UNKNOWN` for one that this version does not know."""
     return BY_REASON.get(reason or "", UNKNOWN)

@@ -1,11 +1,11 @@
-"""The WSGI server: waitress, made to hold out against connections that are slow or idle.
+"""The WSGI server: waitress, with limits for connections that are slow or idle.
 
 Waitress alone answers everything, health checks too, from one pool of threads, stops accepting at a number of open
 connections, and closes a connection only once nothing at all has moved on it. Here
 
 - health checks and refusals of requests that are no HTTP have a thread of their own;
 - a request must be complete, and an answer must be taken, within a time;
-- where there are too many connections, the one that has waited longest makes room for the next one.
+- where there are too many connections, the one that has waited longest is closed for the next one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONNECTIONS_PER_ADDRESS: Final = 64
 REQUEST_SECONDS: Final = 20.0
 """From the first byte of a request to its last; on a new connection from its beginning."""
 IDLE_SECONDS: Final = 75.0
-"""Between two requests; longer than proxies keep a connection, so that none is closed under a request of theirs."""
+"""Between two requests; longer than proxies leave a connection open, so that no request of theirs meets its end."""
 ANSWER_SECONDS: Final = 60.0
 ANSWER_BYTES: Final = 64 * 1024
 """What a reader takes at least of a waiting answer within `ANSWER_SECONDS`: a kilobyte a second."""
@@ -103,7 +103,7 @@ class _Connection(HTTPChannel):
 
 
 class Listener(TcpWSGIServer):
-    """Listens once it is made, and answers in `run()`.
+    """Listens from the start, and answers in `run()`.
 
     Args:
         connections: holds all sockets; `wasyncore.close_all()` closes them.
@@ -151,9 +151,9 @@ class Listener(TcpWSGIServer):
         (self._at_once if is_quick else self.task_dispatcher).add_task(task)
 
     def accept(self) -> Any:
-        """Take a new connection where there is room for one."""
+        """Take a new connection if one more is allowed."""
         accepted = super().accept()
-        if accepted is not None and not self._makes_room_for(accepted[1][0]):
+        if accepted is not None and not self._has_place_for(accepted[1][0]):
             accepted[0].close()
             return None
         return accepted
@@ -165,21 +165,21 @@ class Listener(TcpWSGIServer):
             if why is not None:
                 self._close(connection, why)
 
-    def _makes_room_for(self, address: str) -> bool:
+    def _has_place_for(self, address: str) -> bool:
         everybody = self.active_channels.values()
         if self._peers_are_people:
-            neighbours = [each for each in everybody if network(each.addr[0]) == network(address)]
+            neighbours = [one for one in everybody if network(one.addr[0]) == network(address)]
             if len(neighbours) >= CONNECTIONS_PER_ADDRESS and not self._close_one(neighbours):
                 return False
         return len(everybody) < CONNECTIONS or self._close_one(everybody)
 
     def _close_one(self, connections: Iterable[_Connection]) -> bool:
         """Close the one that has waited longest, one with nothing more to take first; False where all are at work."""
-        waiting = [each for each in connections if each.is_answered]
+        waiting = [one for one in connections if one.is_answered]
         if not waiting:
             return False
-        oldest = min(waiting, key=lambda each: (each.total_outbufs_len > 0, each.last_activity))
-        self._close(oldest, "makes room")
+        oldest = min(waiting, key=lambda one: (one.total_outbufs_len > 0, one.last_activity))
+        self._close(oldest, "too many connections")
         return True
 
     @staticmethod

@@ -26,7 +26,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one gateway knows of its surroundings; the README of the gateway says what each is."""
+    """The settings of one gateway; its README explains them."""
 
     tokens_url: str
     tokens_user: str
@@ -144,7 +144,7 @@ def _parts(url: str) -> SplitResult | None:
     """The parts of a URL; None where it has none. urllib's own errors may repeat a password in it."""
     try:
         parts = urlsplit(url)
-        return parts if parts.port != 0 else None  # asked for, because only that checks it
+        return parts if parts.port != 0 else None  # reading it checks it
     except ValueError:
         return None
 

@@ -324,11 +324,11 @@ def test_the_issuer_may_name_the_document(world: World) -> None:
 
 @pytest.mark.parametrize("node_id", ["gone", "..", "../../admin", "a/b", "a?b", "a b"])
 def test_a_document_that_is_not_there_is_told_before_anything_is_spent(world: World, node_id: str) -> None:
-    asked = len(world.content.asked)
+    before = len(world.content.requests)
     link, issued = world.link(node_id)
     assert title_of(Visitor().open(link)) == refusals.DOCUMENT_GONE.title
     assert world.uses(issued) == 0
-    for path, _ in world.content.asked[asked:]:
+    for path, _ in world.content.requests[before:]:
         assert path.endswith("/nodes/gone")
 
 
