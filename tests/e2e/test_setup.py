@@ -17,7 +17,7 @@ import pytest
 
 from dev import environments
 from dev.engine import ROOT
-from tests.unit.test_pins import pins
+from tests.support.pins import pins
 
 OLD_PIP = "23.0" if sys.version_info < (3, 12) else "23.2"  # the oldest that runs there
 NEWER = "9999.0"

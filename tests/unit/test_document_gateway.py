@@ -15,7 +15,7 @@ from examples.document_gateway.leases import Lease, Leases, new_visit
 from examples.document_gateway.names import MAX_NAME, disposition, safe_media_type, safe_name, size_in_words
 from examples.document_gateway.person import Person, UntrustedWay, person
 from examples.document_gateway.settings import Settings, SettingsError
-from tests.unit.test_pins import pins
+from tests.support.pins import pins
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTING = re.compile(r"`([A-Z_]+)`")

@@ -7,14 +7,14 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.pins import PIN, ROOT, pins
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = {
     "lambda": "requirements.txt",
@@ -25,13 +25,7 @@ LOCKS = {
     "uv": "requirements/uv.txt",
     "gateway": "examples/document_gateway/requirements.txt",
 }
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 _A_YEAR = timedelta(days=365)
-
-
-def pins(path: str) -> dict[str, str]:
-    """Name to version."""
-    return {canonicalize_name(name): version for name, version, _ in _PIN.findall((ROOT / path).read_text())}
 
 
 def requirements_of(group: str) -> Iterator[Requirement]:
@@ -52,7 +46,7 @@ def test_a_lock_pins_everything_that_its_group_names(group: str) -> None:
 @pytest.mark.parametrize("lock", LOCKS.values())
 def test_every_pin_has_hashes_and_no_lock_names_an_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
-    assert [name for name, _, rest in _PIN.findall(text) if "--hash=sha256:" not in rest] == []
+    assert [name for name, _, rest in PIN.findall(text) if "--hash=sha256:" not in rest] == []
     assert "://" not in text
 
 
