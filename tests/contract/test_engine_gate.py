@@ -1,4 +1,4 @@
-"""Who may call the engine behind `make run`. A browser tries it in tests/e2e/test_local_engine_browser.py."""
+"""The callers of the engine behind `make run`. A browser tries it in tests/e2e/test_local_engine_browser.py."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_websocket_is_refused(gated: Engine) -> None:
 
 
 def test_roles_of_an_engine_that_has_some_are_served(engine: Engine) -> None:
-    """What IAM made is checked like the engine's own credentials: key, secret and session token."""
+    """Credentials from IAM are checked like the engine's own credentials: key, secret and session token."""
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     allow = {"Effect": "Allow", "Action": "dynamodb:ListTables", "Resource": "*"}
     iam = client(engine, "iam")

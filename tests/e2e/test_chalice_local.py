@@ -44,8 +44,8 @@ def engine(checkout: Path) -> Iterator[Run]:
 
 
 def environ(home: Path, **more: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return {**kept, "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1", **more}
+    inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return {**inherited, "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1", **more}
 
 
 def start(checkout: Path, home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:

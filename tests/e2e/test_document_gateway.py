@@ -50,14 +50,14 @@ def credentials(api: Api) -> Credentials:
 
 @pytest.fixture(scope="module")
 def world(service: str, credentials: Credentials, content: ContentServer) -> Iterator[World]:
-    """Straight to the socket: nobody says who the person is."""
+    """Straight to the socket: the person is unknown."""
     with gateway(service, credentials, content) as world:
         yield world
 
 
 @pytest.fixture(scope="module")
 def behind_proxy(service: str, credentials: Credentials, content: ContentServer) -> Iterator[World]:
-    """Behind one proxy that says who the person is and where from."""
+    """Behind one proxy that sends name and address of the person."""
     with gateway(service, credentials, content, TRUSTED_HOPS="1", USER_HEADER=USER_HEADER) as world:
         yield world
 
@@ -69,8 +69,8 @@ def someone(user: str | None = "alice", address: str = ELSEWHERE) -> Visitor:
 
 
 def title_of(page: requests.Response) -> str:
-    found = re.search(r"<h1>(.*?)</h1>", page.text)
-    return html.unescape(found[1]) if found else ""
+    title = re.search(r"<h1>(.*?)</h1>", page.text)
+    return html.unescape(title[1]) if title else ""
 
 
 def test_one_press_is_one_use_and_brings_the_document(world: World) -> None:
@@ -87,7 +87,7 @@ def test_one_press_is_one_use_and_brings_the_document(world: World) -> None:
     assert world.uses(issued) == 1
 
 
-def test_the_use_tells_who_and_from_where(behind_proxy: World) -> None:
+def test_the_use_has_the_user_and_the_address(behind_proxy: World) -> None:
     link, issued = behind_proxy.link(user="größe", ip_addresses=[ELSEWHERE])
     assert someone("größe".encode()).press(link).status_code == 303  # type: ignore[arg-type] - as proxies send it
     [claim] = behind_proxy.tokens.status(issued.token_id).claims
@@ -100,7 +100,7 @@ def test_nothing_but_the_button_spends(world: World, method: str, agent: str) ->
     link, issued = world.link()
     for path in ("", "/content"):
         for _ in range(3):
-            Visitor({"User-Agent": agent}).ask(method, link + path)
+            Visitor({"User-Agent": agent}).send(method, link + path)
     assert world.uses(issued) == 0
     assert world.tokens.status(issued.token_id).mismatches == 0
 
@@ -128,7 +128,7 @@ def test_pressing_twice_and_from_two_pages_and_again_after_a_lost_answer_is_one_
     pages = [visitor.open(link), visitor.open(link)]
     with ThreadPoolExecutor(4) as threads:
         sent = list(threads.map(lambda number: Visitor.press(_copy(visitor), link, pages[number % 2]), range(4)))
-    assert {each.headers["Location"] for each in sent} == {f"/d/{issued.token}/content"}
+    assert {answer.headers["Location"] for answer in sent} == {f"/d/{issued.token}/content"}
     # None of the four answers came through: the browser has no lease.
     visitor.press(link, pages[0])
     assert world.uses(issued) == 1
@@ -136,7 +136,7 @@ def test_pressing_twice_and_from_two_pages_and_again_after_a_lost_answer_is_one_
 
 
 def _copy(visitor: Visitor) -> Visitor:
-    """The same cookies, whose changes nobody keeps."""
+    """The same cookies, whose changes are lost."""
     other = Visitor(visitor.headers)
     other.session.cookies.update(visitor.session.cookies)
     return other
@@ -147,7 +147,7 @@ def test_ranges_and_repeated_downloads_of_a_lease_are_one_use(world: World, cont
     link, issued = world.link(BIG)
     visitor = Visitor()
     visitor.press(link)
-    with visitor.ask("GET", f"{link}/content", stream=True) as broken_off:
+    with visitor.send("GET", f"{link}/content", stream=True) as broken_off:
         begun = broken_off.raw.read(100_000)
         etag = broken_off.headers["ETag"]
     rest = visitor.fetch(link, Range="bytes=100000-", If_Range=etag)
@@ -158,7 +158,7 @@ def test_ranges_and_repeated_downloads_of_a_lease_are_one_use(world: World, cont
     assert visitor.fetch(link, Range=f"bytes={len(whole)}-").status_code == 416
     assert visitor.press(link).headers["Location"].endswith("/content")
     assert "Download again" in visitor.open(link).text
-    assert visitor.ask("HEAD", f"{link}/content").headers["Content-Length"] == str(len(whole))
+    assert visitor.send("HEAD", f"{link}/content").headers["Content-Length"] == str(len(whole))
     assert world.uses(issued) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_content_that_breaks_off_is_no_whole_document_and_goes_on_where_it_end
     visitor.press(link)
     with monkeypatch.context() as failing:
         failing.setattr(content, "breaks_off_after", 300_000)
-        with visitor.ask("GET", f"{link}/content", stream=True) as broken_off:
+        with visitor.send("GET", f"{link}/content", stream=True) as broken_off:
             arrived: list[bytes] = []
             with pytest.raises(requests.exceptions.ChunkedEncodingError):
                 arrived.extend(broken_off.iter_content(1000))
@@ -197,8 +197,8 @@ def test_a_lease_is_one_browser_s_and_one_person_s(behind_proxy: World) -> None:
         assert other.fetch(link).headers["Location"] == f"/d/{issued.token}"
         assert title_of(other.open(link)) == refusals.USED_UP.title
     another, other_issued = behind_proxy.link()
-    cookies = "; ".join(f"{each.name}={each.value}" for each in alice.session.cookies)
-    moved = someone("alice").ask("GET", f"{another}/content", headers={"Cookie": cookies})
+    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in alice.session.cookies)
+    moved = someone("alice").send("GET", f"{another}/content", headers={"Cookie": cookies})
     assert moved.headers["Location"] == f"/d/{other_issued.token}"
     assert (behind_proxy.uses(issued), behind_proxy.uses(other_issued)) == (1, 0)
 
@@ -254,14 +254,14 @@ def test_a_page_that_stood_open_too_long_begins_a_visit_of_its_own(
         ({"audience": ["another-application"]}, someone(), refusals.UNKNOWN),
     ],
 )
-def test_a_refusal_tells_what_a_person_can_do_and_nothing_else(
+def test_a_refusal_shows_what_a_person_can_do_and_nothing_else(
     behind_proxy: World, terms: dict[str, Any], visitor: Visitor, expected: refusals.Page
 ) -> None:
     link, issued = behind_proxy.link(metadata={"name": "Secret merger.pdf"}, **terms)
     page = visitor.open(link)
     assert (page.status_code, title_of(page)) == (expected.status, expected.title)
-    for told in ("Secret merger", "bob", "198.51.100", "203.0.113", REPORT, "another-application", "<button"):
-        assert told not in page.text
+    for secret in ("Secret merger", "bob", "198.51.100", "203.0.113", REPORT, "another-application", "<button"):
+        assert secret not in page.text
     assert visitor.press(link).headers["Location"].endswith("?note=cookies")
     assert (behind_proxy.uses(issued), behind_proxy.tokens.status(issued.token_id).mismatches) == (0, 0)
 
@@ -283,7 +283,7 @@ def test_an_expired_link_and_one_withdrawn_between_page_and_press(world: World) 
 )
 def test_odd_tokens_are_links_that_do_not_work(world: World, odd: str) -> None:
     for method in ("GET", "POST"):
-        page = Visitor().ask(method, f"{world.url}/d/{odd}")
+        page = Visitor().send(method, f"{world.url}/d/{odd}")
         if page.status_code == 303:
             page = Visitor().open(f"{world.url}{page.headers['Location']}")
         assert page.status_code == 404
@@ -323,7 +323,7 @@ def test_the_issuer_may_name_the_document(world: World) -> None:
 
 
 @pytest.mark.parametrize("node_id", ["gone", "..", "../../admin", "a/b", "a?b", "a b"])
-def test_a_document_that_is_not_there_is_told_before_anything_is_spent(world: World, node_id: str) -> None:
+def test_a_document_that_is_not_there_is_reported_before_anything_is_spent(world: World, node_id: str) -> None:
     before = len(world.content.requests)
     link, issued = world.link(node_id)
     assert title_of(Visitor().open(link)) == refusals.DOCUMENT_GONE.title
@@ -347,7 +347,7 @@ def test_while_the_content_is_away_nothing_is_lost(service: str, credentials: Cr
         assert world.uses(issued) == 1
 
 
-def test_while_the_service_is_away_a_page_says_so(
+def test_while_the_service_is_away_a_page_explains_it(
     credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("examples.document_gateway.__main__.PATIENCE_SECONDS", 0)
@@ -364,7 +364,7 @@ def test_every_answer_has_its_headers_and_no_log_line_a_token(world: World, capl
     visitor = Visitor()
     page = visitor.open(link)
     answers = [page, visitor.press(link, page), visitor.fetch(link), visitor.open(link + "/nothing")]
-    answers += [visitor.ask("DELETE", link), visitor.ask("POST", link, data={"visit": "x" * 9000})]
+    answers += [visitor.send("DELETE", link), visitor.send("POST", link, data={"visit": "x" * 9000})]
     for answer in answers:
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"

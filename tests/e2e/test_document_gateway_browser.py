@@ -1,4 +1,4 @@
-"""A person in front of the document gateway: Debian's Chromium, the real service, and a stand-in for Alfresco."""
+"""A person in front of the document gateway: Debian's Chromium, the real service, and a server in place of Alfresco."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_pages_fit_a_phone_and_a_desk(browser: webdriver.Chrome, world: Worl
             browser.get(address)
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width
             button = browser.find_elements(By.TAG_NAME, "button")
-            assert [each.rect["height"] >= 44 for each in button] == [True] * (name == "open")  # a thumb's size
+            assert [one.rect["height"] >= 44 for one in button] == [True] * (name == "open")  # a thumb's size
             assert browser.save_screenshot(str(directory / f"gateway-{name}-{place}.png"))
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert world.uses(issued) == 0

@@ -1,4 +1,4 @@
-"""The gateway's demo from its start to its stop, in a copy of the checkout, so that nobody's own store is touched."""
+"""The gateway's demo from its start to its stop, in a copy of the checkout, so that no real store is touched."""
 
 from __future__ import annotations
 

@@ -127,7 +127,9 @@ def test_slow_readers_with_leases_of_their_own_stop_nobody_else(world: World) ->
     for visitor in visitors[1:]:
         visitor.press(link)
     with ExitStack() as slow:
-        readers = [slow.enter_context(connected(world, fetching(link, each), receive_bytes=4096)) for each in visitors]
+        readers = [
+            slow.enter_context(connected(world, fetching(link, visitor), receive_bytes=4096)) for visitor in visitors
+        ]
         assert sorted(map(status_of, readers)) == [200] * PER_LINK + [429] * (16 - PER_LINK)
         assert_others_are_served(world)
 
@@ -196,16 +198,16 @@ def test_a_connection_that_waits_for_its_answer_makes_no_room(
         connected(world, look) as first,
         connected(world, look) as second,
     ):
-        asked = [listening.accept()[0] for _ in range(2)]
+        calls = [listening.accept()[0] for _ in range(2)]
         with connected(world) as third:
             assert ends(third)
-        for connection in asked:
+        for connection in calls:
             connection.close()
         listening.close()
         assert (status_of(first), status_of(second)) == (503, 503)
 
 
-def test_health_is_answered_while_the_token_service_keeps_every_thread_waiting(
+def test_health_is_answered_while_every_thread_waits_for_the_token_service(
     credentials: Credentials, content: ContentServer
 ) -> None:
     look = f"GET /d/{'ab' * 32} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -241,7 +243,7 @@ def test_a_request_that_is_never_finished_ends_with_its_connection(impatient: Wo
         assert ends(slow)
 
 
-def test_a_byte_now_and_then_keeps_no_connection_open(impatient: World) -> None:
+def test_a_byte_now_and_then_leaves_no_connection_open(impatient: World) -> None:
     with connected(impatient, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ") as slow:
         while True:
             try:
@@ -330,8 +332,8 @@ def test_every_refusal_has_the_headers_of_a_page(world: World, sent: bytes, stat
 @pytest.mark.parametrize("path", ["//d//{}", "/d//{}", "/d/{}//content", "//evil.example/d/{}", "/d/{}/", "/healthz/"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nobody_is_sent_to_the_host_that_a_request_names(world: World, method: str, path: str) -> None:
-    asked = f"{method} {path.format('ab' * 32)} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
-    with connected(world, asked.encode()) as connection:
+    head = f"{method} {path.format('ab' * 32)} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+    with connected(world, head.encode()) as connection:
         answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
     assert "evil.example" not in answer
     assert "\r\nLocation: http" not in answer

@@ -71,7 +71,7 @@ BROKEN: dict[str, bytes] = {
     "a length and chunks": request(ISSUE, "Content-Length: 5", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
     "an unknown transfer encoding": request(ISSUE, "Transfer-Encoding: gzip"),
     "a chunk size that is none": request(ISSUE, "Transfer-Encoding: chunked", body=b"xyz\r\n"),
-    "a chunk longer than said": request(ISSUE, "Transfer-Encoding: chunked", body=b"1\r\nabc\r\n0\r\n\r\n"),
+    "a chunk longer than its size": request(ISSUE, "Transfer-Encoding: chunked", body=b"1\r\nabc\r\n0\r\n\r\n"),
 }
 TOO_LARGE = {
     "a length of a thousand digits": request(ISSUE, f"Content-Length: {'9' * 1000}"),
@@ -145,7 +145,7 @@ def test_chunks_are_put_together(service: Service, client: Any) -> None:
     assert reply.status == 201, reply
 
 
-def test_a_body_is_asked_for_before_it_is_read(service: Service, client: Any) -> None:
+def test_a_body_is_continued_before_it_is_read(service: Service, client: Any) -> None:
     body = json.dumps({"nodeId": NODE}).encode()
     raw = post("/token", client, body, "Expect: 100-continue")
     with socket.create_connection((HOST, service.port), timeout=30) as connection:
@@ -206,14 +206,14 @@ def test_sixty_four_connections_are_served_at_once(service: Service, client: Any
     count = 64
     together = threading.Barrier(count)
 
-    def ask(_: int) -> int:
+    def status_of_one(_: int) -> int:
         with socket.create_connection((HOST, service.port), timeout=60) as connection:
             together.wait(60)
             connection.sendall(request(VERSION, f"Authorization: {client.header}"))
             return receive(connection).status
 
     with ThreadPoolExecutor(count) as pool:
-        assert list(pool.map(ask, range(count))) == [200] * count
+        assert list(pool.map(status_of_one, range(count))) == [200] * count
 
 
 def test_a_query_and_a_token_in_a_path_reach_no_log(service: Service, client: Any) -> None:
@@ -230,10 +230,10 @@ def test_a_query_and_a_token_in_a_path_reach_no_log(service: Service, client: An
 
 def access_line(service: Service, reply: Reply) -> dict[str, Any]:
     lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
-    return next(each for each in lines if each.get("requestId") == reply.headers["x-amzn-requestid"])
+    return next(line for line in lines if line.get("requestId") == reply.headers["x-amzn-requestid"])
 
 
-def test_every_request_is_told_in_one_json_line(service: Service, client: Any) -> None:
+def test_every_request_is_logged_in_one_json_line(service: Service, client: Any) -> None:
     reply = service.send(request(f"GET {BASE}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
     reported = access_line(service, reply)
     assert reported.items() >= {"event": "access", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
@@ -243,7 +243,7 @@ def test_every_request_is_told_in_one_json_line(service: Service, client: Any) -
 
 def events(service: Service, name: str, **wanted: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
-    return [each for each in lines if each.get("event") == name and wanted.items() <= each.items()]
+    return [line for line in lines if line.get("event") == name and wanted.items() <= line.items()]
 
 
 def test_answer_access_log_and_audit_event_of_a_call_have_the_same_ids(service: Service, client: Any) -> None:
@@ -265,7 +265,7 @@ def test_refused_credentials_are_found_from_the_access_log(service: Service, cli
     assert (audited["clientId"], audited["reason"]) == (client.user, "wrong_secret")
 
 
-def test_refused_credentials_are_told_with_address_client_and_reason(service: Service, client: Any) -> None:
+def test_refused_credentials_are_logged_with_address_client_and_reason(service: Service, client: Any) -> None:
     def reported(*headers: str) -> tuple[str, ...]:
         line = access_line(service, service.send(request(f"GET {BASE}/version HTTP/1.1", *headers)))
         return tuple(str(line[name]) for name in ("status", "ip", "clientId", "reason"))

@@ -1,4 +1,4 @@
-"""`make run` from its start to its stop, in a copy of the checkout, so that nobody's own store is touched."""
+"""`make run` from its start to its stop, in a copy of the checkout, so that no real store is touched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """One that is ready, for whoever does not stop it; started where an AWS account is set."""
+    """One that is ready, for tests that do not stop it; its environment names an AWS account."""
     account = {"AWS_PROFILE": "nonesuch", "AWS_ACCESS_KEY_ID": "real", "AWS_REGION": "x"}
     checkout = copy_of_the_checkout(tmp_path_factory.mktemp("running") / "checkout")
     run = Run(checkout, {"PORT": str(free_port()), "AWS_ENDPOINT_URL": f"http://{HOST}:1", **account})
@@ -64,7 +64,7 @@ def start(checkout: Path, port: int) -> Iterator[Callable[..., Run]]:
 
 
 def refusal(run: Run) -> tuple[int, str]:
-    """Exit code and the one line that it said."""
+    """Exit code and the one line of its errors."""
     code = run.wait()
     assert len(run.errors) == 1, run.errors
     assert not any("Ready" in line for line in run.output)
@@ -74,21 +74,21 @@ def refusal(run: Run) -> tuple[int, str]:
     return code, run.errors[0].strip()
 
 
-def test_the_ready_line_tells_where_and_the_command_below_it_works(running: Run) -> None:
+def test_the_ready_line_has_the_address_and_the_command_below_it_works(running: Run) -> None:
     assert running.wait_until_ready() == f"http://{HOST}:{running.port}{BASE}"
     command = "".join(running.output).split("directory:\n")[1].split("\n\n")[0]
     pasted = subprocess.run(["bash", "-euc", command], cwd=running.checkout, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"[0-9a-f]{64}", json.loads(pasted.stdout)["token"])
 
 
-def test_secrets_and_what_names_documents_are_kept_for_the_owner_alone(running: Run) -> None:
-    kept = running.checkout / ".local"
-    for path in (kept, *kept.rglob("*")):
+def test_files_with_secrets_or_documents_are_readable_by_the_owner_alone(running: Run) -> None:
+    state = running.checkout / ".local"
+    for path in (state, *state.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert running.demo()["TOKENSERVICE_PASSWORD"] not in "".join(running.output + running.errors)
 
 
-def test_what_the_service_writes_is_shown_and_kept(running: Run) -> None:
+def test_what_the_service_writes_is_shown_and_stored(running: Run) -> None:
     status, issued = running.post(f"{running.wait_until_ready()}/token", {"nodeId": NODE})
     assert status == 201
 
@@ -129,7 +129,7 @@ def test_tokenctl_reads_the_store_of_the_running_service_whatever_account_is_set
         assert shown.returncode == 0, shown.stderr
 
 
-def test_a_second_run_is_told_of_the_first(running: Run) -> None:
+def test_a_second_run_names_the_first(running: Run) -> None:
     second = Run(running.checkout, {"PORT": str(free_port())})
     assert second.wait() == 1
     assert second.errors == [
@@ -239,7 +239,7 @@ def test_a_port_that_is_none_is_a_usage_error(start: Any, port: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"stages": {"local": {},}}', f"line 1 column {24 if sys.version_info >= (3, 13) else 25}"),
         ('{"stages": {"dev": {}}}', "'local'"),
@@ -249,7 +249,7 @@ def test_a_port_that_is_none_is_a_usage_error(start: Any, port: str) -> None:
         (None, "config.json"),
     ],
 )
-def test_a_broken_config_file_is_named_in_one_line(start: Any, checkout: Path, text: str | None, said: str) -> None:
+def test_a_broken_config_file_is_named_in_one_line(start: Any, checkout: Path, text: str | None, message: str) -> None:
     if text is None:
         (checkout / CONFIG).unlink()
     else:
@@ -257,7 +257,7 @@ def test_a_broken_config_file_is_named_in_one_line(start: Any, checkout: Path, t
     code, line = refusal(start())
     assert code == 1
     assert ".chalice/config.json" in line
-    assert said in line
+    assert message in line
 
 
 def test_a_wrong_setting_is_named_in_one_line(start: Any) -> None:
@@ -268,13 +268,13 @@ def test_a_wrong_setting_is_named_in_one_line(start: Any) -> None:
 
 
 def test_a_store_that_cannot_be_read_is_named_and_not_written_over(start: Any, checkout: Path) -> None:
-    kept = checkout / ".local/engine/dynamodb.json"
-    kept.parent.mkdir(parents=True)
-    kept.write_text('{"half of it')
+    tables = checkout / ".local/engine/dynamodb.json"
+    tables.parent.mkdir(parents=True)
+    tables.write_text('{"half of it')
     code, line = refusal(start())
     assert code == 1
     assert "dynamodb.json can't be read" in line
-    assert kept.read_text() == '{"half of it'
+    assert tables.read_text() == '{"half of it'
 
 
 def test_a_missing_engine_is_named_in_one_line(start: Any, checkout: Path) -> None:
@@ -336,15 +336,13 @@ def test_the_engine_leaves_no_temporary_files_behind(
     assert list(scratch.iterdir()) == []
 
 
-def test_the_engine_tells_where_its_log_is_when_it_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_does_not_start_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dev.engine._READY_WITHIN_SECONDS", 3.0)
     with pytest.raises(EngineError, match=f"see {tmp_path}/engine.log"):
         Engine(log=tmp_path / "engine.log", environ={"MINISTACK_WORKER_THREADS": "none"}).start()
 
 
-def test_the_engine_keeps_a_write_that_is_older_than_a_second_even_when_it_is_killed(
+def test_a_killed_engine_has_stored_the_writes_that_are_older_than_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
@@ -353,7 +351,7 @@ def test_the_engine_keeps_a_write_that_is_older_than_a_second_even_when_it_is_ki
         monkeypatch.setenv(name, value)
     dynamodb = boto3.session.Session().client("dynamodb")
     dynamodb.create_table(
-        TableName="kept",
+        TableName="stored",
         BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
@@ -361,5 +359,5 @@ def test_the_engine_keeps_a_write_that_is_older_than_a_second_even_when_it_is_ki
     wait_until((state / "dynamodb.json").exists)
     engine.kill()
     engine.start()
-    assert dynamodb.list_tables()["TableNames"] == ["kept"]
+    assert dynamodb.list_tables()["TableNames"] == ["stored"]
     engine.stop()

@@ -27,7 +27,7 @@ def settings(url: str, token: str = "the-token") -> Settings:
 
 
 def forward(hec: HecServer, folder: Path, *lines: bytes) -> None:
-    """Forward lines, and wait until they are delivered or kept."""
+    """Forward lines, and wait until they are delivered or stored."""
     shipping = ship(settings(hec.url), folder)
     for line in lines:
         shipping.put(line)
@@ -60,18 +60,18 @@ def test_a_line_is_delivered_while_the_service_goes_on(hec: HecServer, tmp_path:
     assert hec.collector.indexed[0]["event"] == {"event": "token.issued"}
 
 
-def test_what_splunk_does_not_take_is_kept_and_said_without_the_lines(
+def test_what_splunk_does_not_take_is_stored_and_reported_without_the_lines(
     hec: HecServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hec.faults.extend([ForcedCode(4, 1)] * 10)
     forward(hec, tmp_path, b"a line about alice\n")
-    told = capfd.readouterr().err
-    assert "Splunk did not take 1 log lines" in told
-    assert "alice" not in told
-    assert "the-token" not in told
+    errors = capfd.readouterr().err
+    assert "Splunk did not take 1 log lines" in errors
+    assert "alice" not in errors
+    assert "the-token" not in errors
     assert hec.collector.indexed == []
-    [kept] = (tmp_path / "failed").iterdir()
-    assert json.loads(kept.read_text())["requestPayload"]["awslogs"]["data"]
+    [stored] = (tmp_path / "failed").iterdir()
+    assert json.loads(stored.read_text())["requestPayload"]["awslogs"]["data"]
 
 
 def test_an_address_that_would_give_the_token_away_is_refused(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_a_failure_record_that_can_not_be_written_does_not_end_the_shipping(
     hec.faults.extend([ForcedCode(4, 1)] * 2)
     shipping = ship(settings(hec.url), tmp_path / "no-folder")
     shipping.put(b"first\n")
-    told = ""
-    while "lost to Splunk" not in told:
-        told += capfd.readouterr().err
+    errors = ""
+    while "lost to Splunk" not in errors:
+        errors += capfd.readouterr().err
         time.sleep(0.02)
     shipping.put(b"second\n")
     shipping.finish()

@@ -29,7 +29,7 @@ def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
     """Status and problem code of every answer up to that to a last request, which closes the connection."""
-    found: list[tuple[int, str | None]] = []
+    received: list[tuple[int, str | None]] = []
     with socket.create_connection((HOST, service.port), timeout=30) as connection:
         connection.sendall(raw + request("GET /last HTTP/1.1", "Connection: close"))
         stream = connection.makefile("rb")
@@ -37,10 +37,10 @@ def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
             with closing(HTTPResponse(_Stream(stream))) as response:  # type: ignore[arg-type]
                 response.begin()
                 text = response.read()
-                told = json.loads(text) if text else {}
-                found.append((response.status, told.get("code")))
+                body = json.loads(text) if text else {}
+                received.append((response.status, body.get("code")))
         stream.close()
-    return found
+    return received
 
 
 class _Stream:
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
     "dots in the path": (get(head=f"GET {BASE}/x/../version HTTP/1.1"), [NOWHERE, LAST]),
     "two slashes": (get(head=f"GET {BASE}//version HTTP/1.1"), [NOWHERE, LAST]),
     "no route and no ASCII": (lambda c: request("GET /nowhere HTTP/1.1", "Authorization: \xe9"), [NOWHERE, LAST]),
-    "an expectation nobody knows": (get("Expect: 200-ok"), [OK, LAST]),
+    "an unknown expectation": (get("Expect: 200-ok"), [OK, LAST]),
     "a request without a body that expects to be continued": (get("Expect: 100-continue"), [OK, LAST]),
     "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [OK, LAST]),
     "nothing at all": (lambda c: b"", [LAST]),

@@ -101,7 +101,7 @@ def newer_index(tmp_path: Path) -> Path:
 
 def installed(environment: Path) -> dict[str, str]:
     listed = json.loads(uv("pip", "list", "--quiet", "--format", "json", "--python", str(environment)))
-    return {each["name"]: each["version"] for each in listed}
+    return {package["name"]: package["version"] for package in listed}
 
 
 def test_a_newer_release_of_everything_changes_nothing(
@@ -115,9 +115,11 @@ def test_a_newer_release_of_everything_changes_nothing(
     output, errors = process.communicate()
     assert (process.returncode, errors) == (0, ""), output
     for name, lock in ((".venv", "run"), (".venv-engine", "engine")):
-        found, pinned = installed(checkout / name), pins(f"requirements/{lock}.txt")
-        assert found.keys() - pinned.keys() <= {"tokenservice"}
-        assert {each: version for each, version in found.items() if each in pinned and version != pinned[each]} == {}
+        versions, pinned = installed(checkout / name), pins(f"requirements/{lock}.txt")
+        assert versions.keys() - pinned.keys() <= {"tokenservice"}
+        assert {
+            package: version for package, version in versions.items() if version != pinned.get(package, version)
+        } == {}
     tool = checkout / ".venv" / "bin" / "tokenctl"
     assert "Usage" in subprocess.run([str(tool), "--help"], capture_output=True, text=True, check=True).stdout
 

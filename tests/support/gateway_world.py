@@ -29,7 +29,7 @@ _FIELD = re.compile(r'name="visit" value="([^"]+)"')
 
 @dataclass
 class World:
-    """One gateway, what stands behind it, and what the tests do with it.
+    """One gateway, its backends, and what the tests do with it.
 
     Attributes:
         url: of the gateway.
@@ -51,26 +51,26 @@ class World:
 
 @dataclass
 class Visitor:
-    """A browser of few means: it keeps cookies and presses the button."""
+    """A browser of few means: it stores cookies and presses the button."""
 
     headers: dict[str, str] = field(default_factory=dict)
     session: requests.Session = field(default_factory=requests.Session)
 
-    def ask(self, method: str, link: str, **more: Any) -> requests.Response:
+    def send(self, method: str, link: str, **more: Any) -> requests.Response:
         headers = {**self.headers, **more.pop("headers", {})}
         return self.session.request(method, link, headers=headers, allow_redirects=False, timeout=60, **more)
 
     def open(self, link: str, **more: Any) -> requests.Response:
-        return self.ask("GET", link, **more)
+        return self.send("GET", link, **more)
 
     def press(self, link: str, page: requests.Response | None = None, **more: Any) -> requests.Response:
         """Press the button of a page; of a fresh one where none is given. Redirects are not followed."""
-        found = _FIELD.search((self.open(link) if page is None else page).text)
-        return self.ask("POST", link, data={"visit": found[1] if found else ""}, **more)
+        field = _FIELD.search((self.open(link) if page is None else page).text)
+        return self.send("POST", link, data={"visit": field[1] if field else ""}, **more)
 
     def fetch(self, link: str, **headers: str) -> requests.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("GET", f"{link}/content", headers=sent)
+        return self.send("GET", f"{link}/content", headers=sent)
 
 
 @contextmanager
@@ -105,12 +105,12 @@ def chromium(downloads: Path, *arguments: str) -> Iterator[webdriver.Chrome]:
     """Debian's Chromium without a window; in CI it must be there.
 
     Args:
-        downloads: where it saves documents, and keeps its own files.
+        downloads: where it saves documents, and its own files.
         arguments: more of its command line.
     """
-    found = browser.find()
+    installed = browser.find()
     options = webdriver.ChromeOptions()
-    options.binary_location = found.program
+    options.binary_location = installed.program
     # Its sandbox does not work for root, which is who runs containers; /dev/shm is small in them.
     for argument in (
         "--headless=new",
@@ -127,7 +127,7 @@ def chromium(downloads: Path, *arguments: str) -> Iterator[webdriver.Chrome]:
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # With the driver's path nothing is looked for, and nothing downloaded.
-    chrome = webdriver.Chrome(options, Driver(found.driver))
+    chrome = webdriver.Chrome(options, Driver(installed.driver))
     try:
         yield chrome
     finally:

@@ -1,4 +1,4 @@
-"""`python -m dev` in a copy of the checkout, so that nobody's own store is touched."""
+"""`python -m dev` in a copy of the checkout, so that no real store is touched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIG = ".chalice/config.json"
 
 
 def wait_until(happened: Callable[[], Any]) -> None:
-    """Return once it has; far later than anything takes, give up, so that a defect does not hang the suite."""
+    """Return once it has; after two minutes give up, so that a bug does not hang the suite."""
     give_up = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < give_up
@@ -105,7 +105,7 @@ class Run:
 def copy_of_the_checkout(copy: Path) -> Path:
     copy.mkdir()
     for name in ("chalicelib", "dev", "tokenctl"):
-        shutil.copytree(ROOT / name, copy / name)  # with what is compiled: it fits, since the copy keeps the times
+        shutil.copytree(ROOT / name, copy / name)  # bytecode included: copies have the same times
     for name in ("app.py", CONFIG):
         (copy / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
@@ -116,11 +116,11 @@ def copy_of_the_checkout(copy: Path) -> Path:
 
 def processes_of(checkout: Path) -> list[str]:
     """The command lines of all processes that work in the copy."""
-    found = []
+    commands = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if (directory / "cwd").readlink() == checkout and (directory / "cmdline").read_bytes():
-                found.append((directory / "cmdline").read_text().replace("\0", " "))
+                commands.append((directory / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
-    return found
+    return commands

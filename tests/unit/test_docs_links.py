@@ -1,4 +1,4 @@
-"""What the documents point at is there, and the check that says so sees what is not."""
+"""Every link of the documents leads somewhere, and the check finds links that do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's parts without a network: who the person is, names of documents, what browsers keep, settings."""
+"""The gateway's parts without a network: who the person is, names of documents, what browsers store, settings."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ ENVIRON = {
 
 
 def environ(forwarded: str | None = None, user: bytes | None = None, peer: str = "198.51.100.9") -> dict[str, Any]:
-    found = {"REMOTE_ADDR": peer}
+    environ = {"REMOTE_ADDR": peer}
     if forwarded is not None:
-        found["HTTP_X_FORWARDED_FOR"] = forwarded
+        environ["HTTP_X_FORWARDED_FOR"] = forwarded
     if user is not None:
-        found["HTTP_X_PERSON"] = user.decode("latin-1")
-    return found
+        environ["HTTP_X_PERSON"] = user.decode("latin-1")
+    return environ
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_request_that_came_another_way_is_not_believed(forwarded: str | None, 
 @pytest.mark.parametrize(
     ("sent", "user"), [("größe".encode(), "größe"), (b" alice ", "alice"), (b"", None), (None, None), (b" ", None)]
 )
-def test_a_proxy_says_who_the_person_is(sent: bytes | None, user: str | None) -> None:
+def test_a_proxy_sends_the_name_of_the_person(sent: bytes | None, user: str | None) -> None:
     assert person(environ("192.0.2.7", sent), 1, "X-Person").user == user
     # Without a proxy of ours the header is anybody's word.
     assert person(environ("192.0.2.7", sent), 0, "X-Person").user is None
@@ -137,7 +137,7 @@ def test_a_type_that_is_none_becomes_mere_bytes(given: str, safe: str) -> None:
     ("size", "words"),
     [(None, ""), (0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 KB"), (12_345_678, "12 MB"), (10**16, "10000 TB")],
 )
-def test_a_size_is_told_as_people_read_it(size: int | None, words: str) -> None:
+def test_a_size_is_written_as_people_read_it(size: int | None, words: str) -> None:
     assert size_in_words(size) == words
 
 
@@ -148,7 +148,7 @@ OURS = Leases("s" * 32, TOKEN, ALICE)
 VISIT = "7" * 32
 
 
-def test_a_browser_keeps_what_was_signed_for_the_same_token_and_person() -> None:
+def test_a_browser_stores_what_was_signed_for_the_same_token_and_person() -> None:
     ours = Leases("s" * 32, TOKEN, ALICE)
     assert ours.read_visit(OURS.sign_visit(VISIT)) == VISIT
     assert ours.is_form_of(OURS.sign_form(VISIT), VISIT)
@@ -164,7 +164,7 @@ def test_a_browser_keeps_what_was_signed_for_the_same_token_and_person() -> None
         Leases("s" * 32, TOKEN, Person("192.0.2.7", "bob")),
         Leases("s" * 32, TOKEN, Person("192.0.2.7", None)),
     ],
-    ids=["another secret", "another token", "another person", "nobody"],
+    ids=["another secret", "another token", "another person", "an unknown person"],
 )
 def test_what_was_signed_for_another_is_nothing(others: Leases) -> None:
     assert others.read_visit(OURS.sign_visit(VISIT)) is None
@@ -181,7 +181,7 @@ def test_what_was_signed_for_another_purpose_or_changed_is_nothing() -> None:
     assert not OURS.is_form_of(OURS.sign_form("8" * 32), VISIT)
 
 
-def test_what_is_kept_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_signed_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     lease, visit = OURS.sign_lease(LEASE), OURS.sign_visit(VISIT)
     signed_at = leases.URLSafeTimedSerializer.default_signer("x").get_timestamp()
     clock = "itsdangerous.timed.TimestampSigner.get_timestamp"
@@ -250,7 +250,7 @@ def test_a_setting_that_makes_no_sense_is_named_in_one_line(name: str, value: st
     assert "secret" not in str(refused.value)
 
 
-def test_content_within_one_s_own_network_may_come_without_tls_where_it_is_said() -> None:
+def test_content_within_one_s_own_network_may_come_without_tls_if_a_setting_allows_it() -> None:
     assert Settings.from_environ({**ENVIRON, "CONTENT_URL": "http://alfresco:8080", "CONTENT_INSECURE": "yes"})
 
 
@@ -265,18 +265,18 @@ def test_the_gateway_is_pinned_with_hashes_and_to_what_is_tested() -> None:
 
 
 def test_the_readme_lists_every_setting_and_no_other() -> None:
-    asked: set[str] = set()
+    names_read: set[str] = set()
 
     class Recorder(dict[str, str]):
         def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-            asked.add(name)
+            names_read.add(name)
             return ENVIRON.get(name, default)
 
     Settings.from_environ(Recorder())
     readme = (ROOT / "examples" / "document_gateway" / "README.md").read_text("utf-8")
     rows = readme.partition("## Settings")[2].partition("\n## ")[0]
     names = [row.split("|")[1] for row in rows.splitlines() if row.startswith("|")]
-    assert set(SETTING.findall(" ".join(names))) == asked
+    assert set(SETTING.findall(" ".join(names))) == names_read
 
 
 def test_no_log_line_holds_what_looks_like_a_token() -> None:

@@ -59,38 +59,38 @@ def test_a_document_is_described(
         (answer(404, {}), DocumentMissing),
     ],
 )
-def test_an_odd_answer_is_told_without_the_document_s_id_and_followed_nowhere(
+def test_an_odd_answer_is_reported_without_the_document_s_id_and_followed_nowhere(
     server: Server, content: ContentApi, move: Move, expected: type[ContentError]
 ) -> None:
     server.moves = [move]
     with pytest.raises(expected) as refused:
         content.describe(REPORT)
     assert len(server.received) == 1
-    told = "".join(traceback.format_exception(refused.value)) + repr(refused.value)
-    assert REPORT not in told
-    assert PASSWORD not in told
+    text = "".join(traceback.format_exception(refused.value)) + repr(refused.value)
+    assert REPORT not in text
+    assert PASSWORD not in text
     assert refused.value.__context__ is None
 
 
 @pytest.mark.parametrize("node_id", ["", "..", ".", "a/../b", "a?b", "a#b", "%2e%2e", "a b", "ä", "a\n", "a" * 129])
-def test_an_id_that_would_lead_elsewhere_is_not_asked_for(server: Server, content: ContentApi, node_id: str) -> None:
+def test_an_id_that_would_lead_elsewhere_is_not_requested(server: Server, content: ContentApi, node_id: str) -> None:
     for call in (lambda: content.describe(node_id), lambda: content.open(node_id, {})):
         with pytest.raises(DocumentMissing):
             call()
     assert server.received == []
 
 
-def test_ranges_go_there_and_what_says_which_part_it_is_comes_back(server: Server, content: ContentApi) -> None:
+def test_ranges_go_there_and_the_range_comes_back(server: Server, content: ContentApi) -> None:
     headers = {"Content_Range": "bytes 0-3/9", "ETag": '"1"', "Set_Cookie": "a=b", "X_Node": REPORT}
     server.moves = [answer(206, b"%PDF", Content_Type="application/pdf", **headers)]
     opened = content.open(REPORT, {"Range": "bytes=0-3", "If-Range": '"1"'})
     assert b"".join(opened.pieces()) == b"%PDF"
     assert opened.headers == {"Content-Length": "4", "Content-Range": "bytes 0-3/9", "ETag": '"1"'}
     assert (opened.status, opened.media_type) == (206, "application/pdf")
-    [asked] = server.received
-    assert (asked.headers["range"], asked.headers["if-range"]) == ("bytes=0-3", '"1"')
-    assert asked.headers["accept-encoding"] == "identity"
-    assert asked.headers["authorization"].startswith("Basic ")
+    [request] = server.received
+    assert (request.headers["range"], request.headers["if-range"]) == ("bytes=0-3", '"1"')
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["authorization"].startswith("Basic ")
 
 
 def test_a_content_that_breaks_off_is_an_error(server: Server, content: ContentApi) -> None:
@@ -142,6 +142,6 @@ def test_several_ranges_keep_the_boundary_between_them(server: Server, content: 
 
 def test_what_only_helps_a_browser_may_be_missing_and_is_never_odd(server: Server, content: ContentApi) -> None:
     server.moves = [answer(200, b"%PDF", ETag='"\u00e9"'.encode().decode("latin-1"), Last_Modified="yesterday")]
-    found = content.open(REPORT, {})
-    assert found.headers == {"Content-Length": "4", "Last-Modified": "yesterday"}
-    found.close()
+    opened = content.open(REPORT, {})
+    assert opened.headers == {"Content-Length": "4", "Last-Modified": "yesterday"}
+    opened.close()

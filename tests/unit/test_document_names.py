@@ -16,9 +16,9 @@ from examples.document_gateway.names import FALLBACK, MAX_BYTES, MAX_NAME, dispo
 
 FORBIDDEN = '/\\:*?"<>|'
 EVERY_CHARACTER = [chr(number) for number in range(sys.maxunicode + 1)]
-NOT_SHOWN = [each for each in EVERY_CHARACTER if unicodedata.category(each)[0] == "C"]
+NOT_SHOWN = [character for character in EVERY_CHARACTER if unicodedata.category(character)[0] == "C"]
 """Controls, format characters, surrogates, private use and what is not assigned."""
-SHOWN = [each for each in EVERY_CHARACTER if unicodedata.category(each)[0] != "C"]
+SHOWN = [character for character in EVERY_CHARACTER if unicodedata.category(character)[0] != "C"]
 DEVICES = (
     "CON",
     "prn",
@@ -62,7 +62,7 @@ def assert_saved_as_shown(shown: str) -> None:
     old, new = saved_names(shown)
     assert new == shown
     for name in (old, new):
-        assert not [each for each in unicodedata.normalize("NFKD", name) if is_forbidden(each)], name
+        assert not [character for character in unicodedata.normalize("NFKD", name) if is_forbidden(character)], name
         assert name == name.strip(" ."), name
         assert name
         assert len(name) <= MAX_NAME
@@ -71,10 +71,10 @@ def assert_saved_as_shown(shown: str) -> None:
 
 
 def test_no_character_turns_a_name_into_another() -> None:
-    for each in SHOWN:
+    for character in SHOWN:
         # A hundred thousand ideographs and syllables are alike; beside a suffix all are tried below.
-        if unicodedata.category(each) != "Lo" or unicodedata.decomposition(each):
-            assert_saved_as_shown(safe_name(each))
+        if unicodedata.category(character) != "Lo" or unicodedata.decomposition(character):
+            assert_saved_as_shown(safe_name(character))
 
 
 @pytest.mark.parametrize("name", ["setup.exe{}.pdf", "setup.exe.pdf{}", "{}.exe"])
@@ -86,9 +86,9 @@ def test_no_character_beside_a_suffix_turns_it_into_another(name: str) -> None:
 def test_characters_that_show_nothing_are_left_out() -> None:
     assert safe_name("".join(NOT_SHOWN)) == FALLBACK
     assert safe_name(".pdf".join(NOT_SHOWN[:200])[-100:] + "a.pdf").endswith("a.pdf")
-    for each in NOT_SHOWN:
-        if unicodedata.category(each) in ("Cc", "Cf"):
-            assert safe_name(f"setup{each}.exe{each}") == "setup.exe"
+    for character in NOT_SHOWN:
+        if unicodedata.category(character) in ("Cc", "Cf"):
+            assert safe_name(f"setup{character}.exe{character}") == "setup.exe"
 
 
 @pytest.mark.parametrize("blank", "\u034f\u115f\u1160\u17b4\u180b\u2800\u3164\uffa0\ufe0f\U000e0100")

@@ -1,4 +1,4 @@
-"""What the local service writes is shown, kept for its owner, and bounded."""
+"""What the local service writes is shown, stored for its owner, and bounded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_line_that_is_not_utf_8_is_shown(capfdbinary: pytest.CaptureFixture[by
 
 
 def test_a_terminal_that_is_gone_stops_nothing() -> None:
-    """In a process of its own, whose standard output nobody reads."""
+    """In a process of its own, whose standard output has no reader."""
     code = "from dev.output import show; [show(b'lost\\n') for _ in range(3)]; import os; os._exit(7)"
     read, write = os.pipe()
     os.close(read)
@@ -87,9 +87,9 @@ def test_the_log_file_holds_the_newest_lines_and_the_part_before_those_before_th
     for line in lines:
         log.write(line)
     log.close()
-    kept = (tmp_path / "service.log.1").read_bytes() + (tmp_path / "service.log").read_bytes()
-    assert kept == b"".join(lines)[-len(kept) :]
-    assert 100 < len(kept) <= 200
+    stored = (tmp_path / "service.log.1").read_bytes() + (tmp_path / "service.log").read_bytes()
+    assert stored == b"".join(lines)[-len(stored) :]
+    assert 100 < len(stored) <= 200
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -101,7 +101,7 @@ def test_a_log_file_goes_on_where_an_earlier_run_ended(tmp_path: Path) -> None:
     assert (tmp_path / "service.log").read_bytes() == b"yesterday\ntoday %s %d\n"
 
 
-def test_a_log_file_that_can_not_be_written_is_told_once_and_stops_nothing(
+def test_a_log_file_that_can_not_be_written_is_reported_once_and_stops_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "service.log").mkdir()
@@ -109,5 +109,5 @@ def test_a_log_file_that_can_not_be_written_is_told_once_and_stops_nothing(
     seen: list[bytes] = []
     hand_on([b"secret one\n", b"two\n"], [log.write, seen.append]).join()
     assert seen == [b"secret one\n", b"two\n"]
-    told = capsys.readouterr().err
-    assert told == "tokenservice: service.log can't be written: Is a directory\n"
+    errors = capsys.readouterr().err
+    assert errors == "tokenservice: service.log can't be written: Is a directory\n"
