@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from dev.engine import HOST, free_port
-from tests.support.make_run import BASE, NODE, Run, copy_of_the_checkout, wait_until
+from tests.support.make_run import BASE, NODE, Run, copy_of_the_checkout
+from tests.support.waiting import wait_until
 
 RESTARTING = "Restarting local dev server.\n"
 CHALICE = str(Path(sys.executable).with_name("chalice"))

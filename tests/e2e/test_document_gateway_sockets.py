@@ -20,8 +20,9 @@ from examples.document_gateway import server
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
 from examples.document_gateway.downloads import EVERYBODY, PER_LEASE, PER_LINK
 from tests.support.api import Api, Credentials
-from tests.support.gateway_world import ELSEWHERE, Visitor, World, gateway, wait_until
+from tests.support.gateway_world import ELSEWHERE, Visitor, World, gateway
 from tests.support.serving import serving
+from tests.support.waiting import wait_until
 
 BIG = "big-document"
 PDF = DOCUMENTS[REPORT].content

@@ -21,7 +21,8 @@ import boto3
 import pytest
 
 from dev.engine import HOST, ROOT, Engine, EngineError, free_port
-from tests.support.make_run import BASE, CONFIG, NODE, Run, copy_of_the_checkout, processes_of, wait_until
+from tests.support.make_run import BASE, CONFIG, NODE, Run, copy_of_the_checkout, processes_of
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,13 +132,3 @@ def chromium(downloads: Path, *arguments: str) -> Iterator[webdriver.Chrome]:
         yield chrome
     finally:
         chrome.quit()
-
-
-def wait_until(happened: Callable[[], Any]) -> Any:
-    """Return what it returned, once that is true; far later than anything takes, give up."""
-    for _ in range(3000):
-        result = happened()
-        if result:
-            return result
-        threading.Event().wait(0.02)
-    raise AssertionError("it did not happen")

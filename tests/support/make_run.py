@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,22 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from dev.engine import ROOT
+from tests.support.waiting import wait_until
 
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 BASE = "/tokenservice/services/api"
 CONFIG = ".chalice/config.json"
 
 
-def wait_until(happened: Callable[[], Any]) -> None:
-    """Return once it has; after two minutes give up, so that a bug does not hang the suite."""
-    give_up = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-
-
 class Run:
-    """One `python -m dev` and all that it wrote."""
+    """One `python -m dev`, or another module, and all that it wrote."""
 
-    def __init__(self, checkout: Path, environ: dict[str, str], *arguments: str) -> None:
+    def __init__(self, checkout: Path, environ: dict[str, str], *arguments: str, module: str = "dev") -> None:
         self.checkout = checkout
-        self.port = environ["PORT"]
+        self.port = environ.get("PORT")
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dev", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=checkout,
             env=inherited | environ,
             stdin=subprocess.DEVNULL,
@@ -102,9 +94,9 @@ class Run:
                 return refused.status, json.load(refused)
 
 
-def copy_of_the_checkout(copy: Path) -> Path:
+def copy_of_the_checkout(copy: Path, *more: str) -> Path:
     copy.mkdir()
-    for name in ("chalicelib", "dev", "tokenctl"):
+    for name in ("chalicelib", "dev", "tokenctl", *more):
         shutil.copytree(ROOT / name, copy / name)  # bytecode included: copies have the same times
     for name in ("app.py", CONFIG):
         (copy / name).parent.mkdir(exist_ok=True)
