@@ -60,7 +60,7 @@ log = logging.getLogger("tokenservice.local")
 
 
 class Answer(NamedTuple):
-    """An answer as WSGI wants it."""
+    """An answer for WSGI."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -151,7 +151,7 @@ class Gateway(chalice.local.LocalGateway):
         return Answer(f"{status} {HTTPStatus(status).phrase}", lines, body)
 
     def _log(self, answer: Answer, method: str, target: str) -> None:
-        """Write the access log, without the query: it may hold a token. Names are those of the deployed gateway's."""
+        """Write the access log in the form of the deployed gateway's, without the query: it may hold a token."""
         context = self.authorizer.answer.get("context", {})
         line = {
             "event": "access",
@@ -229,7 +229,7 @@ class _Task(WSGITask):
 
 
 class _Connection(HTTPChannel):
-    """A connection that reads on after its last answer: closing at once would reset it and take the answer with it."""
+    """A connection that is read on after its last answer: closing at once would reset it and discard the answer."""
 
     task_class = _Task
     error_task_class = _Refusal
@@ -271,7 +271,7 @@ class Application:
 
 
 class Server(TcpWSGIServer):
-    """Serves until SystemExit, and then until the requests at work are answered.
+    """Serves until SystemExit. Then it answers the requests at work.
 
     Args:
         adjustments: more settings of waitress.
@@ -288,6 +288,7 @@ class Server(TcpWSGIServer):
             "max_request_header_size": _MAX_HEAD_BYTES,
             "max_request_body_size": MAX_BODY_BYTES + 1,
             "clear_untrusted_proxy_headers": False,
+            "log_socket_errors": False,  # callers that go away; it would log paths, which may hold a token
             "asyncore_use_poll": True,  # select() ends with file descriptor 1,023
         }
         super().__init__(Application(app_object, config), host=host, port=port, **(settings | adjustments))
