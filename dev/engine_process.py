@@ -20,6 +20,7 @@ from typing import Any
 
 from ministack import app as ministack
 from ministack.core import persistence
+from ministack.core.responses import _service_model
 from ministack.services import dynamodb
 
 from dev.engine_gate import App, Receive, Scope, Send, gate
@@ -115,6 +116,8 @@ def _changes_tables(scope: Scope) -> bool:
 def main() -> None:
     """Serve until SIGTERM."""
     end_with_parent()
+    # MiniStack loads this in its first call, which would take longer than the service waits for its store.
+    _service_model("dynamodb")
     if not persistence.PERSIST_STATE:
         ministack.app = gate(ministack.app)
         ministack.main()
