@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
+from msgspec import Struct
 
 from chalicelib.audit import to_line
 from chalicelib.clients import Scope
@@ -26,7 +27,7 @@ from chalicelib.http.problems import (
     UseRefused,
 )
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Refusal, Use
+from chalicelib.tokens import Refusal
 
 BASE_PATH: Final = "/tokenservice/services/api"
 _JSON: Final = "application/json"
@@ -34,50 +35,11 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # `POST /revoke` stops when less is left of the function's time.
 _RESERVE_MS: Final = 5_000
 
-log = logging.getLogger("tokenservice.routes")
-
-
-class Call(NamedTuple):
-    """A request whose caller has the route's scope."""
-
-    request: Request
-    service: TokenService
-    build: schemas.VersionAnswer
-    caller: Caller
-
-    def body(self) -> bytes:
-        """The JSON body as bytes.
-
-        Raises:
-            InvalidRequest, UnsupportedMediaType, PayloadTooLarge
-        """
-        # JSON is the default, as in API Gateway.
-        if parsing.parse_media_type(self.request.headers.get("content-type", _JSON)) != _JSON:
-            raise UnsupportedMediaType
-        try:
-            body = self.request.raw_body
-        except ValueError as error:
-            is_text = isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8"
-            message = "holds half of a surrogate pair" if is_text else "not base64, although it was said to be"
-            raise InvalidRequest([FieldError("body", message)]) from None
-        if len(body) > schemas.MAX_BODY_BYTES:
-            raise PayloadTooLarge(schemas.MAX_BODY_BYTES)
-        return body if isinstance(body, bytes) else body.encode()
-
-    def query(self) -> Mapping[str, list[str]]:
-        """All values of each parameter, decoded by the gateway."""
-        return self.request.to_original_event()["multiValueQueryStringParameters"] or {}
-
-    def idempotency_key(self) -> str | None:
-        return parsing.parse_idempotency_key(self.request.headers.get("idempotency-key"))
-
-    def has_time_left(self) -> bool:
-        context: Any = self.request.lambda_context
-        return bool(context.get_remaining_time_in_millis() > _RESERVE_MS)
-
-
 View = Callable[..., Response]
 Headers = dict[str, str | list[str]]
+T = TypeVar("T")
+
+log = logging.getLogger("tokenservice.routes")
 
 
 class Route(NamedTuple):
@@ -106,20 +68,74 @@ class Route(NamedTuple):
         return self.method == "GET" and self.view is not use_token_by_query
 
 
+class Call(NamedTuple):
+    """A request whose caller has the route's scope."""
+
+    route: Route
+    request: Request
+    service: TokenService
+    build: schemas.VersionAnswer
+    caller: Caller
+
+    def parse(self, read: Callable[..., T]) -> T:
+        """Parse the request by the route's type.
+
+        Raises:
+            InvalidRequest, UnsupportedMediaType, PayloadTooLarge
+        """
+        kind: Any = self.route.request
+        if self.route.method == "GET":
+            # All values of each parameter, decoded by the gateway.
+            query = self.request.to_original_event()["multiValueQueryStringParameters"] or {}
+            return parsing.parse_query(query, kind, read)
+        return parsing.parse_body(self.body(), kind, read)
+
+    def body(self) -> bytes:
+        """The JSON body as bytes.
+
+        Raises:
+            InvalidRequest, UnsupportedMediaType, PayloadTooLarge
+        """
+        # JSON is the default, as in API Gateway.
+        if parsing.parse_media_type(self.request.headers.get("content-type", _JSON)) != _JSON:
+            raise UnsupportedMediaType
+        try:
+            body = self.request.raw_body
+        except ValueError as error:
+            is_text = isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8"
+            message = "holds half of a surrogate pair" if is_text else "not base64, although it was said to be"
+            raise InvalidRequest([FieldError("body", message)]) from None
+        if len(body) > schemas.MAX_BODY_BYTES:
+            raise PayloadTooLarge(schemas.MAX_BODY_BYTES)
+        return body if isinstance(body, bytes) else body.encode()
+
+    def idempotency_key(self) -> str | None:
+        return parsing.parse_idempotency_key(self.request.headers.get("idempotency-key"))
+
+    def has_time_left(self) -> bool:
+        context: Any = self.request.lambda_context
+        return bool(context.get_remaining_time_in_millis() > _RESERVE_MS)
+
+    def respond(self, answer: Struct | Mapping[str, Any], **headers: str) -> Response:
+        """The response to a successful request."""
+        sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
+        return Response(conversion.encode(answer), status_code=self.route.status, headers=sent)
+
+
 def issue_token(call: Call) -> Response:
     """Issue a token."""
-    read = partial(conversion.to_terms, now=call.service.now())
-    [(secret, token)] = call.service.issue(call.caller, [parsing.parse_body(call.body(), schemas.IssueRequest, read)])
+    terms = call.parse(partial(conversion.to_terms, now=call.service.now()))
+    [(secret, token)] = call.service.issue(call.caller, [terms])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
-    return _json(201, conversion.issue_answer(secret, token), Location=location)
+    return call.respond(conversion.issue_answer(secret, token), Location=location)
 
 
 def issue_tokens(call: Call) -> Response:
     """Issue up to 100 tokens, all or none."""
-    read = partial(conversion.to_terms_of_all, now=call.service.now())
-    issued = call.service.issue(call.caller, parsing.parse_body(call.body(), schemas.BatchRequest, read))
+    terms = call.parse(partial(conversion.to_terms_of_all, now=call.service.now()))
+    issued = call.service.issue(call.caller, terms)
     answers = [conversion.issue_answer(secret, token) for secret, token in issued]
-    return _json(201, schemas.BatchAnswer(answers))
+    return call.respond(schemas.BatchAnswer(answers))
 
 
 def use_token(call: Call) -> Response:
@@ -127,8 +143,7 @@ def use_token(call: Call) -> Response:
 
     A refusal spends nothing.
     """
-    read = partial(conversion.to_use, client_id=call.caller.client_id, idempotency_key=call.idempotency_key())
-    return _use(call, parsing.parse_body(call.body(), schemas.UseRequest, read))
+    return _use(call)
 
 
 def use_token_by_query(call: Call) -> Response:
@@ -138,16 +153,16 @@ def use_token_by_query(call: Call) -> Response:
     a GET by themselves if its answer is lost, and the repetition is refused: the token is used up. Send
     `Idempotency-Key`.
     """
+    return _use(call)
+
+
+def _use(call: Call) -> Response:
     read = partial(conversion.to_use, client_id=call.caller.client_id, idempotency_key=call.idempotency_key())
-    return _use(call, parsing.parse_query(call.query(), schemas.UseRequest, read))
-
-
-def _use(call: Call, use: Use) -> Response:
-    decision = call.service.use(call.caller, use)
+    decision = call.service.use(call.caller, call.parse(read))
     if isinstance(decision, Refusal):
         raise UseRefused(decision.reason)
     headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
-    return _json(200, conversion.use_answer(decision), **headers)
+    return call.respond(conversion.use_answer(decision), **headers)
 
 
 def introspect_token(call: Call) -> Response:
@@ -156,9 +171,9 @@ def introspect_token(call: Call) -> Response:
     It discloses the node id and spends nothing, so each call is an audit event. Without `Idempotency-Key`: nothing
     changes, so it may be repeated at will.
     """
-    read = partial(conversion.to_use, client_id=call.caller.client_id)
-    decision = call.service.introspect(call.caller, parsing.parse_body(call.body(), schemas.UseRequest, read))
-    return _json(200, conversion.introspect_answer(decision))
+    use = call.parse(partial(conversion.to_use, client_id=call.caller.client_id))
+    decision = call.service.introspect(call.caller, use)
+    return call.respond(conversion.introspect_answer(decision))
 
 
 def get_token(call: Call, token_id: str) -> Response:
@@ -166,7 +181,7 @@ def get_token(call: Call, token_id: str) -> Response:
     if not schemas.TOKEN_ID.fullmatch(token_id):
         raise TokenNotFound
     token = call.service.status(call.caller, token_id)
-    return _json(200, conversion.status_answer(token, call.service.counts_as_revoked(token)))
+    return call.respond(conversion.status_answer(token, call.service.counts_as_revoked(token)))
 
 
 def revoke_token(call: Call, token_id: str) -> Response:
@@ -178,7 +193,7 @@ def revoke_token(call: Call, token_id: str) -> Response:
         # 204 would confirm a revocation if, for example, the token itself were sent in place of its id.
         raise InvalidRequest([FieldError("tokenId", "must be tok_ and 32 lower-case hex characters")])
     call.service.revoke(call.caller, token_id)
-    return Response("", status_code=204)
+    return Response("", status_code=call.route.status)
 
 
 def revoke_tokens(call: Call) -> Response:
@@ -186,14 +201,14 @@ def revoke_tokens(call: Call) -> Response:
 
     Reads an index that trails writes by moments. Where `more` is true, time ran out: call again.
     """
-    whose = parsing.parse_body(call.body(), schemas.RevokeRequest, conversion.to_revocation)
+    whose = call.parse(conversion.to_revocation)
     revocation = call.service.revoke_all(call.caller, **whose, time_left=call.has_time_left)
-    return _json(200, schemas.RevokeAnswer(revocation.revoked, revocation.more))
+    return call.respond(schemas.RevokeAnswer(revocation.revoked, revocation.more))
 
 
 def get_version(call: Call) -> Response:
     """What is deployed."""
-    return _json(200, call.build)
+    return call.respond(call.build)
 
 
 def get_open_api(call: Call) -> Response:
@@ -201,7 +216,7 @@ def get_open_api(call: Call) -> Response:
     # A deployed API has its stage's name, or a domain's own path, before the base path.
     path: str = call.request.context["path"]
     root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
-    return _json(200, {**_openapi(), "servers": [{"url": root}]})
+    return call.respond({**_openapi(), "servers": [{"url": root}]})
 
 
 @cache
@@ -272,7 +287,7 @@ def _respond(
     caller = _caller(request.context, request_id)
     if route.scope is not None:
         service().require(caller, route.scope)
-    return route.view(Call(request, service(), build, caller), **parameters)
+    return route.view(Call(route, request, service(), build, caller), **parameters)
 
 
 def _caller(context: Mapping[str, Any], request_id: str) -> Caller:
@@ -319,11 +334,6 @@ def _header_names(event: Mapping[str, Any]) -> list[str]:
     """The names of all headers, with repetitions. In `headers` API Gateway keeps only the last value of each."""
     values: Mapping[str, list[str]] | None = event.get("multiValueHeaders")
     return [name for name in values for _ in values[name]] if values else list(event["headers"] or ())
-
-
-def _json(status_code: int, answer: Any, **headers: str) -> Response:
-    sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
-    return Response(conversion.encode(answer), status_code=status_code, headers=sent)
 
 
 def _problem(error: ServiceError, request_id: str) -> Response:

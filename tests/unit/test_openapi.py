@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does, no more and no less."""
+"""The OpenAPI document describes exactly what the service does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from dev.engine import ROOT
 from tests.support.api import BASE_PATH, NODE, Answer, Api, Credentials
 from tests.support.examples import document
 
-ONLY_THE_GATEWAY_SAYS = {"route_not_found"}
 TOKEN_ID = "tok_" + "0" * 32
 
 
@@ -31,18 +30,6 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document()["paths"].items():
         for method, operation in methods.items():
             yield method, path, operation
-
-
-def references(of: Any) -> Iterator[str]:
-    if isinstance(of, dict):
-        for name, value in of.items():
-            if name == "$ref":
-                yield value
-            else:
-                yield from references(value)
-    elif isinstance(of, list):
-        for value in of:
-            yield from references(value)
 
 
 def conforms(value: Any, schema: dict[str, Any]) -> None:
@@ -74,62 +61,31 @@ class TestDocument:
     def test_it_is_a_valid_openapi_3_1_document(self) -> None:
         OpenAPIV31SpecValidator(document()).validate()
 
-    def test_every_route_and_method_is_in_it_and_nothing_else(self) -> None:
-        told = {(method.upper(), path.removeprefix(BASE_PATH)) for method, path, _ in operations()}
-        served = {(route.method, route.path.replace("{token_id}", "{tokenId}")) for route in ROUTES}
-        assert told == served
-        assert all(path.startswith(BASE_PATH + "/") for _, path, _ in operations())
-
-    def test_every_operation_has_an_id_of_its_own_and_tells_its_scope(self) -> None:
-        ids = [operation["operationId"] for _, _, operation in operations()]
-        assert len(set(ids)) == len(ids)
-        for _, path, operation in operations():
+    def test_it_has_every_route_with_its_scope_and_no_other(self) -> None:
+        documented = set()
+        for method, path, operation in operations():
             scope = re.search(r"Needs the scope `(\w+)`", operation["description"])
-            assert (scope is None) == path.endswith(("/version", "/openapi.json"))
-            assert scope is None or scope[1] in set(Scope)
+            documented.add((method.upper(), path, scope and scope[1]))
             assert ("insufficient_scope" in codes_of(operation)) == (scope is not None)
+        paths = {route: BASE_PATH + route.path.replace("{token_id}", "{tokenId}") for route in ROUTES}
+        assert documented == {(route.method, path, route.scope) for route, path in paths.items()}
 
-    def test_every_problem_stands_in_it_under_its_status(self) -> None:
-        told: dict[str, set[str]] = {}
+    def test_it_has_every_problem_under_its_status(self) -> None:
+        documented: dict[str, set[str]] = {}
         for _, _, operation in operations():
             for code, status in codes_of(operation).items():
-                told.setdefault(code, set()).add(status)
-        unsaid = {"method_not_allowed", *ONLY_THE_GATEWAY_SAYS}
-        assert told == {code: {str(row.status)} for code, row in TABLE.items() if code not in unsaid}
+                documented.setdefault(code, set()).add(status)
+        elsewhere = {"method_not_allowed", "route_not_found"}  # of no operation
+        assert documented == {code: {str(row.status)} for code, row in TABLE.items() if code not in elsewhere}
         assert set(document()["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(TABLE)
 
-    def test_every_schema_is_used_and_every_reference_leads_somewhere(self) -> None:
-        known = {f"#/components/schemas/{name}" for name in document()["components"]["schemas"]}
-        assert set(references(document())) == known
-
-    def test_every_choice_is_said_to_be_a_text(self) -> None:
-        found = [schema for schema in document()["components"]["schemas"].values() if "enum" in schema]
-        assert len(found) == 2
-        assert {schema.get("type") for schema in found} == {"string"}
-
-    def test_parameters_in_a_path_are_described(self) -> None:
-        for _, path, operation in operations():
-            named = set(re.findall(r"\{(\w+)\}", path))
-            described = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
-            assert described == named
-
-    def test_a_body_is_described_where_one_is_read(self) -> None:
-        assert {method for method, _, operation in operations() if "requestBody" in operation} == {"post"}
-        assert all("requestBody" in operation for method, _, operation in operations() if method == "post")
+    def test_every_enumeration_has_type_string(self) -> None:
+        schemas = document()["components"]["schemas"].values()
+        assert [schema["type"] for schema in schemas if "enum" in schema] == ["string", "string"]
 
     @pytest.mark.parametrize("name", ["IssueRequest", "BatchRequest", "UseRequest", "RevokeRequest"])
     def test_a_request_allows_no_fields_that_are_not_described(self, name: str) -> None:
         assert document()["components"]["schemas"][name]["additionalProperties"] is False
-
-    def test_every_operation_bears_one_tag_and_each_tag_is_explained(self) -> None:
-        explained = [tag["name"] for tag in document()["tags"] if tag["description"]]
-        borne = [operation["tags"] for _, _, operation in operations()]
-        assert all(len(tags) == 1 for tags in borne)
-        assert {tag for [tag] in borne} == set(explained)
-        assert len(set(explained)) == len(document()["tags"])
-
-    def test_it_says_whom_to_ask(self) -> None:
-        assert document()["info"]["contact"]["name"]
 
     def test_every_body_and_parameter_has_an_example_that_it_allows(self) -> None:
         """tests/e2e/test_examples.py sends them."""
