@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote
 
+from chalicelib.names import Event, Metric
+
 NAMESPACE: Final = "TokenService"
 
 # Patterns that are texts are compiled by the first line that needs them: few lines ever do.
@@ -164,7 +166,7 @@ class Audit:
         self._version = version
         self._write = write
 
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None:
+    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None:
         """Write one audit event.
 
         Args:
@@ -179,18 +181,18 @@ class Audit:
         line["version"] = self._version
         self._line(line)
 
-    def count(self, name: str, **dimensions: str) -> None:
+    def count(self, name: Metric, **dimensions: str) -> None:
         """Count one occurrence; with dimensions it is counted both with and without them."""
         self._metric(name, 1, "Count", dimensions)
 
     def latency(self, operation: str, milliseconds: float) -> None:
         """Record how long the store took for one operation."""
-        self._metric("StoreLatency", round(milliseconds, 3), "Milliseconds", {"Operation": operation})
+        self._metric(Metric.STORE_LATENCY, round(milliseconds, 3), "Milliseconds", {"Operation": operation})
 
-    def _metric(self, name: str, value: float, unit: str, dimensions: Mapping[str, str]) -> None:
+    def _metric(self, name: Metric, value: float, unit: str, dimensions: Mapping[str, str]) -> None:
         self.metrics(dimensions, {name: (value, unit)})
 
-    def metrics(self, dimensions: Mapping[str, str], values: Mapping[str, tuple[float, str]]) -> None:
+    def metrics(self, dimensions: Mapping[str, str], values: Mapping[Metric, tuple[float, str]]) -> None:
         """Write metrics in CloudWatch's embedded metric format.
 
         Args:

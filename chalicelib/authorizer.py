@@ -15,6 +15,7 @@ from chalice.app import AuthRequest, AuthResponse
 
 from chalicelib import clients
 from chalicelib.clients import CLIENT_ID, Client, Doubt
+from chalicelib.names import Event, Metric
 
 _HEADER: Final = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2}) *")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -36,9 +37,9 @@ class ClientStore(Protocol):
 class Audit(Protocol):
     """What the authorizer needs to tell what it did."""
 
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
 
-    def count(self, name: str, **dimensions: str) -> None: ...
+    def count(self, name: Metric, **dimensions: str) -> None: ...
 
 
 def parse_basic(header: str) -> tuple[str, str]:
@@ -96,7 +97,7 @@ class Authorizer:
             client_id, doubt, client = self._check(request.token, now)
         except Exception:
             log.exception("credentials could not be checked", extra={"requestId": _request_id()})
-            self._audit.count("AuthFailed")
+            self._audit.count(Metric.AUTH_FAILED)
             return None
         if doubt is None and client is not None:
             scopes = " ".join(sorted(client.scopes))
@@ -104,8 +105,8 @@ class Authorizer:
         # A name that no client has may be a secret in the wrong place: it is not logged.
         known_id = client_id if client else None
         request_id = _request_id()
-        self._audit.event("auth.refused", now, "WARNING", requestId=request_id, clientId=known_id, reason=doubt)
-        self._audit.count("AuthRefused")
+        self._audit.event(Event.AUTH_REFUSED, now, "WARNING", requestId=request_id, clientId=known_id, reason=doubt)
+        self._audit.count(Metric.AUTH_REFUSED)
         return _deny(request.method_arn, known_id, doubt, request_id)
 
     def _check(self, header: str, now: datetime) -> tuple[str | None, Doubt | None, Client | None]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.errors import InsufficientScope, InternalError, TokenNotFound
+from chalicelib.names import Event, Metric
 from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
 
 
@@ -58,9 +59,9 @@ class TokenStore(Protocol):
 class Audit(Protocol):
     """What the service needs to tell what it did; `audit.Audit` says how it is written."""
 
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
 
-    def count(self, name: str, **dimensions: str) -> None: ...
+    def count(self, name: Metric, **dimensions: str) -> None: ...
 
 
 class TokenService:
@@ -100,7 +101,7 @@ class TokenService:
         if scope in caller.scopes or (scope is Scope.MANAGE and Scope.ADMIN in caller.scopes):
             return
         self._audit.event(
-            "auth.refused",
+            Event.AUTH_REFUSED,
             self._clock(),
             "WARNING",
             requestId=caller.request_id,
@@ -109,7 +110,7 @@ class TokenService:
             clientId=caller.client_id,
             reason="insufficient_scope",
         )
-        self._audit.count("AuthRefused")
+        self._audit.count(Metric.AUTH_REFUSED)
         raise InsufficientScope(f"The client needs the scope {scope}.")
 
     def issue(self, caller: Caller, terms: Sequence[Terms]) -> list[tuple[str, Token]]:
@@ -123,8 +124,8 @@ class TokenService:
         issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
         self._store.add([token for _, token in issued])
         for _, token in issued:
-            self._tell("token.issued", now, caller, token, user=token.terms.user)
-            self._audit.count("TokensIssued")
+            self._tell(Event.ISSUED, now, caller, token, user=token.terms.user)
+            self._audit.count(Metric.TOKENS_ISSUED)
         return issued
 
     def use(self, caller: Caller, use: Use) -> Grant | Refusal:
@@ -135,10 +136,10 @@ class TokenService:
         if isinstance(decision, Refusal):
             self._refused(caller, use, decision, now)
         elif decision.replayed:
-            self._tell("token.used", now, caller, decision.token, use, useId=use.claim_id, reason="replayed")
+            self._tell(Event.USED, now, caller, decision.token, use, useId=use.claim_id, reason="replayed")
         else:
-            self._tell("token.used", now, caller, decision.token, use, useId=use.claim_id)
-            self._audit.count("TokensUsed")
+            self._tell(Event.USED, now, caller, decision.token, use, useId=use.claim_id)
+            self._audit.count(Metric.TOKENS_USED)
         return decision
 
     def introspect(self, caller: Caller, use: Use) -> Grant | Refusal:
@@ -147,7 +148,7 @@ class TokenService:
         now = self._clock()
         decision = tokens.decide(self._store.find(use.token_id), use, now, self._issued_after)
         reason = decision.reason if isinstance(decision, Refusal) else None
-        self._tell("token.introspected", now, caller, decision.token, use, reason=reason)
+        self._tell(Event.INTROSPECTED, now, caller, decision.token, use, reason=reason)
         return decision
 
     def status(self, caller: Caller, token_id: str) -> Token:
@@ -179,7 +180,7 @@ class TokenService:
         if token is not None:
             self._require_ownership(caller, token)
             if token.revoked_at == now:
-                self._tell("token.revoked", now, caller, token)
+                self._tell(Event.REVOKED, now, caller, token)
         return token is not None
 
     def revoke_all(
@@ -206,7 +207,7 @@ class TokenService:
                 return Revocation(revoked, more=True)
             token = self._store.revoke(token_id, issuer, now)
             if token is not None and token.revoked_at == now:
-                self._tell("token.revoked", now, caller, token)
+                self._tell(Event.REVOKED, now, caller, token)
                 revoked += token.uses_remaining > 0 and not token.locked
         return Revocation(revoked, more=False)
 
@@ -222,12 +223,12 @@ class TokenService:
         raise InternalError("The store refused what the rules allow.")
 
     def _refused(self, caller: Caller, use: Use, refusal: Refusal, now: datetime) -> None:
-        self._tell("token.refused", now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
-        self._audit.count("TokensRefused", Reason=refusal.reason)
+        self._tell(Event.REFUSED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
+        self._audit.count(Metric.TOKENS_REFUSED, Reason=refusal.reason)
         if refusal.reason in MISMATCHES:
             count = self._store.count_mismatch(use.token_id, now)
             if count == tokens.LOCKED_AFTER_MISMATCHES:
-                self._tell("token.locked", now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
+                self._tell(Event.LOCKED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
 
     def _require_ownership(self, caller: Caller, token: Token) -> None:
         if token.issuer != caller.client_id:
@@ -238,7 +239,7 @@ class TokenService:
 
     def _tell(
         self,
-        name: str,
+        name: Event,
         now: datetime,
         caller: Caller,
         token: Token | None,

@@ -14,7 +14,7 @@ from chalicelib.splunk.entries import Encode, EntryWriter, TimeLeft
 from chalicelib.splunk.envelope import MAX_BYTES, LogEvent, decode, encode, to_json
 from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, SplunkError
 from chalicelib.splunk.hec import Composer, batches
-from chalicelib.splunk.ledger import Ledger, Metric
+from chalicelib.splunk.ledger import Ledger, WriteMetrics
 from chalicelib.splunk.record import FailureRecord
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
@@ -60,7 +60,7 @@ class Forwarder:
         index: str | None = None,
         sourcetype: str = "tokenservice",
         record: FailureRecord | None = None,
-        metric: Metric = lambda dimensions, values: None,
+        metric: WriteMetrics = lambda dimensions, values: None,
         own_log_group: str | None = None,
         max_bytes: int = MAX_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -199,7 +199,7 @@ def forwarder(
     *,
     ssm: Any = None,
     record: FailureRecord | None = None,
-    metric: Metric = lambda dimensions, values: None,
+    metric: WriteMetrics = lambda dimensions, values: None,
     own_log_group: str | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Forwarder:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chalicelib.names import Metric
 from chalicelib.splunk.errors import Unaccounted
 
 if TYPE_CHECKING:
     from chalicelib.splunk.hec import HecEvent, SetAside
 
-Metric = Callable[[Mapping[str, str], Mapping[str, tuple[float, str]]], object]
+WriteMetrics = Callable[[Mapping[str, str], Mapping[Metric, tuple[float, str]]], object]
 """Writes metrics: dimensions, then value and unit by name."""
 
 
@@ -112,18 +113,18 @@ class Ledger:
         if self.pending or self.poison:
             raise Unaccounted(f"{self.pending + len(self.poison)} events are neither delivered nor stored")
 
-    def metrics(self) -> dict[str, tuple[float, str]]:
+    def metrics(self) -> dict[Metric, tuple[float, str]]:
         """Value and unit of each metric of the invocation."""
-        values: dict[str, tuple[float, str]] = {
-            "EventsReceived": (self.received, "Count"),
-            "EventsDelivered": (self.delivered, "Count"),
-            "EventsSetAside": (self.set_aside, "Count"),
-            "EventsFailed": (self.failed, "Count"),
-            "RequestsRetried": (self.retries, "Count"),
+        values: dict[Metric, tuple[float, str]] = {
+            Metric.EVENTS_RECEIVED: (self.received, "Count"),
+            Metric.EVENTS_DELIVERED: (self.delivered, "Count"),
+            Metric.EVENTS_SET_ASIDE: (self.set_aside, "Count"),
+            Metric.EVENTS_FAILED: (self.failed, "Count"),
+            Metric.REQUESTS_RETRIED: (self.retries, "Count"),
         }
         if self.blank:
-            values["EventsBlank"] = (self.blank, "Count")
+            values[Metric.EVENTS_BLANK] = (self.blank, "Count")
         if self.delivered:
-            values["DeliveryDelayMax"] = (self.longest_delay_ms, "Milliseconds")
-            values["DeliveryDelayMean"] = (round(self.total_delay_ms / self.delivered, 3), "Milliseconds")
+            values[Metric.DELIVERY_DELAY_MAX] = (self.longest_delay_ms, "Milliseconds")
+            values[Metric.DELIVERY_DELAY_MEAN] = (round(self.total_delay_ms / self.delivered, 3), "Milliseconds")
         return values

@@ -20,6 +20,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from chalicelib.names import Metric
 from chalicelib.splunk.errors import Busy, MalformedEnvelope, RecordUnavailable, SplunkError, Undelivered
 from chalicelib.splunk.record import Kind
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chalicelib.splunk.delivery import Budget
-    from chalicelib.splunk.ledger import Ledger, Metric
+    from chalicelib.splunk.ledger import Ledger, WriteMetrics
     from chalicelib.splunk.waiting import BucketSource, Entry, Source
 
 PROBE_SECONDS: Final = 10.0
@@ -180,7 +181,7 @@ class ScheduledRedrive:
         source: None means that nothing is forwarded, so nothing can wait.
     """
 
-    def __init__(self, source: BucketSource | None, forwarder: Replay, metric: Metric) -> None:
+    def __init__(self, source: BucketSource | None, forwarder: Replay, metric: WriteMetrics) -> None:
         self._source = source
         self._forwarder = forwarder
         self._metric = metric
@@ -232,9 +233,9 @@ class ScheduledRedrive:
         self._metric(
             {},
             {
-                "EntriesReplayed": (outcome.replayed, "Count"),
-                "EntriesRefused": (refused, "Count"),
-                "EntriesWaiting": (waiting, "Count"),
+                Metric.ENTRIES_REPLAYED: (outcome.replayed, "Count"),
+                Metric.ENTRIES_REFUSED: (refused, "Count"),
+                Metric.ENTRIES_WAITING: (waiting, "Count"),
             },
         )
 

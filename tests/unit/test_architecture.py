@@ -18,12 +18,19 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.tokens": (set(), {"msgspec"}),
     "chalicelib.clients": (set(), set()),
     "chalicelib.errors": (set(), set()),
-    "chalicelib.audit": (set(), set()),
+    "chalicelib.names": (set(), set()),
+    "chalicelib.audit": ({"chalicelib.names"}, set()),
     "chalicelib.instants": (set(), set()),
     "chalicelib.settings": ({"chalicelib", "chalicelib.instants"}, set()),
-    "chalicelib.service": ({"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors"}, {"msgspec"}),
+    "chalicelib.service": (
+        {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.names"},
+        {"msgspec"},
+    ),
     "chalicelib.aws": (set(), set()),
-    "chalicelib.splunk": ({"chalicelib.aws", "chalicelib.settings"}, {"requests", "urllib3", "tenacity"}),
+    "chalicelib.splunk": (
+        {"chalicelib.aws", "chalicelib.names", "chalicelib.settings"},
+        {"requests", "urllib3", "tenacity"},
+    ),
     "chalicelib.storage": (
         {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.aws"},
         {"pynamodb"},
@@ -35,7 +42,7 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
         },
         {"chalice", "msgspec"},
     ),
-    "chalicelib.authorizer": ({"chalicelib", "chalicelib.clients"}, {"chalice"}),
+    "chalicelib.authorizer": ({"chalicelib", "chalicelib.clients", "chalicelib.names"}, {"chalice"}),
     "chalicelib.entry": (
         {
             *("chalicelib", "chalicelib.instants", "chalicelib.settings", "chalicelib.audit", "chalicelib.storage"),

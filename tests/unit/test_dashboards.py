@@ -16,6 +16,7 @@ import pytest
 from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.audit import NAMESPACE
+from chalicelib.names import Metric
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from dev.engine import ROOT
 from tests.support.splunk_app import APP
@@ -125,6 +126,15 @@ def test_every_metric_of_the_dashboard_is_written_with_its_dimensions() -> None:
     for metric in ours:
         assert (metric.name, tuple(metric.dimensions)) in known, metric
         assert metric.dimensions["Stage"] == "prod"
+
+
+def test_every_metric_of_ours_is_written_and_has_its_name_in_one_place() -> None:
+    names = {name for name, _ in lines.series(written())}
+    # Written only if events are blank, or by the redrive.
+    rare = {Metric.EVENTS_BLANK, Metric.ENTRIES_REPLAYED, Metric.ENTRIES_REFUSED, Metric.ENTRIES_WAITING}
+    assert names == {*Metric} - rare
+    alarms = [resource["Properties"] for resource in resources().values() if "MetricName" in resource["Properties"]]
+    assert {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == NAMESPACE} <= {*Metric}
 
 
 @cache

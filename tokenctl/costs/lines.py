@@ -9,6 +9,7 @@ from typing import Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit
+from chalicelib.names import Event, Metric
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.tokens import MISMATCHES, Reason
 
@@ -74,8 +75,8 @@ def of_issue(stage: str) -> Lines:
 
     def tell(audit: Audit) -> None:
         audit.latency("add", _STORE_MS)
-        audit.event("token.issued", _NOW, **_FACTS, **_USER)
-        audit.count("TokensIssued")
+        audit.event(Event.ISSUED, _NOW, **_FACTS, **_USER)
+        audit.count(Metric.TOKENS_ISSUED)
 
     return _written(stage, tell)
 
@@ -85,8 +86,8 @@ def of_use(stage: str) -> Lines:
 
     def tell(audit: Audit) -> None:
         audit.latency("claim", _STORE_MS)
-        audit.event("token.used", _NOW, **_FACTS, **_USE, useId=f"use_{_HEX}")
-        audit.count("TokensUsed")
+        audit.event(Event.USED, _NOW, **_FACTS, **_USE, useId=f"use_{_HEX}")
+        audit.count(Metric.TOKENS_USED)
 
     return _written(stage, tell)
 
@@ -96,8 +97,8 @@ def of_refusal(stage: str, reason: Reason) -> Lines:
 
     def tell(audit: Audit) -> None:
         audit.latency("claim", _STORE_MS)
-        audit.event("token.refused", _NOW, "WARNING", **_FACTS, **_USE, reason=reason)
-        audit.count("TokensRefused", Reason=reason)
+        audit.event(Event.REFUSED, _NOW, "WARNING", **_FACTS, **_USE, reason=reason)
+        audit.count(Metric.TOKENS_REFUSED, Reason=reason)
         if reason in MISMATCHES:
             audit.latency("count_mismatch", _STORE_MS)
 
