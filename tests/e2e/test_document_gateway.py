@@ -163,7 +163,7 @@ def test_ranges_and_repeated_downloads_of_a_lease_are_one_use(world: World, cont
     assert world.uses(issued) == 1
 
 
-def test_a_content_that_breaks_off_is_no_whole_document_and_goes_on_where_it_ended(
+def test_an_interrupted_download_is_incomplete_and_can_be_resumed(
     world: World, content: ContentServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = content.documents[BIG].content

@@ -114,7 +114,7 @@ def assert_others_are_served(world: World) -> None:
     assert reader.fetch(link).content == PDF
 
 
-def test_sixteen_slow_readers_of_one_link_stop_nobody_else(world: World) -> None:
+def test_sixteen_slow_readers_of_one_link_do_not_block_others(world: World) -> None:
     link, visitor = leased(world)
     with ExitStack() as slow:
         readers = [slow.enter_context(connected(world, fetching(link, visitor), receive_bytes=4096)) for _ in range(16)]
@@ -122,7 +122,7 @@ def test_sixteen_slow_readers_of_one_link_stop_nobody_else(world: World) -> None
         assert_others_are_served(world)
 
 
-def test_slow_readers_with_leases_of_their_own_stop_nobody_else(world: World) -> None:
+def test_slow_readers_with_their_own_leases_do_not_block_others(world: World) -> None:
     link, first = leased(world, max_uses=16)
     visitors = [first] + [Visitor() for _ in range(15)]
     for visitor in visitors[1:]:
@@ -164,7 +164,7 @@ def test_one_address_has_so_many_downloads_and_another_its_own(
             assert there.fetch(link, Range="bytes=0-0").status_code == 206
 
 
-def test_a_hundred_idle_connections_keep_nobody_out(world: World) -> None:
+def test_a_hundred_idle_connections_do_not_block_others(world: World) -> None:
     with ExitStack() as idle:
         for _ in range(server.CONNECTIONS_PER_ADDRESS + 41):
             idle.enter_context(connected(world))
@@ -173,7 +173,7 @@ def test_a_hundred_idle_connections_keep_nobody_out(world: World) -> None:
         assert_others_are_served(world)
 
 
-def test_idle_connections_through_a_proxy_keep_nobody_out(
+def test_idle_connections_through_a_proxy_do_not_block_others(
     service: str, credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proxy's address is everybody's: all have as many connections as there may be."""
@@ -188,7 +188,7 @@ def test_idle_connections_through_a_proxy_keep_nobody_out(
         assert reader.fetch(link).content == PDF
 
 
-def test_a_connection_that_waits_for_its_answer_makes_no_room(
+def test_a_connection_that_waits_for_its_answer_is_not_closed_for_a_new_one(
     credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_PER_ADDRESS", 2)
@@ -332,7 +332,7 @@ def test_every_refusal_has_the_headers_of_a_page(world: World, sent: bytes, stat
 
 @pytest.mark.parametrize("path", ["//d//{}", "/d//{}", "/d/{}//content", "//evil.example/d/{}", "/d/{}/", "/healthz/"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_nobody_is_sent_to_the_host_that_a_request_names(world: World, method: str, path: str) -> None:
+def test_no_redirect_uses_the_host_of_the_request(world: World, method: str, path: str) -> None:
     head = f"{method} {path.format('ab' * 32)} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
     with connected(world, head.encode()) as connection:
         answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()

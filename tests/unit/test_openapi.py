@@ -109,7 +109,7 @@ class TestLinters:
     """`make check` runs them, `python -m deploy.checks.openapi`."""
 
     @pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
-    def test_without_node_nothing_is_checked_and_that_is_said(
+    def test_without_node_nothing_is_checked_and_that_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ci: str, code: int
     ) -> None:
         monkeypatch.setenv("PATH", "")
@@ -117,7 +117,7 @@ class TestLinters:
         assert openapi_checks.main() == code
         assert capsys.readouterr().err.startswith("!!! OPENAPI NOT LINTED: node and npm are not installed")
 
-    def test_a_node_that_is_too_old_is_said_to_be(
+    def test_an_old_node_is_reported(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         for name in ("node", "npm"):
@@ -132,7 +132,7 @@ class TestLinters:
 class TestServed:
     """`GET /openapi.json`."""
 
-    def test_it_is_the_document_with_the_server_that_was_asked(self, api: Api, client: Credentials) -> None:
+    def test_it_is_the_document_with_the_requested_server(self, api: Api, client: Credentials) -> None:
         answer = api.call("GET", "/openapi.json", client)
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
         assert answer.json == {**document(), "servers": [{"url": "/"}]}
@@ -142,7 +142,7 @@ class TestServed:
         [("", "/"), ("/api", "/api"), ("/documents/v1", "/documents/v1"), ('/a"b\u20ac', '/a"b\u20ac')],
         ids=["local", "a stage of the gateway", "a domain's path", "odd"],
     )
-    def test_the_server_is_what_stands_before_the_base_path(self, api: Api, before: str, server: str) -> None:
+    def test_the_server_is_the_url_before_the_base_path(self, api: Api, before: str, server: str) -> None:
         answer = served_behind(api, before)
         assert json.loads(answer["body"])["servers"] == [{"url": server}]
 
@@ -150,7 +150,7 @@ class TestServed:
         answer = served_behind(api, "/api", client_id="")
         assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (401, "unauthorized")
 
-    def test_it_is_read_when_somebody_asks_and_not_at_the_start(self) -> None:
+    def test_it_is_read_on_request_and_not_at_the_start(self) -> None:
         """A start of the function must not pay for it."""
         code = """
 import pathlib
@@ -390,9 +390,7 @@ class TestAnswersOfTheApi:
                 for member in schema["properties"]:
                     assert f'"{member}": ' in text, (name, member)
 
-    def test_methods_that_are_not_described_are_refused_as_the_problem_schema_says(
-        self, api: Api, client: Credentials
-    ) -> None:
+    def test_undescribed_methods_get_a_problem_that_fits_the_schema(self, api: Api, client: Credentials) -> None:
         for path in {route.path for route in ROUTES}:
             for method in set(METHODS) - {route.method for route in ROUTES if route.path == path} - {"HEAD", "OPTIONS"}:
                 answer = api.call(method, path.replace("{token_id}", TOKEN_ID), client)

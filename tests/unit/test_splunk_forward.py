@@ -92,7 +92,7 @@ def test_log_events_arrive_with_their_fields() -> None:
     assert setup.record.entries == {}
 
 
-def test_metrics_count_events_by_what_became_of_them() -> None:
+def test_metrics_count_events_by_outcome() -> None:
     setup = Setup()
     setup.script = [coded(9)]
     setup.forward(subscription(["a", "", "☠06", None, "b", " \n"]))
