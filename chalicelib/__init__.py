@@ -1,3 +1,3 @@
-"""The token service: grants and spends tokens that stand for a secret document id."""
+"""The token service: issues and spends tokens that hide a secret document id."""
 
 __version__ = "0.2.0"

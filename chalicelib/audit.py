@@ -53,7 +53,7 @@ Write = Callable[[str], object]
 def redact(text: str) -> str:
     """Replace whatever looks like a token, a client secret or credentials, also within base64.
 
-    A token is replaced by its id in brackets, which still tells an auditor which one it was.
+    A token is replaced by its id in brackets, by which an auditor can identify it.
     """
     return _redact(text, _MAX_DEPTH)
 

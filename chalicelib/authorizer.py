@@ -35,7 +35,7 @@ class ClientStore(Protocol):
 
 
 class Audit(Protocol):
-    """What the authorizer needs to tell what it did."""
+    """What the authorizer needs of the log."""
 
     def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
 

@@ -30,7 +30,7 @@ class Scope(StrEnum):
 
 
 class Doubt(StrEnum):
-    """Why credentials are refused. Only our own log tells; the caller learns 401 alone."""
+    """Why credentials are refused. Only our log has the reason; the caller gets 401."""
 
     MALFORMED = "malformed_credentials"
     UNKNOWN_CLIENT = "unknown_client"
@@ -43,7 +43,7 @@ class Secret(NamedTuple):
 
     Attributes:
         digest: SHA-256 as 64 hex characters. A secret has 256 random bits, so no salt and no slow hash is needed.
-        expires_at: the first instant at which it is refused; None: never.
+        expires_at: the first instant at which it is refused; None means never.
     """
 
     digest: str
@@ -61,7 +61,7 @@ class Client(NamedTuple):
     Attributes:
         id: its name, and the user id of its Basic credentials.
         secrets: the newest first; two while one replaces the other.
-        disabled_at: since when it is refused; None: it is not.
+        disabled_at: since when it is refused; None if it is not.
     """
 
     id: str
@@ -99,7 +99,7 @@ def rotated(client: Client, secret: Secret, now: datetime, overlap: timedelta) -
 
 
 def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:
-    """Why these credentials are refused; None: they are good.
+    """Why these credentials are refused; None if they are good.
 
     An unknown client costs the same work as a wrong secret, so that the time taken names no clients.
     """

@@ -8,7 +8,7 @@ class ServiceError(Exception):
 
     Attributes:
         code: names the error to programs, and its row in `http.problems.TABLE`.
-        detail: what is particular to this case, never a secret; empty: the row says it all.
+        detail: what is particular to this case, never a secret; empty if the row suffices.
     """
 
     code: str

@@ -20,8 +20,8 @@ class Caller(Struct, frozen=True):
 
     Attributes:
         request_id: the gateway's. A caller can choose it.
-        source_ip: address that the request came from; None: it came through no gateway.
-        extended_request_id: the gateway's other id, which no caller can choose; None: it came through no gateway.
+        source_ip: address that the request came from; None without a gateway.
+        extended_request_id: the gateway's other id, which no caller can choose; None without a gateway.
     """
 
     client_id: str
@@ -39,7 +39,7 @@ class Revocation(Struct, frozen=True):
 
 
 class TokenStore(Protocol):
-    """What the service needs of a store; `storage.TokenStore` says what each call does."""
+    """What the service needs of a store; `storage.TokenStore` documents each call."""
 
     def add(self, tokens: Sequence[Token]) -> None: ...
 
@@ -57,7 +57,7 @@ class TokenStore(Protocol):
 
 
 class Audit(Protocol):
-    """What the service needs to tell what it did; `audit.Audit` says how it is written."""
+    """What the service needs of the log; `audit.Audit` documents each call."""
 
     def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
 
@@ -69,9 +69,9 @@ class TokenService:
 
     Args:
         store: where tokens are kept.
-        audit: is told of every decision.
+        audit: logs every decision.
         clock: the current instant, aware, in UTC.
-        issued_after: tokens issued before this instant count as revoked; None: all count.
+        issued_after: tokens issued before this instant count as revoked; None means that all count.
 
     Every operation raises `InsufficientScope` where the caller's scopes don't suffice, and `StoreUnavailable`.
     """
@@ -129,7 +129,7 @@ class TokenService:
         return issued
 
     def use(self, caller: Caller, use: Use) -> Grant | Refusal:
-        """Spend one use of a token, or say why not. A refusal spends nothing."""
+        """Spend one use of a token, or return the reason against it. A refusal spends nothing."""
         self.require(caller, Scope.USE)
         now = self._clock()
         decision = self._claim(use, now)

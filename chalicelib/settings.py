@@ -43,12 +43,12 @@ class Splunk(NamedTuple):
     """Where log events go.
 
     Attributes:
-        hec_url: scheme and host of the HTTP Event Collector; None: nothing is forwarded.
+        hec_url: scheme and host of the HTTP Event Collector; None means that nothing is forwarded.
         hec_token_parameter: name of the SSM SecureString that holds the HEC token.
         hec_token: the HEC token itself, for local use.
-        index: Splunk index; None: the HEC token's default.
+        index: Splunk index; None means the HEC token's default.
         sourcetype: sourcetype of the service's own log events.
-        ca_bundle: path of a PEM file with the authorities to trust; None: the usual ones.
+        ca_bundle: path of a PEM file with the authorities to trust; None means the usual ones.
         failure_bucket: S3 bucket for what Splunk does not take; None only where nothing is forwarded, or locally.
         redrive_minutes: from one scheduled redrive of that bucket to the next.
     """

@@ -1,7 +1,7 @@
 """Tokens and the rules of their use. Pure: no clock, no storage, no HTTP.
 
-A token stands for a document id. Whoever presents it gets a `Grant` or a `Refusal` from `decide()`, the one
-statement of the rules. The store's conditional write says the same to DynamoDB; tests hold the two together.
+A token hides a document id. Whoever presents it gets a `Grant` or a `Refusal` from `decide()`, the one
+statement of the rules. The store's conditional write states the same to DynamoDB; tests compare the two.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Terms(Struct, frozen=True):
         node_id: the document id to hide.
         expires_at: the first instant at which the token is refused.
         max_uses: how many uses are granted altogether.
-        not_before: the first instant at which the token may be used; None: at once.
-        user: the only user it may be used for, in canonical form where it was issued by this version; None: any.
+        not_before: the first instant at which the token may be used; None means at once.
+        user: the only user it may be used for, in canonical form where it was issued by this version; None means any.
         networks: the only addresses it may be used from; empty: any.
         audience: ids of the only clients that may use it; empty: any.
         metadata: what the issuer wants returned on use.
@@ -109,8 +109,8 @@ class Token(Struct, frozen=True):
         issuer: id of the client that issued it.
         claims: the uses granted so far, in the order in which they were granted.
         mismatches: how often it was presented for the wrong user, address or action.
-        last_mismatch_at: when that happened last; None: never.
-        revoked_at: when it was revoked; None: it was not.
+        last_mismatch_at: when that happened last; None means never.
+        revoked_at: when it was revoked; None if it was not.
     """
 
     id: str
@@ -164,7 +164,7 @@ class Grant(Struct, frozen=True):
     """The use is, or would be, granted.
 
     Attributes:
-        claim: the claim in the token that belongs to this use; None: there is none yet.
+        claim: the claim in the token that belongs to this use; None if there is none yet.
         replayed: the claim was made by an earlier request with the same idempotency key.
     """
 
@@ -247,8 +247,8 @@ def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it
     """Say whether a use is granted.
 
     Args:
-        token: the token with the id that the use names, as it is stored now; None: there is none.
-        issued_after: tokens issued before this instant count as revoked; None: all count.
+        token: the token with the id that the use names, as it is stored now; None if missing.
+        issued_after: tokens issued before this instant count as revoked; None means that all count.
 
     Returns:
         A `Grant` whose `claim` is the use's own, if the token holds it already; or the first reason against it.

@@ -55,15 +55,15 @@ def _read(answer: Answer, operation: str) -> dict[str, Any]:
     document = _document(answer)
     if answer.status == _OK:
         return document
-    # DynamoDB tells the namespace of an error's name as well.
+    # DynamoDB puts a namespace before an error's name.
     code = str(document.get("__type", answer.status)).rpartition("#")[2]
     raise refusal(answer, code, document.get("message") or document.get("Message") or "", operation, document)
 
 
 def _document(answer: Answer) -> dict[str, Any]:
     """The answer's JSON object; of a page that something on the way answered in the service's place: nothing."""
-    told = answer.headers.get("x-amz-crc32")  # DynamoDB's
-    if told is not None and told != str(zlib.crc32(answer.body)):
+    checksum = answer.headers.get("x-amz-crc32")  # DynamoDB's
+    if checksum not in (None, str(zlib.crc32(answer.body))):
         raise Garbled("the checksum does not fit")
     try:
         document = json.loads(answer.body)

@@ -22,7 +22,7 @@ class Credentials(NamedTuple):
     """What a request is signed with; a Lambda function's live as long as its execution environment.
 
     Attributes:
-        session_token: of temporary credentials; None: of lasting ones.
+        session_token: of temporary credentials; None for lasting ones.
     """
 
     access_key_id: str
@@ -50,7 +50,7 @@ def region_from_environ(environ: Mapping[str, str]) -> str:
     """The region to call.
 
     Raises:
-        NoCredentials: no variable says it.
+        NoCredentials: no variable names it.
     """
     return environ.get("AWS_REGION") or needed(environ, "AWS_DEFAULT_REGION")
 

@@ -21,8 +21,8 @@ class ClientStore(Store):
 
     Args:
         table_name: the DynamoDB table.
-        observe: is told each operation's name and its milliseconds.
-        client: what PynamoDB calls DynamoDB with; None: a botocore client that it makes itself.
+        observe: receives each operation's name and its milliseconds.
+        client: what PynamoDB calls DynamoDB with; None means a botocore client of its own.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ClientStore(Store):
         super().__init__(self._model, observe, client)
 
     def find(self, client_id: str) -> Client | None:
-        """The client with that id, as of now; None: there is none."""
+        """The client with that id, as of now; None if missing."""
         with self._request("find_client"):
             try:
                 return _to_client(self._model.get(client_id, consistent_read=True))
@@ -57,7 +57,7 @@ class ClientStore(Store):
             to: makes the new client of the old one; called again if somebody else was faster.
 
         Returns:
-            The client as it is stored now; None: there is none with that id.
+            The client as it is stored now; None if missing.
         """
         while True:
             with self._request("find_client"):

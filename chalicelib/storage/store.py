@@ -44,8 +44,8 @@ class Store:
     """A connection, a clock for latencies and the translation of errors.
 
     Args:
-        observe: is told each operation's name and its milliseconds.
-        client: what PynamoDB calls DynamoDB with; None: a botocore client that it makes itself.
+        observe: receives each operation's name and its milliseconds.
+        client: what PynamoDB calls DynamoDB with; None means a botocore client of its own.
     """
 
     def __init__(self, model: type[Model], observe: Observe, client: DynamoDbClient | None) -> None:
@@ -99,7 +99,7 @@ class Store:
 
 
 class ConditionFailed(Exception):
-    """A conditional write was refused; `item` is what the store holds instead, None: nothing."""
+    """A conditional write was refused; `item` is what the store holds instead; None if nothing."""
 
     def __init__(self, item: dict[str, Any] | None) -> None:
         super().__init__()
@@ -121,11 +121,11 @@ def _repeat(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: Any
     """Let botocore repeat what it takes for final and our own client repeats: conflicts, and what cancels transactions.
 
     Args:
-        response: the HTTP response and what botocore made of it; None: there is none.
+        response: the HTTP response and what botocore made of it; None if there is none.
         attempts: how many were made.
 
     Returns:
-        Seconds to wait before the next attempt; None: make none on our account.
+        Seconds to wait before the next attempt; None means no further attempt of ours.
     """
     if response is None or attempts > Meta.max_retry_attempts or "Error" not in response[1]:
         return None

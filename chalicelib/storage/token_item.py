@@ -125,7 +125,7 @@ class _TokensByUser(GlobalSecondaryIndex["TokenItem"]):
 class TokenItem(Model):
     """One token. The number of uses is the size of `claims`, so it can't drift from the record of who used it.
 
-    `claim_order` is appended to by the write that adds the claim; it tells a replay how many uses were left then.
+    `claim_order` is appended to by the write that adds the claim; a replay reads from it how many uses were left then.
     `node_hash` and `user_hash` are index keys (a key may hold 2,048 bytes, a node id 4,096); revoking removes them.
     `purge_at` is DynamoDB's TTL, days after the expiry, so that "expired" and "unknown" stay different answers.
     """

@@ -69,8 +69,8 @@ class TokenStore(Store):
 
     Args:
         table_name: the DynamoDB table.
-        observe: is told each operation's name and its milliseconds.
-        client: what PynamoDB calls DynamoDB with; None: a botocore client that it makes itself.
+        observe: receives each operation's name and its milliseconds.
+        client: what PynamoDB calls DynamoDB with; None means a botocore client of its own.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class TokenStore(Store):
             raise StoreUnavailable from None
 
     def find(self, token_id: str) -> Token | None:
-        """The token with that id, as of now; None: there is none."""
+        """The token with that id, as of now; None if missing."""
         with self._request("find"):
             answer = self._model._get_connection().get_item(token_id, consistent_read=True)
         return _to_token(answer.get(ITEM))
@@ -116,7 +116,7 @@ class TokenStore(Store):
 
         Returns:
             The token after the write, holding the claim; or, where the condition did not hold, the token as it is.
-            `decide()` says which of the two it is, and why. None: there is no such token.
+            `decide()` says which of the two it is, and why. None if missing.
         """
         claim = use.claim(now)
         condition = _CLAIMABLE
@@ -164,7 +164,7 @@ class TokenStore(Store):
         the locking count itself was lost, the repetition knows it by its instant.
 
         Returns:
-            How many were counted so far; None: the token was locked already, or is gone.
+            How many were counted so far; None if the token was locked already or is gone.
         """
         token = self._model
         condition = token.id.exists() & (token.mismatches < LOCKED_AFTER_MISMATCHES)
@@ -180,10 +180,10 @@ class TokenStore(Store):
         """Revoke one token, and take it out of the indexes.
 
         Args:
-            issuer: revoke it only if this client issued it; None: whoever did.
+            issuer: revoke it only if this client issued it; None means any client.
 
         Returns:
-            The token as it is now: `revoked_at` is `now` exactly if this call did it. None: there is no such token.
+            The token as it is now: `revoked_at` is `now` exactly if this call did it. None if missing.
         """
         token = self._model
         condition = token.id.exists() & token.revoked_at.does_not_exist()
@@ -200,7 +200,7 @@ class TokenStore(Store):
         They come from an index, which trails writes by moments.
 
         Args:
-            issuer: only those that this client issued; None: whoever did.
+            issuer: only those that this client issued; None means any client.
         """
         token = self._model
         for key in hashes_of(node_id if node_id is not None else str(user)):
