@@ -17,6 +17,7 @@ from dev.engine import Engine
 from tests.support.api import STAGE, Api, Credentials
 from tests.support.browser import WITHOUT_BROWSER
 from tests.support.memory_store import MEMORY, Memory
+from tests.support.output import Output
 from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage
@@ -136,6 +137,11 @@ def api(deployment: Deployment) -> Api:
 def client(api: Api) -> Credentials:
     """A client with every scope."""
     return api.client()
+
+
+@pytest.fixture
+def output(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Output:
+    return Output(capfd, caplog)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Time as it is stored and sent: units, leap seconds, and the years 2038 and 2106."""
+"""Time as it is stored: units, and the years 2038 and 2106."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import pytest
 from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
-from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.model import InstantAttribute
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason, Refusal, Terms, Token
-from tests.support.api import NODE, Api, Credentials
 from tests.support.races_over import Silent
 from tests.support.store_engines import StoreEngine
 
@@ -76,33 +74,6 @@ class TestUnits:
     def test_a_number_or_a_time_without_an_offset_is_never_stored_as_an_instant(self, wrong: Any) -> None:
         with pytest.raises(TypeError):
             InstantAttribute().serialize(wrong)
-
-    @pytest.mark.parametrize("wrong", [1_795_262_400, 1_795_262_400_123, "1795262400", "1795262400123"])
-    def test_an_instant_is_asked_for_as_text_with_an_offset(
-        self, api: Api, client: Credentials, wrong: int | str
-    ) -> None:
-        for field in ("expiresAt", "notBefore"):
-            answer = api.call("POST", "/token", client, {"nodeId": NODE, field: wrong})
-            assert (answer.status, answer.json["errors"][0]["field"]) == (400, field)
-        if isinstance(wrong, int):
-            answer = api.call("POST", "/token", client, {"nodeId": NODE, "expiresIn": wrong})
-            assert (answer.status, answer.json["errors"][0]["field"]) == (400, "expiresIn")
-        with pytest.raises(SettingsError, match="TOKENS_ISSUED_AFTER"):
-            Settings.from_environ({"STAGE": "dev", "TOKENS_ISSUED_AFTER": str(wrong)})
-
-
-class TestLeapSecond:
-    @pytest.mark.parametrize(
-        "text", ["2016-12-31T23:59:60Z", "2027-06-30T23:59:60.5+00:00", "2027-01-01T00:59:60+01:00"]
-    )
-    def test_the_sixtieth_second_is_refused_with_the_field(self, api: Api, client: Credentials, text: str) -> None:
-        """RFC 3339 has it. Neither Python nor POSIX time does, and guessing its neighbour would move an expiry."""
-        for field in ("expiresAt", "notBefore"):
-            answer = api.call("POST", "/token", client, {"nodeId": NODE, field: text})
-            assert (answer.status, answer.code) == (400, "invalid_request")
-            [error] = answer.json["errors"]
-            assert error["field"] == field
-            assert "no leap second" in error["message"]
 
 
 @pytest.mark.parametrize("seconds", [2**31, 2**32], ids=["2038", "2106"])

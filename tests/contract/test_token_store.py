@@ -126,6 +126,20 @@ class TestTokenStore:
         assert claimed == structs.replace(token, claims=(use.claim(NOW),))
         assert store.find(token.id) == claimed
 
+    @pytest.mark.parametrize(
+        ("text", "address"),
+        [
+            *(("192.0.2.7", "::ffff:192.0.2.7"), ("::ffff:192.0.2.0/120", "192.0.2.7"), ("0.0.0.0/0", "0.0.0.0")),
+            *(("2001:DB8::/32", "2001:0DB8:0::1"), ("::/0", "::"), ("64:ff9b::/96", "64:ff9b::192.0.2.7")),
+        ],
+    )
+    def test_a_range_and_the_address_of_a_claim_come_back_as_what_they_are(
+        self, add: Add, store: AnyStore, text: str, address: str
+    ) -> None:
+        secret, token = add(networks=frozenset({tokens.parse_network(text)}))
+        use = tokens.new_use(secret, "app", address=tokens.parse_address(address))
+        assert store.claim(use, NOW, None, token) == replace(token, claims=(use.claim(NOW),)) == store.find(token.id)
+
     def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: AnyStore) -> None:
         secret, token = add(max_uses=20)
         uses = [tokens.new_use(secret, "app") for _ in range(20)]

@@ -28,6 +28,14 @@ from tests.support.memory_store import MemoryClientStore, MemoryTokenStore
 
 BASE_PATH: Final = "/tokenservice/services/api"
 STAGE: Final = "local"
+POSTS: Final[Mapping[str, type[Any]]] = {
+    "/token": schemas.IssueRequest,
+    "/tokens": schemas.BatchRequest,
+    "/use": schemas.UseRequest,
+    "/introspect": schemas.UseRequest,
+    "/revoke": schemas.RevokeRequest,
+}
+"""The routes that read a body, to its type."""
 NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
 
@@ -60,6 +68,29 @@ class Answer:
         """The problem's code; None where the answer is no problem."""
         is_problem = self.headers.get("content-type") == "application/problem+json"
         return self.json["code"] if is_problem else None
+
+
+def gateway_event(client: Credentials, method: str, path: str, body: object = None, **members: Any) -> dict[str, Any]:
+    """A REST request as API Gateway sends it to the function, once the authorizer has let the client in.
+
+    Args:
+        path: a route below the base path.
+        members: replace or add members of the event.
+    """
+    return {
+        "requestContext": {
+            "httpMethod": method,
+            "resourcePath": BASE_PATH + path,
+            "path": "/api" + BASE_PATH + path,
+            "authorizer": {"clientId": client.user, "scopes": " ".join(Scope)},
+        },
+        "headers": {"content-type": "application/json"},
+        "pathParameters": {},
+        "stageVariables": {},
+        "multiValueQueryStringParameters": None,
+        "body": body,
+        **members,
+    }
 
 
 class Gateway(LocalGateway):

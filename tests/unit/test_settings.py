@@ -82,6 +82,7 @@ def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None
         ("SPLUNK_REDRIVE_MINUTES", "0"),
         ("SPLUNK_REDRIVE_MINUTES", "1441"),
         ("TOKENS_ISSUED_AFTER", "yesterday"),
+        ("TOKENS_ISSUED_AFTER", "1795262400"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31"),
         ("TOKENS_ISSUED_AFTER", "2026-01-31T12:00:60Z"),
         ("TOKENS_ISSUED_AFTER", "2026-W05-6T12:00:00Z"),

@@ -13,8 +13,7 @@ import pytest
 
 from chalicelib.clients import Scope
 from chalicelib.http import routes
-from chalicelib.storage.token_store import TokenStore
-from tests.support.api import BASE_PATH, Answer, Api, Credentials
+from tests.support.api import Answer, Credentials, MemoryApi, gateway_event
 
 SETS = [frozenset(each) for each in chain.from_iterable(combinations(Scope, n) for n in range(1, len(Scope) + 1))]
 
@@ -45,7 +44,7 @@ class Subject:
     node: str
 
 
-def ask(api: Api, method: str, path: str, client: Credentials, subject: Subject) -> Answer:
+def ask(api: MemoryApi, method: str, path: str, client: Credentials, subject: Subject) -> Answer:
     bodies: dict[str, Any] = {
         "/token": {"nodeId": "n"},
         "/tokens": {"tokens": [{"nodeId": "n"}]},
@@ -58,7 +57,7 @@ def ask(api: Api, method: str, path: str, client: Credentials, subject: Subject)
     return api.call(method, path.replace("{token_id}", subject.token_id), client, body, query=query)
 
 
-def issue(api: Api, issuer: Credentials, name: str, **body: Any) -> Subject:
+def issue(api: MemoryApi, issuer: Credentials, name: str, **body: Any) -> Subject:
     issued = api.issue(issuer, nodeId=name, **body)
     return Subject(issued["token"], issued["tokenId"], name)
 
@@ -73,15 +72,13 @@ def test_the_table_holds_every_route() -> None:
 
 
 @pytest.mark.parametrize("scopes", SETS, ids=named)
-def test_each_set_of_scopes_opens_its_routes_and_no_other(
-    api: Api, token_store: TokenStore, scopes: frozenset[Scope]
-) -> None:
+def test_each_set_of_scopes_opens_its_routes_and_no_other(api: MemoryApi, scopes: frozenset[Scope]) -> None:
     holder, issuer = api.client(*scopes), api.client(Scope.ISSUE)
     assert api.call("GET", "/version", holder).status == 200
     assert api.call("GET", "/openapi.json", holder).status == 200
     for (method, path), opening in OPENED_BY.items():
         subject = issue(api, issuer, f"node-{named(scopes)}-{method}-{path}")
-        before = token_store.find(subject.token_id)
+        before = api.store.tokens[subject.token_id]
         answer = ask(api, method, path, holder, subject)
         closed = not scopes & opening or (path == OF_ONE_TOKEN and Scope.ADMIN not in scopes)
         if closed:
@@ -90,41 +87,32 @@ def test_each_set_of_scopes_opens_its_routes_and_no_other(
         else:
             assert answer.status == GOOD.get((method, path), 200), (method, path, answer.text)
         changes = not closed and (path == "/use" or method == "DELETE" or (path == "/revoke" and Scope.ADMIN in scopes))
-        assert (token_store.find(subject.token_id) != before) == changes, (method, path)
+        assert (api.store.tokens[subject.token_id] != before) == changes, (method, path)
 
 
 @pytest.mark.parametrize(
     "reported", ["", " ", "ISSUE USE INTROSPECT MANAGE ADMIN", "issue,use,manage,admin", "issueuse", "*"]
 )
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
-def test_scopes_that_are_none_open_no_route(
-    api: Api, token_store: TokenStore, reported: str, method: str, path: str
-) -> None:
+def test_scopes_that_are_none_open_no_route(api: MemoryApi, reported: str, method: str, path: str) -> None:
     """As the gateway passes on the authorizer's context; `tokenctl` creates no client without a scope."""
     subject = issue(api, api.client(Scope.ISSUE), SECRET_NODE)
-    before = token_store.find(subject.token_id)
-    body = {"token": subject.token} if path in ("/use", "/introspect") else {"nodeId": SECRET_NODE}
-    event = {
-        "requestContext": {
-            "httpMethod": method,
-            "resourcePath": BASE_PATH + path,
-            "path": BASE_PATH + path,
-            "authorizer": {"clientId": "somebody", "scopes": reported},
-        },
-        "headers": {"content-type": "application/json"},
-        "pathParameters": {"token_id": subject.token_id} if path == OF_ONE_TOKEN else {},
-        "stageVariables": {},
-        "multiValueQueryStringParameters": {"token": [subject.token]} if (method, path) == ("GET", "/use") else None,
-        "body": json.dumps({"tokens": [body]} if path == "/tokens" else body) if method == "POST" else None,
-    }
+    before = api.store.tokens[subject.token_id]
+    body: dict[str, Any] = {"token": subject.token} if path in ("/use", "/introspect") else {"nodeId": SECRET_NODE}
+    if path == "/tokens":
+        body = {"tokens": [body]}
+    event = gateway_event(Credentials("somebody", ""), method, path, json.dumps(body))
+    event["requestContext"]["authorizer"]["scopes"] = reported
+    event["pathParameters"] = {"token_id": subject.token_id}
+    event["multiValueQueryStringParameters"] = {"token": [subject.token]}
     response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
     assert response["statusCode"] == 403, response
     assert json.loads(response["body"])["code"] == "insufficient_scope"
-    assert token_store.find(subject.token_id) == before
+    assert api.store.tokens[subject.token_id] == before
 
 
 @pytest.mark.parametrize("scopes", [each for each in SETS if Scope.ISSUE in each], ids=named)
-def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: Api, scopes: frozenset[Scope]) -> None:
+def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: MemoryApi, scopes: frozenset[Scope]) -> None:
     holder = api.client(*scopes)
     for method, path in (("GET", OF_ONE_TOKEN), ("POST", "/revoke"), ("DELETE", OF_ONE_TOKEN)):
         subject = issue(api, holder, f"own-{named(scopes)}-{method}")
@@ -138,18 +126,17 @@ def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: Api, scopes
 
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
 def test_no_client_uses_sees_or_revokes_tokens_of_another(
-    api: Api, token_store: TokenStore, method: str, path: str
+    api: MemoryApi, method: str, path: str
 ) -> None:
     """The stranger may do everything but administer, on tokens of its own."""
     owner, stranger = (api.client(*(set(Scope) - {Scope.ADMIN})) for _ in range(2))
     facts = {"user": SECRET_USER, "metadata": {"title": SECRET_TITLE}, "audience": [owner.user]}
     subject = issue(api, owner, SECRET_NODE, **facts)
-    before = token_store.find(subject.token_id)
+    before = api.store.tokens[subject.token_id]
     answer = ask(api, method, path, stranger, subject)
     for secret in (SECRET_NODE, SECRET_USER, SECRET_TITLE, owner.user):
         assert secret not in answer.text
-    assert before is not None
-    assert token_store.find(subject.token_id) == before
+    assert api.store.tokens[subject.token_id] == before
     if path == "/use":
         assert (answer.status, answer.code) == (403, "audience_mismatch")
     if path == "/introspect":
@@ -161,7 +148,7 @@ def test_no_client_uses_sees_or_revokes_tokens_of_another(
     assert api.use(owner, subject.token, user=SECRET_USER).status == 200
 
 
-def test_a_key_of_one_client_opens_nothing_to_another(api: Api) -> None:
+def test_a_key_of_one_client_opens_nothing_to_another(api: MemoryApi) -> None:
     """The answer that a key repeats belongs to the client that used it first."""
     owner, stranger = api.client(Scope.ISSUE, Scope.USE), api.client(Scope.USE)
     subject = issue(api, owner, SECRET_NODE, audience=[owner.user])
@@ -171,7 +158,7 @@ def test_a_key_of_one_client_opens_nothing_to_another(api: Api) -> None:
     assert SECRET_NODE not in answer.text
 
 
-def test_only_clients_that_may_manage_can_distinguish_existing_from_missing_tokens(api: Api) -> None:
+def test_only_clients_that_may_manage_can_distinguish_existing_from_missing_tokens(api: MemoryApi) -> None:
     owner, outsider = api.client(Scope.ISSUE), api.client(Scope.ISSUE, Scope.USE)
     subject = issue(api, owner, SECRET_NODE)
     unknown = Subject("0" * 64, "tok_" + "0" * 32, "n")

@@ -1,0 +1,126 @@
+"""A bad request costs no more work than a good one, whatever is in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.api import NODE, POSTS, Api, Credentials, gateway_event
+
+KILO = 1024
+
+
+def filled(head: bytes, unit: bytes, tail: bytes) -> bytes:
+    """A body of nearly 64 KB that repeats something."""
+    return head + b",".join([unit] * ((63 * KILO - len(head) - len(tail)) // (len(unit) + 1))) + tail
+
+
+def named_members(head: bytes, member: bytes, tail: bytes, *, each_name_times: int = 1) -> bytes:
+    """The same with names that differ; `%d` stands for their number."""
+    count = 63 * KILO // (len(member) + 4)
+    return head + b",".join(member % (number // each_name_times) for number in range(count)) + tail
+
+
+KINDS_OF_MANY: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "empty objects": lambda head, tail: filled(head + b"[", b"{}", b"]" + tail),
+    "objects with a field": lambda head, tail: filled(head + b"[", b'{"nodeId":1}', b"]" + tail),
+    "empty lists": lambda head, tail: filled(head + b"[", b"[]", b"]" + tail),
+    "numbers": lambda head, tail: filled(head + b"[", b"1", b"]" + tail),
+    "texts": lambda head, tail: filled(head + b"[", b'"x"', b"]" + tail),
+    "nulls": lambda head, tail: filled(head + b"[", b"null", b"]" + tail),
+    "nested lists": lambda head, tail: head + b"[" * 31_000 + b"]" * 31_000 + tail,
+    "nested objects": lambda head, tail: head + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + tail,
+    "unknown names": lambda head, tail: named_members(head + b"{", b'"x%d":1', b"}" + tail),
+    "names of texts": lambda head, tail: named_members(head + b"{", b'"%d":""', b"}" + tail),
+    "names given twice": lambda head, tail: named_members(head + b"{", b'"%d":""', b"}" + tail, each_name_times=2),
+    "one name": lambda head, tail: filled(head + b"{", b'"a":""', b"}" + tail),
+    "long names": lambda head, tail: named_members(head + b"{", b'"%d' + b"a" * 1_000 + b'":1', b"}" + tail),
+    "digits": lambda head, tail: head + b"9" * 60_000 + tail,
+    "digits of a fraction": lambda head, tail: head + b"1." + b"9" * 60_000 + tail,
+    "digits of an exponent": lambda head, tail: head + b"1e" + b"9" * 60_000 + tail,
+    "letters": lambda head, tail: head + b'"' + b"x" * 60_000 + b'"' + tail,
+    "nearly tokens": lambda head, tail: head + b'"' + (b"a" * 63 + b"x") * 900 + b'"' + tail,
+    "escapes": lambda head, tail: head + b'"' + rb"\u0000" * 10_000 + b'"' + tail,
+    "halves of surrogate pairs": lambda head, tail: head + b'"' + rb"\ud800" * 10_000 + b'"' + tail,
+}
+
+
+def steps(api: Api, event: dict[str, Any]) -> tuple[int, int]:
+    """The status of the answer, and the calls of functions that the REST handler made, Python's own included.
+
+    Seconds would depend on the machine.
+    """
+    context = SimpleNamespace(aws_request_id="request-1", get_remaining_time_in_millis=lambda: 29_000)
+    count = 0
+
+    def profile(frame: object, kind: str, argument: object) -> None:
+        nonlocal count
+        count += kind in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        response = api.app(event, context)
+    finally:
+        sys.setprofile(None)
+    return response["statusCode"], count
+
+
+def bad_bodies(path: str) -> Iterator[bytes]:
+    names = POSTS[path].__struct_encode_fields__
+    places = [(b"", b""), *((f'{{"{name}":'.encode(), b"}") for name in (*names, "surprise"))]
+    if path == "/tokens":
+        places += [(f'{{"tokens":[{{"{name}":'.encode(), b"}]}") for name in ("nodeId", "metadata", "surprise")]
+        for audience in ([], [""] * 16):
+            entry = {"nodeId": "", "ipAddresses": ["x"], "audience": audience, "x": 1}
+            yield filled(b'{"tokens":[', json.dumps(entry).encode(), b"]}")
+            yield json.dumps({"tokens": [entry] * 100}).encode()
+    for kind in KINDS_OF_MANY.values():
+        yield from (kind(head, tail) for head, tail in places)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_bad_body_costs_no_more_than_a_good_one_of_its_size(api: Api, client: Credentials, path: str) -> None:
+    user = "user-with-a-token"
+    use = {"token": api.issue(client, user=user)["token"], "user": user}
+    issue = {"nodeId": NODE}
+    good = {"/token": issue, "/tokens": {"tokens": [issue] * 4}, "/revoke": {"user": user}}.get(path, use)
+
+    def steps_for(body: bytes) -> tuple[int, int]:
+        return steps(api, gateway_event(client, "POST", path, body.decode()))
+
+    status, allowed = steps_for(json.dumps(good).encode().ljust(63 * KILO))
+    assert status < 300
+    for body in bad_bodies(path):
+        assert len(body) <= 64 * KILO
+        status, count = steps_for(body)
+        if count > allowed:  # what is loaded once does not count
+            status, count = steps_for(body)
+        assert status == 400
+        assert count <= allowed, body[:60]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {f"x{number}": ["1"] for number in range(1_500)},
+        {"user": ["alice"] * 1_500},
+        {f"x{number}": ["1", "2"] for number in range(800)},
+        {"token": ["a" * 8_000]},
+        {"user": ["\ufffd" * 1_000]},
+    ],
+    ids=["many names", "one name many times", "many names twice", "long", "not UTF-8"],
+)
+def test_a_bad_query_costs_no_more_than_a_good_one(api: Api, client: Credentials, query: dict[str, list[str]]) -> None:
+    def steps_for(parameters: dict[str, list[str]]) -> tuple[int, int]:
+        return steps(api, gateway_event(client, "GET", "/use", multiValueQueryStringParameters=parameters))
+
+    status, allowed = steps_for({"token": [api.issue(client)["token"]]})
+    assert status == 200
+    status, count = min(steps_for(query), steps_for(query))
+    assert status == 400
+    assert count <= allowed

@@ -1,0 +1,653 @@
+"""Bad input gets the contract's answer, names what is wrong, and costs no call of the store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.http import routes, schemas
+from chalicelib.http.problems import TABLE
+from tests.support.api import BASE_PATH, NODE, POSTS, Answer, Credentials, MemoryApi, gateway_event
+
+USES = ("/use", "/introspect")
+KILO = 1024
+
+
+@dataclass
+class Witness:
+    """A live token that good requests would use, show or revoke."""
+
+    api: MemoryApi
+    client: Credentials
+    token: str
+    token_id: str
+
+    def good_body(self, path: str) -> dict[str, Any]:
+        """A body that the route accepts: it would store, spend or revoke something."""
+        use = {"token": self.token, "user": "alice", "ipAddress": "10.0.0.1"}
+        issue = {"nodeId": NODE}
+        bodies = {"/token": issue, "/tokens": {"tokens": [issue] * 4}, "/revoke": {"nodeId": "another-node"}}
+        return bodies.get(path, use)
+
+    def refused(  # noqa: PLR0917 - a request and the problem that answers it
+        self, status: int, code: str, fields: list[str], method: str, path: str, body: Any = None, **sent: Any
+    ) -> Answer:
+        """Send a request; the answer is this problem, complete, names exactly these fields, and no store was called."""
+        self.api.store.calls.clear()
+        answer = self.api.call(method, path, self.client, body, **sent)
+        request = (method, path, ascii(body)[:200])
+        assert (answer.status, answer.code) == (status, code), (request, answer.text[:500])
+        problem = dict(answer.json)
+        errors = problem.pop("errors", [])
+        assert [error["field"] for error in errors] == fields, request
+        assert all(set(error) == {"field", "message"} and error["message"] for error in errors)
+        row = TABLE[code]
+        assert set(problem) == {"type", "title", "status", "detail", "code", "requestId"}
+        assert (problem["type"], problem["title"]) == (f"urn:tokenservice:problem:{code}", row.title)
+        assert problem["status"] == status == row.status
+        assert problem["detail"]
+        assert re.fullmatch(r"[0-9a-f-]{36}", problem["requestId"])
+        assert answer.headers["cache-control"] == "no-store"
+        assert self.api.store.calls == [], request
+        return answer
+
+    def invalid(self, path: str, body: Any, *fields: str, **sent: Any) -> Answer:
+        return self.refused(400, "invalid_request", list(fields), "POST", path, body, **sent)
+
+    def invalid_query(self, query: Any, field: str, **sent: Any) -> Answer:
+        return self.refused(400, "invalid_request", [field], "GET", "/use", query=query, **sent)
+
+
+@pytest.fixture(scope="module")
+def witness(api: MemoryApi, client: Credentials) -> Witness:
+    issued = api.issue(client, user="alice", ipAddresses=["10.0.0.0/8"], expiresIn=86_400)
+    return Witness(api, client, issued["token"], issued["tokenId"])
+
+
+NOT_A_DOCUMENT = {
+    "nothing": b"",
+    "white space": b" \r\n\t ",
+    "open brackets": b"[" * (64 * KILO),
+    "invalid UTF-8": b'{"nodeId":"\xff\xfe"}',
+    "overlong UTF-8": b'{"nodeId":"\xc0\x80"}',
+    "UTF-8 cut short": b'{"nodeId":"\xe2\x82"}',
+    "invalid UTF-8 in a field name": b'{"\xff":"n"}',
+    "raw lone surrogate": b'{"nodeId":"\xed\xa0\x80"}',
+    "UTF-16": '{"nodeId":"n"}'.encode("utf-16"),
+    "byte order mark": b'\xef\xbb\xbf{"nodeId":"n"}',
+    "leading zero": b'{"maxUses":01}',
+    "control character in a text": b'{"nodeId":"a\nb"}',
+    "trailing comma": b'{"nodeId":"n",}',
+    "a second document": b'{"nodeId":"n"}{"nodeId":"n"}',
+    "comment": b'{"nodeId":"n"/* */}',
+    "single quotes": b"{'nodeId':'n'}",
+    "a form": b"nodeId=n&token=x",
+    "a NUL": b'{"nodeId":"n"}\x00',
+}
+
+NESTED = {
+    "arrays": b"[" * (32 * KILO) + b"]" * (32 * KILO),
+    "objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    "in a field that is there": b'{"nodeId":' + b"[" * 32_000 + b"]" * 32_000 + b"}",
+    "in a field that is not": b'{"x":' + b'[{"y":' * 8_000 + b"1" + b"}]" * 8_000 + b"}",
+    "in metadata": b'{"nodeId":"n","metadata":' + b'{"a":' * 9_000 + b'""' + b"}" * 9_000 + b"}",
+}
+
+NOT_AN_OBJECT = {
+    "array": b"[]",
+    "array of an object": b'[{"nodeId":"n"}]',
+    "text": b'"nodeId"',
+    "number": b"1",
+    "false": b"false",
+    "null": b"null",
+    "NaN": b"NaN",
+    "5,000 digits": b"9" * 5_000,
+}
+
+
+NOT_A_VALUE = {
+    "escaped high surrogate": ("nodeId", rb'"\ud800"'),
+    "escaped low surrogate": ("nodeId", rb'"\udfff"'),
+    "escaped surrogates the wrong way round": ("user", rb'"\udc00\ud800"'),
+    "escaped surrogate in a list": ("ipAddresses[0]", rb'["\ud800"]'),
+    "escaped surrogate in metadata": ("metadata", rb'{"a":"\ud800"}'),
+    "escaped surrogate in a name of metadata": ("metadata", rb'{"\ud800":""}'),
+    "NaN": ("maxUses", b"NaN"),
+    "Infinity": ("maxUses", b"Infinity"),
+    "minus Infinity": ("expiresIn", b"-Infinity"),
+    "5,000 digits": ("maxUses", b"9" * 5_000),
+    "60,000 digits": ("maxUses", b"9" * 60_000),
+    "5,000 digits below zero": ("expiresIn", b"-" + b"9" * 5_000),
+    "5,000 digits of fraction": ("maxUses", b"1." + b"9" * 5_000),
+    "5,000 digits in metadata": ("metadata[...]", b'{"a":' + b"9" * 5_000 + b"}"),
+    "a number out of all range": ("maxUses", b"1e999"),
+}
+
+
+class TestBody:
+    """The body as such, on every route that takes one."""
+
+    @pytest.mark.parametrize(
+        "body", [*NOT_A_DOCUMENT.values(), *NOT_AN_OBJECT.values(), None], ids=lambda body: ascii(body)[:30]
+    )
+    def test_what_is_no_json_object_is_refused(self, witness: Witness, body: bytes | None) -> None:
+        for path in POSTS:
+            witness.invalid(path, body, "body")
+
+    @pytest.mark.parametrize("body", NESTED.values(), ids=NESTED)
+    def test_what_is_nested_too_deeply_is_refused(self, witness: Witness, body: bytes) -> None:
+        for path in POSTS:
+            witness.api.store.calls.clear()
+            answer = witness.api.call("POST", path, witness.client, body)
+            assert (answer.status, answer.code) == (400, "invalid_request")
+            # How deep Python reads depends on its version.
+            assert "body: is nested too deeply" in answer.json["detail"] or "body" not in answer.json["detail"]
+            assert witness.api.store.calls == []
+
+    @pytest.mark.parametrize(("field", "value"), NOT_A_VALUE.values(), ids=NOT_A_VALUE)
+    def test_a_value_that_no_field_can_hold_is_named_by_its_field(
+        self, witness: Witness, field: str, value: bytes
+    ) -> None:
+        name = field.partition("[")[0].encode()
+        required = b"" if name == b"nodeId" else b'"nodeId":"n",'
+        entry = b'{%b"%b":%b}' % (required, name, value)
+        witness.invalid("/token", entry, field)
+        witness.invalid("/tokens", b'{"tokens":[%b]}' % entry, f"tokens[0].{field}")
+
+    @pytest.mark.parametrize("body", [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000])
+    def test_a_hundred_thousand_brackets_are_too_many_bytes_before_they_are_too_deep(
+        self, witness: Witness, body: bytes
+    ) -> None:
+        for path in POSTS:
+            witness.refused(413, "payload_too_large", [], "POST", path, body)
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_one_byte_more_than_64_kilobytes_is_too_large_and_64_kilobytes_are_not(
+        self, api: MemoryApi, client: Credentials, witness: Witness, path: str
+    ) -> None:
+        token = api.issue(client)["token"]
+        body = (
+            {"token": token} if path in USES else {"user": "nobody"} if path == "/revoke" else witness.good_body(path)
+        )
+        raw = json.dumps(body).encode().ljust(64 * KILO)
+        witness.refused(413, "payload_too_large", [], "POST", path, raw + b" ")
+        assert api.call("POST", path, client, raw).status in (200, 201)
+
+    @pytest.mark.parametrize("path", POSTS)
+    def test_an_unknown_a_repeated_and_a_null_field_are_named(self, witness: Witness, path: str) -> None:
+        good = witness.good_body(path)
+        once = json.dumps(good)[1:-1]
+        witness.invalid(path, {**good, "surprise": 1}, "surprise")
+        witness.invalid(path, {**good, "": None}, "")
+        witness.invalid(path, rf'{{{once},"\ud800":1}}'.encode(), r"\ud800")
+        for name, value in good.items():
+            witness.invalid(path, {**good, name.upper(): value}, name.upper())
+            witness.invalid(path, f'{{{once}, "{name}": {json.dumps(value)}}}'.encode(), name)
+            escaped = f"\\u{ord(name[0]):04x}{name[1:]}"
+            witness.invalid(path, f'{{"{escaped}": {json.dumps(value)}, {once}}}'.encode(), name)
+        for name in POSTS[path].__struct_encode_fields__:
+            witness.invalid(path, {**good, name: None}, name)
+
+    @pytest.mark.parametrize(
+        "media_type",
+        [
+            *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"),
+            *("application/jsonx", "application/problem+json", "application/xml", "json", "", "*/*", ";", "\xff"),
+            "text/plain; application/json",
+        ],
+    )
+    def test_another_media_type_is_unsupported(self, witness: Witness, media_type: str) -> None:
+        for path in POSTS:
+            body, headers = witness.good_body(path), {"Content-Type": media_type}
+            witness.refused(415, "unsupported_media_type", [], "POST", path, body, headers=headers)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Content-Type": "application/json"},
+            {"Content-Type": "Application/JSON; Charset=UTF-8"},
+            {"content-type": "APPLICATION/JSON ;charset=utf-8"},
+            {"CONTENT-TYPE": " application/json"},
+        ],
+        ids=str,
+    )
+    def test_json_is_accepted_however_its_media_type_is_written_and_also_without(
+        self, api: MemoryApi, client: Credentials, headers: dict[str, str]
+    ) -> None:
+        raw = json.dumps({"nodeId": NODE}).encode()
+        target = BASE_PATH + "/token"
+        sent = {"Authorization": client.header, **headers}
+        response = api.gateway.handle_request("POST", target, sent, raw)
+        assert response["statusCode"] == 201, response["body"]
+
+
+def metadata_of(size: int, filling: str = "x") -> dict[str, str]:
+    """Metadata that is so many bytes as JSON, written as tersely as can be."""
+    each = len(filling.encode())
+    free = size - len('{"key":""}')
+    return {"key": filling * (free // each) + "x" * (free % each)}
+
+
+BAD_RANGES = [
+    *("10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/8", "10.0.0.1/31"),
+    *("2001:db8::1/64", "::ffff:10.0.0.1/104", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/8/8"),
+    *("10.0.0.0/255.0.0.0", " 10.0.0.1", "10.0.0.1\n", "10.0.0.0/8\n", "fe80::1%eth0", "localhost", "10.0", "1"),
+    *("0x0a000001", "\u0661\u0660.0.0.1", "10.0.0.0/\u0668", "10.0.0.0/+8", "10.0.0.0/8 ", "x" * 65),
+]
+BOUNDS: dict[str, list[tuple[Any, str]]] = {
+    "nodeId": [
+        *(("", ""), (1, ""), (True, ""), ([], ""), ({}, ""), (["n"], ""), ("x" * 1025, ""), ("𝄞" * 1025, "")),
+        *((f"a{chr(code)}", "") for code in (0, 9, 10, 13, 27, 31, 127, 128, 133, 159)),
+        *(("\na", ""), ("a\nb", ""), ("\n", "")),
+    ],
+    "maxUses": [
+        *((0, ""), (-1, ""), (101, ""), (10**18, ""), (10**30, ""), (-(10**30), ""), (1.5, ""), (0.5, "")),
+        *((101.0, ""), (-0.0, ""), (1e300, ""), (True, ""), (False, ""), ("1", ""), ([], ""), ({}, "")),
+    ],
+    "expiresIn": [
+        *((0, ""), (-1, ""), (30 * 86_400 + 1, ""), (2**63, ""), (2**64, ""), (59.5, ""), (0.0, ""), (True, "")),
+        *(("60", ""), ("PT60S", ""), ([60], "")),
+    ],
+    "actions": [
+        *(([], ""), ("download", ""), ({}, ""), (["print"], "[0]"), (["Download"], "[0]"), ([""], "[0]")),
+        *((["download", 1], "[1]"), (["download", None], "[1]"), (["edit", ["edit"]], "[1]")),
+        *((["edit", "edit"], ""), (["edit", "download", "preview", "edit"], ""), (["download\n"], "[0]")),
+    ],
+    "user": [
+        *(("", ""), ("u" * 257, ""), (1, ""), (True, ""), (["alice"], ""), ({"name": "alice"}, "")),
+        *((f"a{chr(code)}", "") for code in (0, 10, 27, 127, 133, 159, 0xFFFD)),
+    ],
+    "ipAddresses": [
+        *(([], ""), ("10.0.0.1", ""), ({}, ""), ([1], "[0]"), ([None], "[0]"), ([""], "[0]"), ([167_772_161], "[0]")),
+        *(([text], "[0]") for text in BAD_RANGES),
+        *((["10.0.0.1", "10.0.0.2", "10.0.0.300"], "[2]"), (["10.0.0.1", "10.0.0.1"], "")),
+        *((["10.0.0.1", "10.0.0.1/32"], ""), (["10.0.0.1", "::ffff:10.0.0.1"], "")),
+        *((["2001:db8::1", "2001:DB8:0::1"], ""), ([f"10.0.0.{n}" for n in range(17)], "")),
+    ],
+    "audience": [
+        *(([], ""), ("records", ""), ([1], "[0]"), ([""], "[0]"), (["a b"], "[0]"), (["-a"], "[0]"), (["é"], "[0]")),
+        *((["a" * 65], "[0]"), (["a", "a\n"], "[1]"), (["a\x00"], "[0]"), (["a", "a"], "")),
+        ([f"c{n}" for n in range(17)], ""),
+    ],
+    "metadata": [
+        *(([], ""), ("x", ""), (1, ""), ({"a": 1}, "[...]"), ({"a": None}, "[...]"), ({"a": True}, "[...]")),
+        *(({"a": {"b": "c"}}, "[...]"), ({"a": ["b"]}, "[...]"), ({"a": "\n" * 1024}, "")),
+        *((metadata_of(2049), ""), (metadata_of(2049, "é"), ""), ({str(n): "" for n in range(400)}, "")),
+    ],
+    "expiresAt": [
+        *((0, ""), (1_900_000_000, ""), (1.5, ""), (True, ""), ("", ""), ("tomorrow", ""), ("1900000000", "")),
+        *(("2030-01-01", ""), ("2030-01-01T00:00:00", ""), ("2030-01-01T00:00Z", ""), ("20300101T000000Z", "")),
+        *(("2030-02-30T00:00:00Z", ""), ("2030-01-01T24:00:00Z", ""), ("2030-01-01T00:00:00+24:00", "")),
+        *(("2016-12-31T23:59:60Z", ""), ("2030-06-30T23:59:60Z", ""), ("2030-01-01T00:00:00 +00:00", "")),
+        *(("2020-01-01T00:00:00Z", ""), ("9999-12-31T23:59:59Z", ""), ("0001-01-01T00:00:00Z", "")),
+        *(("0001-01-01T00:00:00+14:00", ""), ("9999-12-31T23:59:59-14:00", ""), ("10000-01-01T00:00:00Z", "")),
+    ],
+    "notBefore": [
+        *((0, ""), (True, ""), ("", ""), ("2030-01-01T00:00:00", ""), ("2030-12-31T23:59:60Z", "")),
+        *(("9999-12-31T23:59:59Z", ""), ("9999-12-31T23:59:59-14:00", ""), ("0000-01-01T00:00:00Z", "")),
+    ],
+}
+FIELD_CASES = [
+    pytest.param(name, value, name + where, id=f"{name}-{ascii(value)[:40]}")
+    for name, cases in BOUNDS.items()
+    for value, where in cases
+]
+
+
+class TestIssue:
+    @pytest.mark.parametrize(("name", "value", "field"), FIELD_CASES)
+    def test_a_value_that_is_out_of_bounds_or_of_another_type_is_named(
+        self, witness: Witness, name: str, value: Any, field: str
+    ) -> None:
+        witness.invalid("/token", {"nodeId": NODE, name: value}, field)
+        three = [{"nodeId": NODE}] * 3
+        witness.invalid("/tokens", {"tokens": [*three, {"nodeId": NODE, name: value}]}, f"tokens[3].{field}")
+
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [
+            ("nodeId", ["n", "x" * 1024, "𝄞" * 1024, " ", "a\u2028b", "../..", "'; --"]),
+            ("maxUses", [1, 100, 1.0, 1e2]),
+            ("expiresIn", [1, 30 * 86_400, 60.0, 2.592e6]),
+            (
+                "notBefore",
+                ["2020-02-29T12:00:00Z", "2020-02-29t12:00:00z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"],
+            ),
+            ("actions", [["edit"], ["edit", "download", "preview"]]),
+            ("user", ["u", "𝄞" * 256]),
+            ("audience", [["a"], ["A" * 64], [f"c{n}" for n in range(16)]]),
+            ("ipAddresses", [["0.0.0.0/0", "::/0"], ["::ffff:10.0.0.0/104"], [f"10.0.0.{n}" for n in range(16)]]),
+            ("metadata", [{}, {" ": ""}, {"a\x00\n": "\x7f"}, metadata_of(2048), metadata_of(2048, "é")]),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_value_at_the_bound_is_accepted(
+        self, api: MemoryApi, client: Credentials, name: str, values: list[Any]
+    ) -> None:
+        for value in values:
+            assert api.issue(client, **{name: value})["token"]
+
+    @pytest.mark.parametrize(
+        "text", ["2016-12-31T23:59:60Z", "2027-06-30T23:59:60.5+00:00", "2027-01-01T00:59:60+01:00"]
+    )
+    def test_a_leap_second_is_named_as_what_it_is(self, witness: Witness, text: str) -> None:
+        """RFC 3339 has it. Neither Python nor POSIX time does, and guessing its neighbour would move an expiry."""
+        for field in ("expiresAt", "notBefore"):
+            answer = witness.invalid("/token", {"nodeId": NODE, field: text}, field)
+            assert "no leap second" in answer.json["errors"][0]["message"]
+
+
+GOOD = ({"nodeId": NODE},) * 3
+
+
+class TestBatch:
+    @pytest.mark.parametrize(
+        ("body", "fields"),
+        [
+            ({}, ["tokens"]),
+            *(({"tokens": wrong}, ["tokens"]) for wrong in ([], [*GOOD] * 34, GOOD[0], {"0": GOOD[0]}, "n", 1)),
+            *(({"tokens": [*GOOD, wrong]}, ["tokens[3]"]) for wrong in (None, 1, "n", [], True)),
+            ({"tokens": [*GOOD, {"maxUses": 1}]}, ["tokens[3].nodeId"]),
+            ({"tokens": [*GOOD, {**GOOD[0], "surprise": 1}]}, ["tokens[3].surprise"]),
+            (b'{"tokens":[{"nodeId":"a","nodeId":"b"}]}', ["tokens[0].nodeId"]),
+        ],
+        ids=lambda value: ascii(value)[:40],
+    )
+    def test_what_is_wrong_is_named_with_the_place_of_its_entry(
+        self, witness: Witness, body: Any, fields: list[str]
+    ) -> None:
+        witness.invalid("/tokens", body, *fields)
+
+    def test_wrong_rules_of_several_entries_are_all_named(self, witness: Witness) -> None:
+        bad = {"nodeId": NODE, "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1/8"]}
+        fields = [f"tokens[{place}].{name}" for place in (1, 3) for name in ("ipAddresses[0]", "actions")]
+        witness.invalid("/tokens", {"tokens": [{"nodeId": NODE}, bad, {"nodeId": NODE}, bad]}, *fields)
+
+
+BAD_ADDRESSES = [
+    *("", "10.0.0.1:80", "[::1]:80", "[::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/32", "10.0.0.0/8", " 10.0.0.1"),
+    *("10.0.0.1 ", "10.0.0.1\n", "10.0.0.1,10.0.0.2", "fe80::1%eth0", "localhost", "10", "10.0.0", "10.0.0.256"),
+    *("::ffff:10.0.0.256", "::ffff:010.0.0.1", "1::2::3", "0x0a000001", "\u0661\u0660.0.0.1", "unknown", "x" * 65),
+]
+BAD_USES: dict[str, list[Any]] = {
+    "token": [
+        *("", "x", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 63 + "\n", "a" * 64 + "\n", " " * 64, "\u0660" * 64),
+        *(1, True, [], {}, ["a" * 64], int("1" * 64)),
+    ],
+    "action": ["", "Download", "print", "download ", "download,edit", 1, True, [], ["download"], {}],
+    "user": ["", "u" * 257, 1, True, ["alice"], {}, "alice\n", "\x1b[2J", "\x85", "\ufffd"],
+    "ipAddress": [*BAD_ADDRESSES, 1, True, ["10.0.0.1"], {}, 167_772_161],
+}
+USE_CASES = [
+    pytest.param(name, value, id=f"{name}-{ascii(value)[:40]}") for name, values in BAD_USES.items() for value in values
+]
+
+
+class TestUse:
+    @pytest.mark.parametrize(("name", "value"), USE_CASES)
+    def test_a_value_that_is_out_of_bounds_or_of_another_type_is_named(
+        self, witness: Witness, name: str, value: Any
+    ) -> None:
+        bad = {**witness.good_body("/use"), name: value}
+        for path in USES:
+            witness.invalid(path, bad, name)
+        if isinstance(value, str):
+            witness.invalid_query(bad, name)
+
+    @pytest.mark.parametrize("said", [{}, {"user": "alice"}])
+    def test_a_use_without_a_token_is_refused(self, witness: Witness, said: dict[str, str]) -> None:
+        for path in USES:
+            witness.invalid(path, said, "token")
+        witness.invalid_query(said, "token")
+
+    @pytest.mark.parametrize("name", ["token", "user", "ipAddress", "action", "surprise"])
+    @pytest.mark.parametrize("times", [2, 100])
+    def test_a_query_parameter_that_is_given_twice_is_named_though_both_say_the_same(
+        self, witness: Witness, name: str, times: int
+    ) -> None:
+        query: dict[str, Any] = {**witness.good_body("/use"), "action": "download"}
+        witness.invalid_query({**query, name: [query.get(name, "x")] * times}, name)
+
+    @pytest.mark.parametrize("name", ["surprise", "Token", "token[]", "token\x00", "", "ipaddress", "Idempotency-Key"])
+    def test_an_unknown_query_parameter_is_named(self, witness: Witness, name: str) -> None:
+        witness.invalid_query({**witness.good_body("/use"), name: "x"}, name)
+
+
+class TestIdempotencyKey:
+    BAD = (
+        *("", " ", "a b", " a", "a ", "a\tb", "a\x00", "a\x7f", "é", "\u2028", "x" * 256, "a\n"),
+        "x" * 10_000,
+    )
+
+    @pytest.mark.parametrize("key", BAD, ids=ascii)
+    def test_a_key_is_1_to_255_visible_ascii_characters(self, witness: Witness, key: str) -> None:
+        said, headers = witness.good_body("/use"), {"Idempotency-Key": key}
+        witness.invalid("/use", said, "Idempotency-Key", headers=headers)
+        witness.invalid_query(said, "Idempotency-Key", headers=headers)
+
+    @pytest.mark.parametrize("key", ["x", "!", "~", "x" * 255, "'\"\\{}", "0"])
+    def test_a_key_at_the_bounds_is_accepted_and_works(self, api: MemoryApi, client: Credentials, key: str) -> None:
+        token = api.issue(client)["token"]
+        first, again = (api.use(client, token, key=key) for _ in range(2))
+        assert (first.status, again.status, again.text) == (200, 200, first.text)
+
+
+ROUTES = [(route.method, route.path) for route in routes.ROUTES]
+
+
+class TestHeadersGivenTwice:
+    @pytest.mark.parametrize("name", ["Idempotency-Key", "Content-Type", "Authorization"])
+    @pytest.mark.parametrize(("method", "path"), [*ROUTES, ("PUT", "/token"), ("OPTIONS", "/use")])
+    def test_a_header_that_decides_something_is_refused_when_it_comes_twice_on_every_route(
+        self, witness: Witness, method: str, path: str, name: str
+    ) -> None:
+        value = {"Authorization": witness.client.header, "Content-Type": "application/json"}.get(name, "key")
+        body = witness.good_body(path) if method == "POST" else None
+        query = witness.good_body("/use") if method == "GET" else None
+        target = path.replace("{token_id}", witness.token_id)
+        for headers in ({name: ["x", value]}, {name: [value] * 2}, {name.lower(): value, name.upper(): value}):
+            witness.refused(400, "invalid_request", [name], method, target, body, query=query, headers=headers)
+
+    def test_all_headers_that_came_twice_are_named(self, witness: Witness) -> None:
+        headers = {"content-type": ["application/json"] * 3, "IDEMPOTENCY-KEY": ["k"] * 3}
+        witness.invalid("/use", witness.good_body("/use"), "Content-Type", "Idempotency-Key", headers=headers)
+
+    def test_other_headers_may_come_more_than_once(self, api: MemoryApi, client: Credentials) -> None:
+        headers = {"X-Forwarded-For": ["10.0.0.1", "10.0.0.2"], "Accept": ["application/json", "*/*"]}
+        assert api.call("GET", "/version", client, headers=headers).status == 200
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("Content-Type", "application/json, application/json"),
+            ("Content-Type", "application/json; charset=utf-8,application/json"),
+            ("Content-Type", "application/json; charset=utf-8, text/plain"),
+            ("Idempotency-Key", "first, second"),
+        ],
+    )
+    def test_two_values_that_a_proxy_joined_by_a_comma_are_two(self, witness: Witness, name: str, value: str) -> None:
+        answer = witness.invalid("/use", witness.good_body("/use"), name, headers={name: value})
+        assert f"{name}: given more than once" in answer.json["detail"]
+
+    def test_a_comma_in_quotes_or_inside_a_key_joins_nothing(self, api: MemoryApi, client: Credentials) -> None:
+        headers = {"Content-Type": 'application/json; profile="a,b"', "Idempotency-Key": "a,b"}
+        body = {"token": api.issue(client)["token"]}
+        assert api.call("POST", "/use", client, body, headers=headers).status == 200
+
+
+class TestRevoke:
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({}, "nodeId"),
+            ({"nodeId": NODE, "user": "alice"}, "nodeId"),
+            ({"nodeId": ""}, "nodeId"),
+            ({"nodeId": NODE + "\n"}, "nodeId"),
+            ({"nodeId": "x" * 1025}, "nodeId"),
+            ({"nodeId": [NODE]}, "nodeId"),
+            ({"nodeId": 1}, "nodeId"),
+            ({"user": ""}, "user"),
+            ({"user": "u" * 257}, "user"),
+            ({"user": ["alice"]}, "user"),
+            ({"user": "alice", "issuer": "x"}, "issuer"),
+            ({"token": "a" * 64}, "token"),
+        ],
+        ids=lambda value: ascii(value)[:40],
+    )
+    def test_it_takes_one_node_or_one_user(self, witness: Witness, body: dict[str, Any], field: str) -> None:
+        witness.invalid("/revoke", body, field)
+
+
+def not_token_ids(token: str, token_id: str) -> list[str]:
+    return [
+        *(token, f"tok_{token}", token_id.upper(), token_id[:-1], token_id + "0", token_id.replace("_", "%5F")),
+        *("%74" + token_id[1:], token_id + "%0A", token_id + "%00", token_id + "%20", "%2e%2e", "..", "*", "tok_"),
+        *("tok_" + "g" * 32, "%ED%A0%80", "%FF", "%", "tok_" + "0" * 5_000),
+    ]
+
+
+class TestTokenId:
+    def test_what_is_no_token_id_has_no_status_and_is_not_revoked(self, witness: Witness) -> None:
+        """A token that was given for its id must not become a key in somebody's data events, nor too long a one."""
+        for wrong in not_token_ids(witness.token, witness.token_id):
+            for method, status, code, fields in (
+                ("GET", 404, "token_not_found", []),
+                ("DELETE", 400, "invalid_request", ["tokenId"]),
+            ):
+                assert witness.token not in witness.refused(status, code, fields, method, f"/token/{wrong}").text
+
+
+def basic(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
+
+
+BROKEN_AUTHORIZATION: dict[str, Callable[[Credentials], str]] = {
+    "empty": lambda _: "",
+    "space": lambda _: " ",
+    "scheme alone": lambda _: "Basic",
+    "scheme and space": lambda _: "Basic ",
+    "Bearer with good credentials": lambda c: c.header.replace("Basic", "Bearer"),
+    "Digest": lambda _: 'Digest username="a"',
+    "no scheme": lambda c: c.header.removeprefix("Basic "),
+    "no base64": lambda _: "Basic !!!!",
+    "cut": lambda c: c.header[:-3],
+    "two": lambda c: f"{c.header}, {c.header}",
+    "something behind": lambda c: c.header + " x",
+    "url-safe base64": lambda _: "Basic " + base64.urlsafe_b64encode(b"a:\xff\xff\xff").decode(),
+    "no colon": lambda c: basic(f"{c.user}{c.password}".encode()),
+    "no user": lambda c: basic(f":{c.password}".encode()),
+    "no password": lambda c: basic(f"{c.user}:".encode()),
+    "the wrong way round": lambda c: basic(f"{c.password}:{c.user}".encode()),
+    "a space behind the password": lambda c: basic(f"{c.user}:{c.password} ".encode()),
+    "a line break behind the password": lambda c: basic(f"{c.user}:{c.password}\n".encode()),
+    "a NUL in the user": lambda c: basic(f"{c.user}\0:{c.password}".encode()),
+    "another case": lambda c: basic(f"{c.user.upper()}:{c.password}".encode()),
+    "UTF-16": lambda c: basic(f"{c.user}:{c.password}".encode("utf-16")),
+    "invalid UTF-8": lambda _: basic(b"\xff:\xfe"),
+    "overlong": lambda _: "Basic " + "A" * 100_000,
+    "non-ASCII": lambda c: c.header + "ä",
+    "control character": lambda c: c.header.replace(" ", "\t"),
+}
+
+
+class TestAuthorization:
+    @pytest.mark.parametrize("broken", BROKEN_AUTHORIZATION.values(), ids=BROKEN_AUTHORIZATION)
+    def test_a_broken_authorization_header_opens_no_route(
+        self, witness: Witness, broken: Callable[[Credentials], str]
+    ) -> None:
+        header = broken(witness.client)
+        witness.api.store.calls.clear()
+        for method, path in ROUTES:
+            body = witness.good_body(path) if method == "POST" else None
+            query = witness.good_body(path) if (method, path) == ("GET", "/use") else None
+            target = path.replace("{token_id}", witness.token_id)
+            answer = witness.api.call(method, target, None, body, query=query, headers={"Authorization": header})
+            assert answer.status in (401, 403)
+            assert not header.strip() or header not in answer.text
+        assert witness.api.store.calls == []
+
+    @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc ", "Basic   "])
+    def test_the_scheme_may_be_written_in_any_case_with_spaces_behind_it(
+        self, api: MemoryApi, client: Credentials, scheme: str
+    ) -> None:
+        header = client.header.replace("Basic", scheme)
+        assert api.call("GET", "/version", None, headers={"Authorization": header}).status == 200
+
+
+class TestAsTheGatewaySendsIt:
+    """API Gateway hands the body over as text, or in base64 where it takes it for binary."""
+
+    @pytest.mark.parametrize(
+        ("body", "binary", "status"),
+        [
+            ('{"nodeId":"n"}', False, 201),
+            (base64.b64encode(b'{"nodeId":"n"}').decode(), True, 201),
+            ('{"nodeId":"Größe"}', False, 201),
+            (None, False, 400),
+            ("", False, 400),
+            ("\ud800", False, 400),
+            ("!!!", True, 400),
+            ("YQ=", True, 400),
+            ("ä", True, 400),
+            (base64.b64encode(b"\xff").decode(), True, 400),
+            ("é" * 32 * KILO, False, 400),
+            ("é" * 32 * KILO + "x", False, 413),
+            (base64.b64encode(b" " * 64 * KILO).decode(), True, 400),
+            (base64.b64encode(b" " * (64 * KILO + 1)).decode(), True, 413),
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )
+    def test_text_and_base64_are_both_read_and_measured_in_bytes(
+        self, api: MemoryApi, client: Credentials, body: object, binary: bool, status: int
+    ) -> None:
+        event = gateway_event(client, "POST", "/token", body, isBase64Encoded=binary)
+        api.store.calls.clear()
+        response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
+        assert response["statusCode"] == status, response["body"]
+        if status != 201:
+            told = json.loads(response["body"])
+            assert told["requestId"] == "request-1"
+            assert [error["field"] for error in told.get("errors", [])] == (["body"] if status == 400 else [])
+            assert api.store.calls == []
+
+
+texts = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
+    ["a" * 64, "download", "10.0.0.1", "2030-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+names = st.sampled_from([*schemas.IssueRequest.__struct_encode_fields__, "token", "tokens", "action", "ipAddress"])
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | texts, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class TestAnything:
+    @pytest.mark.parametrize("path", POSTS)
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(body=anything)
+    @example(body={"nodeId": "n", "notBefore": "0001-01-01T00:00:00+14:00"})
+    @example(body={"tokens": [{"nodeId": "n", "expiresAt": "9999-12-31T23:59:59-14:00"}]})
+    def test_whatever_json_comes_in_the_answer_is_never_a_defect(
+        self, api: MemoryApi, client: Credentials, path: str, body: Any
+    ) -> None:
+        answer = api.call("POST", path, client, json.dumps(body).encode("utf-8", "surrogatepass"))
+        assert answer.status < 500, answer.text
+        assert answer.status in (200, 201, 400, 404)
+        if answer.status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json["status"] == answer.status
+            assert (answer.status != 400) or answer.json["errors"]
+        else:
+            assert answer.headers["content-type"] == "application/json"
+            assert isinstance(answer.json, dict)
