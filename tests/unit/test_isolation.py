@@ -44,7 +44,7 @@ class Subject:
     node: str
 
 
-def ask(api: MemoryApi, method: str, path: str, client: Credentials, subject: Subject) -> Answer:
+def ask(api: MemoryApi, method: str, path: str, client: Credentials | None, subject: Subject) -> Answer:
     bodies: dict[str, Any] = {
         "/token": {"nodeId": "n"},
         "/tokens": {"tokens": [{"nodeId": "n"}]},
@@ -169,3 +169,30 @@ def test_only_clients_that_may_manage_can_distinguish_existing_from_missing_toke
             not_there.code,
             not_there.json["detail"],
         )
+
+
+@pytest.mark.parametrize(("method", "path"), OPENED_BY)
+def test_without_the_scope_a_request_is_refused_before_it_is_read(api: MemoryApi, method: str, path: str) -> None:
+    holder = api.client(*(set(Scope) - OPENED_BY[method, path]))
+    target = path.replace("{token_id}", "no-token-id") + ("" if method == "POST" else "?surprise=1&surprise=2")
+    json_type = "application/json"
+    for body, media_type in ((b"{", json_type), (b"{}", json_type), (b"{}", "text/plain"), (b" " * 70_000, json_type)):
+        answer = api.call(method, target, holder, body, headers={"Content-Type": media_type})
+        assert (answer.status, answer.code) == (403, "insufficient_scope")
+
+
+@pytest.mark.parametrize(("method", "path"), [*OPENED_BY, ("GET", "/version"), ("GET", "/openapi.json")])
+def test_no_route_opens_without_good_credentials_nor_to_a_call_that_no_authorizer_saw(
+    api: MemoryApi, client: Credentials, method: str, path: str
+) -> None:
+    """The second is defence in depth: a route without its authorizer must not be an open door."""
+    subject = issue(api, client, SECRET_NODE)
+    api.store.calls.clear()
+    for nobody in (None, Credentials(client.user, "wrong"), Credentials("nobody", client.password)):
+        assert ask(api, method, path, nobody, subject).status in (401, 403)
+    event = gateway_event(client, method, path, pathParameters={"token_id": subject.token_id})
+    del event["requestContext"]["authorizer"]
+    response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
+    assert response["statusCode"] == 401
+    assert response["headers"]["WWW-Authenticate"] == 'Basic realm="tokenservice", charset="UTF-8"'
+    assert api.store.calls == []
