@@ -13,9 +13,9 @@ from typing import Any
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from studies.soak import soak_report
-from tests.contract.test_model import run_machine
-from tests.contract.test_model_of_the_write import TestDecideAgainstTheWrite
 from tests.support.store_engines import OPEN
+from tests.support.token_model import run_machine
+from tests.support.write_model import compare
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 store, begun = engine.token_store(), time.monotonic()
                 progress.add_task(f"{name}: {options.examples} examples of the model, {options.examples} of the write")
                 courses, compared = run_machine(store, options.examples)
-                situations = TestDecideAgainstTheWrite().run(store, options.examples)
+                situations = compare(store, options.examples)
                 rows.append(
                     {
                         "engine": name,

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.operator import Run, Tokenctl
 from tokenctl import __main__ as program
 from tokenctl import deployment as deployment_
 from tokenctl.deployment import Deployment
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def assert_refused(self, *words: str, code: int = 1) -> None:
-        """It failed with one line on standard error that says these words, and printed nothing else."""
-        assert self.code == code, self.out + self.err
-        assert self.out == ""
-        lines = [line for line in self.err.splitlines() if line]
-        if code == 2:  # click tells the usage before
-            lines = [line for line in lines if not line.startswith(("Usage:", "Try "))]
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("Error: ")
-        for word in words:
-            assert word in lines[0]
-
-
-Tokenctl = Callable[..., Run]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -14,17 +14,14 @@ from chalicelib import clients
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.client_store import ClientStore
-from tests.support.memory_store import Memory, MemoryClientStore
+from tests.support.memory_store import AnyClientStore, Memory
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 
 
-AnyStore: TypeAlias = MemoryClientStore | ClientStore
-
-
 @pytest.fixture
-def client_store(stores: Memory | StoreEngine) -> AnyStore:
+def client_store(stores: Memory | StoreEngine) -> AnyClientStore:
     return stores.client_store()
 
 
@@ -40,7 +37,7 @@ def a_client(name: str) -> Client:
     return Client(name, frozenset({Scope.USE, Scope.ISSUE}), secrets, NOW)
 
 
-def test_a_client_comes_back_as_it_went_in(client_store: AnyStore) -> None:
+def test_a_client_comes_back_as_it_went_in(client_store: AnyClientStore) -> None:
     known = a_client("store-1")
     assert client_store.add(known)
     assert client_store.find("store-1") == known
@@ -48,7 +45,7 @@ def test_a_client_comes_back_as_it_went_in(client_store: AnyStore) -> None:
     assert known in client_store.all()
 
 
-def test_clients_are_listed_by_name(client_store: AnyStore) -> None:
+def test_clients_are_listed_by_name(client_store: AnyClientStore) -> None:
     names = [f"{letter}-store" for letter in "dacbe"]
     for name in names:
         assert client_store.add(a_client(name))
@@ -57,7 +54,7 @@ def test_clients_are_listed_by_name(client_store: AnyStore) -> None:
     assert set(names) <= set(listed)
 
 
-def test_a_second_client_with_the_same_name_is_not_added(client_store: AnyStore) -> None:
+def test_a_second_client_with_the_same_name_is_not_added(client_store: AnyClientStore) -> None:
     known = a_client("store-2")
     assert client_store.add(known)
     assert not client_store.add(a_client("store-2"))
@@ -65,7 +62,7 @@ def test_a_second_client_with_the_same_name_is_not_added(client_store: AnyStore)
     assert client_store.add(known), "the SDK repeats a request whose answer was lost"
 
 
-def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: AnyStore) -> None:
+def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: AnyClientStore) -> None:
     client_store.add(a_client("store-3"))
     changed = client_store.change("store-3", lambda known: known._replace(disabled_at=NOW))
     assert changed is not None
@@ -90,7 +87,7 @@ def test_scopes_of_a_later_version_are_kept_and_open_nothing(on_dynamodb: Client
     assert on_dynamodb._model.get("store-9").scopes == {"manage"}
 
 
-def test_a_client_is_deleted_if_it_is_still_as_given(client_store: AnyStore) -> None:
+def test_a_client_is_deleted_if_it_is_still_as_given(client_store: AnyClientStore) -> None:
     known = a_client("store-6")
     client_store.add(known)
     client_store.change("store-6", lambda now_known: now_known._replace(disabled_at=NOW))
@@ -129,7 +126,7 @@ def test_a_deletion_that_is_repeated_after_a_lost_answer_is_a_deletion(
     assert on_dynamodb.find("store-8") is None
 
 
-def test_changes_at_the_same_time_are_all_kept(client_store: AnyStore) -> None:
+def test_changes_at_the_same_time_are_all_kept(client_store: AnyClientStore) -> None:
     """Each adds a scope to what it read; with a blind write the last one would undo the others."""
     client_store.add(a_client("store-4")._replace(scopes=frozenset({Scope.USE})))
     added = set(Scope) - {Scope.USE}

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TypeAlias
 
 import pytest
 from msgspec import structs
@@ -22,7 +21,7 @@ from chalicelib.aws.errors import NoAnswer
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
-from tests.support.memory_store import Memory, MemoryTokenStore
+from tests.support.memory_store import AnyTokenStore, Memory
 from tests.support.store_engines import StoreEngine
 from tokenctl.deployment import Deployment
 
@@ -30,7 +29,6 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 Add = Callable[..., tuple[str, Token]]
-AnyStore: TypeAlias = MemoryTokenStore | TokenStore
 
 
 def outcome(decision: Grant | Refusal) -> str:
@@ -38,7 +36,7 @@ def outcome(decision: Grant | Refusal) -> str:
 
 
 @pytest.fixture
-def add(store: AnyStore) -> Add:
+def add(store: AnyTokenStore) -> Add:
     def add(issuer: str = "issuer", **terms: object) -> tuple[str, Token]:
         facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + HOUR, **terms}
         secret, token = tokens.new_token(issuer, Terms(**facts), NOW)  # type: ignore[arg-type]
@@ -50,14 +48,14 @@ def add(store: AnyStore) -> Add:
 
 class TestTokenStore:
     @pytest.fixture
-    def store(self, stores: Memory | StoreEngine) -> AnyStore:
+    def store(self, stores: Memory | StoreEngine) -> AnyTokenStore:
         return stores.token_store()
 
-    def claim(self, store: AnyStore, use: Use, now: datetime = NOW, **options: object) -> str:
+    def claim(self, store: AnyTokenStore, use: Use, now: datetime = NOW, **options: object) -> str:
         token = store.claim(use, now, options.pop("issued_after", None), **options)  # type: ignore[arg-type]
         return outcome(tokens.decide(token, use, now))
 
-    def test_a_token_comes_back_as_it_went_in(self, add: Add, store: AnyStore) -> None:
+    def test_a_token_comes_back_as_it_went_in(self, add: Add, store: AnyTokenStore) -> None:
         _, plain = add()
         _, full = add(
             max_uses=100,
@@ -73,19 +71,19 @@ class TestTokenStore:
         assert store.find("tok_" + "0" * 32) is None
 
     def test_the_longest_node_id_in_any_alphabet_can_be_stored_and_found_by_its_node(
-        self, add: Add, store: AnyStore
+        self, add: Add, store: AnyTokenStore
     ) -> None:
         """1,024 characters may be 4,096 bytes, and a DynamoDB index key may hold 2,048."""
         node = uuid.uuid4().hex + "𝄞" * (1024 - 32)  # others use the same tables, and may issue for the same node
         _, token = add(node_id=node)
         assert list(store.find_unrevoked(node_id=node, issuer=None, now=NOW)) == [token.id]
 
-    def test_many_tokens_are_stored_together(self, store: AnyStore) -> None:
+    def test_many_tokens_are_stored_together(self, store: AnyTokenStore) -> None:
         made = [tokens.new_token("issuer", Terms(f"node{n}", NOW + HOUR), NOW)[1] for n in range(100)]
         store.add(made)
         assert [store.find(token.id) for token in made] == made
 
-    def test_storing_again_after_a_lost_answer_changes_nothing(self, add: Add, store: AnyStore) -> None:
+    def test_storing_again_after_a_lost_answer_changes_nothing(self, add: Add, store: AnyTokenStore) -> None:
         _, token = add()
         _, other = add()
         store.add([token])
@@ -94,7 +92,7 @@ class TestTokenStore:
 
     @pytest.mark.parametrize("change", ["used", "mismatched", "revoked"])
     def test_a_token_that_something_has_happened_to_is_not_stored_again(
-        self, change: str, add: Add, store: AnyStore
+        self, change: str, add: Add, store: AnyTokenStore
     ) -> None:
         secret, token = add()
         match change:
@@ -109,7 +107,7 @@ class TestTokenStore:
             store.add([token])
         assert store.find(token.id) == before != token
 
-    def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: AnyStore) -> None:
+    def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: AnyTokenStore) -> None:
         _, token = add()
         twin = structs.replace(token, digest=token.digest[:32] + "0" * 32)
         for attempt in ([twin], [twin, tokens.new_token("issuer", token.terms, NOW)[1]]):
@@ -117,7 +115,7 @@ class TestTokenStore:
                 store.add(attempt)
         assert store.find(token.id) == token
 
-    def test_a_claim_is_in_the_token_that_comes_back_and_in_the_store(self, add: Add, store: AnyStore) -> None:
+    def test_a_claim_is_in_the_token_that_comes_back_and_in_the_store(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add(max_uses=3, user="alice")
         use = tokens.new_use(
             secret, "app", user="alice", address=tokens.parse_address("10.0.0.1"), action=Action.DOWNLOAD
@@ -134,13 +132,13 @@ class TestTokenStore:
         ],
     )
     def test_a_range_and_the_address_of_a_claim_come_back_as_what_they_are(
-        self, add: Add, store: AnyStore, text: str, address: str
+        self, add: Add, store: AnyTokenStore, text: str, address: str
     ) -> None:
         secret, token = add(networks=frozenset({tokens.parse_network(text)}))
         use = tokens.new_use(secret, "app", address=tokens.parse_address(address))
         assert store.claim(use, NOW, None, token) == replace(token, claims=(use.claim(NOW),)) == store.find(token.id)
 
-    def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: AnyStore) -> None:
+    def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add(max_uses=20)
         uses = [tokens.new_use(secret, "app") for _ in range(20)]
         for use in uses:
@@ -149,12 +147,12 @@ class TestTokenStore:
         assert found is not None
         assert [claim.id for claim in found.claims] == [use.claim_id for use in uses]
 
-    def test_a_token_is_spent_as_often_as_it_may_be_and_no_more(self, add: Add, store: AnyStore) -> None:
+    def test_a_token_is_spent_as_often_as_it_may_be_and_no_more(self, add: Add, store: AnyTokenStore) -> None:
         secret, _ = add(max_uses=2)
         outcomes = [self.claim(store, tokens.new_use(secret, "app")) for _ in range(4)]
         assert outcomes == ["granted", "granted", Reason.EXHAUSTED, Reason.EXHAUSTED]
 
-    def test_the_same_claim_is_never_made_twice(self, add: Add, store: AnyStore) -> None:
+    def test_the_same_claim_is_never_made_twice(self, add: Add, store: AnyTokenStore) -> None:
         """A retry of the SDK after a lost answer finds its own claim."""
         secret, token = add(max_uses=2)
         use = tokens.new_use(secret, "app")
@@ -163,7 +161,7 @@ class TestTokenStore:
         assert found is not None
         assert len(found.claims) == 1
 
-    def test_every_rule_stands_in_the_condition_of_the_write(self, add: Add, store: AnyStore) -> None:
+    def test_every_rule_stands_in_the_condition_of_the_write(self, add: Add, store: AnyTokenStore) -> None:
         """One token a rule, with nothing else against it; nothing may be claimed."""
         cases: list[tuple[Reason, dict[str, object], dict[str, object]]] = [
             (Reason.EXPIRED, {"expires_at": NOW}, {}),
@@ -179,27 +177,29 @@ class TestTokenStore:
             assert self.claim(store, use) == reason
             assert store.find(token.id) == token
 
-    def test_bounds_are_exact_to_the_millisecond(self, add: Add, store: AnyStore) -> None:
+    def test_bounds_are_exact_to_the_millisecond(self, add: Add, store: AnyTokenStore) -> None:
         tick = timedelta(milliseconds=1)
         secret, _ = add(expires_at=NOW + tick, not_before=NOW)
         assert self.claim(store, tokens.new_use(secret, "app"), NOW - tick) == Reason.NOT_YET_VALID
         assert self.claim(store, tokens.new_use(secret, "app"), NOW + tick) == Reason.EXPIRED
         assert self.claim(store, tokens.new_use(secret, "app"), NOW) == "granted"
 
-    def test_the_watermark_is_a_condition_too(self, add: Add, store: AnyStore) -> None:
+    def test_the_watermark_is_a_condition_too(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add()
         use = tokens.new_use(secret, "app")
         after = NOW + timedelta(milliseconds=1)
         assert tokens.decide(store.claim(use, NOW, after), use, NOW, after) == Refusal(Reason.REVOKED, token)
         assert self.claim(store, use, issued_after=NOW) == "granted"
 
-    def test_a_token_with_another_digest_under_the_same_id_is_not_claimed(self, add: Add, store: AnyStore) -> None:
+    def test_a_token_with_another_digest_under_the_same_id_is_not_claimed(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add()
         forged = structs.replace(tokens.new_use(secret, "app"), digest=token.digest[:32] + "f" * 32)
         assert self.claim(store, forged) == Reason.NOT_FOUND
         assert store.find(token.id) == token
 
-    def test_a_token_bound_to_addresses_is_claimed_only_when_they_were_judged(self, add: Add, store: AnyStore) -> None:
+    def test_a_token_bound_to_addresses_is_claimed_only_when_they_were_judged(
+        self, add: Add, store: AnyTokenStore
+    ) -> None:
         secret, token = add(networks=frozenset({tokens.parse_network("10.0.0.0/8")}))
         use = tokens.new_use(secret, "app", address=tokens.parse_address("10.0.0.1"))
         assert self.claim(store, use) == "judge"
@@ -207,7 +207,7 @@ class TestTokenStore:
         assert self.claim(store, use, judged=token) == "granted"
 
     def test_mismatches_are_counted_up_to_the_lock_and_then_the_token_is_refused(
-        self, add: Add, store: AnyStore
+        self, add: Add, store: AnyTokenStore
     ) -> None:
         secret, token = add(user="alice")
         second = timedelta(seconds=1)
@@ -220,13 +220,13 @@ class TestTokenStore:
         assert self.claim(store, tokens.new_use(secret, "app", user="alice")) == Reason.LOCKED
         assert store.find(token.id) == locked
 
-    def test_a_mismatch_on_a_token_that_is_gone_makes_no_item(self, store: AnyStore) -> None:
+    def test_a_mismatch_on_a_token_that_is_gone_makes_no_item(self, store: AnyTokenStore) -> None:
         gone = "tok_" + "9" * 32
         assert store.count_mismatch(gone, NOW) is None
         assert store.find(gone) is None
 
     def test_a_revoked_token_is_refused_and_revoking_again_keeps_the_first_instant(
-        self, add: Add, store: AnyStore
+        self, add: Add, store: AnyTokenStore
     ) -> None:
         secret, token = add()
         later = NOW + timedelta(seconds=1)
@@ -235,7 +235,7 @@ class TestTokenStore:
         assert self.claim(store, tokens.new_use(secret, "app")) == Reason.REVOKED
         assert store.revoke("tok_" + "8" * 32, None, NOW) is None
 
-    def test_only_the_issuer_revokes_unless_nobody_is_named(self, add: Add, store: AnyStore) -> None:
+    def test_only_the_issuer_revokes_unless_nobody_is_named(self, add: Add, store: AnyTokenStore) -> None:
         _, token = add(issuer="a")
         assert store.revoke(token.id, "b", NOW) == token
         assert store.find(token.id) == token
@@ -243,7 +243,9 @@ class TestTokenStore:
         assert revoked is not None
         assert revoked.revoked_at == NOW
 
-    def test_tokens_are_found_by_node_and_by_user_while_they_can_be_revoked(self, add: Add, store: AnyStore) -> None:
+    def test_tokens_are_found_by_node_and_by_user_while_they_can_be_revoked(
+        self, add: Add, store: AnyTokenStore
+    ) -> None:
         node, user = "node-of-index", "user-of-index"
         _, mine = add(issuer="a", node_id=node, user=user)
         _, other = add(issuer="b", node_id=node)
@@ -261,7 +263,9 @@ class TestTokenStore:
         assert gone.id not in found(node_id=node)
 
     @pytest.mark.parametrize("max_uses", [1, 2, 5])
-    def test_racers_win_exactly_as_often_as_the_token_allows(self, max_uses: int, add: Add, store: AnyStore) -> None:
+    def test_racers_win_exactly_as_often_as_the_token_allows(
+        self, max_uses: int, add: Add, store: AnyTokenStore
+    ) -> None:
         racers = 16
         for _ in range(5):
             secret, token = add(max_uses=max_uses)
@@ -279,7 +283,7 @@ class TestTokenStore:
             assert found is not None
             assert len(found.claims) == max_uses
 
-    def test_racers_with_one_key_make_one_claim_and_all_get_it(self, add: Add, store: AnyStore) -> None:
+    def test_racers_with_one_key_make_one_claim_and_all_get_it(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add(max_uses=5)
 
         def race(_: int) -> str:

@@ -27,14 +27,13 @@ from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
 from dev.engine import HOST, ROOT, Engine, free_port
-from tests.contract.conftest import Run, Tokenctl
 from tests.support.api import Api, Credentials
+from tests.support.operator import ABSENT_ID, Run, Tokenctl, Typed, switch_ttl
 from tokenctl import deployment as deployment_
 from tokenctl import doctor, splunk, terminal, trouble
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
-ABSENT_ID = "tok_" + "0" * 32
 
 
 def in_a_process(*arguments: str, **environ: str) -> Run:
@@ -57,13 +56,6 @@ _names = (f"application-{number}" for number in range(1_000))
 def name() -> str:
     """A client's name that is still free."""
     return next(_names)
-
-
-class Typed(io.StringIO):
-    """What a person types at a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def line_of(tokenctl: Tokenctl, name: str) -> str:
@@ -461,11 +453,6 @@ class TestTables:
         assert tokenctl("tables", "create", "--stage", "prod").code == 0
         for name in ("tokenservice-prod-tokens", "tokenservice-prod-clients"):
             assert dynamodb.describe_table(TableName=name)["Table"]["DeletionProtectionEnabled"]
-
-
-def switch_ttl(dynamodb: Any, table: str, *, on: bool) -> None:
-    specification = {"Enabled": on, "AttributeName": "purge_at"}
-    dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
 
 
 class TestOptions:

@@ -14,10 +14,9 @@ import pytest
 import trustme
 
 from dev.engine import HOST, free_port
-from tests.contract.conftest import Run, Tokenctl
-from tests.contract.test_tokenctl import switch_ttl
 from tests.support.api import Credentials
 from tests.support.hec_server import HecServer, refusing_port
+from tests.support.operator import Run, Tokenctl, switch_ttl
 from tests.support.serving import serving
 from tokenctl import doctor
 from tokenctl.deployment import Deployment

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import Run, Tokenctl
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
+from tests.support.operator import Run, Tokenctl
 from tests.support.splunk_world import MarkedCollector
 from tokenctl.deployment import Deployment
 

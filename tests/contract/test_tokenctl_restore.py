@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import Tokenctl
-from tests.contract.test_tokenctl import Typed
 from tests.support.api import Api, Credentials
+from tests.support.operator import Tokenctl, Typed
 from tokenctl.deployment import Deployment
 
 

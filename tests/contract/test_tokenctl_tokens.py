@@ -29,9 +29,8 @@ from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Terms
 from dev.engine import HOST, ROOT, free_port
-from tests.contract.conftest import Run, Tokenctl
-from tests.contract.test_tokenctl import ABSENT_ID, Typed
 from tests.support.api import Api, Credentials
+from tests.support.operator import ABSENT_ID, Run, Tokenctl, Typed
 from tokenctl import census, terminal
 from tokenctl.deployment import Deployment
 from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable

@@ -15,10 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from dev.engine import ROOT, Engine
-from tests.e2e.test_setup import WITH_UV, uv
 from tests.support.api import Api
+from tests.support.client_package import CLIENT, NEEDED
 from tests.support.serving import serving
-from tests.unit.test_client_package import CLIENT, NEEDED
+from tests.support.uv import WITH_UV, uv
 from tokenctl.deployment import Deployment
 
 OLDEST = "3.9"

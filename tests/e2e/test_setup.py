@@ -18,24 +18,11 @@ import pytest
 from dev import environments
 from dev.engine import ROOT
 from tests.support.pins import pins
+from tests.support.uv import WITH_UV, uv
 
 OLD_PIP = "23.0" if sys.version_info < (3, 12) else "23.2"  # the oldest that runs there
 NEWER = "9999.0"
 _NOT_COPIED = shutil.ignore_patterns(".*", "out", "build", "docs", "tests", "studies", "node_modules", "__pycache__")
-
-
-_OWN_UV = environments.OWN_UV / "bin" / "uv"
-UV = _OWN_UV if _OWN_UV.exists() else Path(str(shutil.which("uv")))
-"""The uv that set up this checkout."""
-WITH_UV = f"{UV.parent}:/usr/bin:/bin"
-
-
-def uv(*arguments: str, **environ: str) -> str:
-    """Run uv; its output and its messages."""
-    run = subprocess.run(
-        [str(UV), *arguments], env={**os.environ, **environ}, capture_output=True, text=True, check=True
-    )
-    return run.stdout + run.stderr
 
 
 CACHE = uv("cache", "dir").strip()

@@ -22,9 +22,8 @@ from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client, Scope
 from chalicelib.http import routes, schemas
 from chalicelib.service import TokenService
-from chalicelib.storage.client_store import ClientStore
 from dev.engine import ROOT
-from tests.support.memory_store import MemoryClientStore, MemoryTokenStore
+from tests.support.memory_store import AnyClientStore, MemoryClientStore, MemoryTokenStore
 
 BASE_PATH: Final = "/tokenservice/services/api"
 STAGE: Final = "local"
@@ -119,7 +118,7 @@ class Api:
         client_store: the store of its authorizer.
     """
 
-    def __init__(self, app: Chalice, client_store: ClientStore | MemoryClientStore) -> None:
+    def __init__(self, app: Chalice, client_store: AnyClientStore) -> None:
         self.app = app
         config = Config.create(chalice_app=app, lambda_timeout=29, project_dir=str(ROOT))
         self.gateway = Gateway(app, config)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
 from chalicelib.clients import Client
 from chalicelib.errors import StoreUnavailable
+from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Grant, Token, Use, canonical, decide
 
 MEMORY: Final = "memory"
@@ -87,6 +89,9 @@ class MemoryTokenStore:
             return iter([*self.tokens.values()])
 
 
+AnyTokenStore: TypeAlias = MemoryTokenStore | TokenStore
+
+
 class MemoryClientStore:
     """The interface of `chalicelib.storage.client_store.ClientStore`, whose docstrings describe each operation."""
 
@@ -119,6 +124,9 @@ class MemoryClientStore:
     def all(self) -> list[Client]:
         with self._lock:
             return sorted(self._clients.values(), key=lambda client: client.id)
+
+
+AnyClientStore: TypeAlias = MemoryClientStore | ClientStore
 
 
 class Memory:

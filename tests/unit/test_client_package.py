@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.client_package import CLIENT, NEEDED
 from tests.unit.test_architecture import ROOT, STANDARD, imports_of
 
-CLIENT = ROOT / "clients" / "python" / "tokenservice_client"
 GATEWAY = ROOT / "examples" / "document_gateway"
-NEEDED = {"requests", "tenacity", "urllib3"}
 
 
 def names_of(path: Path) -> set[str]:
