@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from chalicelib import __version__, instants, tokens
 from chalicelib.clients import Scope
 from chalicelib.entry import api as entry
 from chalicelib.http import routes
-from tests.support.api import NODE, Answer, Api, Credentials, gateway_event
+from tests.support.api import NODE, Answer, Api, Credentials
 
 
 def at(seconds: float) -> str:
@@ -306,12 +305,6 @@ class TestErrors:
                 assert line.items() >= api.gateway.ids.items(), name
             if answer.code is not None:
                 assert answer.json["requestId"] == api.gateway.ids["requestId"]
-
-    def test_without_a_gateways_id_lambdas_is_returned(self, api: Api, client: Credentials) -> None:
-        """Bare `chalice local` gives a request no id."""
-        event = gateway_event(client, "GET", "/version")
-        response = api.app(event, SimpleNamespace(aws_request_id="of-lambda"))
-        assert json.loads(response["body"])["requestId"] == "of-lambda"
 
     def test_a_defect_of_ours_is_told_without_its_text(
         self,
