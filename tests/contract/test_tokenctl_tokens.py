@@ -501,8 +501,7 @@ class TestRevokeMany:
         assert tokenctl("token", "revoke", "--node", "-", "--yes", "--json").json == {"revoked": 1, "live": 1}
         assert self.live(tokenctl, issued) == [False]
 
-    @pytest.mark.parametrize("ahead", [True, False], ids=["typed ahead", "typed when asked"])
-    @pytest.mark.parametrize("typed", ["y", "n"])
+    @pytest.mark.parametrize(("ahead", "typed"), [(True, "y"), (False, "n")], ids=["typed ahead", "typed when asked"])
     def test_the_id_of_a_document_is_asked_for_at_a_terminal_and_not_shown(
         self, api: Api, tokenctl: Tokenctl, ahead: bool, typed: str
     ) -> None:

@@ -98,7 +98,7 @@ def _decisions() -> list[str]:
     service.use(caller, use(third))
     with suppress(InsufficientScope):
         service.status(replace(caller, scopes=frozenset()), token.id)
-    # The authorizer needs Chalice. What it writes is in tests/unit/test_authorizer_told.py.
+    # The authorizer needs Chalice. What it writes is in tests/unit/test_authorizer.py.
     audit.event("auth.refused", NOW, "WARNING", requestId=NODE, clientId="records", reason=Doubt.WRONG_SECRET)
     audit.event("auth.refused", NOW, "WARNING", requestId=NODE, reason=Doubt.UNKNOWN_CLIENT)
     return written

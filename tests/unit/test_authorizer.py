@@ -1,264 +1,218 @@
-"""Basic credentials: how they are read, judged and answered to the gateway."""
+"""Basic credentials: how they are read, judged, reported and answered to the gateway."""
 
 from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from chalice.app import AuthRequest, AuthResponse
+from msgspec.structs import replace
 
 from chalicelib import clients
-from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer, MalformedCredentials, parse_basic
 from chalicelib.clients import Client, Scope
+from tests.support.recording_audit import RecordingAudit
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-ARN = "arn:aws:execute-api:eu-central-1:123456789012:abc123/api/GET/tokenservice/services/api/version"
+HOUR = timedelta(hours=1)
+API = "arn:aws:execute-api:eu-central-1:123456789012:abc123/api"
+ARN = f"{API}/GET/tokenservice/services/api/version"
+TRACE = "1-5759e988-bd862e3fe1be46a994272793"
+
+
+def encoded(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
 
 
 def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-class Clients:
-    """Clients in memory; counts how often it is asked."""
-
-    def __init__(self, *known: Client) -> None:
-        self.known = {client.id: client for client in known}
-        self.asked: list[str] = []
-
-    def find(self, client_id: str) -> Client | None:
-        self.asked.append(client_id)
-        return self.known.get(client_id)
+    return encoded(f"{user}:{password}".encode())
 
 
 class Gateway:
-    """Asks the authorizer like the gateway, and keeps what it wrote."""
+    """Calls the authorizer as the gateway does.
+
+    Attributes:
+        audit: keeps what the authorizer reports.
+        keys: the client ids that it read from the store.
+    """
 
     def __init__(self, *known: Client) -> None:
-        self.store = Clients(*known)
-        self.lines: list[str] = []
-        self.authorizer = Authorizer(self.store, Audit("dev", "1", self.lines.append), lambda: NOW)
+        self._clients = {client.id: client for client in known}
+        self.audit = RecordingAudit()
+        self.keys: list[str] = []
 
-    def ask(self, header: str) -> AuthResponse | dict[str, object] | None:
-        return self.authorizer(AuthRequest("TOKEN", header, ARN))
+    def find(self, client_id: str) -> Client | None:
+        self.keys.append(client_id)
+        if client_id == "away":
+            raise ConnectionError("away")
+        return self._clients.get(client_id)
+
+    def authorize(self, header: str) -> Any:
+        return Authorizer(self, self.audit, lambda: NOW)(AuthRequest("TOKEN", header, ARN))
 
     def allows(self, header: str) -> bool:
-        return isinstance(self.ask(header), AuthResponse)
+        return isinstance(self.authorize(header), AuthResponse)
 
     def events(self) -> list[dict[str, str]]:
-        return [line for line in map(json.loads, self.lines) if "event" in line]
+        return [facts for _, _, _, facts in self.audit.events]
 
 
-@pytest.fixture
-def secret_and_client() -> tuple[str, Client]:
-    secret, kept = clients.new_secret(NOW)
-    return secret, Client("records", frozenset({Scope.ISSUE, Scope.USE}), (kept,), NOW)
+@pytest.fixture(autouse=True)
+def _trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1")
 
 
-def test_good_credentials_allow_every_route_and_tell_who_called(
-    secret_and_client: tuple[str, Client],
-) -> None:
-    secret, client = secret_and_client
-    answer = Gateway(client).ask(basic("records", secret))
-    assert isinstance(answer, AuthResponse)
-    told = answer.to_dict(AuthRequest("TOKEN", "", ARN))
-    assert told["principalId"] == "records"
-    assert told["context"] == {"clientId": "records", "scopes": "issue use"}
-    assert told["policyDocument"]["Statement"] == [
-        {
-            "Action": "execute-api:Invoke",
-            "Effect": "Allow",
-            "Resource": ["arn:aws:execute-api:eu-central-1:123456789012:abc123/api/*/*"],
+SECRET, STORED = clients.new_secret(NOW)
+RECORDS = Client("records", frozenset({Scope.ISSUE, Scope.USE}), (STORED,), NOW)
+
+
+class TestPolicy:
+    def test_good_credentials_allow_every_route_and_name_the_client(self) -> None:
+        policy = Gateway(RECORDS).authorize(basic("records", SECRET)).to_dict(AuthRequest("TOKEN", "", ARN))
+        assert policy["principalId"] == "records"
+        assert policy["context"] == {"clientId": "records", "scopes": "issue use"}
+        assert policy["policyDocument"]["Statement"] == [
+            {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": [f"{API}/*/*"]}
+        ]
+
+    def test_wrong_credentials_deny_every_route_of_this_stage_alone(self) -> None:
+        assert Gateway(RECORDS).authorize(basic("records", "wrong")) == {
+            "principalId": "records",
+            "policyDocument": {
+                "Version": "2012-10-17",
+                "Statement": [{"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": [f"{API}/*"]}],
+            },
+            "context": {"reason": "wrong_secret", "authRequestId": TRACE},
         }
-    ]
+
+    def test_a_name_that_no_client_has_does_not_reach_the_access_log(self) -> None:
+        policy = Gateway(RECORDS).authorize(basic("perhaps-a-secret", "wrong"))
+        assert (policy["principalId"], policy["context"]["reason"]) == ("nobody", "unknown_client")
+        assert "perhaps-a-secret" not in json.dumps(policy)
+
+    def test_while_the_store_is_away_the_gateway_gets_no_policy_to_keep(self, caplog: pytest.LogCaptureFixture) -> None:
+        gateway = Gateway()
+        with caplog.at_level(logging.ERROR):
+            assert gateway.authorize(basic("away", SECRET)) is None
+        [record] = caplog.records
+        assert record.getMessage() == "credentials could not be checked"
+        assert record.__dict__["requestId"] == TRACE
+        assert record.exc_info is not None
+        assert (gateway.audit.events, gateway.audit.counts) == ([], [("AuthFailed", {})])
+        assert SECRET not in caplog.text
 
 
-def test_wrong_credentials_deny_every_route_of_this_stage_alone(
-    secret_and_client: tuple[str, Client],
-) -> None:
-    _, client = secret_and_client
-    gateway = Gateway(client)
-    answer = gateway.ask(basic("records", "wrong"))
-    assert answer == {
-        "principalId": "records",
-        "policyDocument": {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Action": "execute-api:Invoke",
-                    "Effect": "Deny",
-                    "Resource": ["arn:aws:execute-api:eu-central-1:123456789012:abc123/api/*"],
-                }
-            ],
-        },
-        "context": {"reason": "wrong_secret", "authRequestId": gateway.events()[0]["requestId"]},
-    }
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("user", "facts"),
+        [("records", {"clientId": "records", "reason": "wrong_secret"}), ("hunter2", {"reason": "unknown_client"})],
+    )
+    def test_a_refusal_is_reported_with_the_client_only_if_there_is_one(self, user: str, facts: dict[str, str]) -> None:
+        """The name of no client may be a secret that somebody typed into the wrong box."""
+        gateway = Gateway(RECORDS)
+        gateway.authorize(basic(user, "hunter3"))
+        assert gateway.audit.events == [("auth.refused", NOW, "WARNING", {"requestId": TRACE, **facts})]
+        assert gateway.audit.counts == [("AuthRefused", {})]
+
+    def test_without_a_trace_a_refusal_has_an_id_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("_X_AMZN_TRACE_ID")
+        gateway = Gateway()
+        gateway.authorize("Basic YTpi")
+        assert len(gateway.events()[0]["requestId"]) == 36
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            *("", " ", "Basic", "Basic ", "Bearer abc", "Basic !!!!", "Basic YQ", "Basic YTpi=", "Basic YTpi YTpi"),
+            *("Basic YTpi\n", "\tBasic YTpi", "Basic\tYTpi", "BasicYTpi", "Basic YTp\u0131", "Basic Y\x00Tpi"),
+            *map(encoded, (b"no-colon", b"\xff\xfe:secret", b"records:sec\x00ret", b"records\r\n:secret")),
+            "Basic " + "A" * 100_000,
+        ],
+    )
+    def test_a_broken_header_is_refused_without_a_call_of_the_store(self, header: str) -> None:
+        gateway = Gateway()
+        assert not gateway.allows(header)
+        assert gateway.keys == []
+        assert gateway.events() == [{"requestId": TRACE, "reason": "malformed_credentials"}]
+
+    @pytest.mark.parametrize(
+        "user", ["", "nobody", "rec ords", "records ", "é", "-", "a" * 65, "../records", "Records"]
+    )
+    def test_an_unknown_client_costs_the_same_one_request_as_a_wrong_secret(self, user: str) -> None:
+        gateway = Gateway(RECORDS)
+        assert not gateway.allows(basic(user, SECRET))
+        assert not gateway.allows(basic("records", "wrong"))
+        # What can't be a client's name may be a secret, and a key in the store's own log is no place for one.
+        assert gateway.keys == [user if user in ("nobody", "Records") else "-", "records"]
+        assert [event["reason"] for event in gateway.events()] == ["unknown_client", "wrong_secret"]
+
+    def test_a_disabled_client_is_refused(self) -> None:
+        gateway = Gateway(replace(RECORDS, disabled_at=NOW))
+        assert not gateway.allows(basic("records", SECRET))
+        assert gateway.events()[0]["reason"] == "client_disabled"
+
+    @pytest.mark.parametrize("guess", ["", "0" * 64])
+    def test_the_digest_of_nothing_is_no_secret(self, guess: str) -> None:
+        """The value in place of a missing digest must not open a client without any valid secret."""
+        assert not Gateway(replace(RECORDS, secrets=())).allows(basic("records", guess))
 
 
-def test_a_name_that_no_client_has_does_not_reach_the_access_log(secret_and_client: tuple[str, Client]) -> None:
-    _, client = secret_and_client
-    answer = Gateway(client).ask(basic("perhaps-a-secret", "wrong"))
-    assert isinstance(answer, dict)
-    assert (answer["principalId"], answer["context"]["reason"]) == ("nobody", "unknown_client")
-    assert "perhaps-a-secret" not in json.dumps(answer)
+class TestHeader:
+    def test_the_scheme_may_be_written_in_any_case_and_the_password_may_hold_colons(self) -> None:
+        header = encoded("é:a:b:ü".encode()).replace("Basic ", "bAsIc  ")
+        assert parse_basic(header) == ("é", "a:b:ü")
+
+    @pytest.mark.parametrize(
+        ("header", "message"),
+        [
+            ("Basic", "not Basic credentials in base64"),
+            ("Bearer x", "not Basic credentials in base64"),
+            ("Basic YQ", "not base64 of UTF-8"),
+            (encoded(b"\xff:x"), "not base64 of UTF-8"),
+            ("Basic YTpi" + "Yh==", "not base64 as it is written"),
+            (encoded(b"no-colon"), "no colon, or a control character"),
+            (encoded(b"a:\x00"), "no colon, or a control character"),
+        ],
+    )
+    def test_the_error_names_what_is_wrong_and_holds_no_credentials(self, header: str, message: str) -> None:
+        with pytest.raises(MalformedCredentials, match=f"^{message}$"):
+            parse_basic(header)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        *(
-            "",
-            " ",
-            "Basic",
-            "Basic ",
-            "Bearer abc",
-            "Basic !!!!",
-            "Basic YQ",
-            "Basic YTpi=",
-            "Basic YTpi YTpi",
-        ),
-        *("Basic YTpi\n", "\tBasic YTpi", "Basic\tYTpi", "BasicYTpi", "Basic YTp\u0131", "Basic Y\x00Tpi"),
-        "Basic " + base64.b64encode(b"no-colon").decode(),
-        "Basic " + base64.b64encode(b"\xff\xfe:secret").decode(),
-        "Basic " + base64.b64encode(b"records:sec\x00ret").decode(),
-        "Basic " + base64.b64encode(b"records\r\n:secret").decode(),
-        "Basic " + "A" * 100_000,
-    ],
-)
-def test_a_broken_header_is_refused_without_asking_the_store(header: str) -> None:
-    gateway = Gateway()
-    assert not gateway.allows(header)
-    assert gateway.store.asked == []
-    [event] = gateway.events()
-    assert event["reason"] == "malformed_credentials"
-    assert "clientId" not in event
+class TestRotation:
+    def opened(self, client: Client, *secrets: str) -> list[bool]:
+        """Which of these secrets the client has."""
+        return [Gateway(client).allows(basic("records", secret)) for secret in secrets]
 
+    def test_both_secrets_are_good_until_the_old_one_ends(self) -> None:
+        new, stored = clients.new_secret(NOW)
+        during = clients.rotated(RECORDS, stored, NOW, HOUR)
+        assert self.opened(during, SECRET, new) == [True, True]
+        assert clients.rotated(during, stored, NOW, HOUR) == during, "a repetition after a lost answer"
+        after = replace(during, secrets=(during.secrets[0], replace(during.secrets[1], expires_at=NOW)))
+        assert self.opened(after, SECRET, new) == [False, True]
 
-def test_the_scheme_may_be_written_in_any_case_and_the_password_may_hold_colons() -> None:
-    assert parse_basic("bAsIc  " + base64.b64encode("é:a:b:ü".encode()).decode()) == ("é", "a:b:ü")
-    with pytest.raises(MalformedCredentials):
-        parse_basic("Basic")
+    def test_without_overlap_the_old_secret_ends_and_a_second_rotation_ends_the_oldest(self) -> None:
+        second, stored = clients.new_secret(NOW)
+        third, newest = clients.new_secret(NOW)
+        assert self.opened(clients.rotated(RECORDS, stored, NOW, timedelta()), SECRET) == [False]
+        twice = clients.rotated(clients.rotated(RECORDS, stored, NOW, HOUR), newest, NOW, HOUR)
+        assert len(twice.secrets) == clients.MAX_SECRETS
+        assert self.opened(twice, SECRET, second, third) == [False, True, True]
 
-
-@pytest.mark.parametrize("user", ["", "nobody", "rec ords", "records ", "é", "-", "a" * 65, "../records", "Records"])
-def test_an_unknown_client_costs_the_same_one_request_as_a_wrong_secret(
-    user: str, secret_and_client: tuple[str, Client]
-) -> None:
-    secret, client = secret_and_client
-    gateway = Gateway(client)
-    assert not gateway.allows(basic(user, secret))
-    assert not gateway.allows(basic("records", "wrong"))
-    assert len(gateway.store.asked) == 2
-    assert [event["reason"] for event in gateway.events()] == ["unknown_client", "wrong_secret"]
-
-
-def test_a_name_that_no_client_bears_is_not_told(secret_and_client: tuple[str, Client]) -> None:
-    """It may be a secret that somebody typed into the wrong box."""
-    secret, client = secret_and_client
-    gateway = Gateway(client)
-    gateway.ask(basic("hunter2", "x"))
-    gateway.ask(basic("records", "hunter3"))
-    assert "hunter" not in "".join(gateway.lines)
-    assert [event.get("clientId") for event in gateway.events()] == [None, "records"]
-    metrics = [line for line in map(json.loads, gateway.lines) if "AuthRefused" in line]
-    assert len(metrics) == 2
-    assert secret not in "".join(gateway.lines)
-
-
-def test_a_disabled_client_is_refused(secret_and_client: tuple[str, Client]) -> None:
-    secret, client = secret_and_client
-    gateway = Gateway(client._replace(disabled_at=NOW))
-    assert not gateway.allows(basic("records", secret))
-    assert gateway.events()[0]["reason"] == "client_disabled"
-
-
-def test_during_a_rotation_both_secrets_are_good_until_the_old_one_ends(
-    secret_and_client: tuple[str, Client],
-) -> None:
-    old, client = secret_and_client
-    new, kept = clients.new_secret(NOW)
-    during = clients.rotated(client, kept, NOW, timedelta(hours=1))
-    assert Gateway(during).allows(basic("records", old))
-    assert Gateway(during).allows(basic("records", new))
-    after = during._replace(secrets=(during.secrets[0], during.secrets[1]._replace(expires_at=NOW)))
-    assert not Gateway(after).allows(basic("records", old))
-    assert Gateway(after).allows(basic("records", new))
-
-
-def test_a_rotation_without_overlap_ends_the_old_secret_and_a_second_one_the_oldest(
-    secret_and_client: tuple[str, Client],
-) -> None:
-    first, client = secret_and_client
-    second, kept = clients.new_secret(NOW)
-    assert not Gateway(clients.rotated(client, kept, NOW, timedelta())).allows(basic("records", first))
-    twice = clients.rotated(client, kept, NOW, timedelta(hours=1))
-    third, newest = clients.new_secret(NOW)
-    twice = clients.rotated(twice, newest, NOW, timedelta(hours=1))
-    assert len(twice.secrets) == clients.MAX_SECRETS
-    assert not Gateway(twice).allows(basic("records", first))
-    assert Gateway(twice).allows(basic("records", second))
-    assert Gateway(twice).allows(basic("records", third))
-
-
-def test_a_rotation_whose_answer_was_lost_may_be_repeated(secret_and_client: tuple[str, Client]) -> None:
-    old, client = secret_and_client
-    new, kept = clients.new_secret(NOW)
-    once = clients.rotated(client, kept, NOW, timedelta(hours=1))
-    twice = clients.rotated(once, kept, NOW, timedelta(hours=1))
-    assert twice == once
-    assert Gateway(twice).allows(basic("records", old))
-    assert Gateway(twice).allows(basic("records", new))
-
-
-def test_rotating_again_does_not_prolong_a_secret_that_is_ending(
-    secret_and_client: tuple[str, Client],
-) -> None:
-    _, client = secret_and_client
-    ending = client._replace(secrets=(client.secrets[0]._replace(expires_at=NOW + timedelta(minutes=1)),))
-    _, kept = clients.new_secret(NOW)
-    rotated = clients.rotated(ending, kept, NOW, timedelta(days=1))
-    assert rotated.secrets[1].expires_at == NOW + timedelta(minutes=1)
+    def test_rotating_again_does_not_prolong_a_secret_that_is_ending(self) -> None:
+        soon = NOW + timedelta(minutes=1)
+        ending = replace(RECORDS, secrets=(replace(STORED, expires_at=soon),))
+        rotated = clients.rotated(ending, clients.new_secret(NOW)[1], NOW, timedelta(days=1))
+        assert rotated.secrets[1].expires_at == soon
 
 
 def test_a_secret_has_256_random_bits_and_a_mark_that_scanners_find() -> None:
-    made = {clients.new_secret(NOW)[0] for _ in range(100)}
-    assert len(made) == 100
-    assert all(re.fullmatch(r"tss_[A-Za-z0-9_-]{43}", secret) for secret in made)
-
-
-def test_the_digest_of_nothing_is_no_secret() -> None:
-    """A client without any valid secret must not be opened by the value that stands in for a missing digest."""
-    client = Client("records", frozenset(Scope), (), NOW)
-    for guess in ("", "0" * 64):
-        assert not Gateway(client).allows(basic("records", guess))
-
-
-def test_where_the_store_is_away_the_gateway_gets_no_policy_to_keep(
-    secret_and_client: tuple[str, Client],
-) -> None:
-    secret, client = secret_and_client
-    gateway = Gateway(client)
-
-    def away(_: str) -> Client:
-        raise ConnectionError("away")
-
-    gateway.store.find = away  # type: ignore[method-assign, assignment]
-    assert gateway.ask(basic("records", secret)) is None
-    assert "AuthFailed" in "".join(gateway.lines)
-    assert secret not in "".join(gateway.lines)
-
-
-def test_a_refusal_bears_the_trace_that_the_gateway_logs(
-    secret_and_client: tuple[str, Client], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gateway = Gateway()
-    gateway.ask("Basic YTpi")
-    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1")
-    gateway.ask("Basic YTpi")
-    first, second = (event["requestId"] for event in gateway.events())
-    assert len(first) == 36
-    assert second == "1-5759e988-bd862e3fe1be46a994272793"
+    secrets = {clients.new_secret(NOW)[0] for _ in range(100)}
+    assert len(secrets) == 100
+    assert all(re.fullmatch(r"tss_[A-Za-z0-9_-]{43}", secret) for secret in secrets)

@@ -16,6 +16,7 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.support.api import NODE
 from tests.support.memory_store import MemoryTokenStore
+from tests.support.recording_audit import RecordingAudit
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 TICK = timedelta(milliseconds=1)
@@ -25,24 +26,6 @@ DAY = timedelta(days=1)
 ADDRESS = tokens.parse_address("10.0.0.1")
 NETWORKS = frozenset({tokens.parse_network("10.0.0.0/24")})
 UNKNOWN_ID = "tok_" + "0" * 32
-
-
-class RecordingAudit:
-    """An audit that keeps the events and counts it gets."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, datetime, str, dict[str, str]]] = []
-        self.counts: list[tuple[str, dict[str, str]]] = []
-
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None:
-        self.events.append((name, now, level, {key: value for key, value in facts.items() if value is not None}))
-
-    def count(self, name: str, **dimensions: str) -> None:
-        self.counts.append((name, dimensions))
-
-    def clear(self) -> None:
-        self.events.clear()
-        self.counts.clear()
 
 
 ServiceAt = Callable[..., TokenService]
