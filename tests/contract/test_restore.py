@@ -17,8 +17,8 @@ from chalicelib.clients import Client, Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
 from chalicelib.tokens import Reason, Refusal, Terms, Use
-from tests.support.races_over import Silent
-from tests.support.store_engines import MINISTACK, StoreEngine, with_tables
+from tests.support.audits import SilentAudit
+from tests.support.store_engines import MINISTACK, StoreEngine
 from tokenctl import restore
 from tokenctl.restore import Copy
 
@@ -63,18 +63,28 @@ def by_backup(engine: StoreEngine) -> Restore:
 
 
 def a_table_of(engine: StoreEngine) -> StoreEngine:
-    """The same engine with tables that nobody else has."""
-    marked = secrets.token_hex(4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOKEN_TABLE", f"drill-{marked}-tokens")
-        patch.setenv("CLIENT_TABLE", f"drill-{marked}-clients")
-        return with_tables(engine.name, engine.environ)
+    """The same engine with empty tables of the same kind."""
+    dynamodb, marked = engine.dynamodb(), secrets.token_hex(4)
+    names = {"token_table": f"drill-{marked}-tokens", "client_table": f"drill-{marked}-clients"}
+    for field, name in names.items():
+        table = dynamodb.describe_table(TableName=getattr(engine, field))["Table"]
+        definition = {member: table[member] for member in ("KeySchema", "AttributeDefinitions")}
+        if "GlobalSecondaryIndexes" in table:
+            definition["GlobalSecondaryIndexes"] = [
+                {member: index[member] for member in ("IndexName", "KeySchema", "Projection")}
+                for index in table["GlobalSecondaryIndexes"]
+            ]
+        dynamodb.create_table(TableName=name, BillingMode="PAY_PER_REQUEST", **definition)
+        dynamodb.get_waiter("table_exists").wait(TableName=name)
+    return replace(engine, **names)
 
 
 def service(engine: StoreEngine, now: datetime, issued_after: str | None = None) -> TokenService:
     """The service on that table, with the setting as an operator writes it."""
     environ = {"STAGE": "dev"} | ({} if issued_after is None else {"TOKENS_ISSUED_AFTER": issued_after})
-    return TokenService(engine.token_store(), Silent(), lambda: now, Settings.from_environ(environ).tokens_issued_after)
+    return TokenService(
+        engine.token_store(), SilentAudit(), lambda: now, Settings.from_environ(environ).tokens_issued_after
+    )
 
 
 def use_of(secret: str, key: str | None = None, user: str = "alice") -> Use:

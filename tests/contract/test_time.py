@@ -15,7 +15,7 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.storage.model import InstantAttribute
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason, Refusal, Terms, Token
-from tests.support.races_over import Silent
+from tests.support.audits import SilentAudit
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
@@ -35,7 +35,7 @@ def store(store_engine: StoreEngine) -> TokenStore:
 @pytest.fixture
 def service_at(store: TokenStore) -> ServiceAt:
     """The service of a machine whose clock stands at that instant."""
-    return lambda now: TokenService(store, Silent(), lambda: now)
+    return lambda now: TokenService(store, SilentAudit(), lambda: now)
 
 
 def issue(service: TokenService, expires_at: datetime, **terms: Any) -> tuple[str, Token]:

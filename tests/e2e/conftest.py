@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     # With xdist, each of its processes has a folder in that of the run.
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "packages"
+
+
+@pytest.fixture(scope="session")
+def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the service answers over HTTP, for tests that neither stop it nor read what it writes."""
+    with serving(tmp_path_factory.mktemp("service") / "output") as url:
+        yield url

@@ -25,13 +25,6 @@ from tokenservice_client import (
 from chalicelib.clients import Scope
 from dev.engine import HOST
 from tests.support.api import NODE, Api, Credentials
-from tests.support.serving import serving
-
-
-@pytest.fixture(scope="module")
-def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("client") / "output") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -17,7 +16,6 @@ from packaging.requirements import Requirement
 from dev.engine import ROOT, Engine
 from tests.support.api import Api
 from tests.support.client_package import CLIENT, NEEDED
-from tests.support.serving import serving
 from tests.support.uv import WITH_UV, uv
 from tokenctl.deployment import Deployment
 
@@ -59,12 +57,6 @@ def metadata(path: Path) -> Message:
     with zipfile.ZipFile(path) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
         return message_from_bytes(archive.read(name))
-
-
-@pytest.fixture(scope="module")
-def service_url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("service") / "log") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +115,14 @@ class TestClient:
 
     @pytest.mark.parametrize("version", [OLDEST, ""], ids=["oldest", "this"])
     def test_it_calls_the_service_from_an_empty_environment(
-        self, version: str, wheels: Path, service_url: str, api: Api, tmp_path: Path
+        self, version: str, wheels: Path, service: str, api: Api, tmp_path: Path
     ) -> None:
         python = find_python(version) if version else sys.executable
         uv("venv", "--quiet", "--no-project", "--python", python, str(tmp_path / "environment"))
         install = ("pip", "install", "--quiet", "--python", str(tmp_path / "environment"))
         uv(*install, "--resolution", "lowest-direct", str(wheel(wheels, "tokenservice_client")))
         client = api.client()
-        command = [str(tmp_path / "environment" / "bin" / "python"), "-W", "error", "-c", PROGRAM, service_url]
+        command = [str(tmp_path / "environment" / "bin" / "python"), "-W", "error", "-c", PROGRAM, service]
         given = f"{client.user} {client.password}"
         run = subprocess.run(command, input=given, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert run.stdout.split() == ["a-document", "0", "token_exhausted"]

@@ -29,12 +29,6 @@ ODD = "odd-name"
 
 
 @pytest.fixture(scope="module")
-def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("service") / "output") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def content() -> Iterator[ContentServer]:
     more = {
         BIG: Stored("big.bin", "application/octet-stream", bytes(range(256)) * 8192),

@@ -23,9 +23,8 @@ PDF = DOCUMENTS[REPORT].content
 
 
 @pytest.fixture(scope="module")
-def world(deployment: Any, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(service: str, api: Api) -> Iterator[World]:
     with (
-        serving(tmp_path_factory.mktemp("service") / "output") as service,
         ContentServer("gateway", "the content's password") as content,
         gateway(service, api.client(), content) as world,
     ):

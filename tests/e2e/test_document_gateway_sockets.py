@@ -31,12 +31,6 @@ BIG_BYTES = 48 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("service") / "output") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def content() -> Iterator[ContentServer]:
     big = Stored("big.bin", "application/octet-stream", bytes(BIG_BYTES))
     with ContentServer("gateway", "the content's password", {**DOCUMENTS, BIG: big}) as content:

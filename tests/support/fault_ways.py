@@ -7,7 +7,6 @@ import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,11 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Refusal
+from tests.support.audits import SilentAudit
 from tests.support.fault_courses import Told
 from tests.support.serving import LocalService
 
 Call = Callable[[str, str, Any, Mapping[str, str]], tuple[int, Mapping[str, str], str]]
-
-
-class Silent:
-    """Audit events are not what a fault is about."""
-
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
-
-    def count(self, name: str, **dimensions: str) -> None: ...
 
 
 class OverStore:
@@ -43,7 +35,7 @@ class OverStore:
     name = "store"
 
     def __init__(self, store: TokenStore) -> None:
-        self._service = TokenService(store, Silent(), instants.now)
+        self._service = TokenService(store, SilentAudit(), instants.now)
         self._caller = Caller("app", frozenset(Scope), "faults")
 
     def issue(self, body: Mapping[str, Any], batch: int) -> Told:

@@ -21,6 +21,7 @@ from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Claim, Grant, Reason, Terms
+from tests.support.audits import SilentAudit
 from tests.support.races import Entry, Kind, Race, State, Told
 from tests.support.serving import serving
 from tests.support.store_engines import StoreEngine
@@ -34,14 +35,6 @@ _TICK: Final = timedelta(milliseconds=1)
 _REPEATS: Final = 20
 
 
-class Silent:
-    """Audit events are not what a race is about."""
-
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
-
-    def count(self, name: str, **dimensions: str) -> None: ...
-
-
 class OverStore:
     """The service and its store in this process; every caller has a clock of its own."""
 
@@ -51,7 +44,7 @@ class OverStore:
     def __init__(self, engine: StoreEngine) -> None:
         self._store = engine.token_store()
         self._own = threading.local()
-        self._service = TokenService(self._store, Silent(), self._now)
+        self._service = TokenService(self._store, SilentAudit(), self._now)
         self._caller = Caller("racer", frozenset(Scope), "race")
         self.failures: Counter[str] = Counter()
 

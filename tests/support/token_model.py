@@ -15,8 +15,8 @@ from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Action, Grant, Network, Refusal, Terms, Use
+from tests.support.audits import SilentAudit
 from tests.support.memory_store import AnyTokenStore
-from tests.support.races_over import Silent
 
 START = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         type(self).examples += 1
         self.now = START
-        self.service = TokenService(self.store, Silent(), lambda: self.now)
+        self.service = TokenService(self.store, SilentAudit(), lambda: self.now)
         self.secret = ""
         self.issuer = Caller("issuer", frozenset(Scope) - {Scope.ADMIN}, "request")
         self.last: tuple[Use, Any] | None = None

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 from chalice.app import AuthRequest, AuthResponse
-from msgspec.structs import replace
 
 from chalicelib import clients
 from chalicelib.authorizer import Authorizer, MalformedCredentials, parse_basic
 from chalicelib.clients import Client, Scope
-from tests.support.recording_audit import RecordingAudit
+from tests.support.audits import RecordingAudit
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -152,14 +151,14 @@ class TestRefusals:
         assert [event["reason"] for event in gateway.events()] == ["unknown_client", "wrong_secret"]
 
     def test_a_disabled_client_is_refused(self) -> None:
-        gateway = Gateway(replace(RECORDS, disabled_at=NOW))
+        gateway = Gateway(RECORDS._replace(disabled_at=NOW))
         assert not gateway.allows(basic("records", SECRET))
         assert gateway.events()[0]["reason"] == "client_disabled"
 
     @pytest.mark.parametrize("guess", ["", "0" * 64])
     def test_the_digest_of_nothing_is_no_secret(self, guess: str) -> None:
         """The value in place of a missing digest must not open a client without any valid secret."""
-        assert not Gateway(replace(RECORDS, secrets=())).allows(basic("records", guess))
+        assert not Gateway(RECORDS._replace(secrets=())).allows(basic("records", guess))
 
 
 class TestHeader:
@@ -194,7 +193,7 @@ class TestRotation:
         during = clients.rotated(RECORDS, stored, NOW, HOUR)
         assert self.opened(during, SECRET, new) == [True, True]
         assert clients.rotated(during, stored, NOW, HOUR) == during, "a repetition after a lost answer"
-        after = replace(during, secrets=(during.secrets[0], replace(during.secrets[1], expires_at=NOW)))
+        after = during._replace(secrets=(during.secrets[0], during.secrets[1]._replace(expires_at=NOW)))
         assert self.opened(after, SECRET, new) == [False, True]
 
     def test_without_overlap_the_old_secret_ends_and_a_second_rotation_ends_the_oldest(self) -> None:
@@ -207,7 +206,7 @@ class TestRotation:
 
     def test_rotating_again_does_not_prolong_a_secret_that_is_ending(self) -> None:
         soon = NOW + timedelta(minutes=1)
-        ending = replace(RECORDS, secrets=(replace(STORED, expires_at=soon),))
+        ending = RECORDS._replace(secrets=(STORED._replace(expires_at=soon),))
         rotated = clients.rotated(ending, clients.new_secret(NOW)[1], NOW, timedelta(days=1))
         assert rotated.secrets[1].expires_at == soon
 

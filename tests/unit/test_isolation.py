@@ -125,9 +125,7 @@ def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: MemoryApi, 
 
 
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
-def test_no_client_uses_sees_or_revokes_tokens_of_another(
-    api: MemoryApi, method: str, path: str
-) -> None:
+def test_no_client_uses_sees_or_revokes_tokens_of_another(api: MemoryApi, method: str, path: str) -> None:
     """The stranger may do everything but administer, on tokens of its own."""
     owner, stranger = (api.client(*(set(Scope) - {Scope.ADMIN})) for _ in range(2))
     facts = {"user": SECRET_USER, "metadata": {"title": SECRET_TITLE}, "audience": [owner.user]}

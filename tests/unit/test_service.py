@@ -15,8 +15,8 @@ from chalicelib.errors import InsufficientScope, InternalError, StoreUnavailable
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
 from tests.support.api import NODE
+from tests.support.audits import RecordingAudit
 from tests.support.memory_store import MemoryTokenStore
-from tests.support.recording_audit import RecordingAudit
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 TICK = timedelta(milliseconds=1)

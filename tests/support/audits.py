@@ -1,4 +1,4 @@
-"""An audit that writes nothing."""
+"""Audits that write nothing."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ class RecordingAudit:
     def clear(self) -> None:
         self.events.clear()
         self.counts.clear()
+
+
+class SilentAudit:
+    """An audit that ignores what it gets."""
+
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+
+    def count(self, name: str, **dimensions: str) -> None: ...
