@@ -136,7 +136,11 @@ class TestTokenStore:
     ) -> None:
         secret, token = add(networks=frozenset({tokens.parse_network(text)}))
         use = tokens.new_use(secret, "app", address=tokens.parse_address(address))
-        assert store.claim(use, NOW, None, token) == replace(token, claims=(use.claim(NOW),)) == store.find(token.id)
+        assert (
+            store.claim(use, NOW, None, token)
+            == structs.replace(token, claims=(use.claim(NOW),))
+            == store.find(token.id)
+        )
 
     def test_claims_stand_in_the_order_in_which_they_were_granted(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add(max_uses=20)

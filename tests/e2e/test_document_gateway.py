@@ -20,7 +20,6 @@ from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
 from tests.support.api import Api, Credentials
 from tests.support.gateway_world import ELSEWHERE, USER_HEADER, Visitor, World, gateway
-from tests.support.serving import serving
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content

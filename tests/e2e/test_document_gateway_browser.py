@@ -16,7 +16,6 @@ from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, PAGE, REPORT, ContentServer
 from tests.support.api import Api
 from tests.support.gateway_world import Visitor, World, chromium, gateway
-from tests.support.serving import serving
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content

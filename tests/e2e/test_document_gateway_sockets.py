@@ -21,7 +21,6 @@ from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentS
 from examples.document_gateway.downloads import EVERYBODY, PER_LEASE, PER_LINK
 from tests.support.api import Api, Credentials
 from tests.support.gateway_world import ELSEWHERE, Visitor, World, gateway
-from tests.support.serving import serving
 from tests.support.waiting import wait_until
 
 BIG = "big-document"
