@@ -141,9 +141,9 @@ def peak_memory(kind: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "event.json"
         path.write_text(json.dumps(event))
-        made = group.make("forwarder")
-        if made:
-            made.limit_memory(LIMIT_BYTES)
+        limits = group.make("forwarder")
+        if limits:
+            limits.limit_memory(LIMIT_BYTES)
         try:
             command = [sys.executable, "-m", "studies.bench.forwarder", "--child", str(path)]
             run = subprocess.run(
@@ -151,25 +151,25 @@ def peak_memory(kind: str) -> dict[str, Any]:
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                preexec_fn=(lambda: made.enter(os.getpid())) if made else None,
+                preexec_fn=(lambda: limits.enter(os.getpid())) if limits else None,
                 check=False,
             )
             if run.returncode:
-                told_last = run.stderr.strip().splitlines()[-1:]
-                return {"payload": kind, "events": count, "failed": run.returncode, "told": told_last}
-            told = json.loads(run.stdout)
+                error = run.stderr.strip().splitlines()[-1:]
+                return {"payload": kind, "events": count, "exit_code": run.returncode, "error": error}
+            result = json.loads(run.stdout)
         finally:
-            if made:
-                made.remove()
+            if limits:
+                limits.remove()
     limited = "control group of 128 MB"
-    limit = limited if told["limited"] else "none could be set: peak resident size without a limit"
+    limit = limited if result["limited"] else "none could be set: peak resident size without a limit"
     return {
         "payload": kind,
         "payload_bytes": len(event["awslogs"]["data"]),
         "events": count,
-        "set_aside": told["set_aside"],
-        "peak_mb": round(told["peak"] / 1e6, 1),
-        "start_mb": round(told["start"] / 1e6, 1),
+        "set_aside": result["set_aside"],
+        "peak_mb": round(result["peak"] / 1e6, 1),
+        "start_mb": round(result["start"] / 1e6, 1),
         "limit": limit,
     }
 

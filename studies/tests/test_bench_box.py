@@ -131,6 +131,11 @@ def test_a_failing_function_reports_why(started: Callable[..., Any]) -> None:
             function.call({})
 
 
+def test_a_function_that_ends_without_a_word_is_noticed(started: Callable[..., Any]) -> None:
+    with started("import os\nos._exit(0)") as function, pytest.raises(FunctionError, match="sent nothing"):
+        function.init()
+
+
 def test_the_runtime_api_hands_out_an_event_and_takes_its_answer() -> None:
     with RuntimeApi(lambda: 1.5) as api:
         heard: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from studies.bench.box import group as groups
 from studies.bench.box.runtime_api import FunctionError, RuntimeApi
 
 _PATIENCE_SECONDS = 600.0  # under valgrind, on a busy machine
+_LOOK_EVERY_SECONDS = 1.0
 # The process waits for a line first: it is in its group, and its clock is read, before Python begins.
 _GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "gate")
 
@@ -119,7 +120,7 @@ class Function:
         begun = time.perf_counter()
         self._process.stdin.write(b"go\n")
         self._process.stdin.flush()
-        request = self._wait(lambda: self._api.next_request(_PATIENCE_SECONDS))
+        request = self._wait(self._api.next_request)
         self._cpu_before = request.cpu_seconds
         if self._group is not None:
             self._group.limit_processor(groups.share(self._memory_mb))
@@ -128,8 +129,8 @@ class Function:
     def call(self, event: dict[str, Any]) -> tuple[Any, Spent]:
         """Send it an event; returns its answer and the cost."""
         sent = self._api.send(event)
-        answer = self._wait(lambda: self._api.answer(_PATIENCE_SECONDS))
-        request = self._wait(lambda: self._api.next_request(_PATIENCE_SECONDS))
+        answer = self._wait(self._api.answer)
+        request = self._wait(self._api.next_request)
         spent = Spent((answer.at - sent) * 1000, (request.cpu_seconds - self._cpu_before) * 1000)
         self._cpu_before = request.cpu_seconds
         return json.loads(answer.body), spent
@@ -155,12 +156,21 @@ class Function:
         while status.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    def _wait(self, wait: Callable[[], Any]) -> Any:
-        try:
-            return wait()
-        except (FunctionError, TimeoutError) as error:
+    def _wait(self, wait: Callable[[float], Any]) -> Any:
+        """Wait for a message, while the process lives and patience lasts."""
+        assert self._process is not None
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return wait(_LOOK_EVERY_SECONDS)
+            except TimeoutError as error:
+                if self._process.poll() is None and time.monotonic() < deadline:
+                    continue
+                reason: Exception = error
+            except FunctionError as error:
+                reason = error
             last_lines = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
-            raise FunctionError(f"{self._task.name} {self._handler}: {error} {last_lines}".strip()) from None
+            raise FunctionError(f"{self._task.name} {self._handler}: {reason} {last_lines}".strip()) from None
 
     def _cpu_seconds(self) -> float:
         """Processor time of the process, all threads that ever were included, in nanoseconds' steps."""

@@ -103,7 +103,7 @@ class RuntimeApi:
         try:
             message = self._messages.get(timeout=timeout_seconds)
         except queue.Empty:
-            raise TimeoutError(f"the function sent nothing for {timeout_seconds:g} s") from None
+            raise TimeoutError("the function sent nothing") from None
         if isinstance(message, FunctionError):
             raise message
         if not isinstance(message, kind):
