@@ -31,7 +31,7 @@ def audit_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 class TestIssue:
-    def test_an_issued_token_is_told_once_with_its_limits(self, api: Api, client: Credentials) -> None:
+    def test_issuing_returns_the_token_once_with_its_limits(self, api: Api, client: Credentials) -> None:
         answer = api.call("POST", "/token", client, {"nodeId": NODE})
         issued = answer.json
         assert answer.status == 201
@@ -111,7 +111,7 @@ class TestUse:
             ({"notBefore": at(3600), "expiresIn": 86400}, {}, 403, "token_not_yet_valid"),
         ],
     )
-    def test_a_refusal_tells_its_reason_and_spends_nothing(  # noqa: PLR0917 - a table's columns
+    def test_a_refusal_has_its_reason_and_spends_nothing(  # noqa: PLR0917 - a table's columns
         self,
         api: Api,
         client: Credentials,
@@ -205,7 +205,7 @@ class TestIdempotency:
 
 
 class TestIntrospect:
-    def test_it_tells_what_a_use_would_return_but_its_id(self, api: Api, client: Credentials) -> None:
+    def test_it_returns_what_a_use_would_return_without_a_use_id(self, api: Api, client: Credentials) -> None:
         issued = api.issue(client, maxUses=2, metadata={"a": "b"}, user="alice")
         asked = {"token": issued["token"], "user": "alice"}
         reported = api.call("POST", "/introspect", client, asked)
@@ -220,7 +220,7 @@ class TestIntrospect:
 
 
 class TestStatusAndRevocation:
-    def test_the_status_tells_limits_and_claims_but_neither_token_nor_node(self, api: Api, client: Credentials) -> None:
+    def test_the_status_has_limits_and_claims_but_neither_token_nor_node(self, api: Api, client: Credentials) -> None:
         issued = api.issue(client, maxUses=2)
         used = api.use(client, issued["token"], user="alice", ipAddress="10.0.0.1", action="download").json
         answer = api.call("GET", f"/token/{issued['tokenId']}", client)
@@ -260,7 +260,7 @@ class TestStatusAndRevocation:
             assert api.use(client, token, user=user).code == "token_revoked"
         assert api.use(client, bystander).status == 200
 
-    def test_where_time_runs_out_the_answer_says_that_there_is_more(
+    def test_if_time_runs_out_the_response_has_more(
         self, api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         node = "node-with-many"
@@ -306,7 +306,7 @@ class TestErrors:
             if answer.code is not None:
                 assert answer.json["requestId"] == api.gateway.ids["requestId"]
 
-    def test_a_defect_of_ours_is_told_without_its_text(
+    def test_a_bug_is_reported_without_its_text(
         self,
         api: Api,
         client: Credentials,
@@ -326,7 +326,7 @@ class TestErrors:
         assert len(reported["lambdaRequestId"]) == 36
         assert reported["lambdaRequestId"] != reported["requestId"]
 
-    def test_other_methods_are_told_which_there_are(self, api: Api, client: Credentials) -> None:
+    def test_other_methods_get_a_list_of_the_supported_ones(self, api: Api, client: Credentials) -> None:
         for path in {route.path for route in routes.ROUTES}:
             target = path.replace("{token_id}", "tok_" + "0" * 32)
             allowed = {route.method for route in routes.ROUTES if route.path == path}
@@ -356,7 +356,7 @@ class TestErrors:
         assert api.call("HEAD", "/tokens", client).status == 405
         assert api.use(client, issued["token"]).status == 200
 
-    def test_the_version_is_told_to_any_client(self, api: Api, client: Credentials) -> None:
+    def test_any_client_gets_the_version(self, api: Api, client: Credentials) -> None:
         answer = api.call("GET", "/version", client)
         assert answer.json == {
             "service": "tokenservice",
@@ -413,7 +413,7 @@ class TestAudit:
 class TestRequestsToTheStore:
     """How many requests each route sends to DynamoDB, counted where PynamoDB hands them over."""
 
-    def test_each_outcome_costs_what_the_architecture_says(
+    def test_each_outcome_costs_the_calls_of_the_architecture(
         self, api: Api, client: Credentials, asked: list[str]
     ) -> None:
         def cost(call: Any) -> list[str]:

@@ -62,7 +62,7 @@ def test_a_second_client_with_the_same_name_is_not_added(client_store: AnyClient
     assert client_store.add(known), "the SDK repeats a request whose answer was lost"
 
 
-def test_a_change_is_stored_and_a_client_that_is_not_there_stays_away(client_store: AnyClientStore) -> None:
+def test_a_change_is_stored_and_does_not_create_a_missing_client(client_store: AnyClientStore) -> None:
     client_store.add(a_client("store-3"))
     changed = client_store.change("store-3", lambda known: known._replace(disabled_at=NOW))
     assert changed is not None

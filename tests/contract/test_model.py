@@ -13,7 +13,7 @@ EXAMPLES = 30
 MOST_ROUNDS = 20
 
 
-def test_the_service_does_what_the_model_does(stores: Memory | StoreEngine) -> None:
+def test_the_service_behaves_like_the_model(stores: Memory | StoreEngine) -> None:
     usual = {
         "granted",
         "replayed",

@@ -107,7 +107,7 @@ class TestFarYears:
         assert list(store.find_unrevoked(node_id=node, issuer=None, now=edge - MINUTE)) == ids
         assert list(store.find_unrevoked(node_id=node, issuer=None, now=edge)) == ids[2:]
 
-    def test_dynamodb_is_told_when_to_delete_it(
+    def test_the_item_has_its_time_of_deletion(
         self, service_at: ServiceAt, store_engine: StoreEngine, seconds: int
     ) -> None:
         edge = datetime.fromtimestamp(seconds, UTC)

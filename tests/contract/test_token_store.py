@@ -165,7 +165,7 @@ class TestTokenStore:
         assert found is not None
         assert len(found.claims) == 1
 
-    def test_every_rule_stands_in_the_condition_of_the_write(self, add: Add, store: AnyTokenStore) -> None:
+    def test_every_rule_is_in_the_condition_of_the_write(self, add: Add, store: AnyTokenStore) -> None:
         """One token a rule, with nothing else against it; nothing may be claimed."""
         cases: list[tuple[Reason, dict[str, object], dict[str, object]]] = [
             (Reason.EXPIRED, {"expires_at": NOW}, {}),
@@ -239,7 +239,7 @@ class TestTokenStore:
         assert self.claim(store, tokens.new_use(secret, "app")) == Reason.REVOKED
         assert store.revoke("tok_" + "8" * 32, None, NOW) is None
 
-    def test_only_the_issuer_revokes_unless_nobody_is_named(self, add: Add, store: AnyTokenStore) -> None:
+    def test_only_the_issuer_revokes_unless_no_issuer_is_given(self, add: Add, store: AnyTokenStore) -> None:
         _, token = add(issuer="a")
         assert store.revoke(token.id, "b", NOW) == token
         assert store.find(token.id) == token
@@ -362,7 +362,7 @@ class TestOnDynamoDb:
         found = {token.id: token for token in store.all()}
         assert found.items() >= made.items()
 
-    def test_a_store_without_its_table_is_told_as_unavailable(self, store_engine: StoreEngine) -> None:
+    def test_a_store_without_its_table_is_unavailable(self, store_engine: StoreEngine) -> None:
         missing = replace(store_engine, token_table="tokenservice-nowhere-tokens").token_store()
         use = tokens.new_use("a" * 64, "app")
         for call in (

@@ -83,11 +83,11 @@ class TestAsAProcess:
         assert not SECRET.search(added.err)
         assert opens(api, name, secret)
 
-    def test_a_store_that_is_away_is_told_in_one_line(self) -> None:
+    def test_an_unavailable_store_is_reported_in_one_line(self) -> None:
         away = {"AWS_ENDPOINT_URL": f"http://{HOST}:{free_port()}"}
         in_a_process("client", "list", **away).assert_refused("no response from the store", "tokenctl doctor")
 
-    def test_without_anything_it_shows_what_there_is(self) -> None:
+    def test_help_lists_the_commands_and_an_unknown_one_is_rejected(self) -> None:
         helped = in_a_process("--help")
         assert helped.code == 0
         for command in ("client", "token", "tables", "doctor"):
@@ -136,12 +136,12 @@ class TestClient:
         assert name not in tokenctl("client", "list").out
 
     @pytest.mark.parametrize("command", ["show", "change", "rotate", "disable", "enable", "delete"])
-    def test_an_unknown_client_is_told(self, tokenctl: Tokenctl, name: str, command: str) -> None:
+    def test_an_unknown_client_is_reported(self, tokenctl: Tokenctl, name: str, command: str) -> None:
         scope = ("--scope", "use") if command == "change" else ()
         tokenctl("client", command, name, *scope).assert_refused(name, "tokenctl client list")
         assert name not in tokenctl("client", "list").out
 
-    def test_clients_are_listed_with_what_a_person_wants_to_know(self, tokenctl: Tokenctl, name: str) -> None:
+    def test_clients_are_listed_with_scopes_state_and_expiry(self, tokenctl: Tokenctl, name: str) -> None:
         tokenctl("client", "add", name, "--scope", "use", "--scope", "issue")
         assert re.fullmatch(rf"{name} +issue use +active *", line_of(tokenctl, name))
         tokenctl("client", "rotate", name)
@@ -150,7 +150,7 @@ class TestClient:
         tokenctl("client", "disable", name)
         assert re.fullmatch(rf"{name} +issue use +disabled *", line_of(tokenctl, name))
 
-    def test_the_list_says_when_the_old_secret_ends(self, tokenctl: Tokenctl, name: str) -> None:
+    def test_the_list_shows_when_the_old_secret_expires(self, tokenctl: Tokenctl, name: str) -> None:
         tokenctl("client", "add", name, "--scope", "use")
         rotated = tokenctl("client", "rotate", name, "--overlap", "12", "--json")
         ends = rotated.json["oldSecretEndsAt"]
@@ -195,9 +195,7 @@ class TestClient:
         ]
 
     @pytest.mark.parametrize("hours", ["-1", "721", "soon", "nan", "inf", ""])
-    def test_an_overlap_that_makes_no_sense_is_refused(
-        self, api: Api, tokenctl: Tokenctl, name: str, hours: str
-    ) -> None:
+    def test_an_invalid_overlap_is_rejected(self, api: Api, tokenctl: Tokenctl, name: str, hours: str) -> None:
         secret = add(tokenctl, name)
         tokenctl("client", "rotate", name, "--overlap", hours).assert_refused("--overlap", code=2)
         assert opens(api, name, secret)
@@ -213,7 +211,7 @@ class TestClient:
         assert opens(api, name, secret), "the secret that it had is the one that it has"
         assert opens(api, name, tokenctl("client", "rotate", name, "--json").json["secret"])
 
-    def test_a_disabled_client_comes_back_with_what_it_had(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
+    def test_an_enabled_client_has_its_former_scopes_and_secrets(self, api: Api, tokenctl: Tokenctl, name: str) -> None:
         added = tokenctl("client", "add", name, "--scope", "use", "--scope", "issue", "--json").json
         tokenctl("client", "disable", name)
         assert not opens(api, name, added["secret"])
@@ -292,7 +290,7 @@ class TestClient:
         assert api.call("GET", path, Credentials(gone.user, newer)).status == 200
 
     @pytest.mark.parametrize(("typed", "gone"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
-    def test_it_asks_before_it_deletes(
+    def test_it_asks_for_confirmation_before_it_deletes(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str, typed: str, gone: bool
     ) -> None:
         tokenctl("client", "add", name, "--scope", "use")
@@ -302,7 +300,7 @@ class TestClient:
         assert deleted.code == int(not gone)
         assert (name not in tokenctl("client", "list").out) == gone
 
-    def test_where_nobody_can_be_asked_nothing_is_deleted(
+    def test_without_a_terminal_nothing_is_deleted(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         tokenctl("client", "add", name, "--scope", "use")
@@ -337,7 +335,7 @@ class TestClient:
         assert tokenctl("client", "disable", name).out == f"{name} is refused, from now on.\n"
         assert not opens(api, name, secret)
 
-    def test_disabling_says_how_long_a_gateway_may_let_the_client_in(self, tokenctl: Tokenctl, name: str) -> None:
+    def test_disabling_shows_how_long_a_gateway_may_accept_the_client(self, tokenctl: Tokenctl, name: str) -> None:
         tokenctl("tables", "create", "--stage", "test")
         tokenctl("client", "add", name, "--scope", "use", "--stage", "test")
         for command in (("disable",), ("enable",), ("change", "--scope", "issue"), ("delete", "--yes")):
@@ -367,13 +365,11 @@ class TestToken:
         assert api.use(client, issued["token"]).code == "token_revoked"
         assert tokenctl("token", "show", issued["tokenId"], "--json").json["revoked"] is True
 
-    def test_an_unknown_token_can_not_be_shown_and_is_not_said_to_be_revoked(self, tokenctl: Tokenctl) -> None:
+    def test_an_unknown_token_is_neither_shown_nor_reported_as_revoked(self, tokenctl: Tokenctl) -> None:
         tokenctl("token", "show", ABSENT_ID).assert_refused("no such token")
         tokenctl("token", "revoke", ABSENT_ID).assert_refused("no token", ABSENT_ID)
 
-    def test_what_a_caller_said_of_its_user_is_shown_as_it_is_and_harmless(
-        self, token_store: TokenStore, tokenctl: Tokenctl
-    ) -> None:
+    def test_user_names_are_shown_unchanged_and_harmless(self, token_store: TokenStore, tokenctl: Tokenctl) -> None:
         """The API refuses control characters; the store may hold some of before."""
         terms = Terms("node", now() + timedelta(hours=1), user="[/b][link=http://evil]alice\x1b]0;owned\x07")
         _, token = tokens.new_token("somebody", terms, now())
@@ -418,7 +414,7 @@ class TestTables:
         ttl = dynamodb.describe_time_to_live(TableName=names[0])["TimeToLiveDescription"]
         assert (ttl["TimeToLiveStatus"], ttl["AttributeName"]) == ("ENABLED", "purge_at")
 
-    def test_making_them_again_keeps_what_is_in_them(self, api: Api, client: Credentials, tokenctl: Tokenctl) -> None:
+    def test_creating_them_again_keeps_their_content(self, api: Api, client: Credentials, tokenctl: Tokenctl) -> None:
         token = api.issue(client)["token"]
         again = tokenctl("tables", "create")
         assert again.code == 0
@@ -494,7 +490,7 @@ class TestOptions:
     def test_an_unknown_command_is_refused(self, tokenctl: Tokenctl) -> None:
         tokenctl("frobnicate").assert_refused("frobnicate", code=2)
 
-    def test_the_stage_that_stands_nearest_to_the_command_counts(self, tokenctl: Tokenctl) -> None:
+    def test_the_stage_option_nearest_to_the_command_counts(self, tokenctl: Tokenctl) -> None:
         assert tokenctl("--stage", "nowhere", "client", "list", "--stage", "local").code == 0
         tokenctl("--stage", "local", "client", "list", "--stage", "nowhere").assert_refused("'nowhere'")
 
@@ -524,14 +520,14 @@ class TestBrokenSurroundings:
             ('{"stages": {"local": {"environment_variables": {"STAGE": "Not A Stage"}}}}', "STAGE"),
         ],
     )
-    def test_a_broken_configuration_is_told_in_one_line(
+    def test_a_broken_configuration_is_reported_in_one_line(
         self, tokenctl: Tokenctl, config: Path, text: str | None, word: str
     ) -> None:
         if text is not None:
             config.write_text(text)
         tokenctl("client", "list").assert_refused(word)
 
-    def test_a_configuration_that_is_no_text_is_told_in_one_line(self, tokenctl: Tokenctl, config: Path) -> None:
+    def test_a_configuration_that_is_no_text_is_reported_in_one_line(self, tokenctl: Tokenctl, config: Path) -> None:
         config.write_bytes(b"\xff\xfe")
         tokenctl("client", "list").assert_refused("config.json")
         config.unlink()
@@ -543,7 +539,7 @@ class TestBrokenSurroundings:
         config.write_text(json.dumps({"environment_variables": {"TOKEN_TABLE": "all"}, "stages": stages}))
         assert open_stage("local").settings.token_table == "mine"
 
-    def test_without_a_running_engine_the_local_stage_says_how_to_start_it(
+    def test_without_a_running_engine_the_local_stage_prints_how_to_start_it(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.delenv("AWS_ENDPOINT_URL")
@@ -570,7 +566,7 @@ class TestBrokenSurroundings:
         ],
         ids=" ".join,
     )
-    def test_a_store_that_is_away_is_told_in_one_line(
+    def test_an_unavailable_store_is_reported_in_one_line(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
@@ -578,7 +574,7 @@ class TestBrokenSurroundings:
         filled = [word.format(name="somebody", client="somebody", token_id=ABSENT_ID) for word in command]
         tokenctl(*filled).assert_refused("no response from the store", "EndpointConnectionError", "tokenctl doctor")
 
-    def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it(
+    def test_a_missing_table_is_reported_with_the_command_that_creates_it(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLIENT_TABLE", "missing-clients")
@@ -596,7 +592,7 @@ class TestBrokenSurroundings:
         ],
     )
     @pytest.mark.parametrize("command", [("client", "list"), ("stats",), ("splunk", "failed")], ids=" ".join)
-    def test_what_aws_lacks_is_told_with_what_to_do(  # noqa: PLR0917 - fixtures
+    def test_missing_aws_settings_are_reported_with_advice(  # noqa: PLR0917 - fixtures
         self,
         deployment: Deployment,
         tokenctl: Tokenctl,
@@ -626,7 +622,7 @@ class TestBrokenSurroundings:
             ("SomethingNew", "tokenctl doctor --stage dev"),
         ],
     )
-    def test_what_aws_says_no_with_has_an_answer(self, code: str, words: str) -> None:
+    def test_every_error_code_of_aws_has_advice(self, code: str, words: str) -> None:
         """Emulators say no such thing: the error is made as boto3 makes it, at the bottom of a chain of causes."""
         unavailable = StoreUnavailable()
         unavailable.__cause__ = PynamoDBException("", ClientError({"Error": {"Code": code}}, "Scan"))
@@ -634,7 +630,7 @@ class TestBrokenSurroundings:
         assert words in trouble.advice(unavailable, "dev")
 
     @pytest.mark.parametrize("command", [("client", "list"), ("tables", "create"), ("token", "show", ABSENT_ID)])
-    def test_an_endpoint_that_is_no_address_is_told_in_one_line(
+    def test_an_invalid_endpoint_is_reported_in_one_line(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
@@ -688,7 +684,7 @@ class TestCompletion:
         assert {each.format(name=name) for each in offered} <= found
         assert run.err == ""
 
-    def test_where_there_is_no_store_no_client_is_offered_and_nothing_is_said(
+    def test_without_a_store_completion_offers_no_client_and_prints_nothing(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")

@@ -61,7 +61,7 @@ def group(deployment: Deployment) -> Iterator[str]:
 
 
 class TestExplain:
-    def test_a_life_is_told_with_every_use_and_every_refusal(
+    def test_a_life_has_every_use_and_every_refusal(
         self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep
     ) -> None:
         issued = api.issue(client, nodeId=NODE, user="alice", maxUses=2)
@@ -94,7 +94,7 @@ class TestExplain:
         for kept in (issued["token"], NODE):
             assert kept not in run.out + run.err + human.out + human.err
 
-    def test_without_a_log_the_store_still_tells_the_uses_and_what_is_missing_is_said(
+    def test_without_a_log_the_uses_are_shown_and_the_missing_part_is_reported(
         self, api: Api, client: Credentials, tokenctl: Tokenctl, log: Path
     ) -> None:
         issued = api.issue(client)
@@ -106,7 +106,7 @@ class TestExplain:
         assert human.code == 0
         assert "Refusals are missing. .local/service.log: not there" in human.out
 
-    def test_a_token_that_was_deleted_is_told_from_the_log(  # noqa: PLR0917 - fixtures
+    def test_a_deleted_token_is_shown_from_the_log(  # noqa: PLR0917 - fixtures
         self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep, deployment: Deployment, dynamodb: Any
     ) -> None:
         issued = api.issue(client)
@@ -117,12 +117,12 @@ class TestExplain:
         assert [each["event"] for each in run.json["moments"]] == ["token.issued"]
         assert "7 days after its expiry" in tokenctl("explain", issued["tokenId"]).out
 
-    def test_a_token_of_which_nothing_is_known_is_told_in_one_line(self, tokenctl: Tokenctl, log: Path) -> None:
+    def test_an_unknown_token_is_reported_in_one_line(self, tokenctl: Tokenctl, log: Path) -> None:
         tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing", "not there")
         log.write_text("")
         tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing of it")
 
-    def test_what_a_caller_said_is_shown_as_it_is_and_harmless(
+    def test_callers_text_is_shown_unchanged_and_harmless(
         self, token_store: TokenStore, tokenctl: Tokenctl, keep: Keep
     ) -> None:
         """The API refuses control characters; the store and the log may hold some of before."""
@@ -222,7 +222,7 @@ class TestTrail:
         with path.open("a") as file:
             file.writelines(f"{line}\n" for line in lines)
 
-    def test_both_parts_of_the_local_log_are_read_and_what_is_no_event_is_left_out(self, log: Path) -> None:
+    def test_both_parts_of_the_local_log_are_read_and_other_lines_are_skipped(self, log: Path) -> None:
         at = '"time":"2026-11-21T12:00:00.000Z"'
         self.lines(log.with_name("service.log.1"), f'{{"event":"one",{at},"tokenId":"tok_a"}}')
         self.lines(
@@ -244,12 +244,12 @@ class TestTrail:
         since = census.midnight(now().replace(year=2026, month=11, day=22))
         assert [event["event"] for event in FileTrail(log).events("tok_a", since)] == ["2", "3"]
 
-    def test_a_file_that_can_not_be_read_is_told(self, log: Path) -> None:
+    def test_an_unreadable_file_is_reported(self, log: Path) -> None:
         log.mkdir()
         with pytest.raises(TrailUnavailable, match=r"service\.log: Is a directory"):
             list(FileTrail(log).events("tok_a", now()))
 
-    def test_cloudwatch_is_read_page_by_page_and_what_an_engine_lets_through_is_filtered(
+    def test_cloudwatch_is_read_page_by_page_and_unrelated_events_are_filtered(
         self, deployment: Deployment, group: str
     ) -> None:
         logs = deployment.aws("logs")
@@ -271,7 +271,7 @@ class TestTrail:
         assert sorted(event["event"] for event in found) == ["a1", "a3", "b1", "b3"]
         assert list(trail.events("tok_1", instant + timedelta(minutes=1))) == []
 
-    def test_a_log_group_that_is_not_there_or_not_to_be_reached_is_told(
+    def test_a_missing_or_unreachable_log_group_is_reported(
         self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trail = CloudWatchTrail(deployment.aws("logs"), "/nowhere")
@@ -340,7 +340,7 @@ class TestWhatAnOperatorDoes:
         )
         assert self.revoked(lines) == [("tokenctl", issued)]
 
-    def test_a_log_group_that_is_away_is_told_with_the_events(self, deployment: Deployment) -> None:
+    def test_an_unavailable_log_group_is_reported_with_the_events(self, deployment: Deployment) -> None:
         otherwise: list[str] = []
         record = Record(lambda: CloudWatchTrail(deployment.aws("logs"), "/nowhere"), otherwise.append)
         record.write("{}")
@@ -446,7 +446,7 @@ class TestRevokeMany:
         tokenctl("token", "revoke", option, name, "--yes").assert_refused(f"{field}: must be a string", code=2)
 
     @pytest.mark.parametrize(("typed", "live"), [("y\n", False), ("n\n", True), ("\n", True), ("", True)])
-    def test_it_asks_before_it_revokes_many(  # noqa: PLR0917 - fixtures
+    def test_it_asks_for_confirmation_before_it_revokes_many(  # noqa: PLR0917 - fixtures
         self, api: Api, client: Credentials, tokenctl: Tokenctl, answer: Callable[[str], None], typed: str, live: bool
     ) -> None:
         issued = api.issue(client, user=f"asked-{typed!r}")
@@ -477,11 +477,11 @@ class TestRevokeMany:
         for run in (refused, done, again, printed):
             assert NODE not in run.out + run.err
 
-    def test_a_token_that_is_not_there_leads_to_no_document(self, tokenctl: Tokenctl) -> None:
+    def test_a_missing_token_has_no_document(self, tokenctl: Tokenctl) -> None:
         tokenctl("token", "revoke", "--same-node-as", ABSENT_ID, "--yes").assert_refused("no token", ABSENT_ID)
         tokenctl("token", "revoke", "--same-node-as", "0" * 64, "--yes").assert_refused("token id", code=2)
 
-    def test_where_nobody_can_be_asked_nothing_is_revoked_without_a_word(
+    def test_without_a_terminal_nothing_is_revoked_without_yes(
         self, api: Api, client: Credentials, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         issued = api.issue(client, user="asked-by-a-program", nodeId="asked-by-a-program")
@@ -502,7 +502,7 @@ class TestRevokeMany:
         assert self.live(tokenctl, issued) == [False]
 
     @pytest.mark.parametrize(("ahead", "typed"), [(True, "y"), (False, "n")], ids=["typed ahead", "typed when asked"])
-    def test_the_id_of_a_document_is_asked_for_at_a_terminal_and_not_shown(
+    def test_a_prompt_reads_the_document_id_without_showing_it(
         self, api: Api, tokenctl: Tokenctl, ahead: bool, typed: str
     ) -> None:
         node = f"node at a terminal {ahead} {typed}"

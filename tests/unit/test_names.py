@@ -118,7 +118,7 @@ NO_NAME = {
 
 class TestCharacters:
     @pytest.mark.parametrize("character", NO_NAME.values(), ids=NO_NAME)
-    def test_no_name_holds_a_control_character_or_what_stands_for_lost_bytes(
+    def test_no_name_holds_a_control_character_or_a_replacement_character(
         self, api: MemoryApi, client: Credentials, character: str
     ) -> None:
         api.store.calls.clear()
