@@ -167,7 +167,7 @@ def main() -> None:
     except DeploymentError as error:
         _end(str(error))
     except (StoreUnavailable, AwsError, PynamoDBException, BotoCoreError, ClientError) as error:
-        _end(f"the store gave no answer ({cause(error)}): {advice(error, terminal.stage)}")
+        _end(f"no response from the store ({cause(error)}): {advice(error, terminal.stage)}")
     except ServiceError as error:
         _end(problems.detail(error))
     except OSError as error:

@@ -366,7 +366,7 @@ class TestToken:
         assert tokenctl("token", "show", issued["tokenId"], "--json").json["revoked"] is True
 
     def test_an_unknown_token_is_neither_shown_nor_reported_as_revoked(self, tokenctl: Tokenctl) -> None:
-        tokenctl("token", "show", ABSENT_ID).assert_refused("no such token")
+        tokenctl("token", "show", ABSENT_ID).assert_refused("token does not exist")
         tokenctl("token", "revoke", ABSENT_ID).assert_refused("no token", ABSENT_ID)
 
     def test_user_names_are_shown_unchanged_and_harmless(self, token_store: TokenStore, tokenctl: Tokenctl) -> None:

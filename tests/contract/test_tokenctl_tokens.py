@@ -115,7 +115,7 @@ class TestExplain:
         run = tokenctl("explain", issued["tokenId"], "--json")
         assert (run.code, run.json["stored"], run.json["state"]) == (0, False, "token_not_found")
         assert [each["event"] for each in run.json["moments"]] == ["token.issued"]
-        assert "7 days after its expiry" in tokenctl("explain", issued["tokenId"]).out
+        assert "7 days or more after its expiry" in tokenctl("explain", issued["tokenId"]).out
 
     def test_an_unknown_token_is_reported_in_one_line(self, tokenctl: Tokenctl, log: Path) -> None:
         tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing", "not there")
