@@ -15,6 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NoReturn
 
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import PynamoDBException
+
 from chalicelib import clients
 from chalicelib.clients import Client, Doubt, Scope
 from chalicelib.errors import ServiceError
@@ -42,9 +45,11 @@ from tokenctl.deployment import (
     read_env_file,
     stage_environ,
 )
+from tokenctl.trouble import cause
 
 STATE: Final = ROOT / ".local"
 DEMO_CLIENT: Final = "demo"
+_ENGINE_LOG: Final = STATE / "engine.log"
 EXAMPLE_NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
 _READY_WITHIN_SECONDS: Final = 60
@@ -111,11 +116,14 @@ def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
     settings = Settings.from_environ({**os.environ, **stage_environ(LOCAL_STAGE)})
     os.environ.setdefault("COMMIT", _commit())
 
-    engine = started.enter_context(Engine(state_dir=STATE / "engine", log=STATE / "engine.log"))
+    engine = started.enter_context(Engine(state_dir=STATE / "engine", log=_ENGINE_LOG))
     os.environ.update(engine.client_environ)
     _write_private(LOCAL_ENV, {**engine.client_environ, "TOKENSERVICE_URL": f"http://{HOST}:{port}"})
     started.callback(LOCAL_ENV.unlink, missing_ok=True)
-    prepare_store(open_stage(LOCAL_STAGE))
+    try:
+        prepare_store(open_stage(LOCAL_STAGE))
+    except (PynamoDBException, BotoCoreError, ClientError) as error:
+        raise StartError(f"the local store failed: {cause(error)}; see {_ENGINE_LOG.relative_to(ROOT)}") from error
 
     service = None
     if engine_alone:
@@ -198,10 +206,10 @@ def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
         if service.poll() is not None:
             raise StartError(f"the service ended at its start with code {service.returncode}")
         status = status_of(port, "GET", f"{BASE_PATH}/version", headers={"Authorization": f"Basic {credentials}"})
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise StartError(f"the service answers {status}")
-        if status:
+        if status and status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return
+        if status and status != HTTPStatus.SERVICE_UNAVAILABLE:  # 503: the store was slow, as on a busy machine
+            raise StartError(f"the service answers {status}")
         time.sleep(_LOOK_EVERY_SECONDS / 4)
     raise StartError(f"the service was not ready within {_READY_WITHIN_SECONDS} s")
 
@@ -226,5 +234,5 @@ def _watch(service: subprocess.Popen[bytes] | None, engine: Engine, parent: int)
         if service is not None and service.poll() is not None:
             raise StartError(f"the service ended by itself with code {service.returncode}")
         if not engine.is_running:
-            raise StartError(f"the local store ended by itself; see {(STATE / 'engine.log').relative_to(ROOT)}")
+            raise StartError(f"the local store ended by itself; see {_ENGINE_LOG.relative_to(ROOT)}")
         leash.check_parent(parent)

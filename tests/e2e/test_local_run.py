@@ -362,3 +362,19 @@ def test_a_killed_engine_has_stored_the_writes_that_are_older_than_a_second(
     engine.start()
     assert dynamodb.list_tables()["TableNames"] == ["stored"]
     engine.stop()
+
+
+def test_a_store_that_fails_at_the_start_is_one_line_and_leaves_no_process(checkout: Path, port: int) -> None:
+    code = (
+        "import sys; from dev import serve; from pynamodb.exceptions import TableError\n"
+        "def fail(_): raise TableError('no answer')\n"
+        "serve.prepare_store = fail\n"
+        "sys.exit(serve.main())"
+    )
+    environ = {**os.environ, "PORT": str(port)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, env=environ, capture_output=True, text=True, check=False
+    )
+    line = "tokenservice: the local store failed: TableError; see .local/engine.log\n"
+    assert (run.returncode, run.stderr) == (1, line)
+    assert processes_of(checkout) == []
