@@ -9,7 +9,6 @@ from pynamodb.constants import LIST, MAP, NUMBER, STRING
 from pynamodb.models import Model
 
 from chalicelib.clients import Secret
-from chalicelib.storage import model
 from chalicelib.storage.model import INSTANT, InstantAttribute
 
 
@@ -39,9 +38,6 @@ class SecretsAttribute(Attribute[tuple[Secret, ...]]):
 
 class ClientItem(Model):
     """One client."""
-
-    class Meta(model.Meta):
-        table_name: str
 
     client_id = UnicodeAttribute(hash_key=True)
     scopes = UnicodeSetAttribute()

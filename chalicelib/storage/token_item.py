@@ -12,7 +12,6 @@ from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
 
-from chalicelib.storage import model
 from chalicelib.storage.model import INSTANT, InstantAttribute
 from chalicelib.tokens import (
     KEPT_AFTER_EXPIRY,
@@ -129,9 +128,6 @@ class TokenItem(Model):
     `node_hash` and `user_hash` are index keys (a key may hold 2,048 bytes, a node id 4,096); revoking removes them.
     `purge_at` is DynamoDB's TTL, days after the expiry, so that "expired" and "unknown" stay different answers.
     """
-
-    class Meta(model.Meta):
-        table_name: str
 
     id = UnicodeAttribute(hash_key=True)
     digest = UnicodeAttribute()
