@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from msgspec import Struct
+
 from chalicelib.errors import ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -83,7 +85,7 @@ TABLE: Final = MappingProxyType(
 )
 
 
-class FieldError(NamedTuple):
+class FieldError(Struct, frozen=True):
     """What is wrong with one field, parameter or header of a request."""
 
     field: str
@@ -97,9 +99,12 @@ class Errors(list[FieldError]):
         InvalidRequest: by `add()`, as soon as there are `MAX_ERRORS`; by `check()`, if there are any.
     """
 
+    left = MAX_ERRORS
+
     def add(self, field: str, message: str) -> None:
         self.append(FieldError(field, message))
-        if len(self) == MAX_ERRORS:
+        self.left -= 1
+        if not self.left:
             raise InvalidRequest(self)
 
     def check(self) -> None:
@@ -118,7 +123,7 @@ class InvalidRequest(ServiceError):
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors[:MAX_ERRORS])
-        super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
+        super().__init__("; ".join([f"{error.field}: {error.message}" for error in self.errors]))
 
 
 class Unauthorized(ServiceError):
@@ -198,7 +203,7 @@ def answer(error: ServiceError, request_id: str) -> Answer:
         "requestId": request_id,
     }
     if isinstance(error, InvalidRequest):
-        body["errors"] = [{"field": field, "message": message} for field, message in error.errors]
+        body["errors"] = [{"field": wrong.field, "message": wrong.message} for wrong in error.errors]
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allowed
     return Answer(row.status, headers, body)
