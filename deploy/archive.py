@@ -1,7 +1,4 @@
-"""The deployment archive: what Chalice packed, without what Lambda never reads, and compiled.
-
-Twice the same input gives twice the same bytes.
-"""
+"""The deployment archive: Chalice's, compiled and without what Lambda never reads. Reproducible byte for byte."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-# AWS's library and what it alone needs. In Lambda our own client takes its place (chalicelib/aws), and the one that
-# Lambda itself brings along is there for DYNAMODB_TRANSPORT=botocore.
+# AWS's library and its own dependencies. In Lambda our own client replaces it (chalicelib/aws);
+# DYNAMODB_TRANSPORT=botocore uses the one that is part of Lambda's runtime.
 REPLACED: Final = ("botocore", "jmespath", "dateutil", "python_dateutil", "six")
 _DROPPED: Final = re.compile(
     rf"""
@@ -28,7 +25,7 @@ _DROPPED: Final = re.compile(
     re.VERBOSE,
 )
 _LAMBDA_ROOT: Final = "/var/task"
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip file
 _MODE: Final = 0o100644 << 16
 
 
@@ -37,27 +34,27 @@ def rebuild(packed: Path, archive: Path) -> None:
 
     Args:
         packed: the archive that `chalice package` made.
-        archive: where ours goes.
+        archive: path of ours.
     """
-    with tempfile.TemporaryDirectory() as made:
-        root = Path(made)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
         unpack(packed, root)
-        # "Unchecked": Lambda need not even look at the sources, which are the ones beside them.
+        # "Unchecked": Python does not compare them with the sources, which are the ones beside them.
         compile_all(root, "unchecked-hash")
         _zip(root, archive)
 
 
 def unpack(packed: Path, root: Path) -> None:
-    """Lay out what a function reads of Chalice's archive."""
+    """Unpack the files of Chalice's archive that a function reads."""
     with zipfile.ZipFile(packed) as zipped:
         zipped.extractall(root, [name for name in zipped.namelist() if not _DROPPED.fullmatch(name)])
 
 
 def compile_all(root: Path, invalidation: str) -> None:
-    """Spare each cold start the compiling.
+    """Compile all sources, so that no cold start has to.
 
     Args:
-        invalidation: how Python finds out that a source is another one, in the words of its `compileall`.
+        invalidation: how Python detects a changed source, as an option of its `compileall`.
     """
     mode = ("--invalidation-mode", invalidation)
     command = (sys.executable, "-I", "-m", "compileall", "-q", *mode, "-s", str(root), "-p", _LAMBDA_ROOT, str(root))
@@ -67,7 +64,7 @@ def compile_all(root: Path, invalidation: str) -> None:
 
 def _zip(root: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
-        for path in sorted(each for each in root.rglob("*") if each.is_file()):
+        for path in sorted(file for file in root.rglob("*") if file.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = _MODE

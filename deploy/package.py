@@ -1,7 +1,6 @@
 """`make package STAGE=dev`: the SAM template and the deployment archive of a stage, in `out/<stage>/`.
 
-Needs no AWS account: nothing is asked of AWS. `chalice package` does the main part; `template.py` and `archive.py`
-say what we add and take away.
+Makes no call to AWS. `chalice package` does the main part; `template.py` and `archive.py` add to and remove from it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ import yaml
 from botocore.session import Session
 
 from deploy import archive, policies, template
-from tokenctl.deployment import DeploymentError, stage_environ
+from tokenctl.deployment import stage_environ
+from tokenctl.errors import DeploymentError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OUT: Final = ROOT / "out"
@@ -28,7 +28,7 @@ NOT_DEPLOYED: Final = ("local",)
 
 
 class PackageError(Exception):
-    """There is no package; the message is one line for the person at the terminal."""
+    """There is no package; the message is one line."""
 
 
 def package(stage: str, out: Path) -> None:
@@ -36,16 +36,16 @@ def package(stage: str, out: Path) -> None:
 
     Args:
         stage: a stage of `.chalice/config.json`.
-        out: folder for `template.yaml` and `deployment.zip`; what stood there goes.
+        out: folder for `template.yaml` and `deployment.zip`; its former contents are deleted.
 
     Raises:
-        PackageError: the stage, the region or a tool is missing, or Chalice found a mistake.
+        PackageError: the stage, the region or a tool is missing, or Chalice failed.
     """
     _check(stage)
     with tempfile.TemporaryDirectory() as folder:
         chalice_package(stage, folder)
-        made = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
-        text = template.to_yaml(template.finish(made, stage, commit()))
+        packaged = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
+        text = template.to_yaml(template.finish(packaged, stage, commit()))
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         archive.rebuild(Path(folder, "deployment.zip"), out / "deployment.zip")
@@ -53,15 +53,15 @@ def package(stage: str, out: Path) -> None:
 
 
 def commit() -> str:
-    """The commit that is packaged: what COMMIT or the build service says, or else git; `unknown` where nobody does."""
+    """Return the packaged commit: from COMMIT, the build service or git; else `unknown`."""
     for name in ("COMMIT", "CODEBUILD_RESOLVED_SOURCE_VERSION"):
         if os.environ.get(name):
             return os.environ[name]
     git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():  # an unpacked archive may lie in another repository
+    if git is None or not (ROOT / ".git").exists():  # an unpacked archive may be inside another repository
         return "unknown"
-    asked = subprocess.run([git, "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or "unknown"
+    run = subprocess.run([git, "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or "unknown"
 
 
 def _check(stage: str) -> None:
@@ -70,38 +70,39 @@ def _check(stage: str) -> None:
     except DeploymentError as error:
         raise PackageError(str(error)) from None
     if stage in NOT_DEPLOYED:
-        raise PackageError(f"stage {stage!r} is what 'make run' serves; it is not deployed")
+        raise PackageError(f"stage {stage!r} is served by 'make run' and never deployed")
     if not Session().get_config_variable("region"):
         raise PackageError("AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1")
 
 
 def chalice_package(stage: str, folder: str) -> None:
-    """Let Chalice write its template and its archive into a folder.
+    """Run Chalice, which writes its template and its archive into a folder.
 
     Raises:
-        PackageError: with the last of what it said.
+        PackageError: with the last lines of its output.
     """
-    # Its archives are kept by the digest of the sources; two at once would write the same file.
+    # It caches archives by the digest of the sources; two runs at once would write the same file.
     (ROOT / ".chalice" / "deployments").mkdir(exist_ok=True)
     command = [str(Path(sys.executable).with_name("chalice")), "package", "--stage", stage]
     command += ["--merge-template", str(template.RESOURCES), folder]
     with (ROOT / ".chalice" / "deployments" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         policies.write()
-        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    # Where a library has no fitting build Chalice says so, and goes on without it.
-    if said.returncode or "Could not install dependencies" in said.stdout + said.stderr:
-        lines = [line for line in (said.stdout + said.stderr).splitlines() if line.strip()]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    output = run.stdout + run.stderr
+    # If a library has no fitting build, Chalice prints this and continues without the library.
+    if run.returncode or "Could not install dependencies" in output:
+        lines = [line for line in output.splitlines() if line.strip()]
         raise PackageError(f"chalice package: {' '.join(lines[-3:])}")
 
 
 @click.command()
 @click.option("--stage", required=True, help="A stage of .chalice/config.json.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Else out/<stage>.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: out/<stage>.")
 def main(stage: str, out: Path | None) -> None:
     """Make the SAM template and the deployment archive of a stage."""
     out = out or OUT / stage
-    click.echo(f"Packaging stage {stage} (half a minute where the libraries are fetched anew) ...")
+    click.echo(f"Packaging stage {stage} (half a minute if libraries have to be downloaded) ...")
     try:
         package(stage, out)
     except PackageError as error:

@@ -1,7 +1,7 @@
-"""What the template needs besides what Chalice writes and `resources.yaml` says; a stage's own is in `<stage>.yaml`.
+"""Completes the template that Chalice wrote and merged with `resources.yaml`.
 
-Everything here follows from something that stands elsewhere: the gateway's answers from the table of problems, the
-dashboard from `dashboard.json`.
+Adds what only a stage has (`<stage>.yaml`), the gateway's responses from the table of problems, and the dashboard from
+`dashboard.json`.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ GATEWAY_RESPONSES: Final[dict[str, ServiceError]] = {
 }
 
 
-def finish(made: Template, stage: str, commit: str) -> Template:
+def finish(merged: Template, stage: str, commit: str) -> Template:
     """Complete the template that Chalice made and merged.
 
     Args:
-        made: what `chalice package --merge-template deploy/resources.yaml` wrote; it is not changed.
-        stage: the stage it was made for.
-        commit: the commit that `GET /version` tells.
+        merged: what `chalice package --merge-template deploy/resources.yaml` wrote.
+        stage: the stage it was written for.
+        commit: the commit that `GET /version` returns.
     """
-    template = overlaid(made, stage)
-    # A parameter that admits one value: `${Stage}` can be written everywhere, and nobody deploys a package elsewhere.
+    template = overlaid(merged, stage)
+    # A parameter with one allowed value: templates can use `${Stage}`, and nobody deploys a package as another stage.
     template["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     resources = template["Resources"]
     resources["APIHandler"]["Properties"]["Environment"]["Variables"]["COMMIT"] = commit
@@ -62,7 +62,7 @@ def finish(made: Template, stage: str, commit: str) -> Template:
 
 
 def gateway_responses() -> dict[str, Any]:
-    """The gateway's own refusals with the bodies that the service has for them."""
+    """Return the gateway's own responses, with the service's bodies."""
     return {kind: _gateway_response(error) for kind, error in GATEWAY_RESPONSES.items()}
 
 
@@ -76,20 +76,20 @@ def _gateway_response(error: ServiceError) -> dict[str, Any]:
 
 
 def through_alias(template: Template) -> Template:
-    """Let the gateway call functions by the alias they have; Chalice writes calls of their newest state."""
+    """Make the gateway call functions by their alias; in Chalice's template it calls `$LATEST`."""
     text = json.dumps(template)
     for name, resource in template["Resources"].items():
         if alias := resource.get("Properties", {}).get("AutoPublishAlias"):
             text = text.replace(f"${{{name}.Arn}}/invocations", f"${{{name}.Arn}}:{alias}/invocations")
     changed: Template = json.loads(text)
     for name in ("APIHandler", "BasicAuth"):
-        # Also lets CloudFormation make the alias first: there can be no permission for one that is not there.
+        # Also makes CloudFormation create the alias first: a permission needs one that exists.
         changed["Resources"][f"{name}InvokePermission"]["Properties"]["FunctionName"] = {"Ref": f"{name}.Alias"}
     return changed
 
 
 def to_yaml(template: Template) -> str:
-    """Without anchors, which CloudFormation does not read."""
+    """Return the template without anchors, which CloudFormation does not read."""
     return yaml.dump(template, Dumper=_Plain, sort_keys=True, width=120, allow_unicode=True)
 
 

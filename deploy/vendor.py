@@ -1,7 +1,7 @@
 """`make vendor`: compiled libraries for `chalice deploy`, in `vendor/`, which Chalice adds to its archive.
 
-Chalice packs sources alone, and each cold start would compile them anew. What is compiled here holds the digest of its
-source: where the two do not fit, after an update that nobody ran this for, Python compiles again and nothing breaks.
+Chalice packs sources alone, and each cold start would compile them. The files that are compiled here hold the digest of
+their source: if they are outdated, Python compiles again and nothing breaks.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def vendor(into: Path) -> int:
     """Compile what Chalice would pack.
 
     Args:
-        into: folder for the compiled files, at their places in the archive; what stood there goes.
+        into: folder for the compiled files, at their places in the archive; its former contents are deleted.
 
     Returns:
-        How many there are.
+        The number of files.
 
     Raises:
-        PackageError: Chalice found a mistake.
+        PackageError: Chalice failed.
     """
     shutil.rmtree(into, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as made:
-        root = Path(made, "task")
-        chalice_package(_STAGE, made)
-        archive.unpack(Path(made, "deployment.zip"), root)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "task")
+        chalice_package(_STAGE, folder)
+        archive.unpack(Path(folder, "deployment.zip"), root)
         archive.compile_all(root, _CHECKED)
-        # Chalice takes our own modules with all that lies beside them; only what is elsewhere goes into the folder.
+        # Chalice packs our own modules with all files beside them; the folder gets the others alone.
         ours = ROOT / "chalicelib"
         archive.compile_all(ours, _CHECKED)
         compiled = [path for path in root.rglob("*.pyc") if not path.is_relative_to(root / ours.name)]
@@ -53,7 +53,7 @@ def vendor(into: Path) -> int:
 
 @click.command()
 def main() -> None:
-    """Compile the libraries for `chalice deploy`."""
+    """Write the roles' policies and compile the libraries for `chalice deploy`."""
     try:
         count = vendor(VENDOR)
     except PackageError as error:

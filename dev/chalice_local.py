@@ -39,8 +39,8 @@ def prepare(arguments: Sequence[str]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)  # at INFO, they log where they look for settings
     from chalicelib.errors import ServiceError
     from dev import preflight
-    from tokenctl.deployment import LOCAL_STAGE, DeploymentError, open_stage, stage_environ
-    from tokenctl.trouble import advice, cause
+    from tokenctl.deployment import LOCAL_STAGE, open_stage, stage_environ
+    from tokenctl.errors import DeploymentError, advice, cause
 
     _watch_sources_alone()
     _join_headers()

@@ -39,13 +39,12 @@ from tokenctl.deployment import (
     LOCAL_SPLUNK,
     LOCAL_STAGE,
     Deployment,
-    DeploymentError,
     leave_aws,
     open_stage,
     read_env_file,
     stage_environ,
 )
-from tokenctl.trouble import cause
+from tokenctl.errors import DeploymentError, cause
 
 STATE: Final = ROOT / ".local"
 DEMO_CLIENT: Final = "demo"

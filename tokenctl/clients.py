@@ -1,4 +1,4 @@
-"""`tokenctl client`: dependent applications and their secrets."""
+"""`tokenctl client`: client applications and their secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEFAULT_OVERLAP_HOURS = 24
 
 @click.group()
 def client() -> None:
-    """Dependent applications and their secrets."""
+    """Client applications and their secrets."""
 
 
 def _client_id(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -33,12 +33,12 @@ def _client_id(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 def _names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
-    """The clients of the stage, where a shell asks for them; it can't be told what went wrong."""
+    """Complete names of the stage's clients; none if they can't be read, since a shell shows no error."""
     try:
         known = Terminal(stage=os.environ.get("STAGE", LOCAL_STAGE)).deployment().client_store().all()
-    except Exception:  # noqa: BLE001 - whatever it is, there is nothing to complete
+    except Exception:  # noqa: BLE001 - with any error there is nothing to complete
         return []
-    return [each.id for each in known if each.id.startswith(begun)]
+    return [client.id for client in known if client.id.startswith(begun)]
 
 
 _NEW_NAME = click.argument("name", callback=_client_id)
@@ -49,7 +49,7 @@ _SCOPES = click.option(
     multiple=True,
     required=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What the client may do; may be repeated. 'introspect' shows document ids without spending a use.",
+    help="A right of the client; repeatable. 'introspect' returns document ids without spending a use.",
 )
 
 
@@ -59,12 +59,12 @@ _SCOPES = click.option(
 @common
 @click.pass_obj
 def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
-    """Add a client. Its secret is printed once and kept nowhere."""
+    """Add a client and print its secret. The secret is printed once and not stored."""
     instant = now()
-    secret, kept = clients.new_secret(instant)
-    added = Client(name, _scopes(scopes), (kept,), instant)
+    secret, stored = clients.new_secret(instant)
+    added = Client(name, _scopes(scopes), (stored,), instant)
     if not terminal.deployment().client_store().add(added):
-        fail(f"there is a client {name!r} already; 'tokenctl client rotate {name}' gives it a new secret")
+        fail(f"client {name!r} exists; 'tokenctl client rotate {name}' gives it a new secret")
     _show_secret(terminal, added, secret, instant)
 
 
@@ -72,10 +72,10 @@ def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
 @common
 @click.pass_obj
 def client_list(terminal: Terminal) -> None:
-    """List clients, and when their old secrets end."""
+    """List clients, and when their old secrets expire."""
     known = terminal.deployment().client_store().all()
     instant = now()
-    facts = [_client_facts(each, instant) for each in known]
+    facts = [_client_facts(client, instant) for client in known]
 
     def human(console: Console) -> None:
         rows = [
@@ -97,8 +97,8 @@ def client_list(terminal: Terminal) -> None:
 @common
 @click.pass_obj
 def client_show(terminal: Terminal, name: str) -> None:
-    """Show a client's scopes, state and secrets' dates; never a secret."""
-    facts = _client_facts(_there(terminal.deployment().client_store().find(name), name), now())
+    """Show a client's scopes, state and secrets' dates, never a secret."""
+    facts = _client_facts(_existing(terminal.deployment().client_store().find(name), name), now())
     terminal.show(facts, lambda console: console.print(facts_table(facts)))
 
 
@@ -108,7 +108,7 @@ def client_show(terminal: Terminal, name: str) -> None:
 @common
 @click.pass_obj
 def client_change(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
-    """Replace a client's scopes by these."""
+    """Replace a client's scopes."""
     scopes_given = _scopes(scopes)
     _change(
         terminal,
@@ -133,27 +133,25 @@ def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
     callback=_a_number,
     default=_DEFAULT_OVERLAP_HOURS,
     show_default=True,
-    help="Hours for which the old secret stays valid; 0: it ends now.",
+    help="Hours for which the old secret stays valid; 0 revokes it now.",
 )
 @common
 @click.pass_obj
 def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
-    """Give a client a new secret. The old one stays valid for a while, so that nothing stops.
+    """Give a client a new secret. The old one stays valid for a while.
 
-    A disabled client gets none: its secret would be refused. Enable it first.
+    Enable a disabled client first.
     """
     instant = now()
-    secret, kept = clients.new_secret(instant)
+    secret, stored = clients.new_secret(instant)
 
     def rotate(known: Client) -> Client:
         if known.disabled_at is not None:
-            fail(
-                f"client {name!r} is disabled, and a new secret would be refused: 'tokenctl client enable {name}' first"
-            )
-        return clients.rotated(known, kept, instant, timedelta(hours=hours))
+            fail(f"client {name!r} is disabled: run 'tokenctl client enable {name}' first")
+        return clients.rotated(known, stored, instant, timedelta(hours=hours))
 
     changed = terminal.deployment().client_store().change(name, rotate)
-    _show_secret(terminal, _there(changed, name), secret, instant)
+    _show_secret(terminal, _existing(changed, name), secret, instant)
 
 
 @client.command("disable")
@@ -161,13 +159,13 @@ def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
 @common
 @click.pass_obj
 def client_disable(terminal: Terminal, name: str) -> None:
-    """Refuse a client; 'enable' lets it in again.
+    """Reject a client's calls until 'enable'.
 
-    The gateway forgets what it allowed within AUTHORIZER_TTL_SECONDS.
+    The gateway caches the authorizer's decision for AUTHORIZER_TTL_SECONDS.
     """
     instant = now()
     _change(
-        terminal, name, lambda known: known._replace(disabled_at=known.disabled_at or instant), f"{name} is refused"
+        terminal, name, lambda known: known._replace(disabled_at=known.disabled_at or instant), f"{name} is disabled"
     )
 
 
@@ -176,28 +174,27 @@ def client_disable(terminal: Terminal, name: str) -> None:
 @common
 @click.pass_obj
 def client_enable(terminal: Terminal, name: str) -> None:
-    """Let a disabled client in again.
+    """Accept a disabled client's calls again, with the same scopes and secrets.
 
-    It has the scopes and secrets that it had.
-    If a leaked secret was the reason to disable it, rotate at once: 'tokenctl client rotate NAME --overlap 0'.
+    If it was disabled for a leaked secret, rotate at once: 'tokenctl client rotate NAME --overlap 0'.
     """
-    _change(terminal, name, lambda known: known._replace(disabled_at=None), f"{name} is let in")
+    _change(terminal, name, lambda known: known._replace(disabled_at=None), f"{name} is enabled")
 
 
 @client.command("delete")
 @_NAME
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @common
 @click.pass_obj
 def client_delete(terminal: Terminal, name: str, yes: bool) -> None:
     """Delete a client for good; 'disable' can be undone.
 
-    The tokens that it issued stay valid until they expire, and only clients with the scope admin can still revoke
-    them. A new client of the same name manages them again.
+    Its tokens stay valid until they expire, and only clients with the scope admin can revoke them. A new client of the
+    same name manages them again.
     """
     deployment = terminal.deployment()
     store = deployment.client_store()
-    known = _there(store.find(name), name)
+    known = _existing(store.find(name), name)
     facts = _client_facts(known, now())
     if not yes:
         terminal.confirm(
@@ -208,7 +205,7 @@ def client_delete(terminal: Terminal, name: str, yes: bool) -> None:
         fail(f"client {name!r} was changed in the meantime and is still there: look at it again, then repeat")
     terminal.show(
         {"clientId": name, "deleted": True},
-        lambda console: console.print(f"{name} is deleted, and refused {_when(deployment)}."),
+        lambda console: console.print(f"{name} is deleted, {_when(deployment)}."),
     )
 
 
@@ -217,26 +214,26 @@ def _scopes(names: Sequence[str]) -> frozenset[Scope]:
 
 
 def _change(terminal: Terminal, name: str, to: Callable[[Client], Client], result: str) -> None:
-    """Change a client and show it; `result` is the sentence for a person."""
+    """Change a client and print it; `result` is the sentence for a person."""
     deployment = terminal.deployment()
-    facts = _client_facts(_there(deployment.client_store().change(name, to), name), now())
+    facts = _client_facts(_existing(deployment.client_store().change(name, to), name), now())
     terminal.show(facts, lambda console: console.print(f"{result}, {_when(deployment)}."))
 
 
 def _when(deployment: Deployment) -> str:
-    """When the gateway follows a change of a client. `make run` has none that keeps what the authorizer answered."""
+    """Say when a change of a client takes effect: `make run` has no gateway that caches the authorizer's decision."""
     seconds = 0 if deployment.stage == LOCAL_STAGE else deployment.settings.authorizer_ttl_seconds
     return f"at the latest in {seconds} seconds" if seconds else "from now on"
 
 
-def _there(found: Client | None, name: str) -> Client:
-    if found is None:
+def _existing(client: Client | None, name: str) -> Client:
+    if client is None:
         fail(f"there is no client {name!r}; 'tokenctl client list' shows all")
-    return found
+    return client
 
 
 def _client_facts(known: Client, instant: datetime) -> dict[str, Any]:
-    valid = [kept for kept in known.secrets if kept.valid(instant)]
+    valid = [secret for secret in known.secrets if secret.valid(instant)]
     facts: dict[str, Any] = {
         "clientId": known.id,
         "scopes": sorted(known.scopes),
@@ -263,7 +260,7 @@ def _show_secret(terminal: Terminal, known: Client, secret: str, instant: dateti
 
     def human(_: Console) -> None:
         click.echo(f"client: {known.id}\nscopes: {' '.join(facts['scopes'])}\nsecret: {secret}")
-        click.echo("The secret is shown this once and kept nowhere.", err=True)
+        click.echo("The secret is printed once and not stored.", err=True)
         if "oldSecretEndsAt" in facts:
             click.echo(f"The old secret is valid until {facts['oldSecretEndsAt']}.", err=True)
 

@@ -1,4 +1,4 @@
-"""One stage as an operator reaches it: its settings, its stores, its AWS clients."""
+"""One stage: its settings, its stores, its AWS clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
-from tokenctl.trouble import advice
+from tokenctl.errors import DeploymentError, aws_errors, unless
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONFIG: Final = ROOT / ".chalice" / "config.json"
@@ -20,13 +20,9 @@ LOCAL_STAGE: Final = "local"
 LOCAL_ENV: Final = ROOT / ".local" / "local.env"
 DEMO_ENV: Final = ROOT / ".local" / "demo.env"
 LOCAL_SPLUNK: Final = ROOT / ".local" / "splunk"
-"""What the local service keeps of what Splunk did not take."""
+"""Events of the local service that Splunk rejected."""
 LOCAL_LOG: Final = ROOT / ".local" / "service.log"
-"""What the local service wrote; behind it stands `service.log.1`, the part before."""
-
-
-class DeploymentError(Exception):
-    """A stage can't be reached; the message says what to do."""
+"""The log of the local service; `service.log.1` is the part before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +51,30 @@ class Deployment:
         )
 
     def with_deployed_splunk(self) -> Deployment:
-        """This stage with the Splunk that its log forwarder delivers to.
+        """Return this stage with the Splunk settings of its deployed log forwarder.
 
-        What this process's own settings say of a Splunk comes first. A stage without that function stays as it is.
+        This process's own Splunk settings take precedence. A stage without that function is returned as it is.
 
         Raises:
-            DeploymentError: the function's settings can't be read, or not used.
+            DeploymentError: the function's settings can't be read or are invalid.
         """
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-
         if self.stage == LOCAL_STAGE or self.settings.splunk.hec_url:
             return self
-        function = f"tokenservice-{self.stage}-forward_logs"
+        name = f"tokenservice-{self.stage}-forward_logs"
+        with aws_errors(f"settings of function {name}", self.stage):
+            call = self.aws("lambda").get_function_configuration
+            function = unless("ResourceNotFoundException", call, FunctionName=name)
+        if function is None:
+            return self
         try:
-            found = self.aws("lambda").get_function_configuration(FunctionName=function)
-            settings = Settings.from_environ(found.get("Environment", {}).get("Variables", {}))
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "unknown error")
-            if code == "ResourceNotFoundException":
-                return self
-            raise DeploymentError(
-                f"the settings of function {function} can't be read: {code}; {advice(error, self.stage)}"
-            ) from None
-        except BotoCoreError as error:
-            raise DeploymentError(
-                f"the settings of function {function} can't be read: {error} {advice(error, self.stage)}"
-            ) from None
+            settings = Settings.from_environ(function.get("Environment", {}).get("Variables", {}))
         except SettingsError as error:
-            raise DeploymentError(f"function {function}: {error}") from None
+            raise DeploymentError(f"function {name}: {error}") from None
         return replace(self, settings=self.settings._replace(splunk=settings.splunk))
 
 
 def open_stage(stage: str) -> Deployment:
-    """Read a stage's settings, and point this process at the engine of `make run` where the stage is `local`.
+    """Read a stage's settings. For `local`, also point this process at the engine of `make run`.
 
     Raises:
         DeploymentError: there is no such stage, or its settings are wrong.
@@ -113,7 +100,7 @@ def open_stage(stage: str) -> Deployment:
 
 
 def leave_aws() -> None:
-    """Forget any AWS account that the environment or the user's files name, so that no call can reach it."""
+    """Clear the AWS account of the environment and the user's files, so that no call can reach it."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {
@@ -124,7 +111,7 @@ def leave_aws() -> None:
 
 
 def stages() -> list[str]:
-    """The stages of `.chalice/config.json`; none where it can't be read."""
+    """Return the stages of `.chalice/config.json`; none if it can't be read."""
     try:
         return list(_config()["stages"])
     except (DeploymentError, KeyError, TypeError):
@@ -132,15 +119,15 @@ def stages() -> list[str]:
 
 
 def in_checkout() -> bool:
-    """Whether this runs in a checkout; False where `pip install` brought tokenctl alone."""
+    """Return whether this runs in a checkout, not as an installed wheel."""
     return CONFIG.parent.is_dir()
 
 
 def stage_environ(stage: str) -> dict[str, str]:
-    """The environment variables that `.chalice/config.json` gives a stage; without a checkout, its name alone.
+    """Return the environment variables of a stage in `.chalice/config.json`; without a checkout, `STAGE` alone.
 
     Raises:
-        DeploymentError: the file can't be read, or does not know the stage.
+        DeploymentError: the file can't be read, or has no such stage.
     """
     if not in_checkout():
         return {"STAGE": stage}
@@ -159,7 +146,7 @@ def stage_environ(stage: str) -> dict[str, str]:
 
 
 def private(path: str, flags: int) -> int:
-    """An opener for files that nobody but their owner may read."""
+    """Open a file that only its owner may read: an opener for `open()`."""
     return os.open(path, flags, 0o600)
 
 
@@ -173,7 +160,7 @@ def _config() -> Any:
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:
-    """Read `NAME=value` lines; empty where there is no such file."""
+    """Read `NAME=value` lines; empty if there is no such file."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError:

@@ -19,8 +19,8 @@ from chalicelib.splunk.record import Kind
 from chalicelib.splunk.redrive import redrive
 from chalicelib.splunk.waiting import Entry
 from tokenctl import splunk
-from tokenctl.deployment import DeploymentError
-from tokenctl.logs import FILTER_NAME, LOG_GROUPS, aws_errors, check_stage
+from tokenctl.errors import DeploymentError, aws_errors
+from tokenctl.logs import FILTER_NAME, LOG_GROUPS, check_stage
 from tokenctl.redrive import SECONDS_PER_ENTRY
 from tokenctl.terminal import Instant, Terminal, common, fail, plain, tracked
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tokenctl.deployment import ROOT, DeploymentError, in_checkout
+from tokenctl.deployment import ROOT, in_checkout
+from tokenctl.errors import DeploymentError
 
 FOLDER: Final = ROOT / "deploy"
 
@@ -50,11 +51,13 @@ def of_type(template: Template, kind: str) -> dict[str, Any]:
 
 
 def filled(value: Any, values: Mapping[str, str]) -> Any:
-    """Replace each `!Sub` by its text, with variables by their values: `{"Stage": "dev"}`."""
+    """Replace `!Sub` and `!GetAtt` by their text; `values` holds what variables mean, as in `{"Stage": "dev"}`."""
     if isinstance(value, list):
         return [filled(member, values) for member in value]
     if not isinstance(value, dict):
         return value
+    if "Fn::GetAtt" in value:
+        return values[".".join(value["Fn::GetAtt"])]
     if "Fn::Sub" not in value:
         return {name: filled(member, values) for name, member in value.items()}
     text: str = value["Fn::Sub"]

@@ -17,7 +17,8 @@ from rich.console import Console
 from chalicelib.audit import timestamp
 from chalicelib.instants import now
 from chalicelib.storage.model import INSTANT
-from tokenctl.deployment import Deployment, DeploymentError
+from tokenctl.deployment import Deployment
+from tokenctl.errors import DeploymentError
 from tokenctl.tables import TTL_ATTRIBUTE
 from tokenctl.terminal import Terminal, common, plain
 

@@ -16,9 +16,9 @@ from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
 from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
 from chalicelib.splunk.waiting import BucketSource
 from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE
+from tokenctl.errors import OwnErrors
 from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, FolderSource, QueueSource, summary
 from tokenctl.terminal import Terminal, common, plain, table, tracked
-from tokenctl.trouble import OwnErrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

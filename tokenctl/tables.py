@@ -1,9 +1,10 @@
-"""The two tables of a stage, for stages that are not made by CloudFormation."""
+"""`tokenctl tables`: the two tables of a stage, for stages that CloudFormation did not make."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+import click
 from botocore.exceptions import ClientError
 from pynamodb.models import Model
 
@@ -11,16 +12,32 @@ from chalicelib.storage.client_item import ClientItem
 from chalicelib.storage.model import bind
 from chalicelib.storage.token_item import TokenItem
 from tokenctl.deployment import Deployment
+from tokenctl.errors import code, unless
+from tokenctl.terminal import Terminal, common, facts_table
 
-TTL_ATTRIBUTE: Final = "purge_at"
+TTL_ATTRIBUTE: Final = TokenItem.purge_at.attr_name
 _PROTECTED_STAGE: Final = "prod"
 
 
-def create(deployment: Deployment) -> dict[str, str]:
-    """Make the tables that are missing, and switch on what they are to have.
+@click.group("tables")
+def tables() -> None:
+    """Tables of a stage."""
 
-    On-demand billing, encryption at rest (DynamoDB's default), TTL on the tokens, point-in-time recovery where the
-    engine has it, deletion protection in prod. A table that is there already keeps its items.
+
+@tables.command("create")
+@common
+@click.pass_obj
+def tables_create(terminal: Terminal) -> None:
+    """Create missing tables, with TTL, on-demand billing and point-in-time recovery."""
+    done = create(terminal.deployment())
+    terminal.show(done, lambda console: console.print(facts_table(done)))
+
+
+def create(deployment: Deployment) -> dict[str, str]:
+    """Create missing tables, and switch on their features. Existing tables keep their items.
+
+    On-demand billing, encryption at rest (DynamoDB's default), TTL on the tokens, point-in-time recovery if the
+    engine has it, deletion protection in prod.
 
     Returns:
         Table name to what was done.
@@ -51,7 +68,7 @@ def recovery_is_on(dynamodb: Any, table: str) -> bool:
 
 
 def _create_one(model: type[Model], name: str, dynamodb: Any) -> str:
-    if model.exists():
+    if unless("ResourceNotFoundException", dynamodb.describe_table, TableName=name):
         return "exists"
     model.create_table(wait=True, billing_mode="PAY_PER_REQUEST")
     dynamodb.get_waiter("table_exists").wait(TableName=name)
@@ -70,6 +87,6 @@ def _switch_on_recovery(dynamodb: Any, table: str) -> None:
             specification = {"PointInTimeRecoveryEnabled": True}
             dynamodb.update_continuous_backups(TableName=table, PointInTimeRecoverySpecification=specification)
     except ClientError as error:
-        # DynamoDB Local knows no backups; on AWS it must not be missed.
-        if error.response.get("Error", {}).get("Code") != "UnknownOperationException":
+        # DynamoDB Local knows no backups; on AWS the error must not be missed.
+        if code(error) != "UnknownOperationException":
             raise

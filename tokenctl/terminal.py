@@ -1,4 +1,4 @@
-"""What every command has in common: `--stage`, `--json`, and how a result is shown."""
+"""What all commands share: `--stage`, `--json`, and how results are printed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Advance: TypeAlias = Callable[[], object]
 
 @dataclass(slots=True)
 class Terminal:
-    """What the options that every command has say."""
+    """The options that all commands have."""
 
     stage: str = LOCAL_STAGE
     as_json: bool = False
@@ -40,34 +40,34 @@ class Terminal:
         return open_stage(self.stage)
 
     def show(self, facts: Any, human: Callable[[Console], object]) -> None:
-        """Print a result: as JSON for programs, or as a person likes to read it."""
+        """Print a result: as JSON, or for a person."""
         if self.as_json:
             click.echo(printable_json(json.dumps(facts, indent=2, ensure_ascii=False)))
         else:
             human(_console())
 
     def confirm(self, question: str) -> None:
-        """Ask whether to go on; no ends the command.
+        """Ask for confirmation; "no" ends the command.
 
         Raises:
-            click.UsageError: there is nobody to ask.
+            click.UsageError: nobody can answer.
         """
         if self.as_json:
-            raise click.UsageError("--json can't ask whether to go on: add --yes")
+            raise click.UsageError("--json can't ask for confirmation: add --yes")
         if not sys.stdin.isatty():
-            raise click.UsageError("standard input is no terminal, so nobody can be asked whether to go on: add --yes")
+            raise click.UsageError("standard input is no terminal, so nobody can confirm: add --yes")
         click.confirm(question, abort=True, err=True)
 
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Advance]:
-        """Show on standard error how far a long work is; programs see nothing of it.
+        """Show the progress of long work on standard error, at a terminal only.
 
         Args:
-            what: is being done.
-            total: how many steps there are, perhaps roughly; None: nobody knows.
+            what: label.
+            total: number of steps, perhaps roughly; None means unknown.
 
         Yields:
-            What is to be called after each step.
+            The function to call after each step.
         """
         columns = (
             SpinnerColumn(),
@@ -100,7 +100,7 @@ class Instant(click.ParamType[datetime]):
 
 
 def read_secret(prompt: str) -> str:
-    """Read a line of standard input. At a terminal, ask for it and do not show what is typed."""
+    """Read a line of standard input. At a terminal, prompt for it and turn the echo off."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     with _without_echo():
@@ -112,12 +112,12 @@ def read_secret(prompt: str) -> str:
 
 @contextmanager
 def _without_echo() -> Iterator[None]:
-    """Not getpass: it discards what was typed or pasted before its prompt, and reads another input than `confirm`."""
+    """Turn the echo off. getpass discards what was typed before its prompt, and reads another input than `confirm`."""
     try:
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
     except (OSError, termios.error):
-        yield  # a terminal that can't hide anything
+        yield  # a terminal without echo control
         return
     hidden = before.copy()
     hidden[3] &= ~termios.ECHO
@@ -129,14 +129,14 @@ def _without_echo() -> Iterator[None]:
 
 
 def tracked(steps: Iterable[T], advance: Advance) -> Iterator[T]:
-    """The steps as they are, each told to the progress bar when it is done."""
+    """Yield the steps, and advance the progress bar after each."""
     for step in steps:
         yield step
         advance()
 
 
 def _console() -> Console:
-    """Standard output. Lines are folded for a person's eyes alone: what goes into a pipe stays whole."""
+    """Return standard output. Lines are wrapped at a terminal only."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _ENDLESS
@@ -144,13 +144,13 @@ def _console() -> Console:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """A text as it is: no markup in it counts, and no control character reaches the terminal."""
-    return Text("".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text), style)
+    """Return a text without markup, its control characters escaped."""
+    return Text("".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text), style)
 
 
 def printable_json(text: str) -> str:
-    """The same JSON without a character that a terminal acts on; parsers read the same values from it."""
-    return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)
+    """Escape in JSON each character that a terminal acts on; parsers read the same values."""
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
 
 
 def _escaped(character: str) -> str:
@@ -159,22 +159,22 @@ def _escaped(character: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """Rows in columns, without the columns in which nothing stands.
+    """Return rows in columns, without empty columns.
 
     Args:
-        head: a name for each column; all of them empty: the head is not shown.
+        head: a name for each column; if all are empty, no head is printed.
     """
     used = [place for place in range(len(head)) if not rows or any(str(row[place]) for row in rows)]
-    made = Table(box=None, pad_edge=False, show_header=any(head), header_style="bold")
+    grid = Table(box=None, pad_edge=False, show_header=any(head), header_style="bold")
     for place in used:
-        made.add_column(head[place], overflow="fold")
+        grid.add_column(head[place], overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in (row[place] for place in used)))
-    return made
+        grid.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in (row[place] for place in used)))
+    return grid
 
 
 def facts_table(facts: Mapping[str, Any]) -> Table:
-    """Names beside their values."""
+    """Return a table of names and values."""
     return table(
         ("", ""),
         [(plain(name, "bold"), _in_words(fact)) for name, fact in facts.items()],
@@ -184,18 +184,23 @@ def facts_table(facts: Mapping[str, Any]) -> Table:
 def _in_words(fact: Any) -> str:
     if isinstance(fact, bool):
         return "yes" if fact else "no"
-    if isinstance(fact, list) and all(isinstance(each, str) for each in fact):
+    if isinstance(fact, list) and all(isinstance(member, str) for member in fact):
         return ", ".join(fact)
     return json.dumps(fact, ensure_ascii=False) if isinstance(fact, list) else str(fact)
 
 
+def clock(at: str) -> str:
+    """Return a time stamp for people, still in UTC."""
+    return at.replace("T", " ").removesuffix("Z")
+
+
 def fail(message: str) -> NoReturn:
-    """End the command with one line that says what is wrong, and what to do."""
+    """End the command with one line: what is wrong, and what to do."""
     raise click.ClickException(message)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command or group `--stage` and `--json`; what stands nearest to the command counts."""
+    """Add `--stage` and `--json` to a command or group; the option nearest to the command counts."""
 
     def set_stage(context: click.Context, _: click.Parameter, value: str | None) -> None:
         terminal = context.ensure_object(Terminal)

@@ -1,7 +1,7 @@
 """The audit events of a stage: in CloudWatch Logs, or in the log of `make run`.
 
-They are read back, since only they know why uses were refused; and what an operator decides is added to them, so that
-Splunk and whoever reads the log later learn of it as of all else.
+They are read, since only they record why uses were refused. The operator's own decisions are added to them, so that
+Splunk gets these as well.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
 
 from chalicelib.audit import timestamp
 from tokenctl import deployment as deployment_
 from tokenctl.deployment import LOCAL_STAGE, Deployment, private
+from tokenctl.errors import code
+from tokenctl.terminal import Terminal, plain, tracked
 
 Event = Mapping[str, Any]
 
@@ -30,13 +33,23 @@ class TrailUnavailable(Exception):
     """The log can't be read or written; the message says why."""
 
 
-class Trail(Protocol):
-    """Where a stage's audit events are."""
+def open_trail(deployment: Deployment) -> Trail:
+    """Return the trail of a stage's REST function."""
+    if deployment.stage == LOCAL_STAGE:
+        return FileTrail(deployment_.LOCAL_LOG)
+    return CloudWatchTrail(deployment.aws("logs"), f"/aws/lambda/tokenservice-{deployment.stage}")
 
-    place: str
+
+class CloudWatchTrail:
+    """Audit events in a log group of CloudWatch Logs."""
+
+    def __init__(self, client: Any, group: str) -> None:
+        self.place = f"log group {group}"
+        self._client = client
+        self._group = group
 
     def events(self, term: str, since: datetime) -> Iterator[Event]:
-        """Audit events in whose line the term stands, roughly in the order of time.
+        """Audit events in whose line the term occurs, roughly in the order of time.
 
         Args:
             term: letters, digits, `.`, `_` and `-`.
@@ -45,6 +58,12 @@ class Trail(Protocol):
         Raises:
             TrailUnavailable: while reading, too.
         """
+        pages = self._client.get_paginator("filter_log_events").paginate(
+            logGroupName=self._group, startTime=int(since.timestamp() * 1000), filterPattern=f'"{term}"'
+        )
+        with self._errors():
+            for page in pages:
+                yield from _found((event["message"] for event in page["events"]), term, since)
 
     def add(self, lines: Sequence[str]) -> None:
         """Write audit events, at most a hundred, a line of JSON each.
@@ -52,51 +71,25 @@ class Trail(Protocol):
         Raises:
             TrailUnavailable: perhaps none of them was written.
         """
-
-
-def open_trail(deployment: Deployment) -> Trail:
-    """The trail of a stage's REST function."""
-    if deployment.stage == LOCAL_STAGE:
-        return FileTrail(deployment_.LOCAL_LOG)
-    return CloudWatchTrail(deployment.aws("logs"), f"/aws/lambda/tokenservice-{deployment.stage}")
-
-
-class CloudWatchTrail:
-    """A log group in CloudWatch Logs."""
-
-    def __init__(self, client: Any, group: str) -> None:
-        self.place = f"log group {group}"
-        self._client = client
-        self._group = group
-
-    def events(self, term: str, since: datetime) -> Iterator[Event]:
-        pages = self._client.get_paginator("filter_log_events").paginate(
-            logGroupName=self._group, startTime=int(since.timestamp() * 1000), filterPattern=f'"{term}"'
-        )
-        with self._told():
-            for page in pages:
-                yield from _found((event["message"] for event in page["events"]), term, since)
-
-    def add(self, lines: Sequence[str]) -> None:
         at_ms = time.time_ns() // 1_000_000
         stream = {"logGroupName": self._group, "logStreamName": _STREAM}
-        with self._told():
+        with self._errors():
             with suppress(self._client.exceptions.ResourceAlreadyExistsException):
                 self._client.create_log_stream(**stream)
             self._client.put_log_events(**stream, logEvents=[{"timestamp": at_ms, "message": line} for line in lines])
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
-            raise TrailUnavailable(f"{self.place}: {error.response.get('Error', {}).get('Code', 'refused')}") from None
+            raise TrailUnavailable(f"{self.place}: {code(error)}") from None
         except BotoCoreError as error:
             raise TrailUnavailable(f"{self.place}: {error}") from None
 
 
 class FileTrail:
-    """The file of a service on one's own machine, and the part before it."""
+    """Audit events in the log file of `make run`, and in the part before it."""
 
     def __init__(self, path: Path) -> None:
         self.place = f"{path.parent.name}/{path.name}"
@@ -105,7 +98,7 @@ class FileTrail:
     def events(self, term: str, since: datetime) -> Iterator[Event]:
         parts = [path for path in (self._path.with_name(f"{self._path.name}.1"), self._path) if path.exists()]
         if not parts:
-            raise TrailUnavailable(f"{self.place}: not there; 'make run' writes it")
+            raise TrailUnavailable(f"{self.place}: missing; 'make run' writes it")
         for path in parts:
             try:
                 with path.open(encoding="utf-8", errors="replace") as lines:
@@ -121,12 +114,15 @@ class FileTrail:
             raise TrailUnavailable(f"{self.place}: {error.strerror}") from None
 
 
+Trail = CloudWatchTrail | FileTrail
+
+
 class Record:
     """Adds audit events to a trail, a hundred at a time; `flush()` adds the last.
 
     Args:
-        open_trail: is asked for the trail when there is something to add.
-        otherwise: takes the events that could not be added, and before them why.
+        open_trail: opens the trail when there is something to add.
+        otherwise: gets the reason and the events that could not be added.
     """
 
     def __init__(self, open_trail: Callable[[], Trail], otherwise: Callable[[str], object]) -> None:
@@ -135,31 +131,31 @@ class Record:
         self._lines: list[str] = []
 
     def write(self, line: str) -> None:
-        """Add an event, perhaps later."""
+        """Add an event; perhaps later, with others."""
         self._lines.append(line)
         if len(self._lines) == _MOST_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Add what is still to be added."""
+        """Add the remaining events."""
         lines, self._lines = self._lines, []
         if not lines:
             return
         try:
             self._open().add(lines)
         except TrailUnavailable as error:
-            self._otherwise(f"Keep these audit events; they are not in the log of the stage ({error}):")
+            self._otherwise(f"Store these audit events; they are not in the log of the stage ({error}):")
             for line in lines:
                 self._otherwise(_without_node(line))
 
 
 def _without_node(line: str) -> str:
-    """An audit event for a terminal, where no document's id is shown; its token's id leads there."""
+    """Return an audit event for a terminal, without the document's id; the token's id identifies it."""
     return json.dumps({name: value for name, value in json.loads(line).items() if name != "nodeId"}, ensure_ascii=False)
 
 
 def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:
-    """The audit events among lines. Emulators let more through than was asked for, and a line may be cut off."""
+    """Yield the audit events among lines. Emulators filter less than AWS, and a line may be cut off."""
     earliest = timestamp(since)
     for line in lines:
         if term not in line:
@@ -170,3 +166,21 @@ def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:
             continue
         if isinstance(event, dict) and isinstance(event.get("time"), str) and event["time"] >= earliest:
             yield event
+
+
+def read(terminal: Terminal, trail: Trail, term: str, since: datetime) -> tuple[list[Event], str | None]:
+    """Return the events and None, or those that could be read and the error."""
+    events: list[Event] = []
+    try:
+        with terminal.progress(f"Reading {trail.place}", total=None) as advance:
+            # What was read before an error stays in the list.
+            events.extend(tracked(trail.events(term, since), advance))
+    except TrailUnavailable as error:
+        return events, str(error)
+    return events, None
+
+
+def show_unread(console: Console, unread: str | None) -> None:
+    if unread:
+        console.print()
+        console.print(plain(f"Refusals are missing. {unread}", "yellow"))

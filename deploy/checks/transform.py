@@ -1,6 +1,7 @@
-"""Lets AWS's own SAM translator read templates: `python -m deploy.checks.transform TEMPLATE…`.
+"""Runs AWS's own SAM translator on templates: `python -m deploy.checks.transform TEMPLATE…`.
 
-CloudFormation does the same with a template before it looks at any resource. Exit code 1 where it would refuse one.
+CloudFormation does the same with a template before it reads any resource; cfn-lint does not. Exit code 1 if the
+translator rejects one.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-# The archive lies beside the template until it is uploaded; the translator wants to see where it will be.
+# The archive lies beside the template until it is uploaded; the translator expects the address that it then has.
 _UPLOADED = "s3://bucket/packages/deployment.zip"
 
 
@@ -26,42 +26,28 @@ class _NoManagedPolicies:
         return {}
 
 
-def translated(path: Path) -> dict[str, Any]:
-    """The template as CloudFormation gets it, in resources of its own.
-
-    Raises:
-        InvalidDocumentException: the translator refuses it.
-    """
-    template = yaml_parse(path.read_text("utf-8"))
-    for resource in template.get("Resources", {}).values():
-        if "CodeUri" in resource.get("Properties", {}):
-            resource["Properties"]["CodeUri"] = _UPLOADED
-    made: dict[str, Any] = transform(template, {}, _NoManagedPolicies())
-    return made
+def errors(path: Path) -> list[str]:
+    """Return why the translator rejects a template."""
+    try:
+        template = yaml_parse(path.read_text("utf-8"))
+        for resource in template["Resources"].values():
+            if "CodeUri" in resource.get("Properties", {}):
+                resource["Properties"]["CodeUri"] = _UPLOADED
+        transform(template, {}, _NoManagedPolicies())
+    except InvalidDocumentException as error:
+        return [cause.message for cause in error.causes]
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return [f"not a template: {error}"]
+    return []
 
 
 def main(paths: list[str]) -> int:
-    if not paths:
-        print("transform: name at least one template", file=sys.stderr)
-        return 2
-    # It derives names of managed policies from the region, and asks boto3 for it.
+    # The translator derives names of managed policies from the region, which boto3 has to know.
     os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
     logging.disable(logging.WARNING)
-    refused = 0
-    for path in paths:
-        try:
-            resources = translated(Path(path))["Resources"]
-        except InvalidDocumentException as error:
-            refused += 1
-            print(f"{path}: the SAM translator refuses it", file=sys.stderr)
-            for cause in error.causes:
-                print(f"  {cause.message}", file=sys.stderr)
-        except (OSError, AttributeError, TypeError, ValueError) as error:
-            refused += 1
-            print(f"{path}: no template ({error})", file=sys.stderr)
-        else:
-            print(f"{path}: the SAM translator makes {len(resources)} resources of it")
-    return 1 if refused else 0
+    rejected = [f"{path}: {error}" for path in paths for error in errors(Path(path))]
+    print("\n".join(rejected) or f"the SAM translator accepts {', '.join(paths)}", file=sys.stderr)
+    return 1 if rejected or not paths else 0
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from dev.engine import HOST, ROOT, Engine, free_port
 from tests.support.api import Api, Credentials
 from tests.support.operator import ABSENT_ID, Run, Tokenctl, Typed, switch_ttl
 from tokenctl import deployment as deployment_
-from tokenctl import doctor, restore, splunk, terminal, trouble
+from tokenctl import doctor, errors, restore, splunk, terminal
 from tokenctl.deployment import Deployment, open_stage
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -219,7 +219,7 @@ class TestClient:
         assert enabled.json == {member: added[member] for member in added if member != "secret"}
         assert opens(api, name, added["secret"])
         again = tokenctl("client", "enable", name)
-        assert (again.code, again.out) == (0, f"{name} is let in, from now on.\n")
+        assert (again.code, again.out) == (0, f"{name} is enabled, from now on.\n")
 
     def test_the_scopes_of_a_client_are_replaced_and_its_secret_stays(
         self, api: Api, tokenctl: Tokenctl, name: str
@@ -332,7 +332,7 @@ class TestClient:
         first = tokenctl("client", "disable", name, "--json")
         assert first.json["state"] == "disabled"
         assert tokenctl("client", "disable", name, "--json").json == first.json
-        assert tokenctl("client", "disable", name).out == f"{name} is refused, from now on.\n"
+        assert tokenctl("client", "disable", name).out == f"{name} is disabled, from now on.\n"
         assert not opens(api, name, secret)
 
     def test_disabling_shows_how_long_a_gateway_may_accept_the_client(self, tokenctl: Tokenctl, name: str) -> None:
@@ -626,8 +626,8 @@ class TestBrokenSurroundings:
         """Emulators say no such thing: the error is made as boto3 makes it, at the bottom of a chain of causes."""
         unavailable = StoreUnavailable()
         unavailable.__cause__ = PynamoDBException("", ClientError({"Error": {"Code": code}}, "Scan"))
-        assert trouble.cause(unavailable) == code
-        assert words in trouble.advice(unavailable, "dev")
+        assert errors.cause(unavailable) == code
+        assert words in errors.advice(unavailable, "dev")
 
     @pytest.mark.parametrize("command", [("client", "list"), ("tables", "create"), ("token", "show", ABSENT_ID)])
     def test_an_invalid_endpoint_is_reported_in_one_line(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,11 @@ from tokenctl.__main__ import cli
 from tokenctl.costs import bill, lines, month, prices, stage_facts
 from tokenctl.costs.bill import Bill, Tariff
 from tokenctl.costs.month import Traffic
+from tokenctl.resources import read_template
 from tokenctl.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = (ROOT / "deploy" / "resources.yaml").read_text("utf-8")
+TEMPLATE = read_template(ROOT / "deploy" / "resources.yaml")
 USER = "ada.lovelace@example.org"
 USE = {"user": USER, "ipAddress": "192.0.2.77", "action": "download"}
 
@@ -100,7 +100,8 @@ class TestTheCommand:
     def test_a_size_that_was_not_measured_is_refused_with_what_was(self) -> None:
         refused = run("--memory", "192").exception
         assert isinstance(refused, stage_facts.NotMeasured)
-        assert re.search(r"at 192 MB, only at 128,.*--duration-ms", str(refused))
+        assert str(refused).startswith("no duration was measured at 192 MB, only at 128,")
+        assert str(refused).endswith("--duration-ms")
         assert told("--memory", "192", "--duration-ms", "12")["traffic"]["memoryMb"] == 192
 
     @pytest.mark.parametrize(
@@ -183,8 +184,7 @@ class TestTheMonth:
             for calls in (1e9, 100)
         )
         known = len(tariff.bill(Traffic(1, 128)).month.values_of_metrics())
-        methods = tariff.stage.methods * month.METRICS_OF_A_METHOD if tariff.stage.method_metrics else 0
-        assert idle < busy <= known + methods
+        assert idle < busy <= known
 
     def test_traces_are_nearly_all_of_few_calls_and_a_twentieth_of_many(self, tariff: Tariff) -> None:
         traced = replace(tariff, stage=replace(tariff.stage, traced=frozenset({"api_handler"})))
@@ -196,11 +196,9 @@ class TestTheMonth:
         assert few == pytest.approx(1, abs=0.001)
         assert many == pytest.approx(0.05, abs=0.001)
 
-    def test_what_is_not_traced_or_kept_by_method_costs_nothing(self, tariff: Tariff) -> None:
-        bare = replace(tariff, stage=replace(tariff.stage, traced=frozenset(), method_metrics=False))
-        kept = {each.quantity.what for each in bare.bill(Traffic(1e6, 128)).lines}
-        assert not [what for what in kept if what.startswith("traces")]
-        assert "metrics by method" not in kept
+    def test_what_is_not_traced_costs_nothing(self, tariff: Tariff) -> None:
+        bare = replace(tariff, stage=replace(tariff.stage, traced=frozenset()))
+        assert not [line for line in bare.bill(Traffic(1e6, 128)).lines if line.quantity.what.startswith("traces")]
 
     def test_each_busy_client_calls_the_authorizer_once_in_its_ttl(self, tariff: Tariff) -> None:
         calls = 1_000 * tariff.prices.hours * 3600
@@ -235,9 +233,16 @@ class TestTheMonth:
 
 class TestTheRepositoryIsRead:
     def test_every_alarm_is_counted(self, tariff: Tariff) -> None:
-        overlay = (ROOT / "deploy" / "prod.yaml").read_text("utf-8")
-        assert tariff.stage.alarms == len(re.findall(r"AlarmName:", TEMPLATE + overlay))
-        assert stage_facts.stage("dev").alarms == len(re.findall(r"AlarmName:", TEMPLATE))
+        alarms, canary = (
+            [each for each in template["Resources"].values() if "AlarmName" in each.get("Properties", {})]
+            for template in (TEMPLATE, read_template(ROOT / "deploy" / "prod.yaml"))
+        )
+        assert stage_facts.stage("dev").alarms == len(alarms)
+        assert tariff.stage.alarms == len(alarms) + len(canary) > len(alarms) > 10
+
+    def test_the_gateway_has_no_metrics_of_methods_which_would_be_charged(self) -> None:
+        [settings] = TEMPLATE["Resources"]["RestAPI"]["Properties"]["MethodSettings"]
+        assert settings["MetricsEnabled"] is False
 
     def test_the_traced_functions_are_those_of_the_configuration(self, tariff: Tariff) -> None:
         config = json.loads((ROOT / ".chalice" / "config.json").read_text("utf-8"))
@@ -257,10 +262,13 @@ class TestTheRepositoryIsRead:
             stage_facts.events_per_cpu_second(tmp_path / "odd.json")
 
     def test_an_unknown_stage_is_refused(self) -> None:
-        assert str(run("--stage", "moon").exception) == "there is no stage 'moon' to reckon with: dev, prod, test"
+        assert (
+            str(run("--stage", "moon").exception)
+            == "deploy/resources.yaml has no stage 'moon'; it has: dev, prod, test"
+        )
 
     def test_a_line_of_the_access_log_has_the_members_of_the_template(self) -> None:
-        form = TEMPLATE.partition("Format: >-")[2].partition("MethodSettings:")[0]
+        form = TEMPLATE["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"]
         assert list(json.loads(lines.ACCESS)) == list(json.loads(form))
 
 

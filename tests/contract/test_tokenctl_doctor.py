@@ -45,7 +45,7 @@ class TestDoctor:
     def unwell(self, run: Run) -> dict[str, tuple[str, str]]:
         """What is not well: what was seen and the advice."""
         assert run.code == 1, run.err
-        found = {each["what"]: (each["seen"], each["advice"]) for each in run.json if not each["well"]}
+        found = {each["what"]: (each["seen"], each["advice"]) for each in run.json if not each["ok"]}
         assert found
         assert all(advice for _, advice in found.values())
         return found
@@ -58,12 +58,12 @@ class TestDoctor:
             run = tokenctl("doctor", "--url", given, "--json")
             assert (run.code, run.err) == (0, "")
             assert len(run.json) == 6
-            assert all(each["well"] for each in run.json)
+            assert all(each["ok"] for each in run.json)
             assert client.password not in run.out
         human = tokenctl("doctor", "--url", url)
         assert human.code == 0
-        assert human.out.count("well") == 6
-        assert "NOT WELL" not in human.out
+        assert human.out.count("  ok  ") == 6
+        assert "FAIL" not in human.out
 
     def test_the_demo_clients_credentials_are_tried_locally(
         self, tokenctl: Tokenctl, url: str, client: Credentials, tmp_path: Path
@@ -93,7 +93,7 @@ class TestDoctor:
             assert found[what] == ("ResourceNotFoundException", "tokenctl tables create --stage dev")
         human = tokenctl("doctor", "--stage", "dev", "--url", url)
         assert human.code == 1
-        assert "NOT WELL" in human.out
+        assert "FAIL" in human.out
         assert "tokenctl tables create --stage dev" in human.out
 
     def test_disabled_ttl_and_recovery_are_reported(self, tokenctl: Tokenctl, url: str, dynamodb: Any) -> None:
@@ -117,7 +117,7 @@ class TestDoctor:
         run = tokenctl("doctor", "--url", url, "--json")
         found = self.unwell(run)
         assert list(found) == [f"credentials of {user}"]
-        assert re.fullmatch("refused with 40[13]", found[f"credentials of {user}"][0])
+        assert re.fullmatch("rejected with 40[13]", found[f"credentials of {user}"][0])
         assert "hunter2" not in run.out + run.err
 
     def test_credentials_that_can_not_be_sent_are_not(
@@ -125,7 +125,7 @@ class TestDoctor:
     ) -> None:
         self.as_client(monkeypatch, "a:b", "hunter2")
         run = tokenctl("doctor", "--url", url, "--json")
-        assert self.unwell(run)["credentials of a:b"][0].startswith("not tried: ")
+        assert self.unwell(run)["credentials of a:b"][0].startswith("not sent: ")
         self.as_client(monkeypatch, "nobody", "hunter2")
         elsewhere = tokenctl("doctor", "--url", f"http://{socket.gethostname()}.invalid:1", "--json")
         assert "in the clear" in self.unwell(elsewhere)["credentials of nobody"][0]
@@ -137,16 +137,16 @@ class TestDoctor:
         monkeypatch.setenv("SPLUNK_HEC_TOKEN", token)
         run = tokenctl("doctor", "--json")
         [found] = [each for each in run.json if each["what"] == "Splunk"]
-        assert found["well"] is not bool(found["advice"])
+        assert found["ok"] is not bool(found["advice"])
         assert token not in run.out + run.err
-        return found["well"], found["seen"]
+        return found["ok"], found["seen"]
 
     def test_a_healthy_splunk_is_reported_as_such_and_gets_no_event(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with HecServer() as hec:
             pasted = f"{hec.url}/services/collector/event"
-            assert self.splunk(tokenctl, monkeypatch, pasted) == (True, "answers, and takes the token")
+            assert self.splunk(tokenctl, monkeypatch, pasted) == (True, "responds, and accepts the token")
             assert (hec.collector.indexed, len(hec.requests)) == ([], 1)
 
     def test_each_problem_of_splunk_has_its_own_message(
@@ -179,7 +179,7 @@ class TestDoctor:
         self.as_client(monkeypatch, client.user, client.password)
         run = tokenctl("doctor", "--url", wrong.format(free_port()), "--json")
         found = self.unwell(run)
-        assert found["service"][0].startswith("no answer")
+        assert found["service"][0].startswith("no response")
         assert set(found) == {"service", f"credentials of {client.user}"}
         assert client.password not in run.out + run.err
 
@@ -194,7 +194,7 @@ class TestDoctor:
 
     def test_a_stage_elsewhere_needs_its_address(self, tokenctl: Tokenctl) -> None:
         found = self.unwell(tokenctl("doctor", "--stage", "prod", "--json"))
-        assert found["service"] == ("its address is not known", "give it with --url")
+        assert found["service"] == ("unknown address", "set it with --url")
 
     def test_an_unavailable_store_is_reported_and_the_rest_is_checked(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,8 @@ from tests.support.hec_server import HecServer
 from tests.support.operator import Run, Tokenctl
 from tests.support.splunk_world import MarkedCollector
 from tokenctl.deployment import Deployment
+from tokenctl.logs import FILTER_NAME, LOG_GROUPS
+from tokenctl.resources import of_type, stage_template
 
 GROUP = "/aws/lambda/tokenservice-test"
 FORWARDER = "arn:aws:lambda:us-east-1:000000000000:function:tokenservice-test-forward_logs"
@@ -44,6 +46,14 @@ def line(number: int) -> str:
     return json.dumps({"event": "token.used", "time": "2026-11-21T12:00:00.000Z", "useId": f"use_{number}"})
 
 
+def test_the_log_groups_of_the_commands_are_those_of_the_template() -> None:
+    template = stage_template("dev")
+    groups = {group["LogGroupName"]["Fn::Sub"] for group in of_type(template, "AWS::Logs::LogGroup").values()}
+    assert groups == {name.replace("{stage}", "${Stage}") for name in LOG_GROUPS.values()}
+    subscriptions = of_type(template, "AWS::Logs::SubscriptionFilter").values()
+    assert {subscription["FilterName"] for subscription in subscriptions} == {FILTER_NAME}
+
+
 class TestQuery:
     def test_the_lines_that_match_are_shown(self, tokenctl: Tokenctl, logs: Any) -> None:
         write(logs, "a", "one \x1b[2J", "two")
@@ -69,7 +79,7 @@ class TestQuery:
 
     def test_an_empty_result_is_reported(self, tokenctl: Tokenctl, logs: Any) -> None:
         run = tokenctl("logs", "query", "api", "fields @message", "--stage", "test")
-        assert (run.code, run.out) == (0, "Nothing found.\n")
+        assert (run.code, run.out) == (0, "No matching events.\n")
 
     def test_a_failed_search_is_reported(self, tokenctl: Tokenctl) -> None:
         query = ("logs", "query", "access", "fields @message")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,11 +13,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from deploy.template import RESOURCES
-from dev.engine import HOST, ROOT, Engine, free_port
+from deploy.policies import policies
+from dev.engine import HOST, Engine, free_port
 from tokenctl import __main__ as program
 from tokenctl import logs
-from tokenctl.deployment import Deployment, DeploymentError, open_stage
+from tokenctl.deployment import Deployment, open_stage
+from tokenctl.errors import DeploymentError
 
 STAGE = "test"
 BUCKET = f"tokenservice-{STAGE}-failures-000000000000-us-east-1"
@@ -33,15 +33,15 @@ TRUST = json.dumps(
         ],
     }
 )
-GROUPS = [f"/aws/lambda/tokenservice-{STAGE}{function}" for function in logs.FUNCTIONS]
-TEMPLATE = RESOURCES.read_text("utf-8")
+FORWARDERS = ("-forward_logs", "-forward_events")
+GROUPS = [f"/aws/lambda/tokenservice-{STAGE}{function}" for function in ("", "-basic_auth", *FORWARDERS, "-redrive")]
+REFUSED_CREDENTIALS = '{ ($.status = "401") || ($.error = "ACCESS_DENIED") }'
 CLOSED = {
     "BlockPublicAcls": True,
     "IgnorePublicAcls": True,
     "BlockPublicPolicy": True,
     "RestrictPublicBuckets": True,
 }
-CHALICE = json.loads((ROOT / ".chalice" / "config.json").read_text())
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def stage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploymen
         stage.aws("s3").delete_bucket(Bucket=bucket["Name"])
 
 
-def deploy(stage: Deployment, functions: tuple[str, ...] = logs.FORWARDERS, **environ: str) -> None:
+def deploy(stage: Deployment, functions: tuple[str, ...] = FORWARDERS, **environ: str) -> None:
     """Make functions by the names that Chalice gives them."""
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as zipped:
@@ -90,7 +90,7 @@ def seen(stage: Deployment) -> dict[str, Any]:
     filters = [log.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] for group in GROUPS]
     configs = [
         functions.get_function_event_invoke_config(FunctionName=f"tokenservice-{STAGE}{function}")
-        for function in logs.FORWARDERS
+        for function in FORWARDERS
     ]
     for volatile in (*(each for found in filters for each in found), *configs):
         for name in ("creationTime", "LastModified", "ResponseMetadata"):
@@ -177,8 +177,8 @@ class TestCreate:
         assert retention(stage) == {}
 
     def test_the_name_of_the_bucket_is_what_the_policies_admit(self) -> None:
-        for function in logs.FORWARDERS:
-            policy = (ROOT / ".chalice" / "policies" / STAGE / f"{function[1:]}.json").read_text()
+        for function in FORWARDERS:
+            policy = json.dumps(policies(STAGE)[function[1:]])
             assert f'"arn:aws:s3:::{BUCKET.partition("0")[0]}*/*"' in policy
 
 
@@ -203,7 +203,7 @@ class TestSubscribe:
         stage.aws("logs").create_log_group(logGroupName=ACCESS)
         assert logs.subscribe(stage)[ACCESS] == f"goes to {FORWARDER}"
         [each] = stage.aws("logs").describe_subscription_filters(logGroupName=ACCESS)["subscriptionFilters"]
-        assert each["filterPattern"] == logs.REFUSED_CREDENTIALS
+        assert each["filterPattern"] == REFUSED_CREDENTIALS
         sources = [found["Condition"]["ArnLike"]["AWS:SourceArn"] for found in seen(stage)["policy"]["Statement"]]
         assert sources[-1].endswith(f":log-group:{ACCESS}:*")
 
@@ -264,42 +264,8 @@ class TestSubscribe:
 
     def test_a_log_group_that_is_missing_is_named(self, stage: Deployment) -> None:
         deploy(stage, **SPLUNK)
-        with pytest.raises(
-            DeploymentError, match=f"no log group {GROUPS[0]}: run 'tokenctl logs create --stage {STAGE}'"
-        ):
+        with pytest.raises(DeploymentError, match=f"no log group {GROUPS[0]}: run 'tokenctl logs create'"):
             logs.subscribe(stage)
-
-
-def template(pattern: str) -> set[str]:
-    """What CloudFormation's stages have, as it is written."""
-    return set(re.findall(pattern, TEMPLATE, re.MULTILINE))
-
-
-class TestBothWays:
-    """What these commands make is what the template makes."""
-
-    def test_the_log_groups_have_the_same_names(self) -> None:
-        made = {name.replace("${Stage}", STAGE) for name in template(r"LogGroupName: !Sub (/aws/lambda/\S+)$")}
-        assert made == set(GROUPS)
-
-    def test_they_forget_at_the_same_time(self) -> None:
-        days = dict(re.findall(r"^    (\w+): \{LogDays: (\d+)\}$", TEMPLATE, re.MULTILINE))
-        deployed = {stage for stage in CHALICE["stages"] if stage != "local"}
-        wanted = {stage: str(logs.PROD_DAYS if stage == "prod" else logs.OTHER_DAYS) for stage in deployed}
-        assert days == wanted
-
-    def test_the_bucket_has_the_same_name(self) -> None:
-        [name] = template(r"BucketName: !Sub (\S+)$")
-        for variable, value in (("Stage", STAGE), ("AWS::AccountId", "000000000000"), ("AWS::Region", "us-east-1")):
-            name = name.replace(f"${{{variable}}}", value)
-        assert name == BUCKET
-
-    def test_they_subscribe_and_try_again_alike(self) -> None:
-        assert template(r"FilterName: (\S+)$") == {logs.FILTER_NAME}
-        assert template(r"FilterPattern: '(.*)'$") == {"", logs.REFUSED_CREDENTIALS}
-        # 0 is the redrive's, whose next run comes by itself; Lambda's own 2 do no harm there.
-        assert template(r"MaximumRetryAttempts: (\d+)$") == {"0", str(logs.MAX_RETRIES)}
-        assert template(r"MaximumEventAgeInSeconds: (\d+)$") == {str(logs.MAX_AGE_SECONDS)}
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from chalicelib.tokens import Terms
 from dev.engine import HOST, ROOT, free_port
 from tests.support.api import Api, Credentials
 from tests.support.operator import ABSENT_ID, Run, Tokenctl, Typed
-from tokenctl import census, terminal
+from tokenctl import stats, terminal
 from tokenctl.deployment import Deployment
 from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable
 
@@ -101,10 +101,10 @@ class TestExplain:
         api.use(client, issued["token"])
         told = tokenctl("explain", issued["tokenId"], "--json").json
         assert [each["event"] for each in told["moments"]] == ["token.issued", "token.used"]
-        assert told["log"] == ".local/service.log: not there; 'make run' writes it"
+        assert told["log"] == ".local/service.log: missing; 'make run' writes it"
         human = tokenctl("explain", issued["tokenId"])
         assert human.code == 0
-        assert "Refusals are missing. .local/service.log: not there" in human.out
+        assert "Refusals are missing. .local/service.log: missing" in human.out
 
     def test_a_deleted_token_is_shown_from_the_log(  # noqa: PLR0917 - fixtures
         self, api: Api, client: Credentials, tokenctl: Tokenctl, keep: Keep, deployment: Deployment, dynamodb: Any
@@ -118,9 +118,9 @@ class TestExplain:
         assert "7 days or more after its expiry" in tokenctl("explain", issued["tokenId"]).out
 
     def test_an_unknown_token_is_reported_in_one_line(self, tokenctl: Tokenctl, log: Path) -> None:
-        tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing", "not there")
+        tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "no event of it in the log", "missing")
         log.write_text("")
-        tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "log tells nothing of it")
+        tokenctl("explain", ABSENT_ID).assert_refused(ABSENT_ID, "no event of it in the log")
 
     def test_callers_text_is_shown_unchanged_and_harmless(
         self, token_store: TokenStore, tokenctl: Tokenctl, keep: Keep
@@ -213,7 +213,7 @@ class TestStats:
     def test_a_log_that_can_not_be_read_leaves_the_rest(self, tokenctl: Tokenctl, log: Path) -> None:
         run = tokenctl("stats", "--json")
         assert (run.code, run.json["today"]["refused"]) == (0, None)
-        assert "not there" in run.json["log"]
+        assert "missing" in run.json["log"]
         assert "Refusals are missing" in tokenctl("stats").out
 
 
@@ -241,7 +241,7 @@ class TestTrail:
 
     def test_what_is_older_is_left_out(self, log: Path) -> None:
         self.lines(log, *(f'{{"event":"{n}","time":"2026-11-2{n}T00:00:00.000Z","t":"tok_a"}}' for n in range(4)))
-        since = census.midnight(now().replace(year=2026, month=11, day=22))
+        since = stats.midnight(now().replace(year=2026, month=11, day=22))
         assert [event["event"] for event in FileTrail(log).events("tok_a", since)] == ["2", "3"]
 
     def test_an_unreadable_file_is_reported(self, log: Path) -> None:
@@ -336,7 +336,7 @@ class TestWhatAnOperatorDoes:
         assert run.code == 0
         head, *lines = run.err.splitlines()
         assert head == (
-            "Keep these audit events; they are not in the log of the stage (.local/service.log: Is a directory):"
+            "Store these audit events; they are not in the log of the stage (.local/service.log: Is a directory):"
         )
         assert self.revoked(lines) == [("tokenctl", issued)]
 

@@ -18,7 +18,9 @@ from chalice.app import AuthRequest
 from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
+from chalicelib.splunk.errors import Undelivered
 from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.redrive import ScheduledRedrive
 from chalicelib.tokens import Reason
 from tests.support import spl, splunk_app
 from tests.support.hec_server import HecServer, splunk_settings
@@ -37,6 +39,20 @@ class NoClients:
         return None
 
 
+class WaitingEntry:
+    """A failure bucket with an entry."""
+
+    def names(self, _: object) -> list[tuple[str, int]]:
+        return [("failed/1.json", 1)]
+
+
+class UnavailableSplunk:
+    """A forwarder that can't reach its collector."""
+
+    def probe(self, _: object) -> None:
+        raise Undelivered("no response")
+
+
 @cache
 def written() -> tuple[str, ...]:
     """A line of each kind, by the code that writes them."""
@@ -45,6 +61,9 @@ def written() -> tuple[str, ...]:
     authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: now)
     for name in ("nobody", "away"):
         authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
+    ScheduledRedrive(WaitingEntry(), UnavailableSplunk(), Audit("prod", "1", reported.append).metrics).run(
+        lambda: 60_000
+    )  # type: ignore[arg-type]
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     ours = (*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *reported, *lines.of_authorizer("prod"))
     return (*ours, *lines.of_forwarder("prod", 3))

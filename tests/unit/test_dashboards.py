@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
-from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.audit import NAMESPACE
 from chalicelib.names import Metric
@@ -22,6 +21,7 @@ from dev.engine import ROOT
 from tests.support.splunk_app import APP
 from tests.support.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines
+from tokenctl.resources import of_type, read_template, stage_template
 
 Widget = dict[str, Any]
 WIDGETS: list[Widget] = json.loads((ROOT / "deploy" / "dashboard.json").read_text("utf-8").replace("${Stage}", "prod"))[
@@ -119,31 +119,36 @@ def _shown(metric: list[Any]) -> Shown:
     return Shown(namespace, name, dict(zip(dimensions[::2], dimensions[1::2], strict=True)))
 
 
+@cache
+def written_metrics() -> set[tuple[str, tuple[str, ...]]]:
+    """Names of metrics and of their dimensions."""
+    return {(name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(written())}
+
+
 def test_every_metric_of_the_dashboard_is_written_with_its_dimensions() -> None:
-    known = {(name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(written())}
     ours = [metric for metric in shown() if metric.namespace == NAMESPACE]
     assert ours
     for metric in ours:
-        assert (metric.name, tuple(metric.dimensions)) in known, metric
+        assert (metric.name, tuple(metric.dimensions)) in written_metrics(), metric
         assert metric.dimensions["Stage"] == "prod"
 
 
 def test_every_metric_of_ours_is_written_and_has_its_name_in_one_place() -> None:
-    names = {name for name, _ in lines.series(written())}
-    # Written only if events are blank, or by the redrive.
-    rare = {Metric.EVENTS_BLANK, Metric.ENTRIES_REPLAYED, Metric.ENTRIES_REFUSED, Metric.ENTRIES_WAITING}
-    assert names == {*Metric} - rare
-    alarms = [resource["Properties"] for resource in resources().values() if "MetricName" in resource["Properties"]]
-    assert {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == NAMESPACE} <= {*Metric}
+    assert {name for name, _ in written_metrics()} == {*Metric} - {Metric.EVENTS_BLANK}  # only if events are blank
+
+
+def test_every_metric_that_an_alarm_watches_is_written_with_its_dimensions() -> None:
+    alarms = of_type(stage_template("prod"), "AWS::CloudWatch::Alarm").values()
+    ours = [alarm for alarm in alarms if alarm["Namespace"] == NAMESPACE]
+    assert len(ours) >= 6
+    for alarm in ours:
+        dimensions = tuple(dimension["Name"] for dimension in alarm["Dimensions"])
+        assert (alarm["MetricName"], dimensions) in written_metrics(), alarm["AlarmName"]
 
 
 @cache
 def resources() -> dict[str, dict[str, Any]]:
-    path = ROOT / "deploy" / "resources.yaml"
-    found: dict[str, dict[str, Any]] = YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name)[
-        "Resources"
-    ]
-    return found
+    return dict(read_template(ROOT / "deploy" / "resources.yaml")["Resources"])
 
 
 def named(kind: str) -> set[str]:

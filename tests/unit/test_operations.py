@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
 
 import pytest
-from chalice.package import YAMLTemplateSerializer
 from click import Command, Group
 
+from dev.engine import ROOT
 from tokenctl.__main__ import cli
+from tokenctl.resources import FOLDER, of_type, read_template
 
-ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text("utf-8")
-TEMPLATES = {path.name: path.read_text("utf-8") for path in (ROOT / "deploy").glob("*.yaml")}
-
+TEMPLATES = {path.name: read_template(path) for path in FOLDER.glob("*.yaml")}
+ALARMS = {
+    alarm["AlarmName"]["Fn::Sub"].removeprefix("tokenservice-${Stage}-"): alarm["AlarmDescription"]
+    for template in TEMPLATES.values()
+    for alarm in of_type(template, "AWS::CloudWatch::Alarm").values()
+}
 
 # The language of CloudWatch Logs Insights, as far as the runbook uses it, and the fields that CloudWatch adds.
 INSIGHTS = """filter stats count by sort asc desc fields like and or in limit pct bin latest display ispresent as
@@ -32,23 +36,6 @@ def section(text: str, title: str) -> str:
     return found
 
 
-def parameters(template: str) -> set[str]:
-    body = TEMPLATES[template].partition("\nParameters:\n")[2]
-    return set(re.findall(r"^  (\w+):$", re.split(r"^\w", body, maxsplit=1, flags=re.MULTILINE)[0], re.MULTILINE))
-
-
-def alarms() -> dict[str, str]:
-    """Name to description of every alarm of the templates."""
-    found: dict[str, str] = {}
-    for path in (ROOT / "deploy").glob("*.yaml"):
-        resources = YAMLTemplateSerializer().load_template(path.read_text("utf-8")).get("Resources", {})
-        for resource in resources.values():
-            if resource.get("Type") == "AWS::CloudWatch::Alarm":
-                name = resource["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("tokenservice-${Stage}-")
-                found[name] = resource["Properties"]["AlarmDescription"]
-    return found
-
-
 def sections() -> dict[str, str]:
     """Name to text of every alarm's section in the runbook."""
     parts = re.split(r"^### ([a-z-]+)\n", section(OPERATIONS, "Alarm by alarm"), flags=re.MULTILINE)
@@ -56,22 +43,23 @@ def sections() -> dict[str, str]:
 
 
 def test_every_alarm_has_its_section_and_every_section_its_alarm() -> None:
-    assert sorted(sections()) == sorted(alarms())
+    assert sorted(sections()) == sorted(ALARMS)
 
 
-@pytest.mark.parametrize("name", alarms())
+@pytest.mark.parametrize("name", ALARMS)
 def test_an_alarms_description_has_its_urgency_and_its_section(name: str) -> None:
     text = sections()[name]
     severity = re.match(r"\*\*(Urgent|Today)\b", text)
     assert severity, "the section begins with how urgent it is"
     assert "**First**: " in text.partition("```")[0]
-    assert re.fullmatch(rf"{severity[1]}\. .+\. Runbook: docs/operations\.md#{name}", alarms()[name])
+    assert re.fullmatch(rf"{severity[1]}\. .+\. Runbook: docs/operations\.md#{name}", ALARMS[name])
 
 
 def test_every_query_of_the_runbook_uses_logged_fields() -> None:
     queries = re.findall(r"tokenctl logs query [a-z,]+ (?:--stage prod )?(?:\\\n +)?'([^']+)'", OPERATIONS)
     assert len(queries) == len(re.findall(r"^ *tokenctl logs query ", OPERATIONS, re.MULTILINE))
-    known = {*re.findall(r'"(\w+)":"\$context', TEMPLATES["resources.yaml"])}
+    access_log = TEMPLATES["resources.yaml"]["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"]
+    known = set(json.loads(access_log))
     for words in (INSIGHTS, AUDITED, DIAGNOSED, MEASURED):
         known.update(words.split())
     for query in queries:
@@ -81,11 +69,11 @@ def test_every_query_of_the_runbook_uses_logged_fields() -> None:
 
 def test_every_parameter_of_a_stage_has_its_row_and_every_row_its_parameter() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", section(DEPLOY, "CloudFormation"), re.MULTILINE)
-    assert sorted(rows) == sorted(parameters("resources.yaml"))
+    assert sorted(rows) == sorted(TEMPLATES["resources.yaml"]["Parameters"])
 
 
 def test_the_parameters_that_are_given_exist() -> None:
-    known = {name for template in TEMPLATES for name in parameters(template)}
+    known = {name for template in TEMPLATES.values() for name in template.get("Parameters", ())}
     given = set(re.findall(r"\b([A-Z][a-z]\w+)=(?!=)", "".join(re.findall(r"```sh\n(.*?)```", DEPLOY, re.DOTALL))))
     assert given
     assert given <= known
@@ -108,5 +96,5 @@ def test_every_command_of_tokenctl_exists_with_its_options(text: str) -> None:
 
 @pytest.mark.parametrize("text", [DEPLOY, OPERATIONS], ids=["deploy", "operations"])
 def test_every_file_that_is_named_exists(text: str) -> None:
-    for name in re.findall(r"\b((?:infra|tests|docs)/[\w./-]+\.\w+)", text):
+    for name in re.findall(r"\b((?:deploy|tests|docs)/[\w./-]+\.\w+)", text):
         assert (ROOT / name).exists(), name

@@ -6,21 +6,21 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from chalice.package import YAMLTemplateSerializer
 
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.transport import endpoint
 from deploy.checks import vulnerabilities
+from dev.engine import ROOT
+from tokenctl.resources import FOLDER, read_template
 
-ROOT = Path(__file__).resolve().parents[2]
-INFRA = ROOT / "deploy"
 TEMPLATES = ("account.yaml", "deployer.yaml", "pipeline.yaml")
+READ = {name: read_template(FOLDER / name) for name in (*TEMPLATES, "resources.yaml")}
+BUILD = yaml.safe_load((FOLDER / "buildspec.yml").read_text("utf-8"))
+SMOKE = yaml.safe_load(READ["pipeline.yaml"]["Resources"]["Smoke"]["Properties"]["Source"]["BuildSpec"])
 
 WIDE = {
     # API Gateway makes up the ids of APIs, so nobody can name them beforehand.
@@ -34,13 +34,8 @@ WIDE = {
 """Granted resources that end in `*` and hold nothing of ours before it."""
 
 
-@cache
-def template(name: str) -> dict[str, Any]:
-    return dict(YAMLTemplateSerializer().load_template((INFRA / name).read_text("utf-8"), name))
-
-
 def resources(name: str, kind: str) -> dict[str, dict[str, Any]]:
-    return {key: each for key, each in template(name)["Resources"].items() if each["Type"] == kind}
+    return {key: each for key, each in READ[name]["Resources"].items() if each["Type"] == kind}
 
 
 def as_list(value: Any) -> list[Any]:
@@ -64,7 +59,7 @@ def grants() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def stages() -> dict[str, list[dict[str, Any]]]:
-    pipeline = template("pipeline.yaml")["Resources"]["Pipeline"]["Properties"]
+    pipeline = READ["pipeline.yaml"]["Resources"]["Pipeline"]["Properties"]
     return {stage["Name"]: stage["Actions"] for stage in pipeline["Stages"]}
 
 
@@ -105,9 +100,9 @@ def test_a_stage_is_given_each_parameter_of_its_template(stage: str) -> None:
     given = text(stages()[stage][0]["Configuration"]["ParameterOverrides"])
     overrides = json.loads(given)
     assert overrides == {name: f"${{{stage}{name}}}" for name in overrides}
-    assert overrides.keys() == template("resources.yaml")["Parameters"].keys() - {"Stage"}
+    assert overrides.keys() == READ["resources.yaml"]["Parameters"].keys() - {"Stage"}
     # A value with a quotation mark would be JSON of its own.
-    parameters = template("pipeline.yaml")["Parameters"]
+    parameters = READ["pipeline.yaml"]["Parameters"]
     for name in overrides:
         is_safe = parameters[stage + name]["Type"] == "Number"
         assert is_safe or not re.fullmatch(parameters[stage + name]["AllowedPattern"], 'https://a", "b": "c'), name
@@ -118,7 +113,7 @@ def test_a_stage_is_given_each_parameter_of_its_template(stage: str) -> None:
     [("resources.yaml", "SplunkHecUrl"), ("pipeline.yaml", "DevSplunkHecUrl"), ("pipeline.yaml", "ProdSplunkHecUrl")],
 )
 def test_the_url_of_splunk_may_have_any_collector_path(file: str, name: str) -> None:
-    pattern = template(file)["Parameters"][name]["AllowedPattern"]
+    pattern = READ[file]["Parameters"][name]["AllowedPattern"]
     for path in ("", "/", "/services/collector", "/services/collector/event/1.0", "/proxy/services/collector/raw"):
         for host in ("https://splunk.example", "HTTPS://http-inputs-x.SplunkCloud.com:443"):
             assert re.fullmatch(pattern, host + path)
@@ -169,7 +164,7 @@ def test_a_deployer_reaches_no_other_stage_and_no_deployer() -> None:
         for each in map(text, as_list(statement["Resource"])):
             for named in re.split(r"tokenservice[-/]", each)[1:]:
                 assert named.startswith(("${Stage}", "pipeline-${AWS::AccountId}")), each
-    name = template("deployer.yaml")["Resources"]["Deployer"]["Properties"]["RoleName"]
+    name = READ["deployer.yaml"]["Resources"]["Deployer"]["Properties"]["RoleName"]
     assert not re.match(r"tokenservice-(dev|test|prod)-", text(name))
 
 
@@ -192,14 +187,14 @@ def test_one_service_takes_on_a_role_and_the_build_services_for_this_account_alo
 
 
 def test_the_artifact_bucket_is_private_encrypted_versioned_and_reached_by_tls() -> None:
-    bucket = template("pipeline.yaml")["Resources"]["Artifacts"]
+    bucket = READ["pipeline.yaml"]["Resources"]["Artifacts"]
     properties = bucket["Properties"]
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(properties["PublicAccessBlockConfiguration"]) == 4
     assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
     assert bucket["DeletionPolicy"] == "Retain"
-    [statement] = template("pipeline.yaml")["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    [statement] = READ["pipeline.yaml"]["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     # A rollback needs the archive of the version before, so nothing below packages/ may expire.
@@ -222,34 +217,34 @@ def test_builds_run_unprivileged_and_their_logs_end() -> None:
 
 
 def test_the_build_checks_and_packages_what_is_deployed() -> None:
-    build = yaml.safe_load((INFRA / "buildspec.yml").read_text("utf-8"))
-    commands = build["phases"]["build"]["commands"]
+    commands = BUILD["phases"]["build"]["commands"]
     assert commands[0] == "make check"
-    assert build["env"]["variables"]["CI"] == "true"
-    packaged = [re.fullmatch(r"make package STAGE=(\w+)", each)[1] for each in commands[1:]]
-    assert [f"{stage}/packaged.yaml" for stage in packaged] == build["artifacts"]["files"]
-    smoke = yaml.safe_load(template("pipeline.yaml")["Resources"]["Smoke"]["Properties"]["Source"]["BuildSpec"])
-    deployed = tomllib.loads((INFRA / "runtimes.toml").read_text("utf-8"))["deployed"]
-    for spec in (build, smoke):
+    assert BUILD["env"]["variables"]["CI"] == "true"
+    packaged = [each.removeprefix("make package STAGE=") for each in commands[1:]]
+    assert [f"{stage}/packaged.yaml" for stage in packaged] == BUILD["artifacts"]["files"]
+    deployed = tomllib.loads((FOLDER / "runtimes.toml").read_text("utf-8"))["deployed"]
+    for spec in (BUILD, SMOKE):
         assert str(spec["phases"]["install"]["runtime-versions"]["python"]) == deployed
 
 
 def test_every_make_target_of_the_builds_exists() -> None:
-    smoke = template("pipeline.yaml")["Resources"]["Smoke"]["Properties"]["Source"]["BuildSpec"]
-    wanted = set(re.findall(r"\bmake (\w+)", (INFRA / "buildspec.yml").read_text("utf-8") + smoke))
+    commands = [
+        each for spec in (BUILD, SMOKE) for phase in spec["phases"].values() for each in phase.get("commands", ())
+    ]
+    wanted = {command.split()[1] for command in commands if command.startswith("make ")}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert wanted == {"check", "package", "setup"}
     assert wanted <= targets
 
 
 def test_every_check_that_is_left_out_has_its_reason() -> None:
-    lines = (INFRA / "checks" / "checkov.yaml").read_text("utf-8").partition("skip-check:\n")[2].splitlines()
+    lines = (FOLDER / "checks" / "checkov.yaml").read_text("utf-8").partition("skip-check:\n")[2].splitlines()
     for place, line in enumerate(lines):
         if line.startswith("  - "):
             above = lines[place - 1].strip()
             assert " # " in line or above.startswith("#"), line
     for name in TEMPLATES:
-        for resource in template(name)["Resources"].values():
+        for resource in READ[name]["Resources"].values():
             for skipped in resource.get("Metadata", {}).get("checkov", {}).get("skip", []):
                 assert len(skipped["comment"]) > 20
 

@@ -15,7 +15,7 @@ from botocore.stub import Stubber
 
 from chalicelib.splunk.errors import RecordUnavailable
 from chalicelib.splunk.record import FolderRecord, Kind, S3Record, entry, name_of
-from tokenctl.trouble import OwnErrors
+from tokenctl.errors import OwnErrors
 
 BODY = b'{"awslogs": {"data":   "H4sI"}}'
 AT = datetime(2026, 11, 21, 4, 5, 6, 789_000, tzinfo=UTC)

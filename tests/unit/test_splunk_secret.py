@@ -21,7 +21,7 @@ from chalicelib.splunk.secret import Secret, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
 from tests.support.hec_server import HecServer
 from tests.support.splunk_world import subscription
-from tokenctl.trouble import OwnErrors
+from tokenctl.errors import OwnErrors
 
 
 class Parameter:

@@ -1,4 +1,4 @@
-"""A month's bill, the container design beside it, and where the two meet."""
+"""A month's bill, the cost of containers, and the number of calls at which both are equal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a month of traffic costs."""
+    """The cost of a month of traffic."""
 
     month: Month
     lines: Sequence[Line]
@@ -48,7 +48,7 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What is needed besides the traffic to reckon a bill."""
+    """What a bill depends on besides the traffic."""
 
     prices: Prices
     stage: Stage
@@ -57,15 +57,15 @@ class Tariff:
     free_tier: bool = False
 
     def bill(self, traffic: Traffic) -> Bill:
-        """The bill of one month."""
+        """Return the bill of one month."""
         month = Month(traffic, self.stage, self.measured, self.events_per_second, self.prices.hours)
         quantities = month.quantities()
         amounts: dict[str, float] = defaultdict(float)
-        for each in quantities:
-            amounts[each.price] += each.amount
+        for quantity in quantities:
+            amounts[quantity.price] += quantity.amount
         usd = {name: self.prices[name].usd(amount, free_tier=self.free_tier) for name, amount in amounts.items()}
-        shares = [each.amount / amounts[each.price] if amounts[each.price] else 0.0 for each in quantities]
-        lines = [Line(each, usd[each.price] * share) for each, share in zip(quantities, shares, strict=True)]
+        shares = [quantity.amount / (amounts[quantity.price] or 1) for quantity in quantities]
+        lines = [Line(item, usd[item.price] * share) for item, share in zip(quantities, shares, strict=True)]
         return Bill(month, lines)
 
     def containers(self) -> float:
@@ -74,22 +74,21 @@ class Tariff:
         return TASKS * hour * self.prices.hours
 
     def meeting_point(self, traffic: Traffic, of: Callable[[Bill], float]) -> float | None:
-        """The calls a month at which that part of the bill costs what the containers cost.
+        """Return the calls a month at which that part of the bill costs as much as the containers.
 
-        Returns:
-            None: it always costs more.
+        None means it always costs more.
         """
         containers = self.containers()
 
-        def dearer(calls: float) -> bool:
+        def costs_more(calls: float) -> bool:
             return of(self.bill(replace(traffic, calls=calls))) > containers
 
         least, most = 1.0, _MOST_CALLS
-        if dearer(least):
+        if costs_more(least):
             return None
         while most / least > _CLOSE_ENOUGH:
             middle = (least * most) ** 0.5
-            least, most = (least, middle) if dearer(middle) else (middle, most)
+            least, most = (least, middle) if costs_more(middle) else (middle, most)
         return least
 
     def per_second(self, calls: float) -> float:

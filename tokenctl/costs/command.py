@@ -1,4 +1,4 @@
-"""`tokenctl cost`: what a month costs, service by service, beside the containers that this design replaces."""
+"""`tokenctl cost`: the cost of a month, by service, beside the containers that this design replaces."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from rich.table import Table
 from tokenctl.costs import prices, stage_facts
 from tokenctl.costs.bill import TASK_GB, TASK_VCPUS, TASKS, Bill, Tariff
 from tokenctl.costs.month import Traffic
-from tokenctl.deployment import LOCAL_STAGE, DeploymentError
+from tokenctl.deployment import LOCAL_STAGE
+from tokenctl.errors import DeploymentError
 from tokenctl.terminal import Terminal, common
 
 DEFAULT_CALLS: Final = 1_000_000
-_DEFAULT_STAGE: Final = "prod"  # where nothing is deployed there is nothing to pay
+_DEFAULT_STAGE: Final = "prod"  # the local stage costs nothing
 _PLACES: Final = 6
 _WHOLE_FROM: Final = 1_000
 
@@ -37,24 +38,24 @@ def _number(
 
 
 @click.command("cost")
-@_number("--calls", 1, 1e12, DEFAULT_CALLS, "Calls of the API in a month.")
-@click.option("--memory", type=click.IntRange(128, 10_240), help="MB of each function; else as configured.")
-@_number("--duration-ms", 0.1, 29_000, None, "Milliseconds of a warm call; else the median that was measured.")
-@_number("--cache-hit", 0, 1, None, "Share of calls whose credentials the gateway knows; else from --clients.")
-@click.option("--clients", type=click.IntRange(1), default=3, show_default=True, help="Applications that call.")
+@_number("--calls", 1, 1e12, DEFAULT_CALLS, "API calls a month.")
+@click.option("--memory", type=click.IntRange(128, 10_240), help="MB of each function. Default: as configured.")
+@_number("--duration-ms", 0.1, 29_000, None, "Milliseconds of a warm call. Default: the measured median.")
+@_number("--cache-hit", 0, 1, None, "Share of calls whose credentials the gateway has cached. Default: from --clients.")
+@click.option("--clients", type=click.IntRange(1), default=3, show_default=True, help="Number of client applications.")
 @click.option("--uses", type=click.IntRange(1, 100), default=1, show_default=True, help="Uses of each token.")
 @_number("--refused", 0, 0.99, 0.05, "Share of the calls that are refused uses.")
-@_number("--log-bytes", 0, 256_000, None, "Bytes that a call's function logs; else those of its own lines.")
-@_number("--batch", 1, 10_000, 1, "Calls whose log lines reach the forwarder together; 1 is the dearest.")
-@_number("--deployments", 0, 10_000, 0, "Runs of the pipeline in a month.")
-@click.option("--free-tier", is_flag=True, help="Take AWS's free tier off, as if nothing else used it.")
+@_number("--log-bytes", 0, 256_000, None, "Bytes that a call logs. Default: the size of its lines.")
+@_number("--batch", 1, 10_000, 1, "Calls whose log lines reach the forwarder together; 1 is the most expensive.")
+@_number("--deployments", 0, 10_000, 0, "Pipeline runs a month.")
+@click.option("--free-tier", is_flag=True, help="Subtract AWS's free tier, as if nothing else used it.")
 @common
 @click.pass_obj
 def cost(terminal: Terminal, /, **options: Any) -> None:
-    """Reckon what a month costs on AWS, and where containers would be cheaper.
+    """Estimate the monthly cost on AWS, and compare it with containers.
 
-    Nothing is asked of AWS. The prices are those of tokenctl/costs/prices.toml: check them. STAGE or --stage chooses
-    whose template counts (prod).
+    Makes no call to AWS. The prices are those of tokenctl/costs/prices.toml: check them. STAGE or --stage chooses the
+    template (default: prod).
     """
     tariff = tariff_of(_DEFAULT_STAGE if terminal.stage == LOCAL_STAGE else terminal.stage, options)
     traffic = Traffic(
@@ -69,12 +70,12 @@ def cost(terminal: Terminal, /, **options: Any) -> None:
         log_bytes=options["log_bytes"],
         deployments=options["deployments"],
     )
-    told = facts(tariff, traffic)
-    terminal.show(told, lambda console: show(console, told))
+    estimate = facts(tariff, traffic)
+    terminal.show(estimate, lambda console: show(console, estimate))
 
 
 def tariff_of(stage: str, options: dict[str, Any]) -> Tariff:
-    """Prices, what the repository says of the stage, and what was measured at the size asked for.
+    """Read the prices, the stage's template and settings, and the benchmark's results.
 
     Raises:
         DeploymentError: one of them can't be read.
@@ -84,7 +85,7 @@ def tariff_of(stage: str, options: dict[str, Any]) -> Tariff:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DeploymentError(f"{prices.TABLE.name} can't be read: {error}") from None
     known = stage_facts.stage(stage)
-    # With a duration given, only the start is still taken from what was measured, and the whole size hardly changes it.
+    # With --duration-ms, only the start-up time is still taken from the results, and memory hardly changes it.
     memory = known.memory_mb if options.get("duration_ms") else options.get("memory") or known.memory_mb
     measured = stage_facts.measured(memory)
     rate = stage_facts.events_per_cpu_second()
@@ -92,7 +93,7 @@ def tariff_of(stage: str, options: dict[str, Any]) -> Tariff:
 
 
 def facts(tariff: Tariff, traffic: Traffic) -> dict[str, Any]:
-    """The bill and what it is held against, for programs."""
+    """Return the bill and its comparison, as `--json` prints it."""
     bill = tariff.bill(traffic)
     return {
         "prices": {"asOf": tariff.prices.as_of.isoformat(), "region": tariff.prices.region, "checked": False},
@@ -114,29 +115,29 @@ def facts(tariff: Tariff, traffic: Traffic) -> dict[str, Any]:
     }
 
 
-def show(console: Console, told: dict[str, Any]) -> None:
-    """The same for a person."""
+def show(console: Console, estimate: dict[str, Any]) -> None:
+    """Print it for a person."""
     table = Table(box=None, pad_edge=False)
     table.add_column("", overflow="fold")
     table.add_column("quantity", justify="right", no_wrap=True)
     table.add_column("price", overflow="fold")
     table.add_column("USD a month", justify="right", no_wrap=True)
-    for service, lines in groupby(told["lines"], lambda line: str(line["service"])):
+    for service, lines in groupby(estimate["lines"], lambda line: str(line["service"])):
         known = list(lines)
         table.add_row(f"[bold]{service}[/]", "", "", f"[bold]{sum(line['usd'] for line in known):,.2f}[/]")
         for line in known:
             table.add_row(f"  {line['what']}", _amount(line["quantity"]), _price(line), f"{line['usd']:,.2f}")
-    containers = told["containers"]
+    containers = estimate["containers"]
     table.add_row()
-    table.add_row("[bold]together[/]", "", "", f"[bold]{told['totalUsd']:,.2f}[/]")
-    table.add_row("  gateway, functions alone", "", "", f"{told['computeUsd']:,.2f}")
+    table.add_row("[bold]together[/]", "", "", f"[bold]{estimate['totalUsd']:,.2f}[/]")
+    table.add_row("  gateway, functions alone", "", "", f"{estimate['computeUsd']:,.2f}")
     table.add_row("[bold]containers[/]", "", "", f"[bold]{containers['totalUsd']:,.2f}[/]")
     console.print(table)
     tasks = f"{containers['tasks']} tasks of {containers['vcpus']} vCPU and {containers['gb']} GB"
     console.print(f"\nThe containers are {tasks}, without load balancer, logs and data. They cost as much")
-    console.print(f"  as all of this at            {_at(told['meet']['whole'])}")
-    console.print(f"  as gateway and functions at  {_at(told['meet']['compute'])}")
-    region, as_of = told["prices"]["region"], told["prices"]["asOf"]
+    console.print(f"  as all of this at            {_at(estimate['meet']['whole'])}")
+    console.print(f"  as gateway and functions at  {_at(estimate['meet']['compute'])}")
+    region, as_of = estimate["prices"]["region"], estimate["prices"]["asOf"]
     console.print(
         f"\nPrices of {region} as of {as_of}, not checked with AWS: tokenctl/costs/prices.toml names the pages."
     )
@@ -189,7 +190,7 @@ def _meet(tariff: Tariff, traffic: Traffic, *, whole: bool) -> dict[str, float] 
 
 def _at(meeting: dict[str, float] | None) -> str:
     if meeting is None:
-        return "no number of calls: they are cheaper from the first one on"
+        return "no number of calls: containers are always cheaper"
     return (
         f"{meeting['calls'] / 1e6:,.1f} million calls a month: {meeting['callsPerSecond']:,.1f} a second, day and night"
     )

@@ -1,6 +1,6 @@
-"""What a month of calls consumes of each service. Pure: settings in, quantities out.
+"""What a month of calls consumes of each service.
 
-Where a figure could not be had without AWS, the larger one is taken, and the comment says so.
+If a figure can't be measured without AWS, the larger one is used, and a comment says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ INDEX_BYTES: Final = 141  # of an entry: both keys, the token's id and its issue
 STORED_BYTES: Final = TOKEN_BYTES + CLAIM_BYTES + 2 * INDEX_BYTES + 3 * 100
 KEPT_DAYS: Final = 9  # 7 after the expiry, and up to 2 until DynamoDB's TTL comes to it
 SECONDS_AN_HOUR: Final = 3600
-METRICS_OF_A_METHOD: Final = 5  # Count, 4XXError, 5XXError, Latency, IntegrationLatency
 SHRUNK: Final = 0.15  # logs as they are kept; the share that AWS's examples of prices take
 SENT_SHRUNK: Final = 0.25  # logs as Splunk gets them, gzipped at level 1
 RESPONSE_BYTES: Final = 1_000  # headers included
@@ -47,19 +46,19 @@ WHOLE_PROCESSOR_MB: Final = 1_769
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What is called in a month.
+    """The calls of a month.
 
     Attributes:
         calls: of the REST API.
-        duration_ms: of a warm call; None: as measured.
+        duration_ms: of a warm call; None means as measured.
         uses_per_token: uses that are granted for each token.
         refused: share of the calls that are refused uses; their reasons are spread evenly.
-        clients: applications; each has the authorizer asked once in its TTL.
-        cache_hit: share of calls for which the gateway knows the answer; None: follows from clients and TTL.
-        calls_per_batch: how many calls' lines a forwarder gets at once. CloudWatch Logs decides; 1 is the dearest.
-        splunk_ms: how long Splunk takes to answer a request.
+        clients: applications; each calls the authorizer once in its TTL.
+        cache_hit: share of calls whose authorization the gateway has cached; None means from clients and TTL.
+        calls_per_batch: calls whose lines a forwarder gets at once. CloudWatch Logs decides; 1 is the most expensive.
+        splunk_ms: how long Splunk takes for a request.
         cold: share of invocations that start a process. AWS says: under 1 %.
-        log_bytes: what a call writes besides the access log; None: its own lines, reckoned.
+        log_bytes: what a call writes besides the access log; None means the size of its lines.
         deployments: runs of the pipeline.
     """
 
@@ -80,7 +79,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One line of the bill: so much of what `price` names."""
+    """One line of the bill: an amount of what `price` names."""
 
     service: str
     what: str
@@ -119,12 +118,12 @@ class Month:
 
     @property
     def tokens(self) -> float:
-        """How many are issued."""
+        """Number of issued tokens."""
         return self.traffic.calls * (1 - self.traffic.refused) / (1 + self.traffic.uses_per_token)
 
     @property
     def authorizer_calls(self) -> float:
-        """Where a client calls at random times, the cache spares all calls in the TTL after each miss."""
+        """A client calls at random times; the cache answers all calls in the TTL after each miss."""
         traffic = self.traffic
         if traffic.cache_hit is not None:
             return traffic.calls * (1 - traffic.cache_hit)
@@ -192,7 +191,7 @@ class Month:
         return len(lines.PLATFORM) + self._mean(lambda kind: len(kind.written))
 
     def quantities(self) -> Sequence[Quantity]:
-        """The whole bill, in the order in which it is shown."""
+        """Return the whole bill, in the order in which it is printed."""
         return [
             Quantity("API Gateway", "REST requests", "gateway-request", self.traffic.calls),
             *self._lambda(),
@@ -263,22 +262,16 @@ class Month:
             by_dimension[tuple(name for name, _ in dimensions)] += self._metered(values)
         for names, metrics in sorted(by_dimension.items()):
             yield Quantity("CloudWatch", f"metrics by {names[-1].lower()}", "metric", metrics)
-        if self._stage.method_metrics:
-            # Issue and use are called all the time, the other methods now and then: once an hour at least, say.
-            metrics = METRICS_OF_A_METHOD * self._metered(self.tokens)
-            metrics += METRICS_OF_A_METHOD * self._metered(self.traffic.calls - self.tokens)
-            metrics += METRICS_OF_A_METHOD * (self._stage.methods - 2) * self._metered(self._hours)
-            yield Quantity("CloudWatch", "metrics by method", "metric", metrics)
 
     def values_of_metrics(self) -> dict[lines.Series, float]:
-        """How many values each metric gets in the month."""
+        """Return how many values each metric gets in the month."""
         values: dict[lines.Series, float] = defaultdict(float)
-        told = [(kind.calls, kind.written) for kind in self._kinds]
-        told.append((self.authorizer_calls, lines.of_authorizer(self._stage.name)))
-        told.append((self.batches, lines.of_forwarder(self._stage.name, 1)))
-        for times, written in told:
-            for each in lines.series(written):
-                values[each] += times
+        written = [(kind.calls, kind.written) for kind in self._kinds]
+        written.append((self.authorizer_calls, lines.of_authorizer(self._stage.name)))
+        written.append((self.batches, lines.of_forwarder(self._stage.name, 1)))
+        for times, calls_lines in written:
+            for series in lines.series(calls_lines):
+                values[series] += times
         return values
 
     def _traces(self) -> Iterator[Quantity]:

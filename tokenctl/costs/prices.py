@@ -1,9 +1,9 @@
-"""The dated table of prices, and what a quantity costs by it."""
+"""The dated table of prices."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,13 +14,13 @@ TABLE: Final = Path(__file__).resolve().with_name("prices.toml")
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one thing costs.
+    """The price of one thing.
 
     Attributes:
-        page: where AWS tells it.
-        unit, per: dollars are for so many of these.
-        tiers: up to which quantity a month, and dollars; the last one has no end.
-        free: what costs nothing in the free tier, a month.
+        page: AWS's page of the price.
+        unit, per: dollars are for `per` of `unit`.
+        tiers: upper limit a month, and dollars; the last one has no limit.
+        free: quantity of the free tier, a month.
     """
 
     page: str
@@ -31,11 +31,11 @@ class Price:
 
     @property
     def first_usd(self) -> float:
-        """Dollars for `per` in the first tier."""
+        """Dollars for `per` units in the first tier."""
         return self.tiers[0][1]
 
     def usd(self, quantity: float, *, free_tier: bool = False) -> float:
-        """Dollars for that much in one month."""
+        """Return the dollars for a quantity in one month."""
         charged = max(0.0, quantity - self.free) if free_tier else quantity
         total, below = 0.0, 0.0
         for upto, dollars in self.tiers:
@@ -47,7 +47,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """All prices of one Region on one day."""
+    """All prices of a Region on a day."""
 
     as_of: date
     region: str
@@ -60,20 +60,10 @@ class Prices:
 
 def load(path: Path = TABLE) -> Prices:
     """Read the table."""
-    told = tomllib.loads(path.read_text("utf-8"))
-    as_of, region, hours = told.pop("as_of"), told.pop("region"), told.pop("hours")
-    return Prices(
-        as_of,
-        region,
-        hours,
-        {
-            name: Price(
-                page=each["page"],
-                unit=each["unit"],
-                per=each["per"],
-                tiers=tuple((upto or float("inf"), dollars) for upto, dollars in each["usd"]),
-                free=each.get("free", 0),
-            )
-            for name, each in told.items()
-        },
-    )
+    table = tomllib.loads(path.read_text("utf-8"))
+    as_of, region, hours = table.pop("as_of"), table.pop("region"), table.pop("hours")
+    return Prices(as_of, region, hours, {name: _price(**row) for name, row in table.items()})
+
+
+def _price(page: str, unit: str, per: int, usd: Sequence[tuple[float, float]], free: float = 0) -> Price:
+    return Price(page, unit, per, tuple((upto or float("inf"), dollars) for upto, dollars in usd), free)

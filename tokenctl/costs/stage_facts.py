@@ -1,28 +1,26 @@
-"""What is read of the repository, so that no figure of `tokenctl cost` is copied by hand.
+"""What `tokenctl cost` reads of the repository.
 
-Durations are what `make bench` measured; the rest is what `deploy/` and `.chalice/config.json` say of a stage.
+Durations are results of `make bench`; the rest is from `deploy/` and `.chalice/config.json`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from chalicelib.http.routes import ROUTES
 from chalicelib.settings import Settings
-from tokenctl.deployment import CONFIG, ROOT, DeploymentError, in_checkout
+from tokenctl.deployment import CONFIG, ROOT, in_checkout
+from tokenctl.errors import DeploymentError
+from tokenctl.resources import of_type, stage_template
 
 LAMBDA_BOX: Final = ROOT / "studies" / "bench" / "results" / "lambda_box.json"
 FORWARDER: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
-_INFRA: Final = ROOT / "deploy"
-_ALARM: Final = re.compile(r"^    Type: AWS::CloudWatch::Alarm$", re.MULTILINE)
 
 
 class NotMeasured(DeploymentError):
-    """There is no figure for what was asked; the message says how to do without."""
+    """A measurement is missing; the message is one line that says how to do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a stage's template and configuration say.
+    """A stage's template and configuration.
 
     Attributes:
         traced: functions with active tracing, by Chalice's names.
-        method_metrics: whether the gateway keeps metrics of each method, which are charged.
-        methods: how many methods the API has.
         redrive_minutes: from one scheduled redrive to the next.
     """
 
@@ -57,8 +53,6 @@ class Stage:
     log_days: int
     alarms: int
     traced: frozenset[str]
-    method_metrics: bool
-    methods: int
     rate_limit: int
     burst_limit: int
     forwarders: int
@@ -66,14 +60,14 @@ class Stage:
 
 
 def measured(memory_mb: int, path: Path = LAMBDA_BOX) -> Measured:
-    """What was measured at that size.
+    """Return the measurements at a memory size.
 
     Raises:
-        NotMeasured: nothing was, or the results can't be read.
+        NotMeasured: there are none, or the results can't be read.
     """
-    told = _read_json(path)
+    results = _read_json(path)
     try:
-        runs = {run["memory_mb"]: _rows(run) for run in told["runs"] if run["tls"]}
+        runs = {run["memory_mb"]: _rows(run) for run in results["runs"] if run["tls"]}
         if memory_mb not in runs:
             known = ", ".join(str(size) for size in sorted(runs))
             raise NotMeasured(
@@ -91,51 +85,36 @@ def measured(memory_mb: int, path: Path = LAMBDA_BOX) -> Measured:
 
 
 def events_per_cpu_second(path: Path = FORWARDER) -> float:
-    """How many log events of 200 bytes the forwarder takes in a second of a whole processor."""
-    told = _read_json(path)
+    """Return how many log events of 200 bytes the forwarder forwards in a second of a whole processor."""
+    results = _read_json(path)
     try:
-        return float(told["events_per_cpu_second"][0]["median"])
+        return float(results["events_per_cpu_second"][0]["median"])
     except (KeyError, TypeError, IndexError):
         raise NotMeasured(f"{path.name} has no events_per_cpu_second: 'make bench' measures it") from None
 
 
-def stage(name: str, infra: Path = _INFRA, config: Path = CONFIG) -> Stage:
+def stage(name: str, config: Path = CONFIG) -> Stage:
     """Read what the stage's template and configuration say.
 
     Raises:
         DeploymentError: there is no such stage.
     """
+    template = stage_template(name)
     configured = _read_json(config)
-    template = (infra / "resources.yaml").read_text("utf-8")
-    days = dict(re.findall(r"^    (\w+): \{LogDays: (\d+)\}$", template, re.MULTILINE))
-    if name not in days or name not in configured["stages"]:
-        raise DeploymentError(f"there is no stage {name!r} to reckon with: {', '.join(sorted(days))}")
-    overlay = infra / f"{name}.yaml"
-    text = template + (overlay.read_text("utf-8") if overlay.exists() else "")
-    functions = configured["stages"][name].get("lambda_functions", {})
-    variables = configured.get("environment_variables", {}) | configured["stages"][name].get(
-        "environment_variables", {}
-    )
+    settings = configured["stages"][name]
+    variables = {"STAGE": name, **configured.get("environment_variables", {}), **settings["environment_variables"]}
+    [gateway] = template["Resources"]["RestAPI"]["Properties"]["MethodSettings"]
     return Stage(
         name=name,
-        memory_mb=int(configured["lambda_memory_size"]),
-        log_days=int(days[name]),
-        alarms=len(_ALARM.findall(text)),
-        traced=frozenset(functions if configured["xray"] else ()),
-        method_metrics=_setting(template, "MetricsEnabled") == "true",
-        methods=len(ROUTES),
-        rate_limit=int(_setting(template, "ThrottlingRateLimit")),
-        burst_limit=int(_setting(template, "ThrottlingBurstLimit")),
-        forwarders=int(_setting(template.partition("\n  ForwarderConcurrency:")[2], "Default")),
-        redrive_minutes=Settings.from_environ({"STAGE": name} | variables).splunk.redrive_minutes,
+        memory_mb=configured["lambda_memory_size"],
+        log_days=template["Mappings"]["Stages"][name]["LogDays"],
+        alarms=len(of_type(template, "AWS::CloudWatch::Alarm")),
+        traced=frozenset(settings["lambda_functions"] if configured["xray"] else ()),
+        rate_limit=gateway["ThrottlingRateLimit"],
+        burst_limit=gateway["ThrottlingBurstLimit"],
+        forwarders=template["Parameters"]["ForwarderConcurrency"]["Default"],
+        redrive_minutes=Settings.from_environ(variables).splunk.redrive_minutes,
     )
-
-
-def _setting(template: str, name: str) -> str:
-    found = re.search(rf"^ +{name}: (\S+)$", template, re.MULTILINE)
-    if found is None:
-        raise DeploymentError(f"deploy/resources.yaml has no {name}")
-    return found[1]
 
 
 def _rows(run: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""`tokenctl stats`: how many tokens a stage holds, and what was done with them today."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from chalicelib.audit import timestamp
+from chalicelib.instants import now
+from chalicelib.tokens import Token
+from tokenctl.deployment import Deployment
+from tokenctl.explain import LIVE, state
+from tokenctl.terminal import Terminal, clock, common, plain, table, tracked
+from tokenctl.trail import open_trail, read, show_unread
+
+
+@click.command("stats")
+@common
+@click.pass_obj
+def stats(terminal: Terminal) -> None:
+    """Count tokens by state, and today's uses and refusals.
+
+    It reads the whole table of tokens (a million: some minutes, and 0.1 million read units) and today's log.
+    """
+    deployment = terminal.deployment()
+    instant = now()
+    with terminal.progress("Reading tokens", total=_about(deployment)) as advance:
+        stored = tracked(deployment.token_store().all(), advance)
+        facts = count(stored, instant, deployment.settings.tokens_issued_after)
+    events, unread = read(terminal, open_trail(deployment), "token.refused", midnight(instant))
+    if unread is None:
+        facts["today"] |= count_refusals(events)
+    facts = {"stage": deployment.stage, **facts, "log": unread or "read"}
+    terminal.show(facts, lambda console: _show(console, facts, unread))
+
+
+def count(stored: Iterable[Token], instant: datetime, issued_after: datetime | None) -> dict[str, Any]:
+    """Count tokens, and the uses that they record, as `--json` prints it.
+
+    Args:
+        issued_after: tokens issued before this instant count as revoked; None means all count.
+
+    Returns:
+        `states` holds `live` or a reason to how many tokens are in it. `refused` and `refusals` are None: they are in
+        the log alone.
+    """
+    total, today = 0, midnight(instant)
+    states: Counter[str] = Counter()
+    clients: dict[str, Counter[str]] = defaultdict(Counter)
+    for token in stored:
+        total += 1
+        token_state = state(token, instant, issued_after)
+        states[token_state] += 1
+        clients[token.issuer]["live"] += token_state == LIVE
+        clients[token.issuer]["issuedToday"] += token.issued_at >= today
+        for claim in token.claims:
+            if claim.at >= today:
+                clients[claim.client_id]["usedToday"] += 1
+    return {
+        "now": timestamp(instant),
+        "stored": total,
+        "states": dict(states.most_common()),
+        "today": {
+            "since": timestamp(today),
+            "issued": sum(counts["issuedToday"] for counts in clients.values()),
+            "used": sum(counts["usedToday"] for counts in clients.values()),
+            "refused": None,
+            "refusals": None,
+        },
+        "clients": {
+            name: {key: counts[key] for key in ("live", "issuedToday", "usedToday")}
+            for name, counts in sorted(clients.items())
+        },
+    }
+
+
+def count_refusals(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count refusals by reason; the events are those of the day."""
+    reasons = Counter(str(event.get("reason")) for event in events if event.get("event") == "token.refused")
+    return {"refused": reasons.total(), "refusals": dict(reasons.most_common())}
+
+
+def midnight(instant: datetime) -> datetime:
+    """Return the beginning of the day in UTC."""
+    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _about(deployment: Deployment) -> int | None:
+    """About how many tokens there are: DynamoDB counts every six hours."""
+    described = deployment.aws("dynamodb").describe_table(TableName=deployment.settings.token_table)
+    return described["Table"].get("ItemCount") or None
+
+
+def _show(console: Console, facts: Mapping[str, Any], unread: str | None) -> None:
+    today = facts["today"]
+    heading = f"at {clock(facts['now'])} UTC; a day begins at midnight UTC"
+    console.print(plain(f"Stage {facts['stage']}", "bold"), heading, end="\n\n")
+    states = {LIVE: 0, **facts["states"]}
+    console.print(table(("tokens", f"{facts['stored']:,}"), [_row(name, states[name]) for name in states]))
+    console.print()
+    rows = [_row(name, today[name]) for name in ("issued", "used", "refused") if today[name] is not None]
+    rows += [_row(f"  {reason}", times) for reason, times in (today["refusals"] or {}).items()]
+    console.print(table(("today", ""), rows))
+    if facts["clients"]:
+        console.print()
+        numbers = [(name, *(f"{number:,}" for number in counts.values())) for name, counts in facts["clients"].items()]
+        console.print(table(("client", "live", "issued today", "used today"), numbers))
+    show_unread(console, unread)
+
+
+def _row(name: str, number: int) -> tuple[str | Text, str]:
+    style = {LIVE: "green", "used": "green", "refused": "red"}.get(name, "")
+    return plain(name, style), f"{number:,}"
