@@ -58,7 +58,7 @@ def forward_events(event: CloudWatchEvent) -> None:
 
 @app.schedule(Rate(process.settings().splunk.redrive_minutes, unit=Rate.MINUTES), name="redrive")
 def redrive(event: CloudWatchEvent) -> None:
-    """Replay what Splunk rejected."""
+    """Send again what Splunk did not accept in time."""
     from chalicelib.entry.redrive import redriver
 
     context: Any = event.context

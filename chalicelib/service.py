@@ -39,7 +39,7 @@ class Revocation(Struct, frozen=True):
 
 
 class TokenStore(Protocol):
-    """What the service needs of a store; `storage.TokenStore` documents each call."""
+    """What the service needs of a store; `storage.token_store.TokenStore` documents each call."""
 
     def add(self, tokens: Sequence[Token]) -> None: ...
 
@@ -71,7 +71,7 @@ class TokenService:
         store: where tokens are kept.
         audit: logs every decision.
         clock: the current instant, aware, in UTC.
-        issued_after: tokens issued before this instant count as revoked; None means that all count.
+        issued_after: tokens issued before this instant count as revoked; None revokes none.
 
     Every operation raises `InsufficientScope` where the caller's scopes don't suffice, and `StoreUnavailable`.
     """

@@ -37,7 +37,7 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a use is refused. Where several hold, the first in this order is told."""
+    """Why a use is refused. If several apply, the first in this order is returned."""
 
     NOT_FOUND = "token_not_found"
     REVOKED = "token_revoked"
@@ -101,7 +101,7 @@ class Claim(Struct, frozen=True):
 
 
 class Token(Struct, frozen=True):
-    """A token as it is stored: never the token itself, only its digest.
+    """The record of a token: its digest, never the secret itself.
 
     Attributes:
         id: `tok_` and the first 32 hex characters of the digest; not secret.
@@ -248,7 +248,7 @@ def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it
 
     Args:
         token: the token with the id that the use names, as it is stored now; None if missing.
-        issued_after: tokens issued before this instant count as revoked; None means that all count.
+        issued_after: tokens issued before this instant count as revoked; None revokes none.
 
     Returns:
         A `Grant` whose `claim` is the use's own, if the token holds it already; or the first reason against it.

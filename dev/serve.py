@@ -58,7 +58,8 @@ _LOOK_EVERY_SECONDS: Final = 0.2
 _DEMO_OVERLAP: Final = timedelta(days=1)
 _ENGINE_WELCOME: Final = f"""
 Ready: the tables of the stage {LOCAL_STAGE}. Serve them from another terminal in this directory:
-  pip install chalice -r requirements.txt
+  pip install chalice
+  pip install -r requirements.txt
   chalice local
 
 Ctrl-C stops the engine; tokens and clients are kept.

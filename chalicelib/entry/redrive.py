@@ -1,4 +1,4 @@
-"""The scheduled redrive of what Splunk rejected."""
+"""The scheduled redrive of what Splunk did not accept in time."""
 
 from __future__ import annotations
 

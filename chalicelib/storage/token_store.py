@@ -83,7 +83,7 @@ class TokenStore(Store):
         """Store new tokens, all or none of them; at most 100.
 
         Raises:
-            StoreUnavailable: also where another token bears one of their ids, or one of them was used, revoked or
+            StoreUnavailable: also if another token has one of their ids, or one of them was used, revoked or
                 counted a mismatch before our repetition after a lost answer, so that the caller asks for a new one.
         """
         puts = [self._put(token) for token in tokens]
@@ -237,7 +237,7 @@ class TokenStore(Store):
     def _update(
         self, operation: str, token_id: str, actions: Sequence[UpdateAction], condition: Condition
     ) -> Token | None:
-        """Do a conditional write; the item after it, or the item that stood against it."""
+        """Do a conditional write; the item after it, or the item that failed the condition."""
         try:
             return _to_token(self._conditional_update(operation, token_id, actions, condition))
         except ConditionFailed as failed:

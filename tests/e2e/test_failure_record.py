@@ -61,7 +61,7 @@ def test_poison_and_rest_go_through_a_bucket_and_the_rest_comes_back(
     # The first batch is refused for its poison, then taken without it; the second batch is not taken.
     server.faults.extend([None, None, ForcedCode(7, 1)])
     report = made.forward(subscription(["☠13", "x" * 600_000, "y" * 600_000, "café \ud800"]), lambda: 60_000)
-    assert (report.delivered, report.set_aside, report.kept) == (1, 1, 2)
+    assert (report.delivered, report.set_aside, report.deferred) == (1, 1, 2)
     assert [row["kind"] for row in command(deployment, server, "failed")] == ["failed", "poison"]
 
     told = command(deployment, server, "redrive")[f"s3://{BUCKET}"]
