@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from chalice import Blueprint, Response
@@ -149,9 +149,8 @@ def use_token(call: Call) -> Response:
 def use_token_by_query(call: Call) -> Response:
     """Use a token given in the query.
 
-    Kept for callers that use it. A token in a URL ends up in access logs: prefer POST. HTTP clients and proxies repeat
-    a GET by themselves if its answer is lost, and the repetition is refused: the token is used up. Send
-    `Idempotency-Key`.
+    For existing callers. URLs end up in access logs: prefer POST. HTTP clients and proxies retry a lost GET; without
+    `Idempotency-Key` the retry is refused.
     """
     return _use(call)
 
@@ -168,8 +167,7 @@ def _use(call: Call) -> Response:
 def introspect_token(call: Call) -> Response:
     """Return what a use would return, and change nothing.
 
-    It discloses the node id and spends nothing, so each call is an audit event. Without `Idempotency-Key`: nothing
-    changes, so it may be repeated at will.
+    It returns the node id without spending a use, so each call is an audit event.
     """
     use = call.parse(partial(conversion.to_use, client_id=call.caller.client_id))
     decision = call.service.introspect(call.caller, use)
@@ -177,7 +175,7 @@ def introspect_token(call: Call) -> Response:
 
 
 def get_token(call: Call, token_id: str) -> Response:
-    """A token's limits and uses."""
+    """Return a token's limits and uses."""
     if not schemas.TOKEN_ID.fullmatch(token_id):
         raise TokenNotFound
     token = call.service.status(call.caller, token_id)
@@ -187,7 +185,7 @@ def get_token(call: Call, token_id: str) -> Response:
 def revoke_token(call: Call, token_id: str) -> Response:
     """Revoke a token.
 
-    Also answers 204 where it was revoked before or never was.
+    Idempotent: 204 also if the token was already revoked or does not exist.
     """
     if not schemas.TOKEN_ID.fullmatch(token_id):
         # 204 would confirm a revocation if, for example, the token itself were sent in place of its id.
@@ -199,7 +197,7 @@ def revoke_token(call: Call, token_id: str) -> Response:
 def revoke_tokens(call: Call) -> Response:
     """Revoke every live token of a node or of a user.
 
-    Reads an index that trails writes by moments. Where `more` is true, time ran out: call again.
+    Reads an index that lags behind writes by moments. If `more` is true, time ran out: call again.
     """
     whose = call.parse(conversion.to_revocation)
     revocation = call.service.revoke_all(call.caller, **whose, time_left=call.has_time_left)
@@ -207,12 +205,12 @@ def revoke_tokens(call: Call) -> Response:
 
 
 def get_version(call: Call) -> Response:
-    """What is deployed."""
+    """Return the deployed version."""
     return call.respond(call.build)
 
 
 def get_open_api(call: Call) -> Response:
-    """This document."""
+    """Return this document."""
     # A deployed API has its stage's name, or a domain's own path, before the base path.
     path: str = call.request.context["path"]
     root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
@@ -222,7 +220,9 @@ def get_open_api(call: Call) -> Response:
 @cache
 def _openapi() -> dict[str, Any]:
     """The document, read at its first request and not at the start. `make reference` writes it."""
-    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8"))
+    path = os.path.join(os.path.dirname(__file__), "openapi.json")  # noqa: PTH118, PTH120 - pathlib loads slowly
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the same
+        document: dict[str, Any] = json.load(file)
     return document
 
 

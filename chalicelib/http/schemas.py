@@ -37,7 +37,7 @@ NodeId = Annotated[
         min_length=1,
         max_length=1024,
         pattern=_NO_CONTROL,
-        description="The secret document id to hide. Returned as it came; send one spelling of it.",
+        description="The secret document id to hide. Returned unchanged; use one Unicode spelling.",
         examples=["f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"],
         extra={"wanted": "a string of 1 to 1024 characters without control characters"},
     ),
@@ -47,7 +47,7 @@ User = Annotated[
     Meta(
         min_length=1,
         pattern=_NO_CONTROL,
-        description="The end user. Compared in Unicode's normal form C, case included.",
+        description="The end user. Compared in Unicode normal form C, including case.",
         examples=["alice"],
         # It is counted in normal form C (`_user()`), and may be sent in another.
         extra_json_schema={"maxLength": MAX_USER},
@@ -60,7 +60,7 @@ TokenText = Annotated[
         min_length=64,
         max_length=64,
         pattern="^[0-9a-f]{64}$",
-        description="The token, as it was issued.",
+        description="The issued token.",
         extra={"wanted": "64 lower-case hex characters"},
     ),
 ]
@@ -99,7 +99,7 @@ Lifetime = Annotated[
     Meta(
         ge=1,
         le=int(MAX_LIFETIME.total_seconds()),
-        description="Seconds from now; 300 where neither this nor `expiresAt` is given.",
+        description="Seconds from now; 300 if neither this nor `expiresAt` is set.",
     ),
 ]
 MetadataName = Annotated[str, Meta(min_length=1)]  # DynamoDB takes an empty value, but no empty name
@@ -125,22 +125,20 @@ class Request(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class Answer(Struct, omit_defaults=True, rename="camel"):
-    """Base of what the service returns: members that have no value are left out."""
+    """Base of all responses: members without a value are left out."""
 
 
 class IssueRequest(Request):
-    """What the issuer says of a token."""
+    """The document and its limits."""
 
     node_id: NodeId
     actions: Annotated[list[Action], _set(3)] = msgspec.field(default_factory=lambda: [Action.DOWNLOAD])
-    max_uses: Annotated[int, Meta(ge=1, le=100, description="How many uses are granted.")] = 1
+    max_uses: Annotated[int, Meta(ge=1, le=100, description="Number of uses.")] = 1
     expires_in: Lifetime | UnsetType = UNSET
     expires_at: Annotated[Instant, Meta(description="Instead of `expiresIn`.")] | UnsetType = UNSET
-    not_before: Annotated[Instant, Meta(description="Not to be used before; lies before the expiry.")] | UnsetType = (
-        UNSET
-    )
+    not_before: Annotated[Instant, Meta(description="Earliest use; before the expiry.")] | UnsetType = UNSET
     user: User | UnsetType = UNSET
-    ip_addresses: Annotated[list[RangeText], _set(16, "Where it may be used from.")] | UnsetType = UNSET
+    ip_addresses: Annotated[list[RangeText], _set(16, "Addresses that may use it.")] | UnsetType = UNSET
     audience: Annotated[list[ClientIdText], _set(16, "Clients that may use it.")] | UnsetType = UNSET
     metadata: (
         Annotated[dict[MetadataName, str], Meta(description="Returned on use; 2 KB as JSON at most.")] | UnsetType
@@ -154,7 +152,7 @@ class BatchRequest(Request):
 
 
 class UseRequest(Request):
-    """A token, and what the calling application says of its end user."""
+    """A token and its end user."""
 
     token: TokenText
     action: Action | UnsetType = UNSET
@@ -170,7 +168,7 @@ class RevokeRequest(Request):
 
 
 class IssueAnswer(Answer):
-    """The only answer that holds the token."""
+    """The only response with the token."""
 
     token: str
     token_id: str
@@ -186,7 +184,7 @@ class BatchAnswer(Answer):
 
 
 class UseAnswer(Answer):
-    """What a granted use returns."""
+    """The result of a granted use."""
 
     token_id: str
     node_id: str
@@ -199,7 +197,7 @@ class UseAnswer(Answer):
 
 
 class IntrospectAnswer(Answer):
-    """What a use would return now: everything but the use's id, or the reason against it."""
+    """The result of a use now, without `useId`, or the reason for a refusal."""
 
     active: bool
     token_id: str | UnsetType = UNSET
@@ -213,7 +211,7 @@ class IntrospectAnswer(Answer):
 
 
 class ClaimAnswer(Answer):
-    """One use that was granted."""
+    """One granted use."""
 
     use_id: str
     at: InstantText
@@ -224,7 +222,7 @@ class ClaimAnswer(Answer):
 
 
 class StatusAnswer(Answer):
-    """What is known of a token; never the token, never the node id."""
+    """Limits and uses; never the token or the node id."""
 
     token_id: str
     issuer: str
@@ -245,14 +243,14 @@ class StatusAnswer(Answer):
 
 
 class RevokeAnswer(Answer):
-    """How many live tokens were revoked; `more`: time ran out, call again."""
+    """Number of revoked tokens; if `more` is true, time ran out: call again."""
 
     revoked: int
     more: bool
 
 
 class VersionAnswer(Answer):
-    """What is deployed."""
+    """The deployed version."""
 
     service: str
     version: str
@@ -261,7 +259,7 @@ class VersionAnswer(Answer):
 
 
 class OpenApiAnswer(Answer):
-    """The OpenAPI 3.1 document; its server is the one that was asked."""
+    """The OpenAPI 3.1 document, with the requested path as server."""
 
     openapi: str
     info: dict[str, Any]
