@@ -218,5 +218,5 @@ def test_a_bucket_that_drips_its_answer_is_given_up(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
         with pytest.raises(RecordUnavailable, match="s3://kept did not take an entry: no answer in time"):
             forwarder(S3Record("kept")).forward(subscription([None, "a", "x" * 1_000_000]), lambda: 4_000)
-        assert len(puts) == 1
-        assert puts[0].startswith(b"/kept/poison/")
+        [name] = set(puts)  # on a slow machine a drip may be late, and the same entry is sent again
+        assert name.startswith(b"/kept/poison/")
