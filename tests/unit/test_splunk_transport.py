@@ -280,6 +280,10 @@ def answering(answer: bytes) -> Iterator[str]:
         with listener.accept()[0] as connection:
             connection.recv(65_536)
             connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # to close with unread data would discard the answer
+                while connection.recv(65_536):
+                    pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()
