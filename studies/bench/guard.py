@@ -31,10 +31,10 @@ from studies.bench.box.runtime_api import FunctionError
 TRIES: Final = 3
 SETTING: Final = Setting(memory_mb=128, tls=True, calls=12, limited=False)
 LIMITS: Final = {
-    "init": 3.45,
+    "init": 3.4,
     "init-authorizer": 1.56,
-    "use": 2.1,
-    "issue": 2.2,
+    "use": 1.8,
+    "issue": 1.95,
     "peak": 31.0,
     "archive": 2.2,
 }
