@@ -6,6 +6,6 @@ import sys
 # Ctrl-C while the modules load ends it at once; nothing is started yet that wants to be stopped in order.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from dev.serve import main  # noqa: E402
+from dev.serve import main  # noqa: E402 - after the signal is set
 
 sys.exit(main(engine_alone=sys.argv[1:] == ["engine"]))

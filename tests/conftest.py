@@ -152,7 +152,7 @@ def asked(api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch) -> lis
 
     api.issue(client)  # makes the client
     names: list[str] = []
-    connection = entry.service()._store._model._get_connection().connection  # type: ignore[attr-defined]
+    connection = entry.service()._store._model._get_connection().connection
     call = connection.client._make_api_call
 
     def note(operation: str, request: dict[str, Any]) -> Any:

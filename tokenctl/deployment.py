@@ -44,7 +44,7 @@ class Deployment:
     def aws(self, service: str, *, retries: int = 1) -> Any:
         """A boto3 client; the region and credentials are found in the usual places."""
         import boto3  # noqa: PLC0415 - costs a third of a second, which most commands need not pay
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415 - most commands do without
 
         return boto3.client(
             service, config=Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": retries})

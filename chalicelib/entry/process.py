@@ -60,7 +60,7 @@ def start() -> None:
     if entry:
         try:
             import_module(entry).warm_up()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the first request meets it again and reports it
+        except Exception as error:  # noqa: BLE001 - the first request meets any error again and reports it
             logging.getLogger("tokenservice").warning("The start could not be warmed up: %s", type(error).__name__)
     gc.freeze()  # no later collection needs to look at what is loaded
     gc.enable()

@@ -108,7 +108,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             outcome.put((True, call()))
-        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it, whatever it is
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises any error
             outcome.put((False, error))
 
     threading.Thread(target=run, name="splunk", daemon=True).start()

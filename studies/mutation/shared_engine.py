@@ -22,6 +22,6 @@ def pytest_sessionstart() -> None:
     """Here and not at import: each mutant's run is a fork of a process that imported everything."""
     environ = json.loads(os.environ[ENVIRON_VARIABLE]) | {"AWS_DEFAULT_REGION": f"mutant-{os.getpid()}"}
 
-    engine.Engine.start = lambda self: self  # type: ignore[method-assign]
-    engine.Engine.stop = lambda self: None  # type: ignore[method-assign]
-    engine.Engine.client_environ = environ  # type: ignore[method-assign, assignment]
+    engine.Engine.start = lambda self: self
+    engine.Engine.stop = lambda self: None
+    engine.Engine.client_environ = environ

@@ -75,8 +75,8 @@ class Box:
 def test_every_other_round_goes_the_other_way() -> None:
     box, run = Box(), Run(SETTING, (of.EMPTY, of.FLOOR))
     nothing = Built(Path(), 0, b"")
-    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 2)  # type: ignore[arg-type]
-    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 1)  # type: ignore[arg-type]
+    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 2)
+    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 1)
     starts = [name for name in box.asked if name.startswith("+")]
     assert starts == ["+empty", "+floor", "+floor", "+empty", "+empty", "+floor"]
     assert len(run.samples(of.FLOOR)) == 3
@@ -85,7 +85,7 @@ def test_every_other_round_goes_the_other_way() -> None:
 def test_in_a_round_all_live_side_by_side_and_are_called_in_turn() -> None:
     box, run = Box(), Run(replace(SETTING, calls=1), (of.EMPTY, of.FLOOR))
     nothing = Built(Path(), 0, b"")
-    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 1)  # type: ignore[arg-type]
+    add_rounds(run, box, {"empty": nothing, "floor": nothing}, 1)
     calls = ["empty", "floor", "floor", "empty", "empty", "floor"]
     assert box.asked == ["+empty", "+floor", *calls, "-floor", "-empty"]
 
@@ -93,10 +93,10 @@ def test_in_a_round_all_live_side_by_side_and_are_called_in_turn() -> None:
 def test_a_round_with_a_failed_process_is_repeated_and_reported() -> None:
     built = {"empty": Built(Path(), 0, b"")}
     run = Run(SETTING, (of.EMPTY,))
-    add_rounds(run, Box(fails=2), built, 1)  # type: ignore[arg-type]
+    add_rounds(run, Box(fails=2), built, 1)
     assert (len(run.rounds), run.repeated) == (1, 2)
     with pytest.raises(FunctionError):
-        add_rounds(run, Box(fails=3), built, 1)  # type: ignore[arg-type]
+        add_rounds(run, Box(fails=3), built, 1)
 
 
 def test_a_ratio_is_taken_within_a_round_and_the_median_of_the_rounds_counts() -> None:
@@ -104,20 +104,20 @@ def test_a_ratio_is_taken_within_a_round_and_the_median_of_the_rounds_counts() -
         {variant.name: sample(cpu) for variant in figures.NEEDED} | {"ours": sample(cpu * ratio)}
         for cpu, ratio in ((1.0, 0.3), (50.0, 0.4), (7.0, 0.9))
     ]
-    told = {each.figure.name: each for each in figures.judge(rounds, {"ours": 4.2})}
-    assert told["use-botocore"].value == pytest.approx(0.4)
-    assert (told["use-botocore"].least, told["use-botocore"].most) == (pytest.approx(0.3), pytest.approx(0.9))
-    assert (told["archive"].value, told["peak"].value) == (4.2, 30.0)
-    assert told["init-authorizer"].value == 1.0
+    judged = {each.figure.name: each for each in figures.judge(rounds, {"ours": 4.2})}
+    assert judged["use-botocore"].value == pytest.approx(0.4)
+    assert (judged["use-botocore"].least, judged["use-botocore"].most) == (pytest.approx(0.3), pytest.approx(0.9))
+    assert (judged["archive"].value, judged["peak"].value) == (4.2, 30.0)
+    assert judged["init-authorizer"].value == 1.0
 
 
 def test_a_start_is_a_whole_processor_until_the_first_event_and_a_share_of_it_then() -> None:
     measured = {variant.name: sample(cpu_ms=10.0) for variant in figures.NEEDED}
     measured["ours"] = sample(cpu_ms=1.0, wall_ms=500.0)
     measured["chalice-pynamodb"] = replace(measured["chalice-pynamodb"], first=Spent(1.0, 20.0))
-    told = {each.figure.name: each for each in figures.judge([measured], {"ours": 4.2})}
+    judged = {each.figure.name: each for each in figures.judge([measured], {"ours": 4.2})}
     share = 128 / 1769
-    assert told["start"].value == pytest.approx((1.0 + 1.0 / share) / (10.0 + 20.0 / share))
+    assert judged["start"].value == pytest.approx((1.0 + 1.0 / share) / (10.0 + 20.0 / share))
 
 
 def test_the_guard_measures_once_if_every_limit_holds() -> None:

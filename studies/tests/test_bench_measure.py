@@ -61,7 +61,7 @@ def _proxy(status: int, body: Any) -> Any:
 
 
 def live(kind: str, function: Function) -> Life:
-    return _LIVES[kind](function, FLOOR, SETTING, PASSWORD)  # type: ignore[arg-type]
+    return _LIVES[kind](function, FLOOR, SETTING, PASSWORD)
 
 
 def lived(kind: str, function: Function) -> Any:
@@ -103,6 +103,6 @@ def test_a_function_that_grants_forbidden_uses_is_detected(kind: str, wrong: str
 
 
 def test_an_authorizer_that_refuses_good_credentials_is_found_out() -> None:
-    life = _LIVES["authorizer"](Function(), FLOOR, SETTING, "another secret")  # type: ignore[arg-type]
+    life = _LIVES["authorizer"](Function(), FLOOR, SETTING, "another secret")
     with pytest.raises(WrongAnswer, match="good credentials are refused"):
         life.step()

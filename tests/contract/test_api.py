@@ -26,7 +26,7 @@ def instant(text: str) -> datetime:
 
 
 def audit_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What was written since the last look: one JSON object a line, whatever it is."""
+    """What was written since the last look: one JSON object per line."""
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 

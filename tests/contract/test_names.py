@@ -15,26 +15,10 @@ from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Grant, Reason, Terms, Token
 from tests.support.api import Api, Credentials
+from tests.support.spellings import FORMS, MIXED, revoked, spelled
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-FORMS = ("NFC", "NFD")
-NAME = "Jürgen Nguyễn 한글 Å"
-"""Its two forms differ in Latin, Vietnamese and Korean letters."""
-MIXED = unicodedata.normalize("NFC", "ü") + unicodedata.normalize("NFD", "ü")
-
-
-def spelled(form: str, name: str = NAME) -> str:
-    text = unicodedata.normalize(form, name)  # type: ignore[arg-type]
-    assert text.isascii() or text != unicodedata.normalize("NFD" if form == "NFC" else "NFC", name)  # type: ignore[arg-type]
-    return text
-
-
-def revoked(api: Api, client: Credentials, **whose: str) -> int:
-    answer = api.call("POST", "/revoke", client, whose)
-    assert answer.status == 200, answer.text
-    count: int = answer.json["revoked"]
-    return count
 
 
 class TestStoredBefore:
@@ -55,7 +39,7 @@ class TestStoredBefore:
         store = store_engine.token_store()
         for form in FORMS:
             secret, token = self.stored(store, user=user)
-            use = tokens.new_use(secret, "app", user=unicodedata.normalize(form, user))  # type: ignore[arg-type]
+            use = tokens.new_use(secret, "app", user=unicodedata.normalize(form, user))
             assert tokens.decide(token, use, NOW) == Grant(token)
             read = store.claim(use, NOW, None)
             claimed = store.claim(use, NOW, None, read)
@@ -84,10 +68,7 @@ class TestStoredBefore:
         user = f"{spelled('NFD')} over the API"
         later = datetime.now(UTC) + timedelta(hours=1)
         secret, _ = self.stored(token_store, user=user, expires_at=later, issuer=client.user)
-        first, again = (
-            api.use(client, secret, user=unicodedata.normalize(form, user), key="k")  # type: ignore[arg-type]
-            for form in FORMS
-        )
+        first, again = (api.use(client, secret, user=unicodedata.normalize(form, user), key="k") for form in FORMS)
         assert (first.status, again.status, again.text) == (200, 200, first.text)
         assert api.use(client, secret, user="somebody else").code == "user_mismatch"
         secret, _ = self.stored(token_store, user=user, expires_at=later, issuer=client.user)

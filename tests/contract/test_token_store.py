@@ -39,7 +39,7 @@ def outcome(decision: Grant | Refusal) -> str:
 def add(store: AnyTokenStore) -> Add:
     def add(issuer: str = "issuer", **terms: object) -> tuple[str, Token]:
         facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + HOUR, **terms}
-        secret, token = tokens.new_token(issuer, Terms(**facts), NOW)  # type: ignore[arg-type]
+        secret, token = tokens.new_token(issuer, Terms(**facts), NOW)
         store.add([token])
         return secret, token
 
@@ -52,7 +52,7 @@ class TestTokenStore:
         return stores.token_store()
 
     def claim(self, store: AnyTokenStore, use: Use, now: datetime = NOW, **options: object) -> str:
-        token = store.claim(use, now, options.pop("issued_after", None), **options)  # type: ignore[arg-type]
+        token = store.claim(use, now, options.pop("issued_after", None), **options)
         return outcome(tokens.decide(token, use, now))
 
     def test_a_token_comes_back_as_it_went_in(self, add: Add, store: AnyTokenStore) -> None:
@@ -177,7 +177,7 @@ class TestTokenStore:
         ]
         for reason, terms, facts in cases:
             secret, token = add(**terms)
-            use = tokens.new_use(secret, "app", **facts)  # type: ignore[arg-type]
+            use = tokens.new_use(secret, "app", **facts)
             assert self.claim(store, use) == reason
             assert store.find(token.id) == token
 
@@ -258,7 +258,7 @@ class TestTokenStore:
         store.revoke(revoked.id, None, NOW)
 
         def found(**by: str | None) -> set[str]:
-            return set(store.find_unrevoked(issuer=by.pop("issuer", None), now=NOW, **by))  # type: ignore[arg-type]
+            return set(store.find_unrevoked(issuer=by.pop("issuer", None), now=NOW, **by))
 
         assert found(node_id=node) == {mine.id, other.id}
         assert found(node_id=node, issuer="a") == {mine.id}

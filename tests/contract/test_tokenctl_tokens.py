@@ -74,10 +74,10 @@ class TestExplain:
         keep()
         run = tokenctl("explain", issued["tokenId"], "--json")
         assert run.code == 0, run.err
-        told = run.json
-        assert (told["state"], told["stored"], told["log"]) == ("token_revoked", True, "read")
-        assert told["refusals"] == {"user_mismatch": 1, "token_exhausted": 1}
-        moments = [(each["event"], each.get("user"), each.get("reason")) for each in told["moments"]]
+        output = run.json
+        assert (output["state"], output["stored"], output["log"]) == ("token_revoked", True, "read")
+        assert output["refusals"] == {"user_mismatch": 1, "token_exhausted": 1}
+        moments = [(each["event"], each.get("user"), each.get("reason")) for each in output["moments"]]
         assert moments == [
             ("token.issued", "alice", None),
             ("token.refused", "bob", "user_mismatch"),
@@ -87,7 +87,7 @@ class TestExplain:
             ("token.refused", "alice", "token_exhausted"),
             ("token.revoked", None, None),
         ]
-        assert all(each["clientId"] == client.user for each in told["moments"])
+        assert all(each["clientId"] == client.user for each in output["moments"])
         human = tokenctl("explain", issued["tokenId"])
         for shown in ("revoked", "bob", "10.1.2.3", "user_mismatch", "Issue a new one", "2 of 2"):
             assert shown in human.out
@@ -99,9 +99,9 @@ class TestExplain:
     ) -> None:
         issued = api.issue(client)
         api.use(client, issued["token"])
-        told = tokenctl("explain", issued["tokenId"], "--json").json
-        assert [each["event"] for each in told["moments"]] == ["token.issued", "token.used"]
-        assert told["log"] == ".local/service.log: missing; 'make run' writes it"
+        output = tokenctl("explain", issued["tokenId"], "--json").json
+        assert [each["event"] for each in output["moments"]] == ["token.issued", "token.used"]
+        assert output["log"] == ".local/service.log: missing; 'make run' writes it"
         human = tokenctl("explain", issued["tokenId"])
         assert human.code == 0
         assert "Refusals are missing. .local/service.log: missing" in human.out
@@ -173,9 +173,9 @@ class TestStats:
 
     def test_an_empty_stage_is_no_error(self, fresh: None, tokenctl: Tokenctl, log: Path) -> None:
         log.write_text("")
-        told = tokenctl("stats", "--json").json
-        assert (told["stored"], told["states"], told["clients"]) == (0, {}, {})
-        assert told["today"]["refused"] == 0
+        output = tokenctl("stats", "--json").json
+        assert (output["stored"], output["states"], output["clients"]) == (0, {}, {})
+        assert output["today"]["refused"] == 0
         assert "live" in tokenctl("stats").out
 
     def test_what_happened_is_counted(

@@ -34,7 +34,7 @@ def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
         connection.sendall(raw + request("GET /last HTTP/1.1", "Connection: close"))
         stream = connection.makefile("rb")
         while stream.peek(1):
-            with closing(HTTPResponse(_Stream(stream))) as response:  # type: ignore[arg-type]
+            with closing(HTTPResponse(_Stream(stream))) as response:
                 response.begin()
                 text = response.read()
                 body = json.loads(text) if text else {}

@@ -38,7 +38,7 @@ def test_every_setting_is_listed_and_no_other() -> None:
     asked: set[str] = set()
 
     class Recorder(dict[str, str]):
-        def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        def get(self, name: str, default: str = "") -> str:
             asked.add(name)
             return {"STAGE": "dev"}.get(name, default)
 

@@ -173,7 +173,7 @@ def test_issuing_that_arrives_a_second_time_late_does_not_bring_a_spent_token_ba
     way = OverStore(store)
     late = iter([Fault.REQUEST_LATE])
     proxy.plan = lambda _: next(late, None)
-    proxy.keep_for_later = lambda request: Proxy.keep_for_later(proxy, request, others=1_000)  # type: ignore[method-assign]
+    proxy.keep_for_later = lambda request: Proxy.keep_for_later(proxy, request, others=1_000)
     issued = way.issue({"nodeId": "n"}, batch).body
     assert way.use(issued["token"], {"user": "alice"}, None).status == 200
     settle(proxy)

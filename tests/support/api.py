@@ -164,8 +164,8 @@ class Api:
             response = self.gateway.handle_request(method, target, sent, raw)
         except LocalGatewayException as refused:
             return Answer(refused.CODE, {}, (refused.body or b"").decode())
-        told = {**response["headers"], **response["multiValueHeaders"]}
-        return Answer(response["statusCode"], {k.lower(): v for k, v in told.items()}, response["body"])
+        received = {**response["headers"], **response["multiValueHeaders"]}
+        return Answer(response["statusCode"], {k.lower(): v for k, v in received.items()}, response["body"])
 
     def issue(self, client: Credentials, **body: Any) -> dict[str, Any]:
         """Issue a token and return the whole answer."""

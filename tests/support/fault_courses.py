@@ -186,7 +186,7 @@ class Course:
         told = 0
         for _ in range(self._random.choice([0, 0, 1, 2])):
             facts = {"user": "mallory", "action": "edit", **({"ipAddress": ADDRESS} if self._bound else {})}
-            answer = self._timed(lambda facts=facts: self._way.use(self._code, facts, None))  # type: ignore[misc]
+            answer = self._timed(lambda facts=facts: self._way.use(self._code, facts, None))
             told += answer.code == "action_not_permitted"
             if answer.status == 200:
                 self._findings.wrong("extra_grants", f"{self._seed}: an action that is not allowed was granted")

@@ -28,13 +28,13 @@ class MemoryBucket:
         """Note a call; a test may let something happen here."""
         self.calls.append((operation, name))
 
-    def list_objects_v2(self, Bucket: str, Prefix: str, StartAfter: str = "") -> Any:  # noqa: N803 - AWS's names
+    def list_objects_v2(self, Bucket: str, Prefix: str, StartAfter: str = "") -> Any:
         self.called("list", Prefix)
         found = sorted(name for name in self.objects if name.startswith(Prefix) and name > StartAfter)
         items = [{"Key": name, "Size": len(self.objects[name])} for name in found[:PAGE]]
         return ({"Contents": items} if items else {}) | {"IsTruncated": len(found) > PAGE}
 
-    def get_object(self, Bucket: str, Key: str) -> Any:  # noqa: N803
+    def get_object(self, Bucket: str, Key: str) -> Any:
         self.called("get", Key)
         if Key not in self.objects:
             raise Refused({"Error": {"Code": "NoSuchKey"}}, "GetObject")
@@ -42,16 +42,16 @@ class MemoryBucket:
 
     def put_object(
         self,
-        Bucket: str,  # noqa: N803
-        Key: str,  # noqa: N803
-        Body: bytes,  # noqa: N803
-        ContentType: str,  # noqa: N803
-        Metadata: dict[str, str] | None = None,  # noqa: N803
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str,
+        Metadata: dict[str, str] | None = None,
     ) -> None:
         self.called("put", Key)
         self.objects[Key] = Body
         self.metadata[Key] = Metadata or {}
 
-    def delete_object(self, Bucket: str, Key: str) -> None:  # noqa: N803
+    def delete_object(self, Bucket: str, Key: str) -> None:
         self.called("delete", Key)
         self.objects.pop(Key, None)

@@ -22,7 +22,7 @@ APP: Final = Path(__file__).resolve().parents[2] / "splunk"
 def config(name: str) -> ConfigParser:
     """Read one of the app's files, `props.conf` for example."""
     read = ConfigParser(interpolation=None, strict=True, delimiters=("=",))
-    read.optionxform = str  # type: ignore[assignment,method-assign]
+    read.optionxform = str
     read.read(APP / "default" / name, "utf-8")
     return read
 

@@ -63,7 +63,7 @@ def written() -> tuple[str, ...]:
         authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
     ScheduledRedrive(WaitingEntry(), UnavailableSplunk(), Audit("prod", "1", reported.append).metrics).run(
         lambda: 60_000
-    )  # type: ignore[arg-type]
+    )
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     ours = (*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *reported, *lines.of_authorizer("prod"))
     return (*ours, *lines.of_forwarder("prod", 3))

@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
 
     def use(self, asked: tuple[Any, ...], key: str | None) -> Any:
         use = self.use_of(asked, key)
-        expected = self.model.judge(asked, key, self.now)  # type: ignore[arg-type]
+        expected = self.model.judge(asked, key, self.now)
         decision = self.service.use(self.caller(asked), use)
         self.compare(decision, expected)
         self.count(decision, expected, asked, key)
@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
             self.compared["repeated by the SDK"] += 1
 
     def introspect(self, asked: tuple[Any, ...], key: str | None) -> None:
-        expected = self.model.judge(asked, key, self.now)  # type: ignore[arg-type]
+        expected = self.model.judge(asked, key, self.now)
         before = self.store.find(self.token_id)
         decision = self.service.introspect(self.caller(asked), self.use_of(asked, key))
         if expected is True:
@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
         if expected is True:
             assert isinstance(decision, Grant)
             assert decision.claim is not None
-            spent = Spent(asked, self.now, key, decision.claim.id, decision.uses_remaining)  # type: ignore[arg-type]
+            spent = Spent(asked, self.now, key, decision.claim.id, decision.uses_remaining)
             self.model.spent.append(spent)
         self.model.mismatches += expected in COUNTED
 
@@ -308,7 +308,7 @@ def run_machine(store: AnyTokenStore, examples: int, number: int = 0) -> tuple[i
     """
     machine = type("Machine", (Machine,), {"store": store, "examples": 0, "compared": Counter()})
     run_state_machine_as_test(seed(number)(machine), settings=profile(examples))
-    return machine.examples, machine.compared  # type: ignore[attr-defined]
+    return machine.examples, machine.compared
 
 
 def profile(examples: int) -> settings:

@@ -52,7 +52,7 @@ class Server:
                     stream.settimeout(SECONDS)
                     if self._tls:
                         stream = self._tls.wrap_socket(stream, server_side=True)
-                    script(stream, lambda stream=stream: self._read(stream))  # type: ignore[misc]
+                    script(stream, lambda stream=stream: self._read(stream))
                 except OSError:
                     pass
                 finally:

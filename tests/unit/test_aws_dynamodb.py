@@ -279,7 +279,7 @@ class TestWarmingUp:
 
 
 class TestFromTheEnvironment:
-    ENVIRON = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": SECRET}  # noqa: RUF012
+    ENVIRON = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": SECRET}  # noqa: RUF012 - a constant
 
     @pytest.mark.parametrize(
         ("more", "host"),

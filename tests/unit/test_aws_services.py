@@ -125,7 +125,7 @@ def test_an_error_without_a_code_is_raised_with_its_status() -> None:
 
 @pytest.mark.parametrize("end", [lambda: answering(b""), lambda: answering(SLOW_DOWN)], ids=["silence", "busy"])
 def test_an_unavailable_service_is_raised_after_three_attempts(end: Callable[[], object]) -> None:
-    with serving(end()) as server, pytest.raises((NoAnswer, Refused)):  # type: ignore[arg-type]
+    with serving(end()) as server, pytest.raises((NoAnswer, Refused)):
         put(server)
     assert len(server.requests) == 3
 
@@ -134,7 +134,7 @@ def test_a_parameter_is_requested_decrypted() -> None:
     told = json.dumps({"Parameter": {"Value": "the-token"}}).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told)
 
-    def script(stream, _read):  # type: ignore[no-untyped-def]
+    def script(stream, _read):
         request = b""
         while not request.endswith(b"true}"):
             request += stream.recv(65_536)

@@ -172,7 +172,7 @@ def test_all_terms_are_written_as_the_service_reads_them() -> None:
     "wrong",
     [
         {"expires_at": datetime(2026, 1, 1)},  # noqa: DTZ001 - what is refused
-        {"not_before": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"not_before": datetime(2026, 1, 1)},  # noqa: DTZ001 - without a zone on purpose
         {"expires_at": "2026-12-31T23:59:59Z"},
         {"expires_at": date(2026, 1, 1)},
         {"expires_at": 1_798_761_599},

@@ -268,7 +268,7 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     names_read: set[str] = set()
 
     class Recorder(dict[str, str]):
-        def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        def get(self, name: str, default: str = "") -> str:
             names_read.add(name)
             return ENVIRON.get(name, default)
 

@@ -615,9 +615,9 @@ class TestAsTheGatewaySendsIt:
         response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
         assert response["statusCode"] == status, response["body"]
         if status != 201:
-            told = json.loads(response["body"])
-            assert told["requestId"] == "request-1"
-            assert [error["field"] for error in told.get("errors", [])] == (["body"] if status == 400 else [])
+            answer = json.loads(response["body"])
+            assert answer["requestId"] == "request-1"
+            assert [error["field"] for error in answer.get("errors", [])] == (["body"] if status == 400 else [])
             assert api.store.calls == []
 
 

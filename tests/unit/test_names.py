@@ -11,27 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.api import NODE, Answer, Credentials, MemoryApi
+from tests.support.spellings import FORMS, NAME, revoked, spelled
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-FORMS = ("NFC", "NFD")
-NAME = "Jürgen Nguyễn 한글 Å"
-"""Its two forms differ in Latin, Vietnamese and Korean letters."""
-MIXED = unicodedata.normalize("NFC", "ü") + unicodedata.normalize("NFD", "ü")
-
-
-def spelled(form: str, name: str = NAME) -> str:
-    text = unicodedata.normalize(form, name)  # type: ignore[arg-type]
-    assert text.isascii() or text != unicodedata.normalize("NFD" if form == "NFC" else "NFC", name)  # type: ignore[arg-type]
-    return text
-
-
-def revoked(api: MemoryApi, client: Credentials, **whose: str) -> int:
-    answer = api.call("POST", "/revoke", client, whose)
-    assert answer.status == 200, answer.text
-    count: int = answer.json["revoked"]
-    return count
-
-
 USES: dict[str, Callable[[MemoryApi, Credentials, dict[str, Any]], Answer]] = {
     "POST /use": lambda api, client, said: api.call("POST", "/use", client, said),
     "GET /use": lambda api, client, said: api.call("GET", "/use", client, query=said),
@@ -91,10 +73,10 @@ class TestSpellings:
         self, api: MemoryApi, client: Credentials, letter: str
     ) -> None:
         for form in FORMS:
-            user = unicodedata.normalize(form, letter * 256)  # type: ignore[arg-type]
+            user = unicodedata.normalize(form, letter * 256)
             token = api.issue(client, user=user)["token"]
             assert api.use(client, token, user=user).json["user"] == letter * 256
-            longer = unicodedata.normalize(form, letter * 257)  # type: ignore[arg-type]
+            longer = unicodedata.normalize(form, letter * 257)
             for path, body in (
                 ("/token", {"nodeId": NODE, "user": longer}),
                 ("/use", {"token": token, "user": longer}),

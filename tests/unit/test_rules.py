@@ -20,11 +20,11 @@ SECOND = timedelta(seconds=1)
 def a_token(**terms: object) -> Token:
     facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + timedelta(minutes=5), **terms}
     hashed = tokens.digest("a" * 64)
-    return Token(tokens.token_id(hashed), hashed, "issuer", NOW - SECOND, Terms(**facts))  # type: ignore[arg-type]
+    return Token(tokens.token_id(hashed), hashed, "issuer", NOW - SECOND, Terms(**facts))
 
 
 def a_use(**facts: object) -> Use:
-    return tokens.new_use("a" * 64, "client", **facts)  # type: ignore[arg-type]
+    return tokens.new_use("a" * 64, "client", **facts)
 
 
 def with_claims(token: Token, *claims: Claim) -> Token:

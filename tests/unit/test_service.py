@@ -218,9 +218,9 @@ class TestUse:
         assert reason in tokens.MISMATCHES
         assert sixth == seventh == Reason.LOCKED
         user = str(wrong[0].user)
-        told = members(token, **{**FACTS, "user": user, "ipAddress": str(wrong[0].address), "reason": reason})
+        fields = members(token, **{**FACTS, "user": user, "ipAddress": str(wrong[0].address), "reason": reason})
         locked = [event for event in audit.events if event[0] != "token.refused"]
-        assert locked == [("token.locked", NOW, "WARNING", told)]
+        assert locked == [("token.locked", NOW, "WARNING", fields)]
         assert audit.events.index(locked[0]) == 5, "right behind the fifth refusal"
         assert (store.tokens[token.id].mismatches, store.tokens[token.id].last_mismatch_at) == (5, NOW)
 

@@ -81,7 +81,7 @@ def events(*messages: str) -> list[HecEvent]:
     composer = Composer(host="h", source="s", sourcetype="t", index=None, fields={})
     made = [composer.compose(LogEvent(str(n), n, message)) for n, message in enumerate(messages)]
     assert all(isinstance(each, HecEvent) for each in made)
-    return made  # type: ignore[return-value]
+    return made
 
 
 def test_a_good_batch_is_one_request() -> None:

@@ -217,7 +217,7 @@ def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: 
 
 def test_poison_that_splunk_accepts_now_is_removed(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13 x"]), lambda: 60_000)
-    place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
+    place.server.collector._check = lambda *_: None
     assert place.replay(place.source.entries(Kind.POISON)).replayed == 1
     assert place.names(Kind.POISON) == []
     assert place.server.collector.indexed[0]["event"] == "☠13 x"
@@ -314,7 +314,7 @@ class FakeQueue:
         self.hidden[str(message[0])] = message
         return {"Messages": [{"MessageId": str(message[0]), "ReceiptHandle": str(message[0]), "Body": message[1]}]}
 
-    def delete_message(self, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
+    def delete_message(self, QueueUrl: str, ReceiptHandle: str) -> None:
         del self.hidden[ReceiptHandle]
 
     def get_queue_attributes(self, **_: Any) -> Any:
@@ -461,7 +461,7 @@ def test_an_entry_that_is_nested_too_deep_is_listed_and_named_and_the_others_go_
 def test_named_poison_can_be_replayed(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
     (name,) = place.names(Kind.POISON)
-    place.server.collector._check = lambda *_: None  # type: ignore[method-assign]
+    place.server.collector._check = lambda *_: None
     assert reported(place, "--poison", name)["replayed"] == 1
 
 

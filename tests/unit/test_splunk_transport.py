@@ -161,7 +161,7 @@ def test_a_kept_connection_leaves_a_node_that_fails() -> None:
 def test_a_cookie_does_not_pin_the_next_connection_to_a_failing_node() -> None:
     with HecServer() as server:
         cookie = {"Set-Cookie": "node=1", "Content-Type": "text/html"}
-        server.collector.answer = lambda request: Reply(503, b"", cookie)  # type: ignore[method-assign]
+        server.collector.answer = lambda request: Reply(503, b"", cookie)
         transport = Transport(server.url)
         for _ in range(2):
             transport.post(BODY, "the-token", 5)
@@ -189,7 +189,7 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_a_long_page_is_not_read_to_its_end() -> None:
     with HecServer() as server:
-        server.collector.answer = lambda request: Reply(502, b"x" * 1_000_000)  # type: ignore[method-assign]
+        server.collector.answer = lambda request: Reply(502, b"x" * 1_000_000)
         answer = Transport(server.url).post(BODY, "the-token", 5)
         assert answer.status == 502
         assert len(answer.body) == 65_536
