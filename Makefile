@@ -108,7 +108,7 @@ lint-splunk: #: Check the app in splunk/ with AppInspect and Splunk's data model
 	@CIM_MODELS=$$(echo .venv-scanners/lib/python*/site-packages/pytest_splunk_addon/data_models) \
 		.venv/bin/python -m pytest -q tests/unit/test_splunk_cim.py
 
-lint-openapi: setup #: Check the OpenAPI document with Spectral and Redocly
+lint-openapi: setup #: Check the OpenAPI document with Redocly
 	@.venv/bin/python -m deploy.checks.openapi
 
 package: ## Write the SAM template and archive of a stage: make package STAGE=dev

@@ -22,7 +22,7 @@ import yaml
 from chalicelib import __version__
 from chalicelib.http import problems
 from chalicelib.http.routes import BASE_PATH, ROUTES, Route
-from deploy.checks.openapi import DOCUMENT, ENVIRON, FOLDER, ROOT, ToolsMissing, tools
+from deploy.checks.openapi import DOCUMENT, ENVIRON, FOLDER, ROOT, ToolsMissing, redocly
 
 PAGE: Final = ROOT / "out" / "api.html"
 _SCHEMAS: Final = "#/components/schemas/"
@@ -177,7 +177,7 @@ def build_page(page: Path) -> None:
         ToolsMissing: Node or npm is missing or too old, or npm failed.
         CalledProcessError: Redocly failed; its output explains why.
     """
-    command = [str(tools() / "redocly"), "build-docs", str(DOCUMENT), "--inlineBundle", "--output", str(page)]
+    command = [str(redocly()), "build-docs", str(DOCUMENT), "--inlineBundle", "--output", str(page)]
     command += ["--config", str(FOLDER / "redocly.yaml")]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRON}, check=True)
 

@@ -109,7 +109,7 @@ LEFT_OUT = {
     "not run as Java: ": ("NO JAVA COMPILER", "as Java"),
     "not run with curl: ": ("NO CURL", "with curl"),
     "not run on Python 3.9: ": ("NO PYTHON 3.9", "on the oldest Python of the client"),
-    "not run with Node: ": ("NO NODE", "with Postman's converter and Redocly"),
+    "not run with Node: ": ("NO NODE", "with Redocly"),
 }
 """What a skip begins with, to the heading and the words that tell of it at the end."""
 

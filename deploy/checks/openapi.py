@@ -1,7 +1,7 @@
-"""Lint chalicelib/http/openapi.json with Spectral and Redocly: `python -m deploy.checks.openapi`. Exit code 1: errors.
+"""Lint chalicelib/http/openapi.json with Redocly: `python -m deploy.checks.openapi`. Exit code 1: errors.
 
-Both come from npm, pinned in `deploy/openapi/package-lock.json`, beside the YAML files of their rules. If Node or npm
-is missing, nothing is checked and a line says so; in continuous integration that is an error.
+Redocly comes from npm, pinned in `deploy/openapi/package-lock.json`, beside `redocly.yaml` with the rules. If Node or
+npm is missing, nothing is checked and a line says so; in continuous integration that is an error.
 """
 
 from __future__ import annotations
@@ -21,18 +21,15 @@ DOCUMENT: Final = ROOT / "chalicelib" / "http" / "openapi.json"
 _LEAST_NODE: Final = (20, 19)
 # Without these, Redocly reports each run to its makers, and looks for newer versions of itself.
 ENVIRON: Final = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
-_LINTERS: Final = (
-    ("spectral", "lint", "--ruleset", "deploy/openapi/spectral.yaml", "--fail-severity", "hint"),
-    ("redocly", "lint", "--config", "deploy/openapi/redocly.yaml", "--lint-config", "error"),
-)
+_LINT: Final = ("lint", "--config", "deploy/openapi/redocly.yaml", "--lint-config", "error", str(DOCUMENT))
 
 
 class ToolsMissing(Exception):
-    """The tools can't be installed here; the message says what is missing."""
+    """Redocly can't be installed here; the message says what is missing."""
 
 
-def tools() -> Path:
-    """The folder of the tools' programs. They are installed if they are not as the lock says.
+def redocly() -> Path:
+    """Redocly's program. It is installed if it is not as the lock says.
 
     Raises:
         ToolsMissing: Node or npm is missing or too old, or npm failed.
@@ -51,22 +48,18 @@ def tools() -> Path:
         if run.returncode:
             raise ToolsMissing(f"npm ci: {' '.join(run.stderr.split())[-300:]}")
         stamp.write_text(digest, "utf-8")
-    return modules / ".bin"
+    return modules / ".bin" / "redocly"
 
 
 def main() -> int:
-    """Run both linters; returns the exit code."""
+    """Run the linter; returns the exit code."""
     try:
-        programs = tools()
+        program = redocly()
     except ToolsMissing as missing:
         print(f"!!! OPENAPI NOT LINTED: {missing}", file=sys.stderr)
         return 1 if os.environ.get("CI") == "true" else 0
-    codes = []
-    for program, *arguments in _LINTERS:
-        print(f"{program} lint chalicelib/http/openapi.json", flush=True)
-        command = [str(programs / program), *arguments, str(DOCUMENT)]
-        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRON}, check=False).returncode)
-    return 1 if any(codes) else 0
+    run = subprocess.run([str(program), *_LINT], cwd=ROOT, env={**os.environ, **ENVIRON}, check=False)
+    return 1 if run.returncode else 0
 
 
 if __name__ == "__main__":

@@ -21,12 +21,11 @@ from chalicelib import tokens
 from chalicelib.http.routes import BASE_PATH, ROUTES
 from chalicelib.instants import now
 from chalicelib.tokens import Terms, Token
-from deploy.checks import openapi as openapi_checks
 from dev import install
 from dev.engine import ROOT
 from tests.support import examples
 from tests.support.api import NODE, Api, Credentials
-from tests.support.examples import WITHOUT_NODE, Program, Session
+from tests.support.examples import Program, Session
 from tests.support.serving import serving
 from tokenctl.deployment import Deployment
 
@@ -201,24 +200,6 @@ def calls_of_the_document() -> Iterator[Call]:
             yield Call(operation["summary"], method.upper(), url, given["query"], given["header"], body)
 
 
-def calls_of_postman(collection: Any) -> Iterator[Call]:
-    """Every request of a collection, and of the folders in it."""
-    for item in collection["item"]:
-        if "item" in item:
-            yield from calls_of_postman(item)
-            continue
-        request, url = item["request"], item["request"]["url"]
-        variables = {f":{each['key']}": each["value"] for each in url["variable"]}
-        yield Call(
-            item["name"],
-            request["method"],
-            "/" + "/".join(variables.get(part, part) for part in url["path"]),
-            {each["key"]: each["value"] for each in url["query"] if not each.get("disabled")},
-            {each["key"]: each["value"] for each in request["header"] if not each.get("disabled")},
-            request.get("body", {}).get("raw"),
-        )
-
-
 class TestTheReference:
     """What its readers send first: its own examples, in its own order."""
 
@@ -244,23 +225,6 @@ class TestTheReference:
                     assert alike(answer.json()) == alike(content["example"]), call.name
             sent += 1
         assert sent == len(ROUTES)
-
-    def test_every_call_that_postman_imports_gets_a_good_answer(
-        self, served: Served, shown: None, tmp_path: Path
-    ) -> None:
-        try:
-            converter = openapi_checks.tools() / "openapi2postmanv2"
-        except openapi_checks.ToolsMissing as missing:
-            (pytest.fail if install.in_ci() else pytest.skip)(f"{WITHOUT_NODE}{missing}")
-        collection = tmp_path / "collection.json"
-        options = "parametersResolution=Example,folderStrategy=Tags"
-        served.run([str(converter), "-s", str(openapi_checks.DOCUMENT), "-o", str(collection), "-O", options])
-        imported = list(calls_of_postman(json.loads(collection.read_text("utf-8"))))
-        assert {call.name for call in imported} == {call.name for call in calls_of_the_document()}
-        for call in imported:
-            [(status, _)] = self.success(call)
-            answer = served.send(call)
-            assert (answer.status_code, call.name) == (status, call.name), answer.text
 
     def success(self, call: Call) -> list[tuple[int, dict[str, Any]]]:
         """The documented successful answers of a call."""
