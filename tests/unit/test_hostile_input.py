@@ -231,18 +231,20 @@ class TestBody:
         assert response["statusCode"] == 201, response["body"]
 
 
-def metadata_of(size: int, filling: str = "x") -> dict[str, str]:
-    """Metadata that is so many bytes as JSON, written as tersely as can be."""
-    each = len(filling.encode())
-    free = size - len('{"key":""}')
-    return {"key": filling * (free // each) + "x" * (free % each)}
-
-
 BAD_RANGES = [
     *("10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/8", "10.0.0.1/31"),
     *("2001:db8::1/64", "::ffff:10.0.0.1/104", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/8/8"),
     *("10.0.0.0/255.0.0.0", " 10.0.0.1", "10.0.0.1\n", "10.0.0.0/8\n", "fe80::1%eth0", "localhost", "10.0", "1"),
     *("0x0a000001", "\u0661\u0660.0.0.1", "10.0.0.0/\u0668", "10.0.0.0/+8", "10.0.0.0/8 ", "x" * 65),
+]
+NO_INSTANTS = [
+    *(0, True, "", "now", "1795269600", "2030-01-01", "2030-01-01T13:00Z", "2030-01-01T13:00:00"),
+    *("2030-01-01T13:00:00.5", "2030-01-01T13:00:00.Z", "2030-01-01T13:00:00,5Z", "2030-01-01T24:00:00Z"),
+    *("2030-01-01T13:60:00Z", "2030-02-29T13:00:00Z", "0000-01-01T13:00:00Z", "2030-01-01_13:00:00Z"),
+    *("2030-01-01T13:00:00+24:00", "2030-01-01T13:00:00+01:60", "2030-01-01T13:00:00+01", "20300101T130000Z"),
+    *("2030-W01-6T13:00:00Z", "2030-01-01T13:00:00Z\n", " 2030-01-01T13:00:00Z", "\u0662030-01-01T13:00:00Z"),
+    *("+2030-01-01T13:00:00Z", "2030-01-01T13:00:00ZZ", "10000-01-01T00:00:00Z", "2030-01-01T13:00:00-0:00"),
+    "2030-01-01T13:00:00 +00:00",
 ]
 BOUNDS: dict[str, list[tuple[Any, str]]] = {
     "nodeId": [
@@ -282,19 +284,16 @@ BOUNDS: dict[str, list[tuple[Any, str]]] = {
     "metadata": [
         *(([], ""), ("x", ""), (1, ""), ({"a": 1}, "[...]"), ({"a": None}, "[...]"), ({"a": True}, "[...]")),
         *(({"a": {"b": "c"}}, "[...]"), ({"a": ["b"]}, "[...]"), ({"a": "\n" * 1024}, "")),
-        *((metadata_of(2049), ""), (metadata_of(2049, "é"), ""), ({str(n): "" for n in range(400)}, "")),
+        ({str(n): "" for n in range(400)}, ""),
     ],
     "expiresAt": [
-        *((0, ""), (1_900_000_000, ""), (1.5, ""), (True, ""), ("", ""), ("tomorrow", ""), ("1900000000", "")),
-        *(("2030-01-01", ""), ("2030-01-01T00:00:00", ""), ("2030-01-01T00:00Z", ""), ("20300101T000000Z", "")),
-        *(("2030-02-30T00:00:00Z", ""), ("2030-01-01T24:00:00Z", ""), ("2030-01-01T00:00:00+24:00", "")),
-        *(("2016-12-31T23:59:60Z", ""), ("2030-06-30T23:59:60Z", ""), ("2030-01-01T00:00:00 +00:00", "")),
-        *(("2020-01-01T00:00:00Z", ""), ("9999-12-31T23:59:59Z", ""), ("0001-01-01T00:00:00Z", "")),
-        *(("0001-01-01T00:00:00+14:00", ""), ("9999-12-31T23:59:59-14:00", ""), ("10000-01-01T00:00:00Z", "")),
+        *((value, "") for value in (*NO_INSTANTS, 1_900_000_000, 1.5, "2016-12-31T23:59:60Z", "2020-01-01T00:00:00Z")),
+        *((value, "") for value in ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00")),
+        ("9999-12-31T23:59:59-14:00", ""),
     ],
     "notBefore": [
-        *((0, ""), (True, ""), ("", ""), ("2030-01-01T00:00:00", ""), ("2030-12-31T23:59:60Z", "")),
-        *(("9999-12-31T23:59:59Z", ""), ("9999-12-31T23:59:59-14:00", ""), ("0000-01-01T00:00:00Z", "")),
+        *((value, "") for value in (*NO_INSTANTS, "2030-12-31T23:59:60Z", "9999-12-31T23:59:59Z")),
+        ("9999-12-31T23:59:59-14:00", ""),
     ],
 }
 FIELD_CASES = [
@@ -327,7 +326,7 @@ class TestIssue:
             ("user", ["u", "𝄞" * 256]),
             ("audience", [["a"], ["A" * 64], [f"c{n}" for n in range(16)]]),
             ("ipAddresses", [["0.0.0.0/0", "::/0"], ["::ffff:10.0.0.0/104"], [f"10.0.0.{n}" for n in range(16)]]),
-            ("metadata", [{}, {" ": ""}, {"a\x00\n": "\x7f"}, metadata_of(2048), metadata_of(2048, "é")]),
+            ("metadata", [{}, {" ": ""}, {"a\x00\n": "\x7f"}]),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -367,11 +366,6 @@ class TestBatch:
         self, witness: Witness, body: Any, fields: list[str]
     ) -> None:
         witness.invalid("/tokens", body, *fields)
-
-    def test_wrong_rules_of_several_entries_are_all_named(self, witness: Witness) -> None:
-        bad = {"nodeId": NODE, "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1/8"]}
-        fields = [f"tokens[{place}].{name}" for place in (1, 3) for name in ("ipAddresses[0]", "actions")]
-        witness.invalid("/tokens", {"tokens": [{"nodeId": NODE}, bad, {"nodeId": NODE}, bad]}, *fields)
 
 
 BAD_ADDRESSES = [
@@ -434,12 +428,6 @@ class TestIdempotencyKey:
         said, headers = witness.good_body("/use"), {"Idempotency-Key": key}
         witness.invalid("/use", said, "Idempotency-Key", headers=headers)
         witness.invalid_query(said, "Idempotency-Key", headers=headers)
-
-    @pytest.mark.parametrize("key", ["x", "!", "~", "x" * 255, "'\"\\{}", "0"])
-    def test_a_key_at_the_bounds_is_accepted_and_works(self, api: MemoryApi, client: Credentials, key: str) -> None:
-        token = api.issue(client)["token"]
-        first, again = (api.use(client, token, key=key) for _ in range(2))
-        assert (first.status, again.status, again.text) == (200, 200, first.text)
 
 
 ROUTES = [(route.method, route.path) for route in routes.ROUTES]

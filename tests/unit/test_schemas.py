@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -26,6 +25,8 @@ from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 TOKEN = "0123456789abcdef" * 4
+NODE_ID = "must be a string of 1 to 1024 characters without control characters"
+LEAVE_OUT = "; if it is not set, leave the field out"
 REQUESTS = (IssueRequest, BatchRequest, UseRequest, RevokeRequest)
 
 
@@ -117,23 +118,6 @@ class TestIssue:
         assert terms.audience == frozenset(said.get("audience", ()))
         assert terms.metadata == said.get("metadata", {})
 
-    @given(
-        issue_bodies,
-        st.sampled_from(["nodeId", "maxUses", "expiresIn", "user", "ipAddresses", "audience", "metadata", "actions"]),
-        st.sampled_from([None, "", 0, 1.5, True, False, [], [None], [[]], {"a": 1}, {"": None}, 10**30, "\x00"]),
-    )
-    def test_one_wrong_value_is_named_beside_any_others(self, said: dict[str, Any], field: str, wrong: Any) -> None:
-        if (field, wrong) == ("metadata", "\x00"):
-            wrong = {"title": "\ufffd"}
-        fields = named(lambda: issue(**{**said, field: wrong}))
-        assert {name.partition("[")[0] for name in fields} == {field}
-
-    @given(st.dictionaries(st.text(string.ascii_letters, min_size=1), st.integers(), min_size=1, max_size=4))
-    def test_unknown_fields_are_all_named(self, said: dict[str, Any]) -> None:
-        unknown = {name: value for name, value in said.items() if name not in IssueRequest.__struct_encode_fields__}
-        if unknown:
-            assert set(named(parse, body(nodeId="n", **unknown), IssueRequest)) == set(unknown)
-
     @pytest.mark.parametrize("milliseconds", [1000, 1001, 30 * 86_400_000])
     def test_an_expiry_within_its_bounds_is_taken_to_the_millisecond(self, milliseconds: int) -> None:
         expiry = NOW + timedelta(milliseconds=milliseconds)
@@ -190,27 +174,6 @@ class TestIssue:
             "notBefore"
         ]
 
-    @pytest.mark.parametrize("field", ["expiresAt", "notBefore"])
-    @pytest.mark.parametrize(
-        "text",
-        [
-            *("", "now", "2026-11-21", "2026-11-21T13:00Z", "2026-11-21T13:00:00", "2026-11-21T13:00:00.5"),
-            *("2026-11-21T13:00:00.Z", "2026-11-21T13:00:00,5Z", "2026-11-21T24:00:00Z", "2026-11-21T13:60:00Z"),
-            *("2026-11-21T13:00:60Z", "2026-02-29T13:00:00Z", "0000-11-21T13:00:00Z", "2026-11-21_13:00:00Z"),
-            *("2026-11-21T13:00:00+24:00", "2026-11-21T13:00:00+01:60", "2026-11-21T13:00:00+01", "20261121T130000Z"),
-            *("2026-W47-6T13:00:00Z", "2026-11-21T13:00:00Z\n", " 2026-11-21T13:00:00Z", "\u0662026-11-21T13:00:00Z"),
-            *("+2026-11-21T13:00:00Z", "2026-11-21T13:00:00ZZ", "1795269600", "2026-11-21T13:00:00-0:00"),
-        ],
-    )
-    def test_what_is_no_instant_with_an_offset_is_named(self, field: str, text: str) -> None:
-        assert named(lambda: issue(**{field: text})) == [field]
-
-    def test_not_before_lies_before_the_expiry_to_the_millisecond(self) -> None:
-        expiry = NOW + MINUTE
-        at = {"expiresAt": expiry.isoformat()}
-        assert issue(**at, notBefore=(expiry - timedelta(milliseconds=1)).isoformat()).not_before
-        assert named(lambda: issue(**at, notBefore=expiry.isoformat())) == ["notBefore"]
-
     def test_both_ways_to_give_an_expiry_are_one_too_many_though_they_agree(self) -> None:
         expiry = (NOW + MINUTE).isoformat()
         assert messages(lambda: issue(expiresIn=60, expiresAt=expiry)) == {
@@ -244,21 +207,6 @@ class TestBody:
     def test_any_bytes_are_a_request_or_an_invalid_request(self, raw: bytes, into: type[Any]) -> None:
         assert named_if_refused(parse, raw, into) != []
 
-    @settings(max_examples=300)
-    @given(
-        st.recursive(
-            st.none() | st.booleans() | st.floats() | st.integers() | texts | st.sampled_from(["nodeId", TOKEN]),
-            lambda inner: (
-                st.lists(inner, max_size=3)
-                | st.dictionaries(st.sampled_from(["nodeId", "user", "token", "tokens", "actions", "metadata"]), inner)
-            ),
-            max_leaves=10,
-        ),
-        st.sampled_from(REQUESTS),
-    )
-    def test_any_json_is_a_request_or_an_invalid_request(self, said: Any, into: type[Any]) -> None:
-        assert named_if_refused(parse, json.dumps(said).encode(), into) != []
-
     @pytest.mark.parametrize(
         ("raw", "field", "message"),
         [
@@ -268,7 +216,6 @@ class TestBody:
             (b'{"nodeId":\n"n" 1}', "body", "is not JSON (line 2, column 5)"),
             (b'{"nodeId":1}{', "body", "is not JSON (line 1, column 13)"),
             (b'{"nodeId":"n","maxUses":NaN}', "maxUses", "must be a whole number from 1 to 100"),
-            (b'{"nodeId":"n","maxUses":-Infinity}', "maxUses", "must be a whole number from 1 to 100"),
             (b'{"nodeId":"n","x":Infinity}', "x", "there is no such field"),
             (b'\xef\xbb\xbf{"nodeId":"n"}', "body", "begins with a byte order mark; send UTF-8 without it"),
             ('{"nodeId":"n"}'.encode("utf-16-le"), "body", "is UTF-16-LE, must be UTF-8"),
@@ -284,31 +231,15 @@ class TestBody:
             (b'{"nodeId":"n","nodeId":"n"}', "nodeId", "given more than once"),
             (b'{"nodeId":"n","x":1,"x":1}', "x", "given more than once"),
             (b'{"nodeId":"n","metadata":{"a":"","a":""}}', "metadata.a", "given more than once"),
-            (b'{"nodeId":1}', "nodeId", "must be a string of 1 to 1024 characters without control characters"),
-            (b'{"nodeId":null}', "nodeId", "must be a string of 1 to 1024 characters without control characters"),
-            (
-                b'{"nodeId":"a\\n"}',
-                "nodeId",
-                "must be a string of 1 to 1024 characters without control characters; U+000A is a control character",
-            ),
-            (
-                b'{"nodeId":"\\ud83d"}',
-                "nodeId",
-                (
-                    "must be a string of 1 to 1024 characters without control characters"
-                    "; U+D83D is half of a surrogate pair"
-                ),
-            ),
+            (b'{"nodeId":1}', "nodeId", NODE_ID),
+            (b'{"nodeId":null}', "nodeId", NODE_ID),
+            (b'{"nodeId":"a\\n"}', "nodeId", f"{NODE_ID}; U+000A is a control character"),
+            (b'{"nodeId":"\\ud83d"}', "nodeId", f"{NODE_ID}; U+D83D is half of a surrogate pair"),
             (b'{"nodeId":"n","maxUses":0}', "maxUses", "must be a whole number from 1 to 100"),
-            (b'{"nodeId":"n","maxUses":1.5}', "maxUses", "must be a whole number from 1 to 100"),
-            (b'{"nodeId":"n","maxUses":1.%b}' % (b"9" * 50), "maxUses", "must be a whole number from 1 to 100"),
             (b'{"nodeId":"n","maxUses":1e%b}' % (b"9" * 50), "maxUses", "must be a whole number from 1 to 100"),
-            (b'{"nodeId":"n","maxUses":true}', "maxUses", "must be a whole number from 1 to 100"),
-            (b'{"nodeId":"n","maxUses":%b}' % (b"9" * 5_000), "maxUses", "must be a whole number from 1 to 100"),
             (b'{"nodeId":"n","expiresIn":1e999}', "expiresIn", "must be a whole number from 1 to 2592000"),
             (b'{"nodeId":"n","actions":["print"]}', "actions[0]", "must be one of download, preview, edit"),
             (b'{"nodeId":"n","actions":"edit"}', "actions", "must be a list of 1 to 3 entries"),
-            (b'{"nodeId":"n","actions":{"a":1}}', "actions", "must be a list of 1 to 3 entries"),
             (b'{"nodeId":"n","metadata":[1]}', "metadata", "must be a JSON object of strings"),
             (b'{"nodeId":"n","metadata":{"a":1}}', "metadata[...]", "must be a string"),
             # DynamoDB refuses an item with an empty name in a map.
@@ -318,50 +249,18 @@ class TestBody:
                 "metadata",
                 "must hold text; U+DC00 is half of a surrogate pair",
             ),
-            (
-                b'{"nodeId":"n","user":null}',
-                "user",
-                (
-                    "must be a string of 1 to 256 characters without control characters"
-                    "; if it is not set, leave the field out"
-                ),
-            ),
-            (
-                b'{"nodeId":"n","audience":[]}',
-                "audience",
-                "must be a list of 1 to 16 entries; if it is not set, leave the field out",
-            ),
+            (b'{"nodeId":"n","user":null}', "user", NODE_ID.replace("1024", "256") + LEAVE_OUT),
+            (b'{"nodeId":"n","audience":[]}', "audience", "must be a list of 1 to 16 entries" + LEAVE_OUT),
             (
                 b'{"nodeId":"n","expiresAt":""}',
                 "expiresAt",
-                (
-                    "must be a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3339, no leap second)"
-                    "; if it is not set, leave the field out"
-                ),
+                "must be a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3339, no leap second)"
+                + LEAVE_OUT,
             ),
         ],
     )
     def test_each_kind_of_error_has_its_own_message(self, raw: bytes, field: str, message: str) -> None:
         assert messages(parse, raw, IssueRequest) == {field: message}
-
-    @pytest.mark.parametrize(
-        ("entry", "field", "message"),
-        [
-            ({}, "tokens[1].nodeId", "is missing"),
-            ({"nodeId": "n", "x": 1}, "tokens[1].x", "there is no such field"),
-            ({"nodeId": "n", "": 1}, "tokens[1].", "there is no such field"),
-            (
-                {"nodeId": "n", "metadata": None},
-                "tokens[1].metadata",
-                "must be a JSON object of strings; if it is not set, leave the field out",
-            ),
-            ({"nodeId": "n", "maxUses": 101}, "tokens[1].maxUses", "must be a whole number from 1 to 100"),
-            (1, "tokens[1]", "must be a JSON object"),
-        ],
-    )
-    def test_an_entry_of_a_batch_is_named_by_its_place(self, entry: Any, field: str, message: str) -> None:
-        raw = body(tokens=[{"nodeId": "n"}, entry])
-        assert messages(parse, raw, BatchRequest) == {field: message}
 
     @pytest.mark.parametrize("text", ["1.0", "1e0", "1E+0", "10e-1", "0.1e1", "1.000000000000000000000"])
     @pytest.mark.parametrize(("field", "attribute"), [("maxUses", "max_uses"), ("expiresIn", "expires_in")])
@@ -469,10 +368,6 @@ class TestQuery:
         assert fields != []
         assert set(fields or ()) <= {*query, "token"}
 
-    def test_everything_that_was_repeated_is_named(self) -> None:
-        query = {"token": [TOKEN, TOKEN], "user": ["a"], "x": ["1", "2", "3"]}
-        assert named(parse_query, query) == ["token", "x"]
-
     def test_half_of_a_surrogate_pair_is_named(self) -> None:
         """Lambda reads its event as JSON, which can hold what no UTF-8 can."""
         for query in ({"token": [TOKEN], "user": ["a\ud800"]}, {"token": [TOKEN], "user": ["\udc00"]}):
@@ -525,10 +420,6 @@ class TestUse:
         for text in (str(address), address.exploded, address.exploded.upper()):
             assert self.use(ipAddress=text).address == address
 
-    @given(texts.filter(lambda text: text and not set(text) <= set(string.hexdigits + ".:")))
-    def test_other_texts_are_no_address(self, text: str) -> None:
-        assert named(lambda: self.use(ipAddress=text)) == ["ipAddress"]
-
 
 class TestZones:
     """A zone names an interface of one machine and means nothing elsewhere, so the caller gets an error."""
@@ -549,10 +440,6 @@ class TestRevocation:
     )
     def test_it_is_for_a_node_or_for_a_user(self, said: dict[str, str], means: dict[str, str]) -> None:
         assert parsing.parse_body(body(**said), RevokeRequest, conversion.to_revocation) == means
-
-    @pytest.mark.parametrize("said", [{}, {"nodeId": "n", "user": "alice"}])
-    def test_it_is_for_exactly_one_of_them(self, said: dict[str, str]) -> None:
-        assert named(parsing.parse_body, body(**said), RevokeRequest, conversion.to_revocation) == ["nodeId"]
 
 
 class TestAnswers:
