@@ -1,29 +1,26 @@
-"""The HTTP side of `chalice local`: whatever comes in gets an answer, and the answer is a problem or the service's."""
+"""The HTTP side of `chalice local`: whatever comes in is answered one by one, with a problem or by the service."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chalice import Chalice, Response
-from chalice.config import Config
-from waitress import wasyncore
 
-from dev import gateway
-from dev.engine import HOST, ROOT
+from dev.engine import HOST
 from tests.support.dynamodb_proxy import Proxy
-from tests.support.raw_http import BASE, NODE, Reply, Service, post, receive, request, running
+from tests.support.raw_http import BASE, NODE, Reply, Service, answers, post, receive, request, running
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +41,7 @@ def assert_problem(reply: Reply, status: int, code: str) -> None:
 
 VERSION = f"GET {BASE}/version HTTP/1.1"
 ISSUE = f"POST {BASE}/token HTTP/1.1"
+BODY = json.dumps({"nodeId": NODE}).encode()
 
 BROKEN: dict[str, bytes] = {
     "TLS where HTTP is spoken": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
@@ -89,6 +87,96 @@ def test_broken_http_is_answered_with_a_problem_and_the_connection_ends(service:
     assert reply.closed
 
 
+def chunked(*headers: str, chunks: bytes = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)) -> Callable[[Any], bytes]:
+    return lambda client: request(ISSUE, f"Authorization: {client.header}", *headers, body=chunks)
+
+
+def get(*headers: str, head: str = VERSION) -> Callable[[Any], bytes]:
+    return lambda client: request(head, f"Authorization: {client.header}", *headers)
+
+
+OK, ISSUED = (200, None), (201, None)
+BAD = (400, "invalid_request")
+NOWHERE = (404, "route_not_found")
+LAST = NOWHERE
+"""The answer to the last request: the connection was still open."""
+CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = {
+    "two requests at once": (lambda c: get()(c) + get()(c), [OK, OK, LAST]),
+    "ten requests at once": (lambda c: get()(c) * 10, [OK] * 10 + [LAST]),
+    "a problem between two good ones": (
+        lambda c: get()(c) + get(head=f"PUT {BASE}/token HTTP/1.1")(c) + get()(c),
+        [OK, (405, "method_not_allowed"), OK, LAST],
+    ),
+    "an issue and a look, at once": (lambda c: post("/token", c, BODY) + get()(c), [ISSUED, OK, LAST]),
+    "a request behind a broken one": (lambda c: request("GET /") + get()(c), [BAD]),
+    "a request behind a body too long": (
+        lambda c: post("/token", c, BODY, "Content-Length: 1") + get()(c),
+        [BAD],
+    ),
+    "a request hidden in a body": (lambda c: post("/token", c, get()(c)), [BAD, LAST]),
+    "a request hidden behind chunks and a length": (
+        lambda c: chunked("Content-Length: 4", "Transfer-Encoding: chunked")(c) + get()(c),
+        [BAD],
+    ),
+    "a request hidden behind a disguised encoding": (
+        lambda c: chunked("Transfer-Encoding: xchunked")(c) + get()(c),
+        [BAD],
+    ),
+    "chunks, twice": (chunked("Transfer-Encoding: chunked, chunked"), [ISSUED, LAST]),
+    "chunks, in two headers": (chunked("Transfer-Encoding: chunked", "Transfer-Encoding: identity"), [BAD]),
+    "chunks, with all that may stand beside them": (
+        chunked(
+            "Transfer-Encoding: Chunked",
+            chunks=b"7;name=value\r\n%b\r\n%x\r\n%b\r\n0\r\nX-Trailer: 1\r\n\r\n" % (BODY[:7], len(BODY) - 7, BODY[7:]),
+        ),
+        [ISSUED, LAST],
+    ),
+    "chunks with a negative size": (chunked("Transfer-Encoding: chunked", chunks=b"-1\r\n"), [BAD]),
+    "a length in hex": (lambda c: request(ISSUE, f"Authorization: {c.header}", "Content-Length: 0x10"), [BAD]),
+    "two lengths that agree": (lambda c: post("/token", c, BODY, f"Content-Length: {len(BODY)}"), [BAD]),
+    "a body to GET": (
+        lambda c: request(VERSION, f"Authorization: {c.header}", "Content-Length: 2", body=b"{}"),
+        [OK, LAST],
+    ),
+    "no Host": (lambda c: f"{VERSION}\r\nAuthorization: {c.header}\r\n\r\n".encode(), [OK, LAST]),
+    "two Hosts": (get("Host: elsewhere"), [OK, LAST]),
+    "HTTP/1.0": (get(head=f"GET {BASE}/version HTTP/1.0"), [OK]),
+    "lines that end with LF alone": (lambda c: get()(c).replace(b"\r\n", b"\n"), [BAD]),
+    "a folded header": (get("X: a", " b"), [OK, LAST]),
+    "a NUL in a header": (get("X: a\x00b"), [BAD]),
+    "a name of a header in Latin-1": (get("\xe9: b"), [BAD]),
+    "64 KB of headers": (get(*(f"X-{n}: {'a' * 1_000}" for n in range(64))), [OK, LAST]),
+    "an absolute target": (get(head=f"GET http://localhost{BASE}/version HTTP/1.1"), [OK, LAST]),
+    "a target with a fragment": (get(head=f"GET {BASE}/version#x HTTP/1.1"), [OK, LAST]),
+    "an encoded path": (get(head=f"GET {BASE.replace('api', '%61pi')}/version HTTP/1.1"), [NOWHERE, LAST]),
+    "dots in the path": (get(head=f"GET {BASE}/x/../version HTTP/1.1"), [NOWHERE, LAST]),
+    "two slashes": (get(head=f"GET {BASE}//version HTTP/1.1"), [NOWHERE, LAST]),
+    "no route and no ASCII": (lambda c: request("GET /nowhere HTTP/1.1", "Authorization: \xe9"), [NOWHERE, LAST]),
+    "an unknown expectation": (get("Expect: 200-ok"), [OK, LAST]),
+    "a request without a body that expects to be continued": (get("Expect: 100-continue"), [OK, LAST]),
+    "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [OK, LAST]),
+    "nothing at all": (lambda c: b"", [LAST]),
+    "half a request line": (lambda c: b"GET /tok", [BAD]),
+    "two Authorizations, the first one good": (get("Authorization: Basic YTpi"), [BAD]),
+    "two Authorizations, the first one bad": (
+        lambda c: request(VERSION, "Authorization: Basic YTpi", f"Authorization: {c.header}"),
+        [BAD],
+    ),
+    "two Authorizations that agree": (lambda c: get(f"authorization: {c.header}")(c), [BAD]),
+    "two Content-Types": (lambda c: post("/token", c, BODY, "content-type: application/json"), [BAD]),
+    "two Idempotency-Keys": (
+        lambda c: post("/token", c, BODY, "Idempotency-Key: a", "idempotency-key: b") + get()(c),
+        [BAD],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_raw_requests_are_answered_one_by_one_and_none_is_smuggled(service: Service, client: Any, name: str) -> None:
+    raw, expected = CASES[name]
+    assert answers(service, raw(client)) == expected
+
+
 @pytest.mark.parametrize("method", ["BREW", "TRACE"])
 def test_a_method_nobody_has_is_405(service: Service, method: str) -> None:
     assert_problem(service.send(request(f"{method} {BASE}/token HTTP/1.1")), 405, "method_not_allowed")
@@ -121,37 +209,12 @@ def test_an_unknown_route_is_404_and_echoes_no_header(service: Service, client: 
     assert client.header.encode() not in reply.body
 
 
-def test_the_service_answers_as_it_does_behind_the_gateway(service: Service, client: Any) -> None:
-    issued = service.send(post("/token", client, json.dumps({"nodeId": NODE}).encode()))
-    assert (issued.status, issued.headers["cache-control"]) == (201, "no-store"), issued
-    body = json.dumps({"token": issued.json["token"]}).encode()
-    used = service.send(post("/use", client, body))
-    assert (used.status, used.json["nodeId"]) == (200, NODE)
-    assert_problem(service.send(post("/use", client, body)), 410, "token_exhausted")
-
-
-def test_chunks_are_put_together(service: Service, client: Any) -> None:
-    body = json.dumps({"nodeId": NODE}).encode()
-    chunks = b"".join(b"%x;name=value\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:]))
-    reply = service.send(
-        request(
-            ISSUE,
-            f"Authorization: {client.header}",
-            "Content-Type: application/json",
-            "Transfer-Encoding: Chunked",
-            body=chunks + b"0\r\nX-Trailer: 1\r\n\r\n",
-        )
-    )
-    assert reply.status == 201, reply
-
-
 def test_a_body_is_continued_before_it_is_read(service: Service, client: Any) -> None:
-    body = json.dumps({"nodeId": NODE}).encode()
-    raw = post("/token", client, body, "Expect: 100-continue")
+    raw = post("/token", client, BODY, "Expect: 100-continue")
     with socket.create_connection((HOST, service.port), timeout=30) as connection:
-        connection.sendall(raw.removesuffix(body))
+        connection.sendall(raw.removesuffix(BODY))
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
+        connection.sendall(BODY)
         assert receive(connection).status == 201
 
 
@@ -185,23 +248,6 @@ def test_head_is_answered_without_a_body(service: Service, client: Any, path: st
     assert b"content-length: 0" not in head.lower()
 
 
-def test_a_connection_serves_many_requests(service: Service, client: Any) -> None:
-    connection = HTTPConnection(HOST, service.port, timeout=30)
-    for method, path, status in (
-        ("GET", "/version", 200),
-        ("GET", "/nothing", 404),
-        ("PUT", "/token", 405),
-        ("GET", "/version", 200),
-    ):
-        connection.request(method, BASE + path, headers={"Authorization": client.header})
-        first = connection.sock
-        response = connection.getresponse()
-        response.read()
-        assert response.status == status
-        assert connection.sock is first
-    connection.close()
-
-
 def test_sixty_four_connections_are_served_at_once(service: Service, client: Any) -> None:
     count = 64
     together = threading.Barrier(count)
@@ -228,30 +274,31 @@ def test_a_query_and_a_token_in_a_path_reach_no_log(service: Service, client: An
     assert client.header not in written
 
 
-def access_line(service: Service, reply: Reply) -> dict[str, Any]:
-    lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
-    return next(line for line in lines if line.get("requestId") == reply.headers["x-amzn-requestid"])
+def event(service: Service, name: str, **wanted: str) -> dict[str, Any]:
+    """The one event of this name with these members, once the service has written its line."""
+
+    def found() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in service.output().splitlines(keepends=True) if re.match(r"\{.*\n", line)]
+        return [line for line in lines if line.get("event") == name and wanted.items() <= line.items()]
+
+    [one] = wait_until(found)
+    return one
 
 
 def test_every_request_is_logged_in_one_json_line(service: Service, client: Any) -> None:
     reply = service.send(request(f"GET {BASE}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
-    reported = access_line(service, reply)
+    reported = event(service, "access", requestId=reply.headers["x-amzn-requestid"])
     assert reported.items() >= {"event": "access", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
     assert (reported["ip"], reported["clientId"], reported["reason"]) == ("127.0.0.1", client.user, "-")
     assert reported["milliseconds"] >= 0
-
-
-def events(service: Service, name: str, **wanted: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in service.output().splitlines() if line.startswith("{")]
-    return [line for line in lines if line.get("event") == name and wanted.items() <= line.items()]
 
 
 def test_answer_access_log_and_audit_event_of_a_call_have_the_same_ids(service: Service, client: Any) -> None:
     """On AWS the gateway's own log is the access log; the local AWS writes none."""
     reply = service.send(post("/use", client, json.dumps({"token": "0" * 64}).encode()))
     assert_problem(reply, 404, "token_not_found")
-    [access] = events(service, "access", requestId=reply.json["requestId"])
-    [audited] = events(service, "token.refused", requestId=reply.json["requestId"])
+    access = event(service, "access", requestId=reply.json["requestId"])
+    audited = event(service, "token.refused", requestId=reply.json["requestId"])
     assert access["extendedRequestId"] == audited["extendedRequestId"]
     assert access["extendedRequestId"] != access["requestId"]
 
@@ -260,14 +307,15 @@ def test_refused_credentials_are_found_from_the_access_log(service: Service, cli
     """The authorizer learns no id of the gateway's; what it writes has an id that the access log names."""
     credentials = base64.b64encode(f"{client.user}:not the secret".encode()).decode()
     reply = service.send(request(VERSION, f"Authorization: Basic {credentials}"))
-    [access] = events(service, "access", requestId=reply.json["requestId"])
-    [audited] = events(service, "auth.refused", requestId=access["authRequestId"])
+    access = event(service, "access", requestId=reply.json["requestId"])
+    audited = event(service, "auth.refused", requestId=access["authRequestId"])
     assert (audited["clientId"], audited["reason"]) == (client.user, "wrong_secret")
 
 
 def test_refused_credentials_are_logged_with_address_client_and_reason(service: Service, client: Any) -> None:
     def reported(*headers: str) -> tuple[str, ...]:
-        line = access_line(service, service.send(request(f"GET {BASE}/version HTTP/1.1", *headers)))
+        reply = service.send(request(VERSION, *headers))
+        line = event(service, "access", requestId=reply.json["requestId"])
         return tuple(str(line[name]) for name in ("status", "ip", "clientId", "reason"))
 
     def basic(name: str) -> str:
@@ -287,66 +335,6 @@ def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: A
         assert_problem(reply, 503, "store_unavailable")
         assert reply.headers["retry-after"] == "1"
         assert client.password not in service.output()
-
-
-@pytest.fixture
-def failing() -> Chalice:
-    """An application in which everything goes wrong."""
-    app = Chalice(app_name="failing", configure_logs=False)
-
-    @app.authorizer()
-    def broken(_: Any) -> Any:
-        raise RuntimeError("authorizer's secret")
-
-    @app.authorizer()
-    def silent(_: Any) -> Any:
-        return None
-
-    @app.route("/broken", authorizer=broken)
-    def behind_broken() -> str:
-        return "never"
-
-    @app.route("/silent", authorizer=silent)
-    def behind_silent() -> str:
-        return "never"
-
-    @app.route("/unwritable")
-    def unwritable() -> Response:
-        return Response(object(), headers={"Content-Type": "text/plain"})
-
-    return app
-
-
-def config(app: Chalice) -> Config:
-    return Config.create(chalice_app=app, project_dir=str(ROOT))
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "code"),
-    [
-        ("/broken", 503, "store_unavailable"),
-        ("/silent", 503, "store_unavailable"),
-        ("/unwritable", 500, "internal_error"),
-    ],
-)
-def test_a_failure_is_answered_without_its_words(failing: Chalice, path: str, status: int, code: str) -> None:
-    answer = gateway.Gateway(failing, config(failing), HOST).answer("GET", path, {"authorization": "x"}, None)
-    assert (int(answer.status[:3]), json.loads(answer.body)["code"]) == (status, code)
-    assert b"secret" not in answer.body
-    assert b"object" not in answer.body
-
-
-def test_a_body_that_never_comes_is_not_waited_for(failing: Chalice) -> None:
-    connections: dict[int, Any] = {}
-    server = gateway.Server(failing, config(failing), HOST, 0, map=connections, channel_timeout=0, cleanup_interval=0)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    with socket.create_connection((HOST, int(server.effective_port)), timeout=30) as connection:
-        connection.sendall(request("POST /unwritable HTTP/1.1", "Content-Length: 5"))
-        assert connection.recv(1) == b""
-    server.trigger.pull_trigger(lambda: wasyncore.close_all(connections))
-    thread.join()
-    server.task_dispatcher.shutdown()
 
 
 def test_requests_at_work_are_answered_before_the_server_ends(tmp_path: Path, deployment: Any, client: Any) -> None:

@@ -76,3 +76,34 @@ def post(path: str, client: Any, body: bytes, *headers: str) -> bytes:
         *headers,
         body=body,
     )
+
+
+def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
+    """Status and problem code of every answer up to that to a last request, which closes the connection."""
+    received: list[tuple[int, str | None]] = []
+    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+        connection.sendall(raw + request("GET /last HTTP/1.1", "Connection: close"))
+        stream = connection.makefile("rb")
+        while stream.peek(1):
+            with closing(HTTPResponse(_Stream(stream))) as response:
+                response.begin()
+                text = response.read()
+                body = json.loads(text) if text else {}
+                received.append((response.status, body.get("code")))
+        stream.close()
+    return received
+
+
+class _Stream:
+    """Lets several answers be read from one connection: `HTTPResponse` would close what it reads from."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def makefile(self, mode: str) -> _Stream:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None: ...
