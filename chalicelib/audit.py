@@ -166,17 +166,19 @@ class Audit:
         self._version = version
         self._write = write
 
-    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None:
+    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: object) -> None:
         """Write one audit event.
 
         Args:
             name: `token.used` and the like.
             now: when it happened.
             level: `INFO` or `WARNING`.
-            facts: requestId, clientId, tokenId and so on; None is left out.
+            facts: requestId, clientId, tokenId and so on: texts, numbers, instants, lists of texts; None is left out.
         """
         line: dict[str, object] = {"event": name, "time": timestamp(now), "level": level}
-        line.update((key, value) for key, value in facts.items() if value is not None)
+        for key, value in facts.items():
+            if value is not None:
+                line[key] = timestamp(value) if isinstance(value, datetime) else value
         line["stage"] = self._stage
         line["version"] = self._version
         self._line(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -47,7 +47,7 @@ class TokenStore(Protocol):
 
     def claim(self, use: Use, now: datetime, issued_after: datetime | None, judged: Token | None) -> Token | None: ...
 
-    def count_mismatch(self, token_id: str, now: datetime) -> int | None: ...
+    def count_mismatch(self, token_id: str, now: datetime) -> Token | None: ...
 
     def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None: ...
 
@@ -59,7 +59,7 @@ class TokenStore(Protocol):
 class Audit(Protocol):
     """What the service needs of the log; `audit.Audit` documents each call."""
 
-    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+    def event(self, name: Event, now: datetime, level: str = "INFO", **facts: object) -> None: ...
 
     def count(self, name: Metric, **dimensions: str) -> None: ...
 
@@ -124,7 +124,7 @@ class TokenService:
         issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
         self._store.add([token for _, token in issued])
         for _, token in issued:
-            self._tell(Event.ISSUED, now, caller, token, user=token.terms.user)
+            self._tell(Event.ISSUED, now, caller, token, **_limits(token.terms))
             self._audit.count(Metric.TOKENS_ISSUED)
         return issued
 
@@ -135,10 +135,20 @@ class TokenService:
         decision = self._claim(use, now)
         if isinstance(decision, Refusal):
             self._refused(caller, use, decision, now)
-        elif decision.replayed:
-            self._tell(Event.USED, now, caller, decision.token, use, useId=use.claim_id, reason="replayed")
-        else:
-            self._tell(Event.USED, now, caller, decision.token, use, useId=use.claim_id)
+            return decision
+        self._tell(
+            Event.USED,
+            now,
+            caller,
+            decision.token,
+            use,
+            reason="replayed" if decision.replayed else None,
+            useId=use.claim_id,
+            uses=decision.uses,
+            previous=tokens.chain(decision.token, decision.uses - 1),
+            issuedAt=decision.token.issued_at,
+        )
+        if not decision.replayed:
             self._audit.count(Metric.TOKENS_USED)
         return decision
 
@@ -180,7 +190,7 @@ class TokenService:
         if token is not None:
             self._require_ownership(caller, token)
             if token.revoked_at == now:
-                self._tell(Event.REVOKED, now, caller, token)
+                self._ended(Event.REVOKED, now, caller, token)
         return token is not None
 
     def revoke_all(
@@ -205,9 +215,10 @@ class TokenService:
         for token_id in self._store.find_unrevoked(node_id=node_id, user=user, issuer=issuer, now=now):
             if not time_left():
                 return Revocation(revoked, more=True)
+            now = self._clock()  # the last of many tokens is revoked much later than the first
             token = self._store.revoke(token_id, issuer, now)
             if token is not None and token.revoked_at == now:
-                self._tell(Event.REVOKED, now, caller, token)
+                self._ended(Event.REVOKED, now, caller, token)
                 revoked += token.uses_remaining > 0 and not token.locked
         return Revocation(revoked, more=False)
 
@@ -226,9 +237,9 @@ class TokenService:
         self._tell(Event.REFUSED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
         self._audit.count(Metric.TOKENS_REFUSED, Reason=refusal.reason)
         if refusal.reason in MISMATCHES:
-            count = self._store.count_mismatch(use.token_id, now)
-            if count == tokens.LOCKED_AFTER_MISMATCHES:
-                self._tell(Event.LOCKED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
+            token = self._store.count_mismatch(use.token_id, now)
+            if token is not None and token.locked:
+                self._ended(Event.LOCKED, now, caller, token, use, reason=refusal.reason, level="WARNING")
 
     def _require_ownership(self, caller: Caller, token: Token) -> None:
         if token.issuer != caller.client_id:
@@ -237,32 +248,43 @@ class TokenService:
     def _issuer_bound(self, caller: Caller) -> str | None:
         return None if Scope.ADMIN in caller.scopes else caller.client_id
 
-    def _tell(
-        self,
-        name: Event,
-        now: datetime,
-        caller: Caller,
-        token: Token | None,
-        use: Use | None = None,
-        *,
-        level: str = "INFO",
-        reason: str | None = None,
-        user: str | None = None,
-        useId: str | None = None,  # noqa: N803 - the name of the member in the log
+    def _ended(
+        self, name: Event, now: datetime, caller: Caller, token: Token, use: Use | None = None, **facts: Any
     ) -> None:
-        self._audit.event(
-            name,
-            now,
-            level,
-            requestId=caller.request_id,
-            extendedRequestId=caller.extended_request_id,
-            sourceIp=caller.source_ip,
-            clientId=caller.client_id,
-            tokenId=token.id if token else (use.token_id if use else None),
-            nodeId=token.terms.node_id if token else None,
-            user=use.user if use else user,
-            ipAddress=str(use.address) if use and use.address else None,
-            action=use.action if use else None,
-            reason=reason,
-            useId=useId,
-        )
+        """Report that a token takes no more uses, with the digest of those that it took."""
+        self._tell(name, now, caller, token, use, previous=tokens.chain(token, len(token.claims)), **facts)
+
+    def _tell(
+        self, name: Event, now: datetime, caller: Caller, token: Token | None, use: Use | None = None, **facts: Any
+    ) -> None:
+        """Report a decision.
+
+        Args:
+            token: as it is after the decision; None if missing.
+            facts: members of the event beside those that follow from the other arguments; they take precedence.
+        """
+        known: dict[str, Any] = {
+            "requestId": caller.request_id,
+            "extendedRequestId": caller.extended_request_id,
+            "sourceIp": caller.source_ip,
+            "clientId": caller.client_id,
+        }
+        if token is not None:
+            known |= {"tokenId": token.id, "nodeId": token.terms.node_id, "uses": len(token.claims)}
+        if use is not None:
+            known |= {"tokenId": use.token_id, "user": use.user, "action": use.action}
+            known["ipAddress"] = str(use.address) if use.address else None
+        self._audit.event(name, now, **known | facts)
+
+
+def _limits(terms: Terms) -> dict[str, Any]:
+    """What the issuer says of a token, as its event has it: everything that a use can be held against."""
+    return {
+        "user": terms.user,
+        "maxUses": terms.max_uses,
+        "expiresAt": terms.expires_at,
+        "notBefore": terms.not_before,
+        "actions": sorted(terms.actions),
+        "ipAddresses": sorted(map(str, terms.networks)) or None,
+        "audience": sorted(terms.audience) or None,
+    }

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
@@ -25,6 +25,8 @@ REPLAY_WINDOW: Final = timedelta(minutes=10)
 KEPT_AFTER_EXPIRY: Final = timedelta(days=7)
 TOKEN_ID_PREFIX: Final = "tok_"  # noqa: S105 - no secret
 USE_ID_PREFIX: Final = "use_"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0, behind which an IPv4 address is mapped (RFC 4291, section 2.5.5.2)
 
 
@@ -175,9 +177,12 @@ class Grant(Struct, frozen=True):
     @property
     def uses_remaining(self) -> int:
         """Uses left when the claim had been made; without a claim, the uses left now."""
-        if self.claim is None:
-            return self.token.uses_remaining
-        return self.token.terms.max_uses - 1 - self.token.claims.index(self.claim)
+        return self.token.terms.max_uses - self.uses
+
+    @property
+    def uses(self) -> int:
+        """The running number of the claim among the token's uses, from 1; without a claim, the uses made so far."""
+        return len(self.token.claims) if self.claim is None else 1 + self.token.claims.index(self.claim)
 
 
 class Refusal(Struct, frozen=True):
@@ -207,6 +212,24 @@ def digest(token: str) -> str:
 def token_id(token_digest: str) -> str:
     """The public id of the token with that digest."""
     return TOKEN_ID_PREFIX + token_digest[:32]
+
+
+def chain(token: Token, uses: int) -> str:
+    """The digest of a token's issue and of its first so many uses, as 32 hex characters.
+
+    The event that comes next carries it, so that a line that was altered in the log or removed from it shows.
+    """
+    digest_so_far = link(token.id, token.issued_at, token.issuer)
+    for claim in token.claims[:uses]:
+        facts = (claim.client_id, claim.id, claim.user, claim.address, claim.action)
+        digest_so_far = link(digest_so_far, claim.at, *facts)
+    return digest_so_far
+
+
+def link(before: str, at: datetime, *facts: object) -> str:
+    """The digest of one event and of all before it. None counts as an empty text; no fact holds a line break."""
+    texts = (before, (at - _EPOCH) // _MILLISECOND, *("" if fact is None else fact for fact in facts))
+    return hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()[:32]
 
 
 def new_token(issuer: str, terms: Terms, now: datetime) -> tuple[str, Token]:

@@ -157,24 +157,23 @@ class TokenStore(Store):
         except ConditionFailed as failed:
             return _to_token(failed.item)
 
-    def count_mismatch(self, token_id: str, now: datetime) -> int | None:
+    def count_mismatch(self, token_id: str, now: datetime) -> Token | None:
         """Count one use for the wrong user, address or action.
 
         A repetition after a lost answer counts twice: the token then locks earlier, never later. Where the answer to
         the locking count itself was lost, the repetition knows it by its instant.
 
         Returns:
-            How many were counted so far; None if the token was locked already or is gone.
+            The token after the write; None if it was locked already or is gone.
         """
         token = self._model
         condition = token.id.exists() & (token.mismatches < LOCKED_AFTER_MISMATCHES)
         actions = [token.mismatches.add(1), token.last_mismatch_at.set(now)]
         try:
-            answer = self._conditional_update("count_mismatch", token_id, actions, condition)
+            return _to_token(self._conditional_update("count_mismatch", token_id, actions, condition))
         except ConditionFailed as failed:
             known = _to_token(failed.item)
-            return known.mismatches if known is not None and known.last_mismatch_at == now else None
-        return int(answer["mismatches"][NUMBER])
+            return known if known is not None and known.last_mismatch_at == now else None
 
     def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None:
         """Revoke one token, and take it out of the indexes.

@@ -279,6 +279,7 @@ class TestErrors:
 class TestAudit:
     MEMBERS = frozenset({"event", "time", "level", "requestId", "clientId", "tokenId", "nodeId", "user"}) | {
         *("extendedRequestId", "sourceIp", "ipAddress", "action", "reason", "useId", "stage", "version"),
+        *("uses", "previous", "issuedAt", "maxUses", "expiresAt", "actions"),
     }
 
     def test_every_decision_is_one_audit_event_and_is_counted(

@@ -9,10 +9,10 @@ class RecordingAudit:
     """An audit that keeps the events and counts it gets."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, datetime, str, dict[str, str]]] = []
+        self.events: list[tuple[str, datetime, str, dict[str, object]]] = []
         self.counts: list[tuple[str, dict[str, str]]] = []
 
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None:
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: object) -> None:
         self.events.append((name, now, level, {key: value for key, value in facts.items() if value is not None}))
 
     def count(self, name: str, **dimensions: str) -> None:
@@ -26,6 +26,6 @@ class RecordingAudit:
 class SilentAudit:
     """An audit that ignores what it gets."""
 
-    def event(self, name: str, now: datetime, level: str = "INFO", **facts: str | None) -> None: ...
+    def event(self, name: str, now: datetime, level: str = "INFO", **facts: object) -> None: ...
 
     def count(self, name: str, **dimensions: str) -> None: ...

@@ -54,7 +54,7 @@ class MemoryTokenStore:
                 token = self.tokens[use.token_id] = replace(decision.token, claims=claims)
             return token
 
-    def count_mismatch(self, token_id: str, now: datetime) -> int | None:
+    def count_mismatch(self, token_id: str, now: datetime) -> Token | None:
         self.calls.append("count_mismatch")
         with self._lock:
             token = self.tokens.get(token_id)
@@ -63,7 +63,7 @@ class MemoryTokenStore:
             if not token.locked:
                 token = replace(token, mismatches=token.mismatches + 1, last_mismatch_at=now)
                 self.tokens[token_id] = token
-            return token.mismatches
+            return token
 
     def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None:
         self.calls.append("revoke")

@@ -80,11 +80,26 @@ def use(service: TokenService, secret: str, key: str | None = None, **facts: Any
     return outcome(service.use(caller(), tokens.new_use(secret, "app", idempotency_key=key, **facts)))
 
 
-def members(token: Token | None, **more: str) -> dict[str, str]:
-    """The members of an audit event of a request by `caller()`."""
+def members(token: Token | None, uses: int = 0, **more: object) -> dict[str, object]:
+    """The members of an audit event of a request by `caller()`, of a token that was used so many times."""
     ids = {"requestId": "request-1", "extendedRequestId": "extended-1", "sourceIp": "192.0.2.7", "clientId": "app"}
-    known = {} if token is None else {"tokenId": token.id, "nodeId": token.terms.node_id}
+    known = {} if token is None else {"tokenId": token.id, "nodeId": token.terms.node_id, "uses": uses}
     return {**ids, **known, **more}
+
+
+def limits(**more: object) -> dict[str, object]:
+    """The members of an issue's event with the limits that `issue()` sets."""
+    return {"maxUses": 1, "expiresAt": NOW + HOUR, "actions": ["download"], **more}
+
+
+def ended(token: Token, uses: int = 0) -> dict[str, object]:
+    """The members of the event that ends a token."""
+    return {"previous": tokens.chain(token, uses)}
+
+
+def granted(token: Token, number: int = 1) -> dict[str, object]:
+    """The members of a use's event that place it among the events of its token."""
+    return {"uses": number, "previous": tokens.chain(token, number - 1), "issuedAt": token.issued_at}
 
 
 FACTS = {"user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
@@ -97,7 +112,7 @@ class TestIssue:
         secret, token = issue(service, user="alice")
         assert store.tokens == {token.id: token}
         assert (token.digest, token.issuer, token.issued_at) == (tokens.digest(secret), "app", NOW)
-        assert audit.events == [("token.issued", NOW, "INFO", members(token, user="alice"))]
+        assert audit.events == [("token.issued", NOW, "INFO", members(token, **limits(user="alice")))]
         assert audit.counts == [("TokensIssued", {})]
 
     def test_a_batch_is_stored_by_one_call_and_each_token_is_reported(
@@ -107,7 +122,7 @@ class TestIssue:
         assert [token.terms.node_id for _, token in issued] == ["node-0", "node-1", "node-2"]
         assert store.calls == ["add"]
         assert store.tokens == {token.id: token for _, token in issued}
-        assert audit.events == [("token.issued", NOW, "INFO", members(token)) for _, token in issued]
+        assert audit.events == [("token.issued", NOW, "INFO", members(token, **limits())) for _, token in issued]
         assert audit.counts == [("TokensIssued", {})] * 3
 
     def test_a_batch_that_the_store_rejects_is_not_reported(
@@ -147,9 +162,39 @@ class TestUse:
         first = new_use(secret, idempotency_key="k")
         assert service.use(caller(), first) == Grant(store.tokens[token.id], first.claim(NOW))
         assert store.tokens[token.id].claims == (first.claim(NOW),)
-        reported = members(token, **FACTS, useId=first.claim_id)
+        reported = members(token, **FACTS, **granted(token), useId=first.claim_id)
         assert audit.events == [("token.used", NOW, "INFO", reported)]
         assert audit.counts == [("TokensUsed", {})]
+
+    def test_events_carry_the_number_of_uses_and_the_digest_of_the_event_before(
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+    ) -> None:
+        secret, token = issue(service, max_uses=3)
+        audit.clear()
+        for key in ("first", None, "first"):
+            use(service, secret, key, user="alice", address=ADDRESS)
+        use(service, secret, action=Action.EDIT)
+        service.revoke(caller(), token.id)
+        first, second, *_ = store.tokens[token.id].claims
+        issued = tokens.link(token.id, NOW, "app")
+        once = tokens.link(issued, NOW, "app", first.id, "alice", "10.0.0.1", "")
+        twice = tokens.link(once, NOW, "app", second.id, "alice", "10.0.0.1", None)
+        reported = [(name, facts["uses"], facts.get("previous")) for name, _, _, facts in audit.events]
+        assert reported == [
+            ("token.used", 1, issued),
+            ("token.used", 2, once),
+            ("token.used", 1, issued),
+            ("token.refused", 2, None),
+            ("token.revoked", 2, twice),
+        ]
+
+    def test_the_event_of_an_issue_holds_every_limit(self, service: TokenService, audit: RecordingAudit) -> None:
+        terms = {"not_before": NOW, "networks": NETWORKS, "audience": frozenset({"b", "a"}), "max_uses": 7}
+        issue(service, **terms, actions=frozenset({Action.EDIT, Action.DOWNLOAD}))
+        [(_, _, _, facts)] = audit.events
+        assert facts.items() >= {"notBefore": NOW, "maxUses": 7, "expiresAt": NOW + HOUR}.items()
+        assert facts["ipAddresses"] == ["10.0.0.0/24"]
+        assert (facts["audience"], facts["actions"]) == (["a", "b"], ["download", "edit"])
 
     def test_a_replay_spends_nothing_and_is_reported_but_not_counted(
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
@@ -161,7 +206,7 @@ class TestUse:
         again = new_use(secret, idempotency_key="k")
         assert service.use(caller(), again) == Grant(used, used.claims[0], replayed=True)
         assert store.tokens[token.id] == used
-        reported = members(token, **FACTS, useId=again.claim_id, reason="replayed")
+        reported = members(token, **FACTS, **granted(token), useId=again.claim_id, reason="replayed")
         assert audit.events == [("token.used", NOW, "INFO", reported)]
         assert audit.counts == []
 
@@ -189,7 +234,9 @@ class TestUse:
         after = store.tokens[token.id]
         assert after.claims == before.claims
         assert after.mismatches - before.mismatches == (reason in tokens.MISMATCHES)
-        reported = members(decision.token, **{"tokenId": attempt.token_id, **FACTS, "reason": reason})
+        reported = members(
+            decision.token, len(before.claims), **{"tokenId": attempt.token_id, **FACTS, "reason": reason}
+        )
         assert audit.events == [("token.refused", NOW, "WARNING", reported)]
         assert audit.counts == [("TokensRefused", {"Reason": reason})]
 
@@ -218,7 +265,9 @@ class TestUse:
         assert reason in tokens.MISMATCHES
         assert sixth == seventh == Reason.LOCKED
         user = str(wrong[0].user)
-        fields = members(token, **{**FACTS, "user": user, "ipAddress": str(wrong[0].address), "reason": reason})
+        fields = members(
+            token, **{**FACTS, "user": user, "ipAddress": str(wrong[0].address), "reason": reason}, **ended(token)
+        )
         locked = [event for event in audit.events if event[0] != "token.refused"]
         assert locked == [("token.locked", NOW, "WARNING", fields)]
         assert audit.events.index(locked[0]) == 5, "right behind the fifth refusal"
@@ -473,7 +522,7 @@ class TestRevoke:
             assert service_at(now).revoke(caller(), token.id)
             assert store.tokens[token.id].revoked_at == NOW
         assert not service_at(NOW).revoke(caller(), UNKNOWN_ID)
-        assert audit.events == [("token.revoked", NOW, "INFO", members(token))]
+        assert audit.events == [("token.revoked", NOW, "INFO", members(token, **ended(token)))]
 
     def test_only_the_issuer_and_an_admin_may(self, service: TokenService, store: MemoryTokenStore) -> None:
         _, token = issue(service)
@@ -498,7 +547,7 @@ class TestRevokeAll:
         audit.clear()
         store.calls.clear()
         assert self.revoke_all(service, mine, node_id=NODE) == (1, False)
-        assert audit.events == [("token.revoked", NOW, "INFO", members(token))]
+        assert audit.events == [("token.revoked", NOW, "INFO", members(token, **ended(token)))]
         assert store.calls == ["query", "revoke"], "no call for another issuer's token"
 
     def test_it_counts_the_live_tokens_of_a_user_and_revokes_the_others_too(
@@ -523,6 +572,15 @@ class TestRevokeAll:
         done = service.revoke_all(caller(), node_id=NODE, time_left=lambda: next(answers))
         assert (done.revoked, done.more) == (2, True)
         assert self.revoke_all(service, caller(), node_id=NODE) == (1, False)
+
+    def test_each_token_is_revoked_at_its_own_instant(self, store: MemoryTokenStore, audit: RecordingAudit) -> None:
+        clock = iter([NOW, NOW, NOW + MINUTE, NOW + HOUR])
+        service = TokenService(store, audit, lambda: next(clock))
+        service.issue(caller(), [Terms(NODE, NOW + DAY) for _ in range(2)])
+        audit.clear()
+        assert self.revoke_all(service, caller(), node_id=NODE) == (2, False)
+        assert [at for _, at, _, _ in audit.events] == [NOW + MINUTE, NOW + HOUR]
+        assert {token.revoked_at for token in store.tokens.values()} == {NOW + MINUTE, NOW + HOUR}
 
     def test_what_a_trailing_index_still_lists_is_neither_counted_nor_reported(
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit, monkeypatch: pytest.MonkeyPatch

@@ -61,8 +61,8 @@ def test_a_field_that_is_also_in_the_event_has_one_value() -> None:
     alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
     made = [splunk_app.event(each, HAPPENED) for each in forwarded(written(), alarm)]
     several = {name for event in made for name, value in event.items() if isinstance(value, list)}
-    # `source` is Splunk's own field, and EventBridge's name for the same.
-    assert several == {"eventtype", "tag", "_aws.CloudWatchMetrics{}", "source"}
+    # `source` is Splunk's own field, and EventBridge's name for the same. `actions` is a list in the event.
+    assert several == {"eventtype", "tag", "_aws.CloudWatchMetrics{}", "source", "actions{}"}
 
 
 def in_documents() -> list[str]:

@@ -75,7 +75,7 @@ def of_issue(stage: str) -> Lines:
 
     def tell(audit: Audit) -> None:
         audit.latency("add", _STORE_MS)
-        audit.event(Event.ISSUED, _NOW, **_FACTS, **_USER)
+        audit.event(Event.ISSUED, _NOW, **_FACTS, uses=0, **_USER, maxUses=1, expiresAt=_NOW, actions=["download"])
         audit.count(Metric.TOKENS_ISSUED)
 
     return _written(stage, tell)
@@ -86,7 +86,7 @@ def of_use(stage: str) -> Lines:
 
     def tell(audit: Audit) -> None:
         audit.latency("claim", _STORE_MS)
-        audit.event(Event.USED, _NOW, **_FACTS, **_USE, useId=f"use_{_HEX}")
+        audit.event(Event.USED, _NOW, **_FACTS, **_USE, useId=f"use_{_HEX}", uses=1, previous=_HEX, issuedAt=_NOW)
         audit.count(Metric.TOKENS_USED)
 
     return _written(stage, tell)
@@ -97,7 +97,7 @@ def of_refusal(stage: str, reason: Reason) -> Lines:
 
     def tell(audit: Audit) -> None:
         audit.latency("claim", _STORE_MS)
-        audit.event(Event.REFUSED, _NOW, "WARNING", **_FACTS, **_USE, reason=reason)
+        audit.event(Event.REFUSED, _NOW, "WARNING", **_FACTS, uses=1, **_USE, reason=reason)
         audit.count(Metric.TOKENS_REFUSED, Reason=reason)
         if reason in MISMATCHES:
             audit.latency("count_mismatch", _STORE_MS)
