@@ -45,11 +45,11 @@ def package(stage: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         chalice_package(stage, folder)
         packaged = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
-        text = template.to_yaml(template.finish(packaged, stage, commit()))
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         archive.rebuild(Path(folder, "deployment.zip"), out / "deployment.zip")
-    (out / "template.yaml").write_text(text, "utf-8")
+    finished = template.finish(packaged, stage, commit(), (out / "deployment.zip").read_bytes())
+    (out / "template.yaml").write_text(template.to_yaml(finished), "utf-8")
 
 
 def commit() -> str:

@@ -6,6 +6,7 @@ Adds what only a stage has (`<stage>.yaml`), the gateway's responses from the ta
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any, Final
 
@@ -41,14 +42,18 @@ GATEWAY_RESPONSES: Final[dict[str, ServiceError]] = {
     "DEFAULT_5XX": InternalError(),
 }
 
+# Where the archive is and what a function costs whom; the last is the digest itself.
+_UNPUBLISHED: Final = {"CodeUri", "Tags", "AutoPublishCodeSha256"}
 
-def finish(merged: Template, stage: str, commit: str) -> Template:
+
+def finish(merged: Template, stage: str, commit: str, archive: bytes) -> Template:
     """Complete the template that Chalice made and merged.
 
     Args:
         merged: what `chalice package --merge-template deploy/resources.yaml` wrote.
         stage: the stage it was written for.
         commit: the commit that `GET /version` returns.
+        archive: the deployment archive.
     """
     template = overlaid(merged, stage)
     # A parameter with one allowed value: templates can use `${Stage}`, and nobody deploys a package as another stage.
@@ -58,7 +63,7 @@ def finish(merged: Template, stage: str, commit: str) -> Template:
     resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
     dashboard = json.loads((FOLDER / "dashboard.json").read_text("utf-8"))
     resources["Dashboard"]["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(dashboard)}
-    return through_alias(template)
+    return versioned(through_alias(template), archive)
 
 
 def gateway_responses() -> dict[str, Any]:
@@ -86,6 +91,20 @@ def through_alias(template: Template) -> Template:
         # Also makes CloudFormation create the alias first: a permission needs one that exists.
         changed["Resources"][f"{name}InvokePermission"]["Properties"]["FunctionName"] = {"Ref": f"{name}.Alias"}
     return changed
+
+
+def versioned(template: Template, archive: bytes) -> Template:
+    """Give each function with an alias the digest by which SAM decides whether to publish a version.
+
+    The digest covers the archive and the function's properties, so either publishes a version. It leaves out the
+    archive's address and the tags: they alone change nothing that Lambda would publish, and CloudFormation would fail.
+    """
+    for resource in template["Resources"].values():
+        if "AutoPublishAlias" in (properties := resource.get("Properties", {})):
+            text = json.dumps({name: properties[name] for name in properties.keys() - _UNPUBLISHED}, sort_keys=True)
+            digest = hashlib.sha256(hashlib.sha256(archive).digest() + text.encode()).hexdigest()
+            properties["AutoPublishCodeSha256"] = digest
+    return template
 
 
 def to_yaml(template: Template) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 # The archive lies beside the template until it is uploaded; the translator expects the address that it then has.
-_UPLOADED = "s3://bucket/packages/deployment.zip"
+UPLOADED: Final = "s3://bucket/packages/deployment.zip"
 
 
 class _NoManagedPolicies:
@@ -26,14 +28,29 @@ class _NoManagedPolicies:
         return {}
 
 
+def expanded(
+    template: dict[str, Any], parameters: Mapping[str, str] | None = None, archive: str = UPLOADED
+) -> dict[str, Any]:
+    """Return a template as CloudFormation expands it.
+
+    Args:
+        template: a SAM template; it is changed.
+        parameters: values of its parameters.
+        archive: address of the uploaded archive.
+
+    Raises:
+        InvalidDocumentException: the translator rejects it.
+    """
+    for resource in template["Resources"].values():
+        if "CodeUri" in resource.get("Properties", {}):
+            resource["Properties"]["CodeUri"] = archive
+    return dict(transform(template, dict(parameters or {}), _NoManagedPolicies()))
+
+
 def errors(path: Path) -> list[str]:
     """Return why the translator rejects a template."""
     try:
-        template = yaml_parse(path.read_text("utf-8"))
-        for resource in template["Resources"].values():
-            if "CodeUri" in resource.get("Properties", {}):
-                resource["Properties"]["CodeUri"] = _UPLOADED
-        transform(template, {}, _NoManagedPolicies())
+        expanded(yaml_parse(path.read_text("utf-8")))
     except InvalidDocumentException as error:
         return [cause.message for cause in error.causes]
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:

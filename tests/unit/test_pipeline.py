@@ -30,6 +30,10 @@ WIDE = {
     "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
     # AWS's own ways of shifting traffic; they are named, and can only be read.
     "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentconfig:CodeDeployDefault.*",
+    # Of codedeploy:StopDeployment alone, which takes no narrower one.
+    "*",
+    # The bucket of a stage's first deployments, which its owner names.
+    "arn:${AWS::Partition}:s3:::${HandBucket}/*",
 }
 """Granted resources that end in `*` and hold nothing of ours before it."""
 
@@ -43,10 +47,12 @@ def as_list(value: Any) -> list[Any]:
 
 
 def text(resource: Any) -> str:
-    """An ARN as it is written; a reference to a resource of the template is `!Name`."""
+    """An ARN as it is written; a reference to a resource of the template is `!Name`. Of a choice, the first."""
     if isinstance(resource, str):
         return resource
     [(kind, value)] = resource.items()
+    if kind == "Fn::If":
+        return text(value[1])
     return str(value) if kind == "Fn::Sub" else "!" + ".".join(as_list(value))
 
 
@@ -157,11 +163,27 @@ def test_every_resource_is_named_or_its_width_is_explained() -> None:
     assert {each for each in granted if not ours.fullmatch(each)} == WIDE
 
 
+def test_a_canary_can_be_cancelled_and_a_failure_explained() -> None:
+    anywhere = [statement["Action"] for _, statement in grants() if statement["Resource"] == "*"]
+    assert anywhere == ["codedeploy:StopDeployment"]
+    pipeline = [action for role, each in grants() if "Pipeline" in role for action in as_list(each["Action"])]
+    assert "cloudformation:DescribeStackEvents" in pipeline
+
+
+def test_the_package_of_each_commit_stays_where_a_rollback_finds_it() -> None:
+    [package] = [command for command in BUILD["phases"]["post_build"]["commands"] if "package" in command]
+    assert '"s3://$ARTIFACT_BUCKET/packages/$stage/$COMMIT.yaml"' in package
+    configuration = stages()["Build"][0]["Configuration"]
+    assert json.loads(configuration["EnvironmentVariables"])[0]["name"] == "COMMIT"
+
+
 def test_a_deployer_reaches_no_other_stage_and_no_deployer() -> None:
     for role, statement in grants():
         if not role.startswith("deployer.yaml"):
             continue
         for each in map(text, as_list(statement["Resource"])):
+            if each == "*":
+                assert as_list(statement["Action"]) == ["codedeploy:StopDeployment"]
             for named in re.split(r"tokenservice[-/]", each)[1:]:
                 assert named.startswith(("${Stage}", "pipeline-${AWS::AccountId}")), each
     name = READ["deployer.yaml"]["Resources"]["Deployer"]["Properties"]["RoleName"]
