@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote
 
-from chalicelib.names import Event, Metric
+from chalicelib.names import KEPT, WATCHED_REASON, Event, Metric
 
 NAMESPACE: Final = "TokenService"
 
@@ -156,7 +156,7 @@ class Audit:
     """Writes audit events and metrics of one deployment.
 
     Args:
-        stage: the deployment, a dimension of every metric.
+        stage: the deployment, the dimension of every metric.
         version: the service's version.
         write: takes one line without its line break.
     """
@@ -183,41 +183,32 @@ class Audit:
         line["version"] = self._version
         self._line(line)
 
-    def count(self, name: Metric, **dimensions: str) -> None:
-        """Count one occurrence; with dimensions it is counted both with and without them."""
-        self._metric(name, 1, "Count", dimensions)
+    def count(self, name: Metric, **facts: str) -> None:
+        """Count one occurrence; facts are further members of the line."""
+        self.metrics({name: (1, "Count")}, **facts)
 
     def latency(self, operation: str, milliseconds: float) -> None:
         """Record how long the store took for one operation."""
-        self._metric(Metric.STORE_LATENCY, round(milliseconds, 3), "Milliseconds", {"Operation": operation})
+        self.metrics({Metric.STORE_LATENCY: (round(milliseconds, 3), "Milliseconds")}, Operation=operation)
 
-    def _metric(self, name: Metric, value: float, unit: str, dimensions: Mapping[str, str]) -> None:
-        self.metrics(dimensions, {name: (value, unit)})
-
-    def metrics(self, dimensions: Mapping[str, str], values: Mapping[Metric, tuple[float, str]]) -> None:
-        """Write metrics in CloudWatch's embedded metric format.
+    def metrics(self, values: Mapping[Metric, tuple[float, str]], **facts: str) -> None:
+        """Write measurements as one line, in CloudWatch's embedded metric format if CloudWatch keeps one of them.
 
         Args:
-            dimensions: besides the stage; each metric is kept with them and with the stage alone.
             values: name to value and unit.
+            facts: further members, no dimensions: each value of a dimension would be charged as a metric.
 
         Source: Amazon CloudWatch user guide, "Embedded metric format specification".
         """
-        sets = [["Stage"], ["Stage", *dimensions]] if dimensions else [["Stage"]]
-        line: dict[str, object] = {
-            "_aws": {
+        line: dict[str, object] = {}
+        if kept := [{"Name": name, "Unit": unit} for name, (_, unit) in values.items() if name in KEPT]:
+            sets = [["Stage"], ["Stage", "Reason"]] if facts.get("Reason") == WATCHED_REASON else [["Stage"]]
+            line["_aws"] = {
                 "Timestamp": time.time_ns() // 1_000_000,
-                "CloudWatchMetrics": [
-                    {
-                        "Namespace": NAMESPACE,
-                        "Dimensions": sets,
-                        "Metrics": [{"Name": name, "Unit": unit} for name, (_, unit) in values.items()],
-                    }
-                ],
-            },
-            "Stage": self._stage,
-            **dimensions,
-        }
+                "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": sets, "Metrics": kept}],
+            }
+        line["Stage"] = self._stage
+        line.update(facts)
         line.update((name, value) for name, (value, _) in values.items())
         self._line(line)
 

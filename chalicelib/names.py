@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Event(StrEnum):
@@ -18,7 +19,7 @@ class Event(StrEnum):
 
 
 class Metric(StrEnum):
-    """A metric in CloudWatch."""
+    """What the service measures. CloudWatch keeps those in `KEPT` as metrics; the others are members of log lines."""
 
     TOKENS_ISSUED = "TokensIssued"
     TOKENS_USED = "TokensUsed"
@@ -26,7 +27,6 @@ class Metric(StrEnum):
     AUTH_REFUSED = "AuthRefused"
     AUTH_FAILED = "AuthFailed"
     STORE_LATENCY = "StoreLatency"
-    EVENTS_RECEIVED = "EventsReceived"
     EVENTS_DELIVERED = "EventsDelivered"
     EVENTS_SET_ASIDE = "EventsSetAside"
     EVENTS_FAILED = "EventsFailed"
@@ -34,6 +34,23 @@ class Metric(StrEnum):
     REQUESTS_RETRIED = "RequestsRetried"
     DELIVERY_DELAY_MAX = "DeliveryDelayMax"
     DELIVERY_DELAY_MEAN = "DeliveryDelayMean"
-    ENTRIES_REPLAYED = "EntriesReplayed"
-    ENTRIES_REFUSED = "EntriesRefused"
     ENTRIES_WAITING = "EntriesWaiting"
+
+
+KEPT: Final = frozenset(
+    {
+        # The public names of the log events.
+        Metric.TOKENS_ISSUED,
+        Metric.TOKENS_USED,
+        Metric.TOKENS_REFUSED,
+        Metric.AUTH_REFUSED,
+        Metric.STORE_LATENCY,
+        # For alarms.
+        Metric.EVENTS_SET_ASIDE,
+        Metric.ENTRIES_WAITING,
+    }
+)
+"""CloudWatch charges each of these, by stage, for every hour in which it has a value."""
+
+WATCHED_REASON: Final = "token_locked"
+"""The one reason of `TokensRefused` that an alarm watches, so the one with a metric of its own."""

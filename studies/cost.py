@@ -144,7 +144,9 @@ def _calls_a_batch(with_: Tariff, rate: float) -> str:
 def observed(with_: Tariff) -> str:
     """What watching costs in a month of a million calls, and who looks at it."""
     lines = with_.bill(Traffic(1_000_000, with_.stage.memory_mb)).lines
-    chosen = [line for line in lines if line.quantity.price in ("metric", "trace", "dashboard", "alarm")]
+    chosen = [
+        line for line in lines if line.quantity.price in ("metric", "alarm", "dashboard", "logs-scanned", "trace")
+    ]
     rows = [[line.quantity.what, _number(line.quantity.amount), f"{line.usd:.2f}"] for line in chosen]
     rows.append(["together", "", f"**{sum(line.usd for line in chosen):.2f}**"])
     return _table(["", "metered", "USD"], rows)

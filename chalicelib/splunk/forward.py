@@ -60,7 +60,7 @@ class Forwarder:
         index: str | None = None,
         sourcetype: str = "tokenservice",
         record: FailureRecord | None = None,
-        metric: WriteMetrics = lambda dimensions, values: None,
+        metric: WriteMetrics = lambda values: None,
         own_log_group: str | None = None,
         max_bytes: int = MAX_BYTES,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -87,7 +87,7 @@ class Forwarder:
             Undelivered: none of the events was accepted, and not all could be set aside.
             RecordUnavailable: something had to be stored and was not.
         """
-        return self._run("logs", self._read_logs, event, remaining_ms)
+        return self._run(self._read_logs, event, remaining_ms)
 
     def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward one EventBridge event: an alarm's or a pipeline's change of state.
@@ -99,7 +99,7 @@ class Forwarder:
         Raises:
             Undelivered, RecordUnavailable: as `forward`.
         """
-        return self._run("events", self._read_event, event, remaining_ms)
+        return self._run(self._read_event, event, remaining_ms)
 
     def probe(self, budget: Budget) -> None:
         """Check whether Splunk accepts requests; see `Deliverer.probe`."""
@@ -115,7 +115,6 @@ class Forwarder:
 
     def _run(
         self,
-        name: str,
         read: Callable[[Mapping[str, Any]], _Input],
         event: Mapping[str, Any],
         remaining_ms: Callable[[], int],
@@ -142,7 +141,8 @@ class Forwarder:
             _LOG.error("the events stay with Lambda: %s", error)
             raise
         finally:
-            self._metric({"Forwarder": name}, ledger.metrics())
+            if values := ledger.metrics():
+                self._metric(values)
         return ledger
 
     def _read_logs(self, event: Mapping[str, Any]) -> _Input:
@@ -199,7 +199,7 @@ def forwarder(
     *,
     ssm: Any = None,
     record: FailureRecord | None = None,
-    metric: WriteMetrics = lambda dimensions, values: None,
+    metric: WriteMetrics = lambda values: None,
     own_log_group: str | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Forwarder:

@@ -13,8 +13,8 @@ from chalicelib.splunk.errors import Unaccounted
 if TYPE_CHECKING:
     from chalicelib.splunk.hec import HecEvent, SetAside
 
-WriteMetrics = Callable[[Mapping[str, str], Mapping[Metric, tuple[float, str]]], object]
-"""Writes metrics: dimensions, then value and unit by name."""
+WriteMetrics = Callable[[Mapping[Metric, tuple[float, str]]], object]
+"""Writes measurements: value and unit by name."""
 
 
 @dataclass(slots=True)
@@ -114,16 +114,15 @@ class Ledger:
             raise Unaccounted(f"{self.pending + len(self.poison)} events are neither delivered nor stored")
 
     def metrics(self) -> dict[Metric, tuple[float, str]]:
-        """Value and unit of each metric of the invocation."""
-        values: dict[Metric, tuple[float, str]] = {
-            Metric.EVENTS_RECEIVED: (self.received, "Count"),
-            Metric.EVENTS_DELIVERED: (self.delivered, "Count"),
-            Metric.EVENTS_SET_ASIDE: (self.set_aside, "Count"),
-            Metric.EVENTS_FAILED: (self.failed, "Count"),
-            Metric.REQUESTS_RETRIED: (self.retries, "Count"),
+        """Value and unit of each measurement of the invocation; a count of none is left out."""
+        counts = {
+            Metric.EVENTS_DELIVERED: self.delivered,
+            Metric.EVENTS_BLANK: self.blank,
+            Metric.EVENTS_SET_ASIDE: self.set_aside,
+            Metric.EVENTS_FAILED: self.failed,
+            Metric.REQUESTS_RETRIED: self.retries,
         }
-        if self.blank:
-            values[Metric.EVENTS_BLANK] = (self.blank, "Count")
+        values: dict[Metric, tuple[float, str]] = {name: (count, "Count") for name, count in counts.items() if count}
         if self.delivered:
             values[Metric.DELIVERY_DELAY_MAX] = (self.longest_delay_ms, "Milliseconds")
             values[Metric.DELIVERY_DELAY_MEAN] = (round(self.total_delay_ms / self.delivered, 3), "Milliseconds")

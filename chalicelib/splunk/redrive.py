@@ -205,7 +205,11 @@ class ScheduledRedrive:
             return min(seconds, ENTRY_SECONDS) if seconds >= min(LEAST_ENTRY_SECONDS, small) else 0.0
 
         listed = list(islice(source.names(Kind.FAILED), MOST_LISTED)) if source else []
-        if source is None or not listed:
+        if source is None:
+            return None
+        if not listed:
+            # The alarm needs it: that there is no value means that the redrive does not run.
+            self._metric({Metric.ENTRIES_WAITING: (0, "Count")})
             return None
         try:
             self._forwarder.probe(_until(time.monotonic() + probe_seconds(), time.monotonic))
@@ -230,14 +234,8 @@ class ScheduledRedrive:
         )
         for name, reason in outcome.refused.items():
             _LOG.warning("rejected, although Splunk accepts others: %s: %s", name, reason)
-        self._metric(
-            {},
-            {
-                Metric.ENTRIES_REPLAYED: (outcome.replayed, "Count"),
-                Metric.ENTRIES_REFUSED: (refused, "Count"),
-                Metric.ENTRIES_WAITING: (waiting, "Count"),
-            },
-        )
+        put_aside: dict[Metric, tuple[float, str]] = {Metric.EVENTS_SET_ASIDE: (refused, "Count")} if refused else {}
+        self._metric({Metric.ENTRIES_WAITING: (waiting, "Count"), **put_aside})
 
 
 def _in_turn(source: BucketSource, listed: list[tuple[str, int]]) -> Iterator[Entry]:

@@ -127,7 +127,18 @@ class TestTheCommand:
         spared = sum(each["usd"] for each in metrics) - sum(
             each["usd"] for each in free["lines"] if each["unit"] == "metric-month"
         )
-        assert spared == pytest.approx(10 * 0.30, abs=0.001)
+        assert spared == pytest.approx(min(10, sum(each["quantity"] for each in metrics)) * 0.30, abs=0.001)
+
+    def test_a_quiet_month_costs_what_was_promised(self) -> None:
+        assert told("--calls", "100000")["totalUsd"] <= 7.50
+        assert told("--calls", "100000", "--free-tier")["totalUsd"] <= 0.60
+
+    def test_whoever_looks_at_the_dashboard_pays_for_its_log_queries(self) -> None:
+        never, often = (
+            line(told("--looks", looks), "log queries of the dashboard")["quantity"] for looks in ("0", "200")
+        )
+        once = line(told("--looks", "1"), "log queries of the dashboard")["quantity"]
+        assert (never, often) == (0, pytest.approx(200 * once, rel=1e-3))
 
 
 class TestThePrices:
@@ -152,8 +163,12 @@ class TestThePrices:
         price = prices.load()["gateway-request"]
         assert price.usd(333e6) == pytest.approx(333 * 3.50)
         assert price.usd(1_100e6) == pytest.approx(333 * 3.50 + 667 * 2.80 + 100 * 2.38)
-        assert price.usd(2e6, free_tier=True) == pytest.approx(3.50)
-        assert price.usd(1, free_tier=True) == 0
+        assert price.usd(0) == 0
+
+    def test_logs_share_the_five_free_gigabytes(self, tariff: Tariff) -> None:
+        free = replace(tariff, free_tier=True)
+        amounts = {"logs-from-lambda": 3.0, "logs": 1.5, "logs-scanned": 4.0, "alarm": 14.0}
+        assert free._charged(amounts) == {"logs-from-lambda": 0, "logs": 0, "logs-scanned": 3.5, "alarm": 4}
 
     def test_a_table_that_is_broken_ends_the_command_with_one_line(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -232,23 +247,32 @@ class TestTheMonth:
 
 
 class TestTheRepositoryIsRead:
-    def test_every_alarm_is_counted(self, tariff: Tariff) -> None:
-        alarms, canary = (
-            [each for each in template["Resources"].values() if "AlarmName" in each.get("Properties", {})]
-            for template in (TEMPLATE, read_template(ROOT / "deploy" / "prod.yaml"))
-        )
-        assert stage_facts.stage("dev").alarms == len(alarms)
-        assert tariff.stage.alarms == len(alarms) + len(canary) > len(alarms) > 10
+    def test_every_metric_of_every_alarm_is_counted(self, tariff: Tariff) -> None:
+        alarms = [each["Properties"] for each in TEMPLATE["Resources"].values() if "AlarmName" in each["Properties"]]
+        listed = json.dumps(alarms).count('"MetricName"')
+        for stage in (stage_facts.stage("dev"), tariff.stage):
+            assert (stage.alarms, stage.alarm_metrics) == (len(alarms), listed)
+        assert listed > len(alarms) >= 10
+
+    def test_every_log_query_of_the_dashboard_is_counted(self, tariff: Tariff) -> None:
+        assert len(tariff.stage.queried) == (ROOT / "deploy/dashboard.json").read_text("utf-8").count("SOURCE") >= 5
+        month_ = tariff.bill(Traffic(1e6, 128)).month
+        assert month_.bytes_of_functions.keys() >= set(tariff.stage.queried)
 
     def test_the_gateway_has_no_metrics_of_methods_which_would_be_charged(self) -> None:
         [settings] = TEMPLATE["Resources"]["RestAPI"]["Properties"]["MethodSettings"]
         assert settings["MetricsEnabled"] is False
 
-    def test_the_traced_functions_are_those_of_the_configuration(self, tariff: Tariff) -> None:
+    def test_the_rest_function_is_traced_and_no_forwarder(self, tariff: Tariff) -> None:
         config = json.loads((ROOT / ".chalice" / "config.json").read_text("utf-8"))
-        assert config["xray"] is True
-        assert tariff.stage.traced == set(config["stages"]["prod"]["lambda_functions"])
+        for stage in ("dev", "test", "prod"):
+            assert stage_facts.stage(stage).traced == {"api_handler"} < set(config["stages"][stage]["lambda_functions"])
         assert tariff.stage.memory_mb == config["lambda_memory_size"]
+
+    def test_lambda_writes_nothing_of_a_forwarder_that_succeeds(self, tariff: Tariff) -> None:
+        assert tariff.stage.quiet == {"forward_logs"}
+        month_ = tariff.bill(Traffic(1e6, 128)).month
+        assert month_.forwarder_bytes / month_.batches == lines.size(lines.of_forwarder("prod", 7)) < 200
 
     def test_missing_results_say_how_to_make_them(self, tmp_path: Path) -> None:
         with pytest.raises(stage_facts.NotMeasured, match=r"lambda_box\.json: No such file.*make bench"):
@@ -321,9 +345,12 @@ class TestTheLines:
         assert metrics(sample) == metrics(written[kind])
         assert lines.size(sample) == pytest.approx(lines.size(written[kind]), rel=0.1)
 
-    def test_a_metric_is_counted_once_for_each_value_of_its_dimensions(self) -> None:
-        refused = [each for reason in Reason for each in lines.series(lines.of_refusal("prod", reason))]
-        assert len({each for each in refused if each[0] == "TokensRefused"}) == len(Reason) + 1
+    def test_of_the_reasons_only_the_one_that_an_alarm_watches_is_a_metric(self) -> None:
+        refused = {each for reason in Reason for each in lines.series(lines.of_refusal("prod", reason))}
+        assert {each for each in refused if each[0] == "TokensRefused"} == {
+            ("TokensRefused", (("Stage", "prod"),)),
+            ("TokensRefused", (("Stage", "prod"), ("Reason", "token_locked"))),
+        }
 
     def test_what_is_no_metric_is_none(self) -> None:
         assert not list(lines.series((*lines.PLATFORM, '{"event":"token.used"}')))

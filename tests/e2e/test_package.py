@@ -272,13 +272,11 @@ def test_a_line_of_the_access_log_has_all_ids_by_which_other_lines_are_found(tem
     }
 
 
-def test_calls_are_throttled_and_regional_and_the_functions_traced(template: Template) -> None:
+def test_calls_are_throttled_and_regional(template: Template) -> None:
     api = template["Resources"]["RestAPI"]["Properties"]
     [settings] = api["MethodSettings"]
     assert settings["ThrottlingRateLimit"] > 0 < settings["ThrottlingBurstLimit"]
     assert api["EndpointConfiguration"] == {"Type": "REGIONAL"}
-    functions = resources(template, "AWS::Serverless::Function").values()
-    assert {each["Properties"]["Tracing"] for each in functions} == {"Active"}
 
 
 def responses(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -329,13 +327,21 @@ def test_only_prod_takes_a_new_version_by_degrees(template: Template, prod: Temp
         assert all(alarm["Ref"] in prod["Resources"] for alarm in preference["Alarms"])
 
 
-def test_every_alarm_notifies_the_topic_or_codedeploy(template: Template, prod: Template) -> None:
-    for name, alarm in resources(template, "AWS::CloudWatch::Alarm").items():
+def test_every_alarm_notifies_the_topic_and_one_also_ends_a_canary(prod: Template) -> None:
+    for name, alarm in resources(prod, "AWS::CloudWatch::Alarm").items():
         assert alarm["Properties"]["AlarmActions"]["Fn::If"][0] == "Notifies", name
-    # Those that only prod has are for CodeDeploy.
-    canary = resources(prod, "AWS::CloudWatch::Alarm").keys() - resources(template, "AWS::CloudWatch::Alarm").keys()
-    heard = {alarm["Ref"] for alarm in prod["Resources"]["APIHandler"]["Properties"]["DeploymentPreference"]["Alarms"]}
-    assert heard == canary != set()
+    for name in ("APIHandler", "BasicAuth"):
+        assert prod["Resources"][name]["Properties"]["DeploymentPreference"]["Alarms"] == [{"Ref": "FailedCallAlarm"}]
+
+
+def test_only_the_rest_function_is_traced_and_may_send_traces(template: Template) -> None:
+    tracing = {
+        name: function["Properties"]["Tracing"]
+        for name, function in resources(template, "AWS::Serverless::Function").items()
+    }
+    assert {name for name, mode in tracing.items() if mode == "Active"} == {"APIHandler"}
+    senders = {name for name, role in resources(template, "AWS::IAM::Role").items() if "xray:" in json.dumps(role)}
+    assert senders == {"ApiHandlerRole"}
 
 
 def test_failed_inputs_go_to_the_failure_bucket(template: Template) -> None:

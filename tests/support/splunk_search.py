@@ -20,6 +20,7 @@ from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
 from chalicelib.splunk.errors import Undelivered
 from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.redrive import ScheduledRedrive
 from chalicelib.tokens import Reason
 from tests.support import spl, splunk_app
@@ -64,9 +65,10 @@ def written() -> tuple[str, ...]:
     ScheduledRedrive(WaitingEntry(), UnavailableSplunk(), Audit("prod", "1", reported.append).metrics).run(
         lambda: 60_000
     )
+    Audit("prod", "1", reported.append).metrics(Ledger(received=3, blank=1, retries=1).metrics())
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     ours = (*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *reported, *lines.of_authorizer("prod"))
-    return (*ours, *lines.of_forwarder("prod", 3))
+    return (*ours, *lines.of_trouble("prod"), *lines.of_redrive("prod"), *lines.of_forwarder("prod", 3))
 
 
 @cache

@@ -48,17 +48,34 @@ def test_line_breaks_and_other_alphabets_stay_in_one_line(log: Audit, lines: lis
     assert json.loads(lines[0])["user"] == 'a\n{"event":"token.issued"}\u2028é'
 
 
-def test_a_count_is_an_embedded_metric_with_and_without_its_dimensions(log: Audit, lines: list[str]) -> None:
+def test_a_count_is_an_embedded_metric_of_the_stage_and_its_facts_are_no_dimensions(
+    log: Audit, lines: list[str]
+) -> None:
     log.count("TokensRefused", Reason="token_expired")
     [line] = map(json.loads, lines)
     [directive] = line["_aws"]["CloudWatchMetrics"]
     assert directive == {
         "Namespace": "TokenService",
-        "Dimensions": [["Stage"], ["Stage", "Reason"]],
+        "Dimensions": [["Stage"]],
         "Metrics": [{"Name": "TokensRefused", "Unit": "Count"}],
     }
     assert abs(line["_aws"]["Timestamp"] - datetime.now(UTC).timestamp() * 1000) < 60_000
     assert (line["Stage"], line["Reason"], line["TokensRefused"]) == ("dev", "token_expired", 1)
+
+
+def test_the_reason_that_an_alarm_watches_is_counted_by_itself_as_well(log: Audit, lines: list[str]) -> None:
+    log.count("TokensRefused", Reason="token_locked")
+    [line] = map(json.loads, lines)
+    assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Stage"], ["Stage", "Reason"]]
+
+
+def test_what_cloudwatch_does_not_keep_is_a_member_of_the_line_alone(log: Audit, lines: list[str]) -> None:
+    log.count("AuthFailed")
+    log.metrics({"EventsDelivered": (7, "Count"), "EventsSetAside": (1, "Count")})
+    failed, mixed = map(json.loads, lines)
+    assert failed == {"Stage": "dev", "AuthFailed": 1}
+    assert mixed["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "EventsSetAside", "Unit": "Count"}]
+    assert (mixed["EventsDelivered"], mixed["EventsSetAside"]) == (7, 1)
 
 
 def test_a_latency_is_logged_in_milliseconds_by_operation(log: Audit, lines: list[str]) -> None:

@@ -15,12 +15,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from chalicelib.audit import NAMESPACE
-from chalicelib.names import Metric
+from chalicelib.names import KEPT, WATCHED_REASON, Metric
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
+from chalicelib.tokens import Reason
 from dev.engine import ROOT
 from tests.support.splunk_app import APP
 from tests.support.splunk_search import Search, Unknown, known_to, written
-from tokenctl.costs import lines
+from tokenctl.costs import lines, stage_facts
 from tokenctl.resources import of_type, read_template, stage_template
 
 Widget = dict[str, Any]
@@ -33,8 +34,9 @@ QUESTIONS = 5
 AWS_METRICS = {
     "AWS/ApiGateway": {"Count", "Latency", "5XXError"},
     "AWS/Lambda": {"Duration", "Errors", "Throttles"},
+    "AWS/DynamoDB": {"WriteThrottleEvents"},
 }
-"""Source: the developer guides of API Gateway and Lambda, "metrics"."""
+"""Source: the developer guides of API Gateway, Lambda and DynamoDB, "metrics"."""
 
 
 # --- The questions ---------------------------------------------------------------------------------------------------
@@ -97,31 +99,38 @@ def test_widgets_fill_the_grid_without_overlap() -> None:
 
 
 class Shown(NamedTuple):
-    """A metric of a widget; a dimension that a SEARCH leaves open has no value."""
+    """A metric of a widget or an alarm."""
 
     namespace: str
     name: str
-    dimensions: dict[str, str | None]
+    dimensions: dict[str, Any]
 
 
 def shown() -> list[Shown]:
-    return [_shown(metric) for widget in WIDGETS for metric in widget["properties"]["metrics"]]
+    """The metrics of the dashboard."""
+    found = []
+    for widget in WIDGETS:
+        for namespace, name, *rest in widget["properties"].get("metrics", ()):
+            dimensions = [text for text in rest if isinstance(text, str)]
+            found.append(Shown(namespace, name, dict(zip(dimensions[::2], dimensions[1::2], strict=True))))
+    return found
 
 
-def _shown(metric: list[Any]) -> Shown:
-    if isinstance(metric[0], dict):
-        # SEARCH('{<namespace>,<dimension>,…} <name>="<value>" …', '<statistic>', <seconds>)
-        schema, _, terms = metric[0]["expression"].partition("'{")[2].partition("'")[0].partition("} ")
-        namespace, *names = schema.split(",")
-        values = dict(term.split("=") for term in shlex.split(terms))
-        return Shown(namespace, values["MetricName"], {name: values.get(name) for name in names})
-    namespace, name, *dimensions = (text for text in metric if isinstance(text, str))
-    return Shown(namespace, name, dict(zip(dimensions[::2], dimensions[1::2], strict=True)))
+def watched() -> dict[str, list[Shown]]:
+    """The metrics of each alarm of prod."""
+    alarms = of_type(stage_template("prod"), "AWS::CloudWatch::Alarm").values()
+    return {
+        alarm["AlarmName"]["Fn::Sub"].removeprefix("tokenservice-${Stage}-"): [
+            Shown(each["Namespace"], each["MetricName"], {each["Name"]: each["Value"] for each in each["Dimensions"]})
+            for each in stage_facts.metrics(alarm)
+        ]
+        for alarm in alarms
+    }
 
 
 @cache
-def written_metrics() -> set[tuple[str, tuple[str, ...]]]:
-    """Names of metrics and of their dimensions."""
+def kept() -> set[tuple[str, tuple[str, ...]]]:
+    """Names and dimensions of the metrics that CloudWatch keeps of our lines."""
     return {(name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(written())}
 
 
@@ -129,21 +138,104 @@ def test_every_metric_of_the_dashboard_is_written_with_its_dimensions() -> None:
     ours = [metric for metric in shown() if metric.namespace == NAMESPACE]
     assert ours
     for metric in ours:
-        assert (metric.name, tuple(metric.dimensions)) in written_metrics(), metric
+        assert (metric.name, tuple(metric.dimensions)) in kept(), metric
         assert metric.dimensions["Stage"] == "prod"
 
 
-def test_every_metric_of_ours_is_written_and_has_its_name_in_one_place() -> None:
-    assert {name for name, _ in written_metrics()} == {*Metric} - {Metric.EVENTS_BLANK}  # only if events are blank
+def test_every_measurement_is_written_and_those_that_are_kept_are_metrics() -> None:
+    members = {name for line in written() for name in json.loads(line)}
+    assert {*Metric} <= members
+    assert {name for name, _ in kept()} == KEPT
 
 
-def test_every_metric_that_an_alarm_watches_is_written_with_its_dimensions() -> None:
-    alarms = of_type(stage_template("prod"), "AWS::CloudWatch::Alarm").values()
-    ours = [alarm for alarm in alarms if alarm["Namespace"] == NAMESPACE]
-    assert len(ours) >= 6
-    for alarm in ours:
-        dimensions = tuple(dimension["Name"] for dimension in alarm["Dimensions"])
-        assert (alarm["MetricName"], dimensions) in written_metrics(), alarm["AlarmName"]
+# The public names of the log events, which the contract has as metrics; an alarm watches `AuthRefused` as well.
+PUBLIC = {"TokensIssued", "TokensUsed", "TokensRefused", "StoreLatency"}
+
+
+def test_ten_metrics_are_kept_at_most_each_for_an_alarm_or_by_a_public_name() -> None:
+    everything = set(lines.series(written()))
+    assert len(everything) <= 10
+    alarmed = {(each.name, tuple(each.dimensions)) for metrics in watched().values() for each in metrics}
+    assert kept() == {(name, ("Stage",)) for name in PUBLIC} | {each for each in alarmed if each[0] in KEPT}
+    assert {("TokensRefused", ("Stage", "Reason")), ("AuthRefused", ("Stage",))} <= alarmed
+
+
+def test_every_metric_that_an_alarm_watches_is_written() -> None:
+    ours = [each for metrics in watched().values() for each in metrics if each.namespace == NAMESPACE]
+    for metric in ours:
+        assert (metric.name, tuple(metric.dimensions)) in kept(), metric
+        assert metric.dimensions["Stage"] == {"Ref": "Stage"}
+        assert metric.dimensions.get("Reason", Reason.LOCKED) == Reason.LOCKED == WATCHED_REASON
+
+
+def test_there_are_twelve_alarms_at_most() -> None:
+    assert len(watched()) <= 12
+
+
+LOSSES = {
+    ("AWS/Logs", "DeliveryErrors"): "logs-undelivered",
+    ("AWS/Logs", "DeliveryThrottling"): "logs-undelivered",
+    ("AWS/Lambda", "AsyncEventAge"): "forwarder-failing",
+    ("AWS/Lambda", "AsyncEventsDropped"): "forwarder-failing",
+    ("AWS/Lambda", "DestinationDeliveryFailures"): "failure-record-refused",
+    (NAMESPACE, "EntriesWaiting"): "redrive-stuck",
+    (NAMESPACE, "EventsSetAside"): "events-set-aside",
+}
+"""Each place where an event can be lost or stay, and the alarm that watches it."""
+
+
+def test_every_way_to_lose_an_event_has_its_alarm() -> None:
+    found = {(each.namespace, each.name): alarm for alarm, metrics in watched().items() for each in metrics}
+    assert found.items() >= LOSSES.items()
+    dropped = [each for each in watched()["forwarder-failing"] if each.name == "AsyncEventsDropped"]
+    with_a_destination = [each for each in resources().values() if "DestinationConfig" in each.get("Properties", {})]
+    assert len(dropped) == len(with_a_destination) == 2
+
+
+def test_an_expression_of_an_alarm_uses_every_metric_that_it_lists() -> None:
+    for alarm in of_type(stage_template("prod"), "AWS::CloudWatch::Alarm").values():
+        expressions = " ".join(query.get("Expression", "") for query in alarm.get("Metrics", ()))
+        for query in alarm.get("Metrics", ()):
+            assert query.get("ReturnData", True) != (query["Id"] in re.findall(r"\w+", expressions)), query["Id"]
+
+
+def test_a_log_group_whose_deliveries_are_not_watched_shares_function_permission_and_filter() -> None:
+    [permission] = [
+        each["Properties"]
+        for each in resources().values()
+        if each.get("Type") == "AWS::Lambda::Permission" and each["Properties"].get("Principal") == "logs.amazonaws.com"
+    ]
+    groups = permission["SourceArn"]["Fn::Sub"].rpartition(":log-group:")[2]
+    subscriptions = [each for each in resources().values() if each.get("Type") == "AWS::Logs::SubscriptionFilter"]
+    for each in subscriptions:
+        assert (
+            each["Properties"]["DestinationArn"] == permission["FunctionName"] == {"Fn::GetAtt": ["ForwardLogs", "Arn"]}
+        )
+        name = resources()[each["Properties"]["LogGroupName"]["Ref"]]["Properties"]["LogGroupName"]["Fn::Sub"]
+        assert fnmatch(f"{name}:*", groups), name
+    assert len(subscriptions) == 5
+    filters = {each["Properties"]["FilterName"] for each in subscriptions}
+    assert {each.dimensions["FilterName"] for each in watched()["logs-undelivered"]} == filters
+
+
+# The commands and functions of CloudWatch Logs Insights that the dashboard uses, and fields that CloudWatch adds.
+INSIGHTS = set(
+    re.findall(r"\w+", "SOURCE filter fields stats sort by as or desc count avg sum max pct bin ispresent coalesce")
+)
+
+
+def log_queries() -> list[str]:
+    return [widget["properties"]["query"] for widget in WIDGETS if widget["type"] == "log"]
+
+
+@pytest.mark.parametrize("query", log_queries())
+def test_every_field_of_a_log_query_is_written_and_its_log_group_exists(query: str) -> None:
+    groups = re.findall(r"SOURCE '([^']+)'", query)
+    assert groups
+    assert {*groups} <= named("LogGroupName")
+    used = set(re.findall(r"(?<![\w'/-])[A-Za-z]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", query)))
+    members = {name for line in written() for name in json.loads(line)}
+    assert used - set(re.findall(r"\bas (\w+)", query)) - INSIGHTS - {"m"} <= members
 
 
 @cache
@@ -169,6 +261,8 @@ def test_every_metric_of_aws_is_of_a_function_or_api_that_the_template_has() -> 
         assert name in AWS_METRICS[namespace], name
         if namespace == "AWS/ApiGateway":
             assert dimensions == {"ApiName": api, "Stage": api_stage}
+        elif namespace == "AWS/DynamoDB":
+            assert dimensions["TableName"] in named("TableName")
         else:
             assert list(dimensions) == ["FunctionName"]
             assert dimensions["FunctionName"] in named("FunctionName")
@@ -241,7 +335,7 @@ def test_the_alarms_of_the_forwarders_are_alarms_that_there_are() -> None:
         {alarm for alarm in alarms if fnmatch(alarm, pattern)} for pattern in shlex.split(patterns.replace(",", " "))
     ]
     assert all(found)
-    about = {alarm for alarm in alarms if re.search("forwarder|events-|entries-|redrive|failure-record", alarm)}
+    about = {alarm for alarm in alarms if re.search("forwarder|events-|undelivered|redrive|failure-record", alarm)}
     assert set().union(*found) == about
 
 

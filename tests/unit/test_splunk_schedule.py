@@ -44,8 +44,7 @@ class World:
         self.forwarder = forwarder(settings, "test", record=S3Record(BUCKET, self.bucket))
         self.schedule = ScheduledRedrive(BucketSource(self.bucket, BUCKET), self.forwarder, self.metric)
 
-    def metric(self, dimensions: Mapping[str, str], values: Mapping[str, tuple[float, str]]) -> None:
-        assert dimensions == {}
+    def metric(self, values: Mapping[str, tuple[float, str]]) -> None:
         self.metrics = {name: value for name, (value, _) in values.items()}
 
     def wait(self, name: str, *messages: str | None) -> None:
@@ -78,14 +77,16 @@ def test_what_waits_is_delivered_and_goes(world: World) -> None:
     assert world.run().replayed == 4
     assert world.bucket.objects == {}
     assert len(world.arrived()) == 4
-    assert world.metrics == {"EntriesReplayed": 4, "EntriesRefused": 0, "EntriesWaiting": 0}
+    assert world.metrics == {"EntriesWaiting": 0}
 
 
-def test_if_nothing_waits_nothing_is_sent_or_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_if_nothing_waits_nothing_is_sent_and_only_that_is_counted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.wait("poison/a.json", "a")
     world.wait("refused/failed/b.json", "b")
     assert world.run() is None
-    assert (world.server.requests, world.metrics, caplog.records) == ([], {}, [])
+    assert (world.server.requests, world.metrics, caplog.records) == ([], {"EntriesWaiting": 0}, [])
     assert len(world.bucket.objects) == 2
 
 
@@ -107,7 +108,7 @@ def test_an_unavailable_splunk_costs_a_probe_and_no_entry_is_read(
     assert world.run() is None
     assert {operation for operation, _ in world.bucket.calls} == {"list"}
     assert len(world.server.requests) <= 2
-    assert world.metrics == {"EntriesReplayed": 0, "EntriesRefused": 0, "EntriesWaiting": 5}
+    assert world.metrics == {"EntriesWaiting": 5}
     assert "5 wait; it stopped: the collector refuses" in caplog.text
 
 
@@ -129,8 +130,7 @@ def test_an_entry_that_splunk_rejects_again_and_again_is_moved_to_the_refused_on
     for run in range(MOST_ATTEMPTS):
         world.wait(f"failed/good-{run}.json", f"good {run:02d}")
         assert list(world.run().refused) == ["failed/bad.json"]
-        assert world.metrics["EntriesReplayed"] == 1
-        assert world.metrics["EntriesRefused"] == (1 if run == MOST_ATTEMPTS - 1 else 0)
+        assert world.metrics.get("EventsSetAside", 0) == (1 if run == MOST_ATTEMPTS - 1 else 0)
     assert world.bucket.objects == {"refused/failed/bad.json": bad}
     assert world.arrived() == [f"good {run:02d}" for run in range(MOST_ATTEMPTS)]
     assert world.run() is None
@@ -166,7 +166,7 @@ def test_an_unreadable_entry_is_moved_to_the_refused_ones_at_once(
     world.wait("failed/a.json", "a")
     assert world.run().unreadable == ["failed/odd.json"]
     assert world.bucket.objects == {"refused/failed/odd.json": content.encode()}
-    assert world.metrics == {"EntriesReplayed": 1, "EntriesRefused": 1, "EntriesWaiting": 0}
+    assert world.metrics == {"EventsSetAside": 1, "EntriesWaiting": 0}
     assert "put aside for a person: failed/odd.json" in caplog.text
 
 
@@ -190,7 +190,7 @@ def test_an_entry_too_large_for_the_function_is_not_read(world: World, monkeypat
     assert world.run().refused == {"failed/huge.json": "2001 bytes are too many for this function"}
     assert ("get", "failed/huge.json") not in world.bucket.calls
     assert list(world.bucket.objects) == ["failed/huge.json"]
-    assert world.metrics == {"EntriesReplayed": 1, "EntriesRefused": 1, "EntriesWaiting": 1}
+    assert world.metrics == {"EventsSetAside": 1, "EntriesWaiting": 1}
 
 
 def test_a_run_ends_in_time_and_the_next_one_goes_on(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -63,10 +63,22 @@ class Tariff:
         amounts: dict[str, float] = defaultdict(float)
         for quantity in quantities:
             amounts[quantity.price] += quantity.amount
-        usd = {name: self.prices[name].usd(amount, free_tier=self.free_tier) for name, amount in amounts.items()}
+        charged = self._charged(amounts) if self.free_tier else amounts
+        usd = {name: self.prices[name].usd(amount) for name, amount in charged.items()}
         shares = [quantity.amount / (amounts[quantity.price] or 1) for quantity in quantities]
         lines = [Line(item, usd[item.price] * share) for item, share in zip(quantities, shares, strict=True)]
         return Bill(month, lines)
+
+    def _charged(self, amounts: Mapping[str, float]) -> dict[str, float]:
+        """What is left of each amount after the free tier; prices that share a free quantity take from it in turn."""
+        left = {name: price.free for name, price in self.prices.by_name.items()}
+        charged = {}
+        for name, amount in amounts.items():
+            source = self.prices[name].shares or name
+            free = min(amount, left[source])
+            left[source] -= free
+            charged[name] = amount - free
+        return charged
 
     def containers(self) -> float:
         """Dollars a month for the tasks; their load balancer, logs and data are not in it."""

@@ -47,6 +47,7 @@ def _number(
 @_number("--refused", 0, 0.99, 0.05, "Share of the calls that are refused uses.")
 @_number("--log-bytes", 0, 256_000, None, "Bytes that a call logs. Default: the size of its lines.")
 @_number("--batch", 1, 10_000, 1, "Calls whose log lines reach the forwarder together; 1 is the most expensive.")
+@_number("--looks", 0, 100_000, 100, "How often somebody opens the dashboard: its log queries are charged.")
 @_number("--deployments", 0, 10_000, 0, "Pipeline runs a month.")
 @click.option("--free-tier", is_flag=True, help="Subtract AWS's free tier, as if nothing else used it.")
 @common
@@ -68,6 +69,7 @@ def cost(terminal: Terminal, /, **options: Any) -> None:
         cache_hit=options["cache_hit"],
         calls_per_batch=options["batch"],
         log_bytes=options["log_bytes"],
+        looks=options["looks"],
         deployments=options["deployments"],
     )
     estimate = facts(tariff, traffic)
@@ -162,6 +164,7 @@ def _traffic(tariff: Tariff, bill: Bill) -> dict[str, Any]:
         "refused": traffic.refused,
         "logBytesPerCall": _round(month.logged_bytes / traffic.calls),
         "callsPerBatch": traffic.calls_per_batch,
+        "looks": traffic.looks,
         "customMetrics": len(month.values_of_metrics()),
         "freeTier": tariff.free_tier,
     }

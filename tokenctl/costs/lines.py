@@ -33,17 +33,15 @@ _USER: Final = {"user": "ada.lovelace@example.org"}
 _USE: Final = {**_USER, "ipAddress": "192.0.2.77", "action": "download"}
 _STORE_MS: Final = 7.123
 
-_TRACED: Final = (
-    "Max Memory Used: 64 MB\t\n"
-    "XRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: 3fe1be46a9942727\tSampled: true\t\n"
-)
-# What Lambda itself writes for each invocation, with active tracing.
+_MEMORY: Final = "Max Memory Used: 64 MB\t\n"
+# What Lambda itself writes for each invocation, and what active tracing adds.
 # Source: AWS Lambda developer guide, "Working with Lambda function logs in Python".
 PLATFORM: Final[Lines] = (
     f"START RequestId: {_UUID} Version: 12\n",
     f"END RequestId: {_UUID}\n",
-    f"REPORT RequestId: {_UUID}\tDuration: 9.87 ms\tBilled Duration: 10 ms\tMemory Size: 128 MB\t{_TRACED}",
+    f"REPORT RequestId: {_UUID}\tDuration: 9.87 ms\tBilled Duration: 10 ms\tMemory Size: 128 MB\t{_MEMORY}",
 )
+TRACED: Final = "XRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: 3fe1be46a9942727\tSampled: true\t\n"
 
 # A line of the access log in the format of deploy/resources.yaml.
 ACCESS: Final = json.dumps(
@@ -115,7 +113,23 @@ def of_forwarder(stage: str, events: int) -> Lines:
 
     def tell(audit: Audit) -> None:
         ledger = Ledger(received=events, delivered=events, longest_delay_ms=4_321, total_delay_ms=events * 3_210)
-        audit.metrics({"Forwarder": "logs"}, ledger.metrics())
+        audit.metrics(ledger.metrics())
+
+    return _written(stage, tell)
+
+
+def of_redrive(stage: str) -> Lines:
+    """Of a scheduled redrive when nothing waits."""
+    return _written(stage, lambda audit: audit.metrics({Metric.ENTRIES_WAITING: (0, "Count")}))
+
+
+def of_trouble(stage: str) -> Lines:
+    """Of what a quiet month hardly has: refused credentials, events that Splunk can never accept."""
+
+    def tell(audit: Audit) -> None:
+        audit.event(Event.AUTH_REFUSED, _NOW, "WARNING", requestId=_UUID, reason="wrong_secret")
+        audit.count(Metric.AUTH_REFUSED)
+        audit.metrics(Ledger(received=1, set_aside=1).metrics())
 
     return _written(stage, tell)
 

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from chalicelib.tokens import MISMATCHES, Reason
@@ -36,6 +37,7 @@ KMS_SECONDS: Final = 300  # DynamoDB asks for a table's key, and a forwarder for
 # it was not measured with a small function's share of a processor.
 REDRIVE_MS: Final = 500
 REDRIVE_LISTINGS: Final = 2
+TROUBLE_HOURS: Final = 24  # from one trouble to the next; a guess
 PIPELINE_MINUTES: Final = 60
 BUILD_MINUTES: Final = 30
 # Of a whole processor: 2.5 ms for a batch of seven events over HTTP, measured with bench/forwarder.py's own forwarder
@@ -58,6 +60,7 @@ class Traffic:
         calls_per_batch: calls whose lines a forwarder gets at once. CloudWatch Logs decides; 1 is the most expensive.
         splunk_ms: how long Splunk takes for a request.
         cold: share of invocations that start a process. AWS says: under 1 %.
+        looks: how often somebody opens the dashboard.
         log_bytes: what a call writes besides the access log; None means the size of its lines.
         deployments: runs of the pipeline.
     """
@@ -73,6 +76,7 @@ class Traffic:
     calls_per_batch: float = 1
     splunk_ms: float = 50
     cold: float = 0.01
+    looks: float = 100
     log_bytes: float | None = None
     deployments: float = 0
 
@@ -163,18 +167,43 @@ class Month:
     @property
     def logged_bytes(self) -> float:
         """Of all functions but the forwarder, whose lines go to no forwarder."""
-        own = self.traffic.log_bytes
-        if own is None:
-            own = self._mean(lambda kind: lines.size(kind.written)) + lines.size(lines.PLATFORM)
-        check = lines.size(lines.of_authorizer(self._stage.name)) + lines.size(lines.PLATFORM)
-        redrive = lines.size(lines.PLATFORM)
-        return self.traffic.calls * own + self.authorizer_calls * check + self.redrives * redrive
+        return sum(self.bytes_of_functions.values()) - self.forwarder_bytes
 
     @property
     def forwarder_bytes(self) -> float:
         """What the forwarder itself writes."""
-        events = round(self._events_per_call * self.traffic.calls_per_batch)
-        return self.batches * (lines.size(lines.of_forwarder(self._stage.name, events)) + lines.size(lines.PLATFORM))
+        return self.bytes_of_functions["forward_logs"]
+
+    @cached_property
+    def bytes_of_functions(self) -> dict[str, float]:
+        """What each function's log group gets. State changes are rare: their forwarder writes next to nothing."""
+        stage, batch = self._stage.name, round(self._events_per_call * self.traffic.calls_per_batch)
+        own = self.traffic.log_bytes
+        if own is None:
+            own = self._mean(lambda kind: lines.size(kind.written)) + self._platform_bytes("api_handler")
+
+        def written(name: str, those: lines.Lines) -> int:
+            return lines.size(those) + self._platform_bytes(name)
+
+        return {
+            "api_handler": self.traffic.calls * own,
+            "basic_auth": self.authorizer_calls * written("basic_auth", lines.of_authorizer(stage)),
+            "forward_logs": self.batches * written("forward_logs", lines.of_forwarder(stage, batch)),
+            "forward_events": 0,
+            "redrive": self.redrives * written("redrive", lines.of_redrive(stage)),
+        }
+
+    def _platform_bytes(self, function: str) -> int:
+        """What Lambda writes for an invocation that succeeds."""
+        if function in self._stage.quiet:
+            return 0
+        return lines.size(lines.PLATFORM) + (len(lines.TRACED) if function in self._stage.traced else 0)
+
+    @property
+    def _scanned_bytes(self) -> float:
+        """The dashboard shows a day: each log query reads its log groups' lines of 24 hours."""
+        month = sum(self.bytes_of_functions[function] for function in self._stage.queried)
+        return self.traffic.looks * month / self._hours * 24
 
     @property
     def access_bytes(self) -> float:
@@ -184,7 +213,7 @@ class Month:
     def events(self) -> float:
         """Log events that go to Splunk."""
         of_calls = self.traffic.calls * self._events_per_call + self.authorizer_calls * (len(lines.PLATFORM) + 1)
-        return of_calls + self.redrives * len(lines.PLATFORM)
+        return of_calls + self.redrives * (len(lines.PLATFORM) + 1)
 
     @property
     def _events_per_call(self) -> float:
@@ -199,8 +228,9 @@ class Month:
             Quantity("S3", "listings of the redrive", "s3-request", REDRIVE_LISTINGS * self.redrives),
             *self._logs(),
             *self._metrics(),
-            Quantity("CloudWatch", "alarms", "alarm", self._stage.alarms),
+            Quantity("CloudWatch", f"metrics of {self._stage.alarms} alarms", "alarm", self._stage.alarm_metrics),
             Quantity("CloudWatch", "dashboard", "dashboard", 1),
+            Quantity("CloudWatch", "log queries of the dashboard", "logs-scanned", self._scanned_bytes / GB),
             *self._traces(),
             # One client asks for each table's key; a second one would double it.
             Quantity("KMS", "keys of tables, HEC token", "kms-request", 3 * self._seconds / KMS_SECONDS),
@@ -269,6 +299,8 @@ class Month:
         written = [(kind.calls, kind.written) for kind in self._kinds]
         written.append((self.authorizer_calls, lines.of_authorizer(self._stage.name)))
         written.append((self.batches, lines.of_forwarder(self._stage.name, 1)))
+        written.append((self.redrives, lines.of_redrive(self._stage.name)))
+        written.append((self._hours / TROUBLE_HOURS, lines.of_trouble(self._stage.name)))
         for times, calls_lines in written:
             for series in lines.series(calls_lines):
                 values[series] += times

@@ -21,6 +21,7 @@ class Price:
         unit, per: dollars are for `per` of `unit`.
         tiers: upper limit a month, and dollars; the last one has no limit.
         free: quantity of the free tier, a month.
+        shares: the price whose free quantity it shares; empty for its own.
     """
 
     page: str
@@ -28,15 +29,15 @@ class Price:
     per: int
     tiers: tuple[tuple[float, float], ...]
     free: float
+    shares: str
 
     @property
     def first_usd(self) -> float:
         """Dollars for `per` units in the first tier."""
         return self.tiers[0][1]
 
-    def usd(self, quantity: float, *, free_tier: bool = False) -> float:
-        """Return the dollars for a quantity in one month."""
-        charged = max(0.0, quantity - self.free) if free_tier else quantity
+    def usd(self, charged: float) -> float:
+        """Return the dollars for a quantity in one month, of which nothing is free."""
         total, below = 0.0, 0.0
         for upto, dollars in self.tiers:
             within = max(0.0, min(charged, upto) - below)
@@ -65,5 +66,7 @@ def load(path: Path = TABLE) -> Prices:
     return Prices(as_of, region, hours, {name: _price(**row) for name, row in table.items()})
 
 
-def _price(page: str, unit: str, per: int, usd: Sequence[tuple[float, float]], free: float = 0) -> Price:
-    return Price(page, unit, per, tuple((upto or float("inf"), dollars) for upto, dollars in usd), free)
+def _price(
+    *, page: str, unit: str, per: int, usd: Sequence[tuple[float, float]], free: float = 0, shares: str = ""
+) -> Price:
+    return Price(page, unit, per, tuple((upto or float("inf"), dollars) for upto, dollars in usd), free, shares)

@@ -6,6 +6,8 @@ Durations are results of `make bench`; the rest is from `deploy/` and `.chalice/
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +15,13 @@ from typing import Any, Final
 from chalicelib.settings import Settings
 from tokenctl.deployment import CONFIG, ROOT, in_checkout
 from tokenctl.errors import DeploymentError
-from tokenctl.resources import of_type, stage_template
+from tokenctl.resources import FOLDER, of_type, stage_template
 
 LAMBDA_BOX: Final = ROOT / "studies" / "bench" / "results" / "lambda_box.json"
+DASHBOARD: Final = FOLDER / "dashboard.json"
+_SOURCE: Final = re.compile(r"SOURCE '/aws/lambda/tokenservice-\$\{Stage\}-?(\w*)'")
+_FUNCTIONS: Final = {"api_handler": "APIHandler", "basic_auth": "BasicAuth", "forward_logs": "ForwardLogs"}
+"""Of those that log for every call: Chalice's name to the one of the template."""
 FORWARDER: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
 
 
@@ -44,7 +50,10 @@ class Stage:
     """A stage's template and configuration.
 
     Attributes:
+        alarm_metrics: metrics of all alarms; an alarm on an expression has several.
+        queried: functions whose logs the dashboard reads, one for each log group of each query.
         traced: functions with active tracing, by Chalice's names.
+        quiet: functions for which Lambda writes nothing if an invocation succeeds.
         redrive_minutes: from one scheduled redrive to the next.
     """
 
@@ -52,7 +61,10 @@ class Stage:
     memory_mb: int
     log_days: int
     alarms: int
+    alarm_metrics: int
+    queried: tuple[str, ...]
     traced: frozenset[str]
+    quiet: frozenset[str]
     rate_limit: int
     burst_limit: int
     forwarders: int
@@ -103,18 +115,42 @@ def stage(name: str, config: Path = CONFIG) -> Stage:
     configured = _read_json(config)
     settings = configured["stages"][name]
     variables = {"STAGE": name, **configured.get("environment_variables", {}), **settings["environment_variables"]}
+    alarms = of_type(template, "AWS::CloudWatch::Alarm").values()
+    widgets = _read_json(DASHBOARD)["widgets"]
     [gateway] = template["Resources"]["RestAPI"]["Properties"]["MethodSettings"]
     return Stage(
         name=name,
         memory_mb=configured["lambda_memory_size"],
         log_days=template["Mappings"]["Stages"][name]["LogDays"],
-        alarms=len(of_type(template, "AWS::CloudWatch::Alarm")),
-        traced=frozenset(settings["lambda_functions"] if configured["xray"] else ()),
+        alarms=len(alarms),
+        alarm_metrics=sum(len(metrics(alarm)) for alarm in alarms),
+        queried=tuple(
+            name or "api_handler"
+            for widget in widgets
+            for name in _SOURCE.findall(widget["properties"].get("query", ""))
+        ),
+        traced=frozenset(name for name, each in settings["lambda_functions"].items() if each.get("xray")),
+        quiet=frozenset(name for name, each in _FUNCTIONS.items() if _is_quiet(template["Resources"][each])),
         rate_limit=gateway["ThrottlingRateLimit"],
         burst_limit=gateway["ThrottlingBurstLimit"],
         forwarders=template["Parameters"]["ForwarderConcurrency"]["Default"],
         redrive_minutes=Settings.from_environ(variables).splunk.redrive_minutes,
     )
+
+
+def metrics(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the metrics that an alarm watches: its own, or those of its expression, each with its name and dimensions.
+
+    Args:
+        alarm: properties of an `AWS::CloudWatch::Alarm`.
+    """
+    if "MetricName" in alarm:
+        return [alarm]
+    return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
+
+
+def _is_quiet(function: Mapping[str, Any]) -> bool:
+    return bool(function["Properties"].get("LoggingConfig", {}).get("SystemLogLevel") == "WARN")
 
 
 def _rows(run: dict[str, Any]) -> dict[str, Any]:
