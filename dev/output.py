@@ -57,7 +57,7 @@ def readable(line: str) -> str | None:
         event = None
     if not isinstance(event, dict):
         return printable(line.rstrip("\r\n"))
-    if "_aws" in event:
+    if "Stage" in event:  # of measurements alone
         return None
     words = [str(event.get("time", ""))[11:19]]
     if event.get("level") not in (None, "INFO"):

@@ -19,6 +19,7 @@ from chalicelib.names import KEPT, WATCHED_REASON, Metric
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from dev.engine import ROOT
+from tests.support import insights
 from tests.support.splunk_app import APP
 from tests.support.splunk_search import Search, Unknown, known_to, written
 from tokenctl.costs import lines, stage_facts
@@ -236,6 +237,8 @@ def test_every_field_of_a_log_query_is_written_and_its_log_group_exists(query: s
     used = set(re.findall(r"(?<![\w'/-])[A-Za-z]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", query)))
     members = {name for line in written() for name in json.loads(line)}
     assert used - set(re.findall(r"\bas (\w+)", query)) - INSIGHTS - {"m"} <= members
+    tried = [insights.fields_of(line) for those in insights.written().values() for line in those]
+    assert any(all(matches(fields) for matches in insights.filters(query)) for fields in tried)
 
 
 @cache

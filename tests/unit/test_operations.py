@@ -9,6 +9,7 @@ import pytest
 from click import Command, Group
 
 from dev.engine import ROOT
+from tests.support import insights
 from tokenctl.__main__ import cli
 from tokenctl.resources import FOLDER, of_type, read_template
 
@@ -55,16 +56,33 @@ def test_an_alarms_description_has_its_urgency_and_its_section(name: str) -> Non
     assert re.fullmatch(rf"{severity[1]}\. .+\. Runbook: docs/operations\.md#{name}", ALARMS[name])
 
 
+QUERIES = re.findall(r"tokenctl logs query ([a-z,]+) (?:--stage prod )?(?:\\\n +)?'([^']+)'", OPERATIONS)
+
+
 def test_every_query_of_the_runbook_uses_logged_fields() -> None:
-    queries = re.findall(r"tokenctl logs query [a-z,]+ (?:--stage prod )?(?:\\\n +)?'([^']+)'", OPERATIONS)
-    assert len(queries) == len(re.findall(r"^ *tokenctl logs query ", OPERATIONS, re.MULTILINE))
+    assert len(QUERIES) == len(re.findall(r"^ *tokenctl logs query ", OPERATIONS, re.MULTILINE))
     access_log = TEMPLATES["resources.yaml"]["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"]
     known = set(json.loads(access_log))
     for words in (INSIGHTS, AUDITED, DIAGNOSED, MEASURED):
         known.update(words.split())
-    for query in queries:
+    for _, query in QUERIES:
         used = set(re.findall(r"(?<![\w@])@?[A-Za-z_]\w*", re.sub(r'"[^"]*"|/[^/]*/', "", query)))
         assert used - set(re.findall(r"\bas (\w+)", query)) <= known, query
+
+
+ABOUT_ALARMS = section(OPERATIONS, "Alarm by alarm")
+
+
+@pytest.mark.parametrize(("groups", "query"), [found for found in QUERIES if found[1] in ABOUT_ALARMS])
+def test_a_query_about_an_alarm_finds_a_line_in_each_of_its_log_groups(groups: str, query: str) -> None:
+    wanted = insights.filters(query)
+    assert wanted
+    for group in groups.split(","):
+        found = [
+            line for line in insights.written()[group] if all(matches(insights.fields_of(line)) for matches in wanted)
+        ]
+        assert found, group
+        assert len(found) < len(insights.written()[group]), group
 
 
 def test_every_parameter_of_a_stage_has_its_row_and_every_row_its_parameter() -> None:
