@@ -111,21 +111,22 @@ lint-splunk: #: Check the app in splunk/ with AppInspect and Splunk's data model
 lint-openapi: setup #: Check the OpenAPI document with Redocly
 	@.venv/bin/python -m deploy.checks.openapi
 
-package: ## Write the SAM template and archive of a stage: make package STAGE=dev
+package: ## Write a stage's SAM template, archive and SBOM: make package STAGE=dev
 	@test -n "$(STAGE)" || { \
 		echo "STAGE: missing; wanted: a stage of .chalice/config.json, as in 'make package STAGE=dev'" >&2; exit 1; }
 	@$(SETUP) dev run@$(LAMBDA_PYTHON)
 	@.venv-run-$(LAMBDA_PYTHON)/bin/python -m deploy.package --stage "$(STAGE)"
 	@.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
-dist: ## Build wheels of tokenctl and of the Python client
+dist: ## Build wheels of tokenctl and of the Python client, and their SBOMs
 	@$(SETUP) run uv
 	@rm -rf dist build clients/python/build
 	@for project in . clients/python; do \
 		$(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist $$project || exit 1; \
 	done
 	@rm -rf build clients/python/build
-	@ls dist/*.whl
+	@.venv/bin/python -m deploy.sbom dist/*.whl
+	@ls dist/*
 
 vendor: setup #: Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m deploy.vendor

@@ -1,4 +1,7 @@
-"""The deployment archive: Chalice's, compiled and without what Lambda never reads. Reproducible byte for byte."""
+"""The deployment archive: Chalice's and the libraries, compiled and without what Lambda never reads.
+
+Reproducible byte for byte.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,7 @@ _DROPPED: Final = re.compile(
     rf"""
     .*\.pyc | .*/__pycache__/.*                              # of this machine's Python; compiled anew below
     | .*\.pyi | .*/py\.typed                                 # for type checkers
-    | [^/]+\.data/.*                                         # scripts
+    | bin/.*
     | [^/]+\.dist-info/(?!METADATA$|.*(?i:licen[cs]e|notice|copying)).*
     | (?:{"|".join(REPLACED)})(?:/.*|\.py|-[^/]*\.dist-info/.*)
     """,
@@ -29,25 +31,25 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip file
 _MODE: Final = 0o100644 << 16
 
 
-def rebuild(packed: Path, archive: Path) -> None:
+def write(root: Path, archive: Path) -> None:
     """Write the archive that is deployed.
 
     Args:
-        packed: the archive that `chalice package` made.
-        archive: path of ours.
+        root: folder with what `lay_out` leaves of the application and its libraries; compiled files are added.
+        archive: path of the archive.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        unpack(packed, root)
-        # "Unchecked": Python does not compare them with the sources, which are the ones beside them.
-        compile_all(root, "unchecked-hash")
-        _zip(root, archive)
+    # "Unchecked": Python does not compare them with the sources, which are the ones beside them.
+    compile_all(root, "unchecked-hash")
+    _zip(root, archive)
 
 
-def unpack(packed: Path, root: Path) -> None:
-    """Unpack the files of Chalice's archive that a function reads."""
+def lay_out(packed: Path, root: Path) -> None:
+    """Unpack Chalice's archive beside the libraries, and delete what no function reads."""
     with zipfile.ZipFile(packed) as zipped:
-        zipped.extractall(root, [name for name in zipped.namelist() if not _DROPPED.fullmatch(name)])
+        zipped.extractall(root)
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        if _DROPPED.fullmatch(path.relative_to(root).as_posix()):
+            path.unlink()
 
 
 def compile_all(root: Path, invalidation: str) -> None:

@@ -1,11 +1,10 @@
-"""`make package STAGE=dev`: the SAM template and the deployment archive of a stage, in `out/<stage>/`.
+"""`make package STAGE=dev`: a stage's SAM template, deployment archive and bill of materials, in `out/<stage>/`.
 
-Makes no call to AWS. `chalice package` does the main part; `template.py` and `archive.py` add to and remove from it.
+Makes no call to AWS. `chalice package` writes the template and packs the application; `libraries.py` installs the rest.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -18,9 +17,10 @@ import click
 import yaml
 from botocore.session import Session
 
-from deploy import archive, policies, template
-from tokenctl.deployment import stage_environ
+from deploy import archive, libraries, policies, sbom, template
+from tokenctl.deployment import CONFIG, stage_environ
 from tokenctl.errors import DeploymentError
+from tokenctl.resources import Template
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OUT: Final = ROOT / "out"
@@ -36,18 +36,19 @@ def package(stage: str, out: Path) -> None:
 
     Args:
         stage: a stage of `.chalice/config.json`.
-        out: folder for `template.yaml` and `deployment.zip`; its former contents are deleted.
+        out: folder for `template.yaml`, `deployment.zip` and `sbom.cdx.json`; its former contents are deleted.
 
     Raises:
         PackageError: the stage, the region or a tool is missing, or Chalice failed.
     """
     _check(stage)
     with tempfile.TemporaryDirectory() as folder:
-        chalice_package(stage, folder)
-        packaged = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
+        task = Path(folder, "task")
+        packaged, wheels = lay_out(stage, task)
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        archive.rebuild(Path(folder, "deployment.zip"), out / "deployment.zip")
+        archive.write(task, out / "deployment.zip")
+    sbom.write(sbom.of_archive(out / "deployment.zip", wheels), out / f"sbom{sbom.SUFFIX}")
     finished = template.finish(packaged, stage, commit(), (out / "deployment.zip").read_bytes())
     (out / "template.yaml").write_text(template.to_yaml(finished), "utf-8")
 
@@ -75,24 +76,45 @@ def _check(stage: str) -> None:
         raise PackageError("AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1")
 
 
-def chalice_package(stage: str, folder: str) -> None:
-    """Run Chalice, which writes its template and its archive into a folder.
+def lay_out(stage: str, task: Path) -> tuple[Template, dict[str, str]]:
+    """Lay out the functions' files as Lambda does, not compiled.
+
+    Args:
+        task: folder to create.
+
+    Returns:
+        The template that Chalice wrote, and the name of each library to the SHA-256 of its wheel.
 
     Raises:
-        PackageError: with the last lines of its output.
+        PackageError: Chalice failed, or a library is not what the lock names.
     """
-    # It caches archives by the digest of the sources; two runs at once would write the same file.
-    (ROOT / ".chalice" / "deployments").mkdir(exist_ok=True)
-    command = [str(Path(sys.executable).with_name("chalice")), "package", "--stage", stage]
-    command += ["--merge-template", str(template.RESOURCES), folder]
-    with (ROOT / ".chalice" / "deployments" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        policies.write()
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    output = run.stdout + run.stderr
-    # If a library has no fitting build, Chalice prints this and continues without the library.
-    if run.returncode or "Could not install dependencies" in output:
-        lines = [line for line in output.splitlines() if line.strip()]
+    with tempfile.TemporaryDirectory() as folder:
+        _chalice_package(stage, Path(folder))
+        packaged: Template = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
+        [architecture] = packaged["Resources"]["APIHandler"]["Properties"]["Architectures"]
+        try:
+            wheels = libraries.install(task, architecture)
+        except libraries.LibraryError as error:
+            raise PackageError(f"libraries: {error}") from None
+        archive.lay_out(Path(folder, "deployment.zip"), task)
+    return packaged, wheels
+
+
+def _chalice_package(stage: str, folder: Path) -> None:
+    """Run Chalice, which writes its template, and its archive without libraries, into a folder."""
+    project = folder / "project"
+    settings = project / ".chalice"
+    settings.mkdir(parents=True)
+    # Without requirements.txt: `libraries.py` installs them.
+    for name in ("app.py", "chalicelib"):
+        (project / name).symlink_to(ROOT / name)
+    shutil.copy(CONFIG, settings)
+    policies.write(settings / "policies")
+    command = [str(Path(sys.executable).with_name("chalice")), "--project-dir", str(project), "package"]
+    command += ["--stage", stage, "--merge-template", str(template.RESOURCES), str(folder)]
+    run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    if run.returncode:
+        lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
         raise PackageError(f"chalice package: {' '.join(lines[-3:])}")
 
 

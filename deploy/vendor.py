@@ -14,8 +14,8 @@ from typing import Final
 
 import click
 
-from deploy import archive
-from deploy.package import ROOT, PackageError, chalice_package
+from deploy import archive, policies
+from deploy.package import ROOT, PackageError, lay_out
 
 VENDOR: Final = ROOT / "vendor"
 _STAGE: Final = "dev"  # every stage has the same sources
@@ -32,13 +32,12 @@ def vendor(into: Path) -> int:
         The number of files.
 
     Raises:
-        PackageError: Chalice failed.
+        PackageError: Chalice failed, or a library is not what the lock names.
     """
     shutil.rmtree(into, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "task")
-        chalice_package(_STAGE, folder)
-        archive.unpack(Path(folder, "deployment.zip"), root)
+        lay_out(_STAGE, root)
         archive.compile_all(root, _CHECKED)
         # Chalice packs our own modules with all files beside them; the folder gets the others alone.
         ours = ROOT / "chalicelib"
@@ -54,6 +53,7 @@ def vendor(into: Path) -> int:
 @click.command()
 def main() -> None:
     """Write the roles' policies and compile the libraries for `chalice deploy`."""
+    policies.write()
     try:
         count = vendor(VENDOR)
     except PackageError as error:

@@ -11,15 +11,20 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
 
 from chalicelib.http import problems
 from deploy import package
 from dev.engine import ROOT
 from tests.support.local_aws import FUNCTIONS, Package, Template
+from tests.support.pins import hashes, pins
 from tokenctl.costs import lines
 
 MAX_ARCHIVE_BYTES = 2_500_000
@@ -56,8 +61,7 @@ def test_the_archive_is_small(made: Package) -> None:
     assert made.archive.stat().st_size <= MAX_ARCHIVE_BYTES
 
 
-def test_the_archive_is_the_same_wherever_it_is_made_and_no_account_is_needed(made: Package, tmp_path: Path) -> None:
-    root = tmp_path / "elsewhere"
+def copy_of_the_project(root: Path) -> Path:
     root.mkdir()
     for name in SOURCES:
         source = ROOT / name
@@ -67,10 +71,30 @@ def test_the_archive_is_the_same_wherever_it_is_made_and_no_account_is_needed(ma
             )
         else:
             shutil.copy(source, root / name)
+    return root
+
+
+def test_the_archive_is_the_same_wherever_it_is_made_and_no_account_is_needed(made: Package, tmp_path: Path) -> None:
+    root = copy_of_the_project(tmp_path / "elsewhere")
     done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="us-west-2", HOME=os.environ["HOME"])
     assert done.returncode == 0, done.stderr
     again = Package("dev", tmp_path / "out")
     assert hashlib.sha256(again.archive.read_bytes()).digest() == hashlib.sha256(made.archive.read_bytes()).digest()
+
+
+def test_one_setting_packages_for_arm64(tmp_path: Path) -> None:
+    root = copy_of_the_project(tmp_path / "elsewhere")
+    config = json.loads((root / ".chalice" / "config.json").read_text())
+    (root / ".chalice" / "config.json").write_text(json.dumps({**config, "lambda_architecture": "arm64"}))
+    done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="eu-central-1", HOME=os.environ["HOME"])
+    assert done.returncode == 0, done.stderr
+    packed = Package("dev", tmp_path / "out")
+    functions = resources(packed.template(), "AWS::Serverless::Function").values()
+    assert [each["Properties"]["Architectures"] for each in functions] == [["arm64"]] * len(FUNCTIONS)
+    with zipfile.ZipFile(packed.archive) as archive:
+        compiled = [name for name in archive.namelist() if name.endswith(".so")]
+    assert compiled
+    assert all("-aarch64-linux-" in name for name in compiled)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +168,35 @@ def test_an_archive_unpacked_in_another_repository_takes_no_commit_from_it(
     for name in ("COMMIT", "CODEBUILD_RESOLVED_SOURCE_VERSION"):
         monkeypatch.delenv(name, raising=False)
     assert package.commit() == "unknown"
+
+
+def test_the_bill_of_materials_names_what_is_in_the_archive(made: Package, task: Path) -> None:
+    text = (made.folder / "sbom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    root = bill["metadata"]["component"]
+    assert root["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(made.archive.read_bytes()).hexdigest()}]
+    components = {each["name"].lower(): each for each in bill["components"]}
+    installed = {canonicalize_name(each.name): each for each in distributions(path=[str(task)])}
+    assert components.keys() == {*installed, "chalice"}
+    for name, component in components.items():
+        assert component["purl"] == f"pkg:pypi/{name}@{pins('requirements/run.txt')[name]}"
+        assert component["licenses"]
+        assert "supplier" in component or name == "msgspec"  # the one that names nobody
+    for name, distribution in installed.items():
+        assert components[name]["version"] == distribution.version
+        assert {each["content"] for each in components[name]["hashes"]} < hashes("requirements.txt", name)
+    for file in components["chalice"]["components"]:
+        assert file["hashes"][0]["content"] == hashlib.sha256((task / file["name"]).read_bytes()).hexdigest()
+
+
+def test_the_bill_of_materials_says_which_library_needs_which(made: Package) -> None:
+    needs = {
+        each["ref"].partition("@")[0]: {ref.partition("@")[0].rpartition("/")[2] for ref in each["dependsOn"]}
+        for each in json.loads((made.folder / "sbom.cdx.json").read_text())["dependencies"]
+    }
+    assert needs["pkg:generic/tokenservice"] == {"chalice", "msgspec", "pynamodb", "requests", "tenacity"}
+    assert needs["pkg:pypi/requests"] == {"certifi", "charset-normalizer", "idna", "urllib3"}
 
 
 # --- What goes wrong

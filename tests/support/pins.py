@@ -1,4 +1,4 @@
-"""The versions that a lock pins."""
+"""The versions and hashes that a lock pins."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(.*?)(?=^\S|\Z)", re.MULTILINE | re.
 def pins(path: str) -> dict[str, str]:
     """Name to version."""
     return {canonicalize_name(name): version for name, version, _ in PIN.findall((ROOT / path).read_text())}
+
+
+def hashes(path: str, name: str) -> set[str]:
+    """The SHA-256 digests, hexadecimal, of the files that are taken for a library."""
+    [rest] = [rest for pinned, _, rest in PIN.findall((ROOT / path).read_text()) if canonicalize_name(pinned) == name]
+    return set(re.findall(r"--hash=sha256:([0-9a-f]{64})", rest))
