@@ -126,6 +126,7 @@ class Settings(NamedTuple):
                 ),
             ),
         )
+        read.one_of("AWS_USE_FIPS_ENDPOINT", ("true", "false"), "false")  # read by `aws.client` and by AWS's library
         read.problems += _missing(settings.splunk)
         if read.problems:
             raise SettingsError(read.problems)

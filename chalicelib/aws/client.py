@@ -115,7 +115,10 @@ class AwsClient:
         region = region_from_environ(environ)
         url = environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environ.get("AWS_ENDPOINT_URL")
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        endpoint = Endpoint(url or f"https://{service}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or AMAZON_ROOTS)
+        fips = environ.get("AWS_USE_FIPS_ENDPOINT", "").strip().lower() == "true"
+        # In GovCloud the only endpoint of Systems Manager is a FIPS one.
+        name = f"{service}-fips" if fips and (service, region[:7]) != ("ssm", "us-gov-") else service
+        endpoint = Endpoint(url or f"https://{name}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or AMAZON_ROOTS)
         return cls(service, endpoint, Signer(Credentials.from_environ(environ), region, service), patience)
 
     @property

@@ -417,6 +417,13 @@ def test_what_waits_in_the_failure_bucket_is_tried_again_by_a_schedule(template:
     assert (retries["FunctionName"], retries["MaximumRetryAttempts"]) == ({"Ref": "Redrive"}, 0)
 
 
+def test_lambda_refuses_unsigned_code_only_if_a_configuration_is_named(template: Template) -> None:
+    assert template["Parameters"]["CodeSigningConfigArn"]["Default"] == ""
+    named = {"Fn::If": ["SignsCode", {"Ref": "CodeSigningConfigArn"}, {"Ref": "AWS::NoValue"}]}
+    functions = resources(template, "AWS::Serverless::Function").values()
+    assert [each["Properties"]["CodeSigningConfigArn"] for each in functions] == [named] * len(FUNCTIONS)
+
+
 def test_the_settings_of_a_function_are_those_it_needs(template: Template) -> None:
     for name, function in resources(template, "AWS::Serverless::Function").items():
         variables = set(function["Properties"]["Environment"]["Variables"])

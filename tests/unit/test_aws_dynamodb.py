@@ -286,12 +286,22 @@ class TestFromTheEnvironment:
         [
             ({}, "dynamodb.eu-central-1.amazonaws.com"),
             ({"AWS_REGION": "cn-north-1"}, "dynamodb.cn-north-1.amazonaws.com.cn"),
+            ({"AWS_USE_FIPS_ENDPOINT": "false"}, "dynamodb.eu-central-1.amazonaws.com"),
             ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}, "127.0.0.1:4566"),
+            ({"AWS_ENDPOINT_URL": "http://x:4", "AWS_USE_FIPS_ENDPOINT": "true"}, "x:4"),
             ({"AWS_ENDPOINT_URL": "http://x", "AWS_ENDPOINT_URL_DYNAMODB": "http://localhost:8"}, "localhost:8"),
         ],
     )
     def test_the_endpoint_is_the_regions_unless_another_is_named(self, more: dict[str, str], host: str) -> None:
         assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._client.host == host
+
+    @pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1", "ca-central-1"])
+    @pytest.mark.parametrize("service", ["dynamodb", "s3", "ssm"])
+    def test_one_setting_selects_the_endpoints_with_fips(self, service: str, region: str) -> None:
+        environ = {**self.ENVIRON, "AWS_REGION": region, "AWS_USE_FIPS_ENDPOINT": "True"}
+        resolver = botocore.session.Session().get_component("endpoint_resolver")
+        resolved = resolver.construct_endpoint(service, region, use_fips_endpoint=True)
+        assert AwsClient.from_environ(service, environ, PATIENT).host == resolved["hostname"]
 
     def test_missing_credentials_are_named(self) -> None:
         with pytest.raises(NoCredentials, match="AWS_SECRET_ACCESS_KEY: missing"):

@@ -79,6 +79,7 @@ def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None
         ("AUTHORIZER_TTL_SECONDS", "3601"),
         ("AUTHORIZER_TTL_SECONDS", "٣"),
         ("AUTHORIZER_TTL_SECONDS", "9" * 5000),
+        ("AWS_USE_FIPS_ENDPOINT", "1"),
         ("SPLUNK_REDRIVE_MINUTES", "0"),
         ("SPLUNK_REDRIVE_MINUTES", "1441"),
         ("TOKENS_ISSUED_AFTER", "yesterday"),
