@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
+import botocore.session
 import certifi
 import pytest
 import trustme
+from botocore.config import Config
 
 from chalicelib.aws import gate
 from chalicelib.aws.client import AMAZON_ROOTS, AwsClient, Patience
@@ -295,13 +297,18 @@ class TestFromTheEnvironment:
     def test_the_endpoint_is_the_regions_unless_another_is_named(self, more: dict[str, str], host: str) -> None:
         assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._client.host == host
 
-    @pytest.mark.parametrize("region", ["us-east-1", "us-gov-west-1", "ca-central-1"])
+    @pytest.mark.parametrize("region", ["us-east-2", "us-gov-west-1", "ca-central-1"])
     @pytest.mark.parametrize("service", ["dynamodb", "s3", "ssm"])
     def test_one_setting_selects_the_endpoints_with_fips(self, service: str, region: str) -> None:
         environ = {**self.ENVIRON, "AWS_REGION": region, "AWS_USE_FIPS_ENDPOINT": "True"}
-        resolver = botocore.session.Session().get_component("endpoint_resolver")
-        resolved = resolver.construct_endpoint(service, region, use_fips_endpoint=True)
-        assert AwsClient.from_environ(service, environ, PATIENT).host == resolved["hostname"]
+        theirs = botocore.session.Session().create_client(
+            service,
+            region,
+            aws_access_key_id="AKID",
+            aws_secret_access_key=SECRET,
+            config=Config(use_fips_endpoint=True),
+        )
+        assert f"https://{AwsClient.from_environ(service, environ, PATIENT).host}" == theirs.meta.endpoint_url
 
     def test_missing_credentials_are_named(self) -> None:
         with pytest.raises(NoCredentials, match="AWS_SECRET_ACCESS_KEY: missing"):
