@@ -154,7 +154,7 @@ def observed(with_: Tariff) -> str:
 
 def monthly(with_: Tariff) -> str:
     """The bill by service, for several numbers of calls."""
-    counts = (10_000, 1_000_000, 10_000_000, 100_000_000)
+    counts = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
     bills = [with_.bill(Traffic(count, with_.stage.memory_mb)) for count in counts]
     services = list(dict.fromkeys(line.quantity.service for line in bills[0].lines))
     rows = [[service, *(f"{_of(bill, service):,.2f}" for bill in bills)] for service in services]

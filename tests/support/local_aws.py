@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 
 from dev.engine import ROOT, Engine
 from tests.support.api import BASE_PATH, Credentials
+from tokenctl.resources import of_type
 
 PATIENCE_SECONDS = 60
 FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents", "Redrive")
@@ -93,6 +94,11 @@ def adapted(template: Template, environ: Mapping[str, str] | None = None) -> Tem
         properties["Environment"]["Variables"] |= {"_HANDLER": properties["Handler"], **(environ or {})}
     # MiniStack is called without TLS, and keeps to the policy that demands it.
     del resources["FailureBucketPolicy"]
+    # MiniStack's alarms know no expressions: the first metric takes the place of one.
+    for properties in of_type(template, "AWS::CloudWatch::Alarm").values():
+        if queries := properties.pop("Metrics", None):
+            [first, *_] = (query["MetricStat"] for query in queries if "MetricStat" in query)
+            properties |= {**first["Metric"], "Statistic": first["Stat"], "Period": first["Period"]}
     # MiniStack passes over gateway responses inside the definition of the API.
     body = resources["RestAPI"]["Properties"]["DefinitionBody"]
     for kind, response in body.pop("x-amazon-apigateway-gateway-responses").items():
