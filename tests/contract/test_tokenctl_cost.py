@@ -18,7 +18,7 @@ from tests.support.api import NODE, Api
 from tests.support.meter import Meter, item_bytes
 from tests.support.store_engines import StoreEngine
 from tokenctl.__main__ import cli
-from tokenctl.costs import bill, lines, month, prices, stage_facts
+from tokenctl.costs import bill, lines, month, options, prices, stage_facts
 from tokenctl.costs.bill import Bill, Tariff
 from tokenctl.costs.month import Traffic
 from tokenctl.resources import read_template
@@ -156,8 +156,18 @@ class TestThePrices:
             assert dollars == sorted(dollars, reverse=True), name
 
     def test_each_is_used(self, tariff: Tariff) -> None:
-        used = {each.quantity.price for each in tariff.bill(Traffic(1e6, 128, deployments=1)).lines}
-        assert set(tariff.prices.by_name) == used | {"fargate-vcpu-hour", "fargate-gb-hour"}
+        names: set[str] = set()
+
+        class Noting(dict[str, prices.Price]):
+            def __getitem__(self, name: str) -> prices.Price:
+                names.add(name)
+                return super().__getitem__(name)
+
+        noting = replace(tariff, prices=replace(tariff.prices, by_name=Noting(tariff.prices.by_name)))
+        noting.bill(Traffic(1e6, 128, deployments=1))
+        noting.containers()
+        options.priced_options(noting, Traffic(1e6, 128))
+        assert names == set(tariff.prices.by_name)
 
     def test_tiers_are_filled_one_after_the_other(self) -> None:
         price = prices.load()["gateway-request"]
@@ -177,6 +187,24 @@ class TestThePrices:
         broken.write_text("as_of = 2026-11-21\n")
         monkeypatch.setattr(prices.load, "__defaults__", (broken,))
         assert str(run().exception) == "prices.toml can't be read: 'region'"
+
+
+class TestTheOptions:
+    def test_each_costs_more_than_nothing_and_is_shown(self) -> None:
+        facts, seen = told(), run().output
+        assert len(facts["options"]) >= 7
+        for option in facts["options"]:
+            assert option["usd"] > 0
+            assert option["page"]
+            assert option["what"] in seen
+            assert f"{option['usd']:,.2f}" in seen
+
+    def test_a_firewall_is_charged_by_its_rules_and_by_the_call(self) -> None:
+        few, many = (
+            next(option["usd"] for option in told("--calls", calls)["options"] if option["name"] == "WebFirewall")
+            for calls in ("1", "10000000")
+        )
+        assert (few, many) == (5 + options.FIREWALL_RULES, 5 + options.FIREWALL_RULES + 6)
 
 
 class TestTheMonth:

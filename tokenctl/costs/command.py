@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tokenctl.costs import prices, stage_facts
 from tokenctl.costs.bill import TASK_GB, TASK_VCPUS, TASKS, Bill, Tariff
 from tokenctl.costs.month import Traffic
+from tokenctl.costs.options import priced_options
 from tokenctl.deployment import LOCAL_STAGE
 from tokenctl.errors import DeploymentError
 from tokenctl.terminal import Terminal, common
@@ -104,6 +106,7 @@ def facts(tariff: Tariff, traffic: Traffic) -> dict[str, Any]:
         "lines": [_line(tariff, line.quantity, line.usd) for line in bill.lines],
         "totalUsd": round(bill.total, 2),
         "computeUsd": round(bill.compute, 2),
+        "options": [{**asdict(option), "usd": round(option.usd, 2)} for option in priced_options(tariff, traffic)],
         "containers": {
             "tasks": TASKS,
             "vcpus": TASK_VCPUS,
@@ -135,6 +138,11 @@ def show(console: Console, estimate: dict[str, Any]) -> None:
     table.add_row("  gateway, functions alone", "", "", f"{estimate['computeUsd']:,.2f}")
     table.add_row("[bold]containers[/]", "", "", f"[bold]{containers['totalUsd']:,.2f}[/]")
     console.print(table)
+    more = Table("Options that are off", "", Column("USD a month", justify="right"), box=None, pad_edge=False)
+    for option in estimate["options"]:
+        more.add_row(f"  {option['name']}", option["what"], f"{option['usd']:,.2f}")
+    console.print()
+    console.print(more)
     tasks = f"{containers['tasks']} tasks of {containers['vcpus']} vCPU and {containers['gb']} GB"
     console.print(f"\nThe containers are {tasks}, without load balancer, logs and data. They cost as much")
     console.print(f"  as all of this at            {_at(estimate['meet']['whole'])}")
