@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from deploy.template import versioned
 from tests.support.api import NODE
 from tests.support.local_aws import LocalAws, Package, Stack, local_aws
 
@@ -106,7 +107,7 @@ def test_calls_go_on_while_a_new_version_is_deployed(dev: Stack, packages: Path)
     thread.start()
     try:
         wait_for(DONE_BEFORE_AND_AFTER)
-        dev.update(made, template)
+        dev.update(made, versioned(template, made.archive.read_bytes()))
         wait_for(DONE_BEFORE_AND_AFTER)
     finally:
         ended.set()
