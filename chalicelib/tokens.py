@@ -219,17 +219,22 @@ def chain(token: Token, uses: int) -> str:
 
     The event that comes next carries it, so that a line that was altered in the log or removed from it shows.
     """
-    digest_so_far = link(token.id, token.issued_at, token.issuer)
+    digest_so_far = link(token.id, millis(token.issued_at), token.issuer)
     for claim in token.claims[:uses]:
         facts = (claim.client_id, claim.id, claim.user, claim.address, claim.action)
-        digest_so_far = link(digest_so_far, claim.at, *facts)
+        digest_so_far = link(digest_so_far, millis(claim.at), *facts)
     return digest_so_far
 
 
-def link(before: str, at: datetime, *facts: object) -> str:
+def link(before: str, at: int, *facts: object) -> str:
     """The digest of one event and of all before it. None counts as an empty text; no fact holds a line break."""
-    texts = (before, (at - _EPOCH) // _MILLISECOND, *("" if fact is None else fact for fact in facts))
+    texts = (before, at, *("" if fact is None else fact for fact in facts))
     return hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()[:32]
+
+
+def millis(instant: datetime) -> int:
+    """Milliseconds since 1970, as they are in a digest."""
+    return (instant - _EPOCH) // _MILLISECOND
 
 
 def new_token(issuer: str, terms: Terms, now: datetime) -> tuple[str, Token]:

@@ -16,6 +16,7 @@ from chalicelib.errors import ServiceError, StoreUnavailable
 from chalicelib.http import problems
 from tokenctl import doctor, explain, logs, restore, splunk, stats, tables, tokens
 from tokenctl import resend as resend_
+from tokenctl.audit import audit
 from tokenctl.clients import client
 from tokenctl.costs import command as costs
 from tokenctl.deployment import LOCAL_STAGE
@@ -48,7 +49,7 @@ def completion(shell: str) -> None:
 
 
 for _command in (
-    *(client, tokens.token, explain.explain, stats.stats, tables.tables, logs.logs, splunk.splunk),
+    *(client, tokens.token, explain.explain, stats.stats, audit, tables.tables, logs.logs, splunk.splunk),
     *(doctor.doctor, restore.restore, costs.cost),
 ):
     cli.add_command(_command)
@@ -61,18 +62,18 @@ def main() -> None:
     try:
         cli(prog_name=_PROGRAM, obj=terminal)
     except DeploymentError as error:
-        _end(str(error))
+        _end(str(error), terminal)
     except (StoreUnavailable, AwsError, PynamoDBException, BotoCoreError, ClientError) as error:
-        _end(f"no response from the store ({cause(error)}): {advice(error, terminal.stage)}")
+        _end(f"no response from the store ({cause(error)}): {advice(error, terminal.stage)}", terminal)
     except ServiceError as error:
-        _end(problems.detail(error))
+        _end(problems.detail(error), terminal)
     except OSError as error:
-        _end(f"{error.filename or 'input or output'}: {error.strerror}")
+        _end(f"{error.filename or 'input or output'}: {error.strerror}", terminal)
 
 
-def _end(message: str) -> None:
+def _end(message: str, terminal: Terminal) -> None:
     click.echo(f"Error: {message}", err=True)
-    sys.exit(1)
+    sys.exit(terminal.failure_status)
 
 
 if __name__ == "__main__":

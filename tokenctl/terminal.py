@@ -35,6 +35,8 @@ class Terminal:
 
     stage: str = LOCAL_STAGE
     as_json: bool = False
+    failure_status: int = 1
+    """The exit status after an error."""
 
     def deployment(self) -> Deployment:
         return open_stage(self.stage)

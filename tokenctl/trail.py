@@ -48,12 +48,12 @@ class CloudWatchTrail:
         self._client = client
         self._group = group
 
-    def events(self, term: str, since: datetime) -> Iterator[Event]:
-        """Audit events in whose line the term occurs, roughly in the order of time.
+    def lines(self, term: str, since: datetime) -> Iterator[str]:
+        """Lines in which the term occurs, roughly in the order of time.
 
         Args:
             term: letters, digits, `.`, `_` and `-`.
-            since: nothing older.
+            since: nothing that was logged before; emulators and files may have more.
 
         Raises:
             TrailUnavailable: while reading, too.
@@ -63,7 +63,7 @@ class CloudWatchTrail:
         )
         with self._errors():
             for page in pages:
-                yield from _found((event["message"] for event in page["events"]), term, since)
+                yield from (event["message"] for event in page["events"] if term in event["message"])
 
     def add(self, lines: Sequence[str]) -> None:
         """Write audit events, at most a hundred, a line of JSON each.
@@ -95,14 +95,14 @@ class FileTrail:
         self.place = f"{path.parent.name}/{path.name}"
         self._path = path
 
-    def events(self, term: str, since: datetime) -> Iterator[Event]:
+    def lines(self, term: str, since: datetime) -> Iterator[str]:
         parts = [path for path in (self._path.with_name(f"{self._path.name}.1"), self._path) if path.exists()]
         if not parts:
             raise TrailUnavailable(f"{self.place}: missing; 'make run' writes it")
         for path in parts:
             try:
                 with path.open(encoding="utf-8", errors="replace") as lines:
-                    yield from _found(lines, term, since)
+                    yield from (line for line in lines if term in line)
             except OSError as error:
                 raise TrailUnavailable(f"{self.place}: {error.strerror}") from None
 
@@ -154,12 +154,14 @@ def _without_node(line: str) -> str:
     return json.dumps({name: value for name, value in json.loads(line).items() if name != "nodeId"}, ensure_ascii=False)
 
 
-def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:
-    """Yield the audit events among lines. Emulators filter less than AWS, and a line may be cut off."""
+def audit_events(trail: Trail, term: str, since: datetime) -> Iterator[Event]:
+    """Audit events in whose line the term occurs, none older than an instant. A line may be cut off: it is left out.
+
+    Raises:
+        TrailUnavailable: while reading, too.
+    """
     earliest = timestamp(since)
-    for line in lines:
-        if term not in line:
-            continue
+    for line in trail.lines(term, since):
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
@@ -170,14 +172,14 @@ def _found(lines: Iterator[str], term: str, since: datetime) -> Iterator[Event]:
 
 def read(terminal: Terminal, trail: Trail, term: str, since: datetime) -> tuple[list[Event], str | None]:
     """Return the events and None, or those that could be read and the error."""
-    events: list[Event] = []
+    found: list[Event] = []
     try:
         with terminal.progress(f"Reading {trail.place}", total=None) as advance:
             # What was read before an error stays in the list.
-            events.extend(tracked(trail.events(term, since), advance))
+            found.extend(tracked(audit_events(trail, term, since), advance))
     except TrailUnavailable as error:
-        return events, str(error)
-    return events, None
+        return found, str(error)
+    return found, None
 
 
 def show_unread(console: Console, unread: str | None) -> None:

@@ -33,7 +33,7 @@ from tests.support.api import Api, Credentials
 from tests.support.operator import ABSENT_ID, Run, Tokenctl, Typed
 from tokenctl import stats, terminal
 from tokenctl.deployment import Deployment
-from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable
+from tokenctl.trail import CloudWatchTrail, FileTrail, Record, TrailUnavailable, audit_events
 
 NODE = "a-hidden-node"
 Keep = Callable[[], None]
@@ -236,18 +236,18 @@ class TestTrail:
             '{"tokenId":"tok_a","deep":' + "[" * 100_000 + "]" * 100_000 + "}",
             "\udcff tok_a".encode("utf-8", "surrogateescape").decode("latin-1"),
         )
-        found = FileTrail(log).events("tok_a", now() - timedelta(days=20_000))
+        found = audit_events(FileTrail(log), "tok_a", now() - timedelta(days=20_000))
         assert [event["event"] for event in found] == ["one", "two"]
 
     def test_what_is_older_is_left_out(self, log: Path) -> None:
         self.lines(log, *(f'{{"event":"{n}","time":"2026-11-2{n}T00:00:00.000Z","t":"tok_a"}}' for n in range(4)))
         since = stats.midnight(now().replace(year=2026, month=11, day=22))
-        assert [event["event"] for event in FileTrail(log).events("tok_a", since)] == ["2", "3"]
+        assert [event["event"] for event in audit_events(FileTrail(log), "tok_a", since)] == ["2", "3"]
 
     def test_an_unreadable_file_is_reported(self, log: Path) -> None:
         log.mkdir()
         with pytest.raises(TrailUnavailable, match=r"service\.log: Is a directory"):
-            list(FileTrail(log).events("tok_a", now()))
+            list(audit_events(FileTrail(log), "tok_a", now()))
 
     def test_cloudwatch_is_read_page_by_page_and_unrelated_events_are_filtered(
         self, deployment: Deployment, group: str
@@ -267,19 +267,19 @@ class TestTrail:
             ]
             logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
         trail = CloudWatchTrail(logs, group)
-        found = trail.events("tok_1", instant - timedelta(seconds=1))
+        found = audit_events(trail, "tok_1", instant - timedelta(seconds=1))
         assert sorted(event["event"] for event in found) == ["a1", "a3", "b1", "b3"]
-        assert list(trail.events("tok_1", instant + timedelta(minutes=1))) == []
+        assert list(audit_events(trail, "tok_1", instant + timedelta(minutes=1))) == []
 
     def test_a_missing_or_unreachable_log_group_is_reported(
         self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trail = CloudWatchTrail(deployment.aws("logs"), "/nowhere")
         with pytest.raises(TrailUnavailable, match="log group /nowhere: ResourceNotFoundException"):
-            list(trail.events("tok_1", now()))
+            list(audit_events(trail, "tok_1", now()))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
         with pytest.raises(TrailUnavailable, match="/nowhere: Could not connect"):
-            list(CloudWatchTrail(deployment.aws("logs"), "/nowhere").events("tok_1", now()))
+            list(audit_events(CloudWatchTrail(deployment.aws("logs"), "/nowhere"), "tok_1", now()))
 
     def test_the_trail_of_a_deployed_stage_is_the_log_group_of_its_function(
         self, tokenctl: Tokenctl, api: Api, client: Credentials

@@ -176,9 +176,9 @@ class TestUse:
         use(service, secret, action=Action.EDIT)
         service.revoke(caller(), token.id)
         first, second, *_ = store.tokens[token.id].claims
-        issued = tokens.link(token.id, NOW, "app")
-        once = tokens.link(issued, NOW, "app", first.id, "alice", "10.0.0.1", "")
-        twice = tokens.link(once, NOW, "app", second.id, "alice", "10.0.0.1", None)
+        issued = tokens.link(token.id, tokens.millis(NOW), "app")
+        once = tokens.link(issued, tokens.millis(NOW), "app", first.id, "alice", "10.0.0.1", "")
+        twice = tokens.link(once, tokens.millis(NOW), "app", second.id, "alice", "10.0.0.1", None)
         reported = [(name, facts["uses"], facts.get("previous")) for name, _, _, facts in audit.events]
         assert reported == [
             ("token.used", 1, issued),

@@ -1,0 +1,94 @@
+"""The log of a service whose clock a test holds in its hands, and what `tokenctl audit` reads of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from chalicelib import tokens
+from chalicelib.audit import Audit
+from chalicelib.clients import Scope
+from chalicelib.service import Caller, TokenService
+from chalicelib.tokens import Action, Terms
+from tests.support.memory_store import MemoryTokenStore
+from tokenctl.audit import stored
+from tokenctl.audit_lines import read
+from tokenctl.audit_rules import Fact, Stored
+
+NOON: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+SECOND: Final = timedelta(seconds=1)
+HOUR: Final = timedelta(hours=1)
+ADDRESS: Final = tokens.parse_address("10.0.0.1")
+NEW: Final = {"useId": "use_" + "9" * 32}
+"""Members of a use that was not there before."""
+UNNUMBERED: Final = {"uses": None, "previous": None}
+
+
+class World:
+    """A service whose clock and log a test holds in its hands."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        self.lines: list[str] = []
+        self.store = MemoryTokenStore()
+        self._service = TokenService(self.store, Audit("prod", "1", self.lines.append), lambda: self.now)
+        self._caller = Caller("app", frozenset(Scope), "request", "192.0.2.7", "extended")
+
+    def issue(self, **terms: Any) -> str:
+        facts = {"node_id": "node", "expires_at": self.now + HOUR, **terms}
+        [(secret, _)] = self._service.issue(self._caller, [Terms(**facts)])
+        return secret
+
+    def use(self, secret: str, key: str | None = None, after: timedelta = SECOND, **facts: Any) -> None:
+        self.now += after
+        self._service.use(self._caller, tokens.new_use(secret, "app", idempotency_key=key, **facts))
+
+    def revoke(self, secret: str, after: timedelta = SECOND) -> None:
+        self.now += after
+        self._service.revoke(self._caller, tokens.token_id(tokens.digest(secret)))
+
+    def stored(self) -> dict[str, Stored]:
+        return {token.id: stored(token) for token in self.store.all()}
+
+
+def life() -> World:
+    """Everything that can happen to tokens: uses, replays, refusals, locks, revocations."""
+    world = World()
+    secret = world.issue(max_uses=3, user="Zoë", not_before=NOON)
+    for key in ("a", "b", "a", None, None):
+        world.use(secret, key, user="Zoë", action=Action.DOWNLOAD)
+    world.use(secret, "a", user="Zoë", action=Action.DOWNLOAD)
+    bound = world.issue(networks=frozenset({tokens.parse_network("10.0.0.0/24")}), audience=frozenset({"app"}))
+    world.use(bound, address=ADDRESS)
+    locked = world.issue(user="alice", max_uses=2)
+    world.use(locked, user="alice")
+    for _ in range(6):
+        world.use(locked, user="bob")
+    revoked = world.issue(max_uses=5, user="tss_0123456789abcdefghij")
+    world.use(revoked, user="tss_0123456789abcdefghij")
+    world.use(revoked, user="tss_0123456789abcdefghij")
+    world.revoke(revoked)
+    world.use(revoked)
+    late = world.issue()
+    world.use(late, "late", after=HOUR - SECOND)
+    world.use(late, "late", after=2 * SECOND)
+    world.use(late, after=SECOND)
+    world.issue()
+    return world
+
+
+def events(text: bytes | str | Iterable[str]) -> tuple[list[tuple[str, Fact]], list[str]]:
+    """The events of a file of this text, and what could not be read of it."""
+    if not isinstance(text, str | bytes):
+        text = "".join(f"{line}\n" for line in text)
+    damaged: list[str] = []
+    found = read(io.BytesIO(text.encode() if isinstance(text, str) else text), damaged.append)
+    return [(token_id, fact) for token_id, fact in found if fact is not None], damaged
+
+
+def changed(line: str, **members: object) -> str:
+    """The line with other members; None takes a member out."""
+    return json.dumps({name: value for name, value in {**json.loads(line), **members}.items() if value is not None})

@@ -1,0 +1,304 @@
+"""`tokenctl audit`: hold the log of a stage, or files of it, against the rules.
+
+Events wait in a temporary database on disk until all of a token are at hand, so that memory does not grow with the log.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sqlite3
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from chalicelib.audit import timestamp
+from chalicelib.instants import now
+from chalicelib.splunk.record import Kind
+from chalicelib.splunk.waiting import BucketSource
+from chalicelib.tokens import Token, millis
+from tokenctl.audit_lines import Found, read, read_text
+from tokenctl.audit_rules import MEANING, TOLERANCE, Fact, Finding, Limits, Log, Stored, judge
+from tokenctl.deployment import LOCAL_STAGE, Deployment
+from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
+from tokenctl.terminal import Instant, Terminal, clock, common, plain, table, tracked
+from tokenctl.trail import TrailUnavailable, open_trail
+
+_STDIN: Final = "-"
+_GZIP: Final = b"\x1f\x8b"
+_CACHE_KIB: Final = 16_384
+_MOST_GAPS: Final = 1_000  # of a kind: a log that begins in the middle has one for each token
+_CLOUDWATCH_DELAY: Final = timedelta(minutes=5)
+"""After that CloudWatch Logs has an event. Most take seconds."""
+
+
+@click.command("audit")
+@click.argument("files", nargs=-1, metavar="[FILE|FOLDER|-]...")
+@click.option("--bucket", metavar="NAME", help="Read a failure bucket, too.")
+@click.option("--table", "with_table", is_flag=True, help="Compare FILE with the stage's table, too.")
+@click.option(
+    "--since",
+    type=Instant(),
+    help="The log is complete from here on: RFC 3339, or 30m, 2h, 3d ago. Default: FILE's first event; of a stage, 1d.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 3600),
+    default=TOLERANCE.total_seconds(),
+    show_default=True,
+    metavar="SECONDS",
+    help="How far the clocks of two events may be apart.",
+)
+@common
+@click.pass_obj
+def audit(
+    terminal: Terminal,
+    *,
+    files: tuple[str, ...],
+    bucket: str | None,
+    with_table: bool,
+    since: datetime | None,
+    tolerance: float,
+) -> None:
+    """Hold the log against the rules: no use beyond the allowance, after expiry, revocation or lock, or without issue.
+
+    Without FILE it reads the log of the stage, and compares it with the table of tokens. FILE holds JSON lines, plain
+    or as CloudWatch Logs, its exports, the failure record and Splunk write them, perhaps with gzip.
+
+    Exit status: 0 the rules hold, 1 there is a breach, 2 something can't be read.
+    """
+    terminal.failure_status = 2
+    from_stage = not files and not bucket
+    deployment = terminal.deployment() if from_stage or bucket or with_table else None
+    started = now()
+    since = since or (started - timedelta(days=1) if from_stage else None)
+    report = Report()
+    with Events() as events:
+        with terminal.progress("Reading events", total=None):
+            if deployment is not None and from_stage and since is not None:
+                events.add(_of_stage(deployment, since, report))
+            elif deployment is not None and bucket:
+                events.add(_of_bucket(deployment, bucket, report))
+            events.add(_of_files(files, report))
+        settled = events.last
+        if from_stage:
+            delay = timedelta(seconds=tolerance) if terminal.stage == LOCAL_STAGE else _CLOUDWATCH_DELAY
+            settled = millis(started - delay)
+        read_at = None
+        if deployment is not None and (from_stage or with_table):
+            read_at = millis(now())
+            with terminal.progress("Reading tokens", total=None) as advance:
+                events.add_stored(tracked(deployment.token_store().all(), advance))
+        log = Log(millis(since) if since else events.first, settled, round(tolerance * 1000), read_at)
+        report.events = events.count
+        for token_id, facts, in_table in events.by_token():
+            report.tokens += bool(facts)
+            for finding in judge(token_id, facts, in_table, log):
+                report.add(finding)
+    terminal.show(report.facts(), report.show)
+    if report.breaches:
+        raise SystemExit(1)
+    if report.counts["unreadable"]:
+        raise SystemExit(2)
+
+
+class Events:
+    """Events and stored tokens, by token, in a temporary database that ends with this object.
+
+    Attributes:
+        count: how many events there are, repeated ones included.
+        first: the instant of the first event in milliseconds.
+        last: that of the last.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.last = 0
+        self.first = millis(datetime.max.replace(tzinfo=UTC))
+        self._database = sqlite3.connect("", isolation_level=None)
+        for text in (
+            *("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", f"PRAGMA cache_size = -{_CACHE_KIB}"),
+            "CREATE TABLE rows (token TEXT, is_stored INTEGER, content BLOB)",
+        ):
+            self._database.execute(text)
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def add(self, found: Iterable[Found]) -> None:
+        """Add events."""
+        self._insert(self._rows(found))
+
+    def add_stored(self, tokens: Iterable[Token]) -> None:
+        """Add tokens of the table."""
+        encode = msgspec.msgpack.Encoder().encode
+        self._insert((token.id, 1, encode(stored(token))) for token in tokens)
+
+    def by_token(self) -> Iterator[tuple[str, list[Fact], Stored | None]]:
+        """Return each token's id, its events without repetitions, and what the table has of it."""
+        fact_of = msgspec.msgpack.Decoder(Fact).decode
+        stored_of = msgspec.msgpack.Decoder(Stored).decode
+        rows = self._database.execute("SELECT token, is_stored, content FROM rows ORDER BY token")
+        for token_id, group in groupby(rows, itemgetter(0)):
+            facts: set[bytes] = set()
+            in_table = None
+            for _, is_stored, content in group:
+                if is_stored:
+                    in_table = stored_of(content)
+                else:
+                    facts.add(content)
+            yield token_id, list(map(fact_of, facts)), in_table
+
+    def _rows(self, found: Iterable[Found]) -> Iterator[tuple[str, int, bytes]]:
+        encode = msgspec.msgpack.Encoder().encode
+        first, last = self.first, self.last
+        for token_id, fact in found:
+            self.count += 1
+            if fact is not None:
+                first, last = min(first, fact.at), max(last, fact.at)
+                yield token_id, 0, encode(fact)
+        self.first, self.last = first, last
+
+    def _insert(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+        self._database.execute("COMMIT")
+
+
+class Report:
+    """What was found."""
+
+    def __init__(self) -> None:
+        self.events = self.tokens = 0
+        self.breaches: list[Finding] = []
+        self.gaps: list[Finding] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, finding: Finding) -> None:
+        self.counts[finding.kind] += 1
+        if not finding.is_gap:
+            self.breaches.append(finding)
+        elif self.counts[finding.kind] <= _MOST_GAPS:
+            self.gaps.append(finding)
+
+    def damaged(self, name: str, why: str) -> None:
+        """Add a gap where something can't be read."""
+        self.add(Finding("unreadable", None, f"{name}: {why}"))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        more = [
+            {"kind": kind, "why": f"{count - _MOST_GAPS:,} more of this kind"}
+            for kind, count in self.counts.items()
+            if count > _MOST_GAPS and Finding(kind, None, "").is_gap
+        ]
+        return {
+            "events": self.events,
+            "tokens": self.tokens,
+            "breaches": [_facts(finding) for finding in _in_order(self.breaches)],
+            "gaps": [_facts(finding) for finding in _in_order(self.gaps)] + more,
+        }
+
+    def show(self, console: Console) -> None:
+        facts = self.facts()
+        verdict = f"{len(self.breaches):,} breaches" if self.breaches else "the rules hold"
+        style = "bold red" if self.breaches else "bold green"
+        console.print(f"{self.events:,} events of {self.tokens:,} tokens:", plain(verdict, style))
+        for title, style, rows in (("breach", "red", facts["breaches"]), ("gap", "yellow", facts["gaps"])):
+            if rows:
+                console.print()
+                cells = [[plain(row["kind"], style), *(_cell(row, name) for name in _COLUMNS)] for row in rows]
+                console.print(table((title, *_COLUMNS.values()), cells))
+        if self.counts:
+            console.print()
+            meanings = [(kind, f"{count:,}", MEANING[kind]) for kind, count in self.counts.most_common()]
+            console.print(table(("kind", "times", "meaning"), meanings))
+
+
+_COLUMNS: Final = {"time": "time (UTC)", "tokenId": "token", "useId": "use", "why": "why"}
+
+
+def _cell(row: dict[str, str], name: str) -> str | Text:
+    return plain(clock(row.get(name, "")) if name == "time" else row.get(name, ""))
+
+
+def _in_order(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: finding.at or 0)
+
+
+def _facts(finding: Finding) -> dict[str, str]:
+    at = None if finding.at is None else timestamp(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=finding.at))
+    facts = {"kind": finding.kind, "tokenId": finding.token_id, "useId": finding.use_id, "time": at, "why": finding.why}
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def stored(token: Token) -> Stored:
+    """Return what the rules need of a token in the table."""
+    terms = token.terms
+    limits = Limits(
+        terms.max_uses,
+        millis(terms.expires_at),
+        None if terms.not_before is None else millis(terms.not_before),
+        terms.user,
+        tuple(terms.actions),
+        tuple(map(str, terms.networks)),
+        tuple(terms.audience),
+    )
+    return Stored(millis(token.issued_at), limits, {claim.id: millis(claim.at) for claim in token.claims})
+
+
+def _of_stage(deployment: Deployment, since: datetime, report: Report) -> Iterator[Found]:
+    trail = open_trail(deployment)
+    try:
+        for line in trail.lines("tokenId", since):
+            for token_id, fact in read_text(line, partial(report.damaged, trail.place)):
+                if fact is None or fact.at >= millis(since):
+                    yield token_id, fact
+    except TrailUnavailable as error:
+        raise DeploymentError(str(error)) from None  # held against a part of the log, the table is no measure
+
+
+def _of_bucket(deployment: Deployment, bucket: str, report: Report) -> Iterator[Found]:
+    with aws_errors(f"bucket {bucket}"):
+        source = BucketSource(OwnErrors(deployment.aws("s3")), bucket)
+        for entry in chain.from_iterable(map(source.entries, Kind)):
+            damaged = partial(report.damaged, f"s3://{bucket}/{entry.name}")
+            if entry.payload is None:
+                damaged(entry.reason)
+            else:
+                yield from read_text(msgspec.json.encode(entry.payload).decode(), damaged)
+
+
+def _of_files(names: Iterable[str], report: Report) -> Iterator[Found]:
+    for name in names:
+        paths = sorted(path for path in Path(name).rglob("*") if path.is_file()) if Path(name).is_dir() else [name]
+        for path in map(str, paths):
+            damaged = partial(report.damaged, path)
+            try:
+                with _opened(path) as file:
+                    yield from read(file, damaged)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                damaged(f"damaged gzip: {error}")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[io.BufferedIOBase]:
+    """Open a file, or standard input, with its gzip taken off."""
+    raw: Any = sys.stdin.buffer if path == _STDIN else Path(path).open("rb")  # noqa: SIM115 - closed below
+    with io.BufferedReader(raw) as file:
+        yield gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == _GZIP else file
