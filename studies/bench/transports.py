@@ -1,7 +1,7 @@
 """What a call of DynamoDB costs, by what carries it: `python -m studies.bench.transports`.
 
 Each way signs and sends the same GetItem to MiniStack on a connection that is kept, in a fresh process; the ways
-alternate. Told are processor times: of importing and the first call, and of each further call.
+alternate. Reported are processor times: of importing and the first call, and of each further call.
 """
 
 from __future__ import annotations

@@ -100,11 +100,11 @@ def test_the_function_gets_lambdas_environment_and_nothing_of_ours(
     monkeypatch.setenv("SPLUNK_HEC_TOKEN", "ours")
     with started("import os\ndef app(event, context):\n    return dict(os.environ)") as function:
         function.init()
-        told, _ = function.call({})
-    assert told["_HANDLER"] == "app.app"
-    assert told["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "128"
-    assert told["STAGE"] == "dev"
-    assert not {"SPLUNK_HEC_TOKEN", "HOME", "VIRTUAL_ENV"} & set(told)
+        environ, _ = function.call({})
+    assert environ["_HANDLER"] == "app.app"
+    assert environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "128"
+    assert environ["STAGE"] == "dev"
+    assert not {"SPLUNK_HEC_TOKEN", "HOME", "VIRTUAL_ENV"} & set(environ)
 
 
 def test_a_function_can_be_started_under_another_program_and_ended_in_order(

@@ -64,10 +64,10 @@ def test_there_are_never_more_uses_than_tokens_of_one_use() -> None:
     assert not verdict([unsure], EMPTY, table(10, 11))["agrees"]
 
 
-@pytest.mark.parametrize(("users", "told"), [(16, ["2 wrong answers at 16 callers"]), (17, [])])
-def test_a_wrong_answer_fails_the_run_where_none_is_expected(users: int, told: list[str]) -> None:
+@pytest.mark.parametrize(("users", "failures"), [(16, ["2 wrong answers at 16 callers"]), (17, [])])
+def test_a_wrong_answer_fails_the_run_where_none_is_expected(users: int, failures: list[str]) -> None:
     wrong = level(users=users, errors={"use: 503": 2})
-    assert report.failures({"levels": [wrong], "sound_up_to": 16, "verdict": {"agrees": True}}) == told
+    assert report.failures({"levels": [wrong], "sound_up_to": 16, "verdict": {"agrees": True}}) == failures
 
 
 def test_an_engine_that_charges_something_else_than_was_reckoned_fails_the_run() -> None:

@@ -24,8 +24,8 @@ def tariff() -> Tariff:
 
 class TestThePage:
     def test_its_tables_are_as_they_would_be_made_now(self, tariff: Tariff) -> None:
-        told_now = cost.filled(PAGE, tariff)
-        assert told_now == PAGE, "docs/scale.md is old: .venv/bin/python -m studies.cost makes it anew"
+        page = cost.filled(PAGE, tariff)
+        assert page == PAGE, "docs/scale.md is old: .venv/bin/python -m studies.cost makes it anew"
 
     def test_it_shows_every_table_once(self) -> None:
         assert sorted(re.findall(r"<!-- cost:(\w+) -->", PAGE)) == sorted(cost.TABLES)

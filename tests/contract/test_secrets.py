@@ -82,13 +82,13 @@ class TestStoreAway:
         assert (answer.status, answer.code) == (503, "store_unavailable")
         assert int(answer.headers["retry-after"]) >= 1
         written = output.read()
-        [told] = [
+        [reported] = [
             line
             for line in map(json.loads, filter(lambda t: t.startswith("{"), written.splitlines()))
             if line.get("event") == "log"
         ]
-        assert told["requestId"] == answer.json["requestId"]
-        assert "Traceback" in told["exception"]
+        assert reported["requestId"] == answer.json["requestId"]
+        assert "Traceback" in reported["exception"]
         for text in (written, answer.text, str(answer.headers)):
             assert token not in text
             assert client.password not in text

@@ -34,7 +34,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["cost", *arguments], obj=Terminal())
 
 
-def told(*arguments: str) -> dict[str, Any]:
+def cost(*arguments: str) -> dict[str, Any]:
     ended = run("--json", *arguments)
     assert ended.exit_code == 0, ended.output
     facts: dict[str, Any] = json.loads(ended.stdout)
@@ -62,12 +62,12 @@ class TestTheCommand:
         assert run().exit_code == 0
 
     def test_its_lines_add_up_to_the_total(self) -> None:
-        facts = told()
+        facts = cost()
         assert facts["totalUsd"] == pytest.approx(sum(each["usd"] for each in facts["lines"]), abs=0.01)
         assert facts["computeUsd"] < facts["totalUsd"]
 
     def test_a_person_reads_the_same_as_a_program(self) -> None:
-        facts, seen = told(), run().output
+        facts, seen = cost(), run().output
         for each in facts["lines"]:
             assert each["what"] in seen
         for amount in (facts["totalUsd"], facts["computeUsd"], facts["containers"]["totalUsd"]):
@@ -76,7 +76,7 @@ class TestTheCommand:
         assert max(map(len, seen.splitlines())) <= 110
 
     def test_requests_cost_their_price(self) -> None:
-        facts = told("--calls", "2000000")
+        facts = cost("--calls", "2000000")
         requests = line(facts, "REST requests")
         assert (requests["quantity"], requests["usd"]) == (2_000_000, 7.0)
         assert requests["page"].startswith("Amazon API Gateway")
@@ -86,14 +86,14 @@ class TestTheCommand:
         [run_128] = [each for each in box["runs"] if each["memory_mb"] == 128 and each["tls"]]
         [ours] = [row for row in run_128["rows"] if row["name"] == "ours"]
         medians = [kind["wall_ms"]["p50"] for kind in ours["warm"].values()]
-        measured, given = told("--refused", "0"), told("--refused", "0", "--duration-ms", "1000")
+        measured, given = cost("--refused", "0"), cost("--refused", "0", "--duration-ms", "1000")
         assert min(medians) <= measured["traffic"]["durationMs"] <= max(medians)
         assert given["traffic"]["durationMs"] == 1_000
         assert line(given, "REST, duration")["usd"] > 20 * line(measured, "REST, duration")["usd"]
 
     def test_twice_the_memory_is_charged_twice(self) -> None:
         small, large = (
-            line(told("--duration-ms", "10", "--memory", size), "authorizer, duration") for size in ("128", "256")
+            line(cost("--duration-ms", "10", "--memory", size), "authorizer, duration") for size in ("128", "256")
         )
         assert large["quantity"] == pytest.approx(2 * small["quantity"], rel=1e-6)
 
@@ -102,7 +102,7 @@ class TestTheCommand:
         assert isinstance(refused, stage_facts.NotMeasured)
         assert str(refused).startswith("no duration was measured at 192 MB, only at 128,")
         assert str(refused).endswith("--duration-ms")
-        assert told("--memory", "192", "--duration-ms", "12")["traffic"]["memoryMb"] == 192
+        assert cost("--memory", "192", "--duration-ms", "12")["traffic"]["memoryMb"] == 192
 
     @pytest.mark.parametrize(
         "wrong",
@@ -115,12 +115,12 @@ class TestTheCommand:
         assert wrong[0] in ended.output
 
     def test_the_stage_decides_how_long_logs_are_kept(self) -> None:
-        prod, dev = (told("--stage", stage)["lines"] for stage in ("prod", "dev"))
+        prod, dev = (cost("--stage", stage)["lines"] for stage in ("prod", "dev"))
         assert any(each["what"] == "logs kept 90 days" for each in prod)
         assert any(each["what"] == "logs kept 14 days" for each in dev)
 
     def test_the_free_tier_is_taken_off_once_and_never_below_nothing(self) -> None:
-        full, free = told("--calls", "100000"), told("--calls", "100000", "--free-tier")
+        full, free = cost("--calls", "100000"), cost("--calls", "100000", "--free-tier")
         assert line(free, "REST requests")["usd"] == line(free, "dashboard")["usd"] == 0
         assert all(0 <= less["usd"] <= more["usd"] for less, more in zip(free["lines"], full["lines"], strict=True))
         metrics = [each for each in full["lines"] if each["unit"] == "metric-month"]
@@ -130,14 +130,14 @@ class TestTheCommand:
         assert spared == pytest.approx(min(10, sum(each["quantity"] for each in metrics)) * 0.30, abs=0.001)
 
     def test_a_quiet_month_costs_what_was_promised(self) -> None:
-        assert told("--calls", "100000")["totalUsd"] <= 7.50
-        assert told("--calls", "100000", "--free-tier")["totalUsd"] <= 0.60
+        assert cost("--calls", "100000")["totalUsd"] <= 7.50
+        assert cost("--calls", "100000", "--free-tier")["totalUsd"] <= 0.60
 
     def test_whoever_looks_at_the_dashboard_pays_for_its_log_queries(self) -> None:
         never, often = (
-            line(told("--looks", looks), "log queries of the dashboard")["quantity"] for looks in ("0", "200")
+            line(cost("--looks", looks), "log queries of the dashboard")["quantity"] for looks in ("0", "200")
         )
-        once = line(told("--looks", "1"), "log queries of the dashboard")["quantity"]
+        once = line(cost("--looks", "1"), "log queries of the dashboard")["quantity"]
         assert (never, often) == (0, pytest.approx(200 * once, rel=1e-3))
 
 
@@ -191,7 +191,7 @@ class TestThePrices:
 
 class TestTheOptions:
     def test_each_costs_more_than_nothing_and_is_shown(self) -> None:
-        facts, seen = told(), run().output
+        facts, seen = cost(), run().output
         assert len(facts["options"]) >= 7
         for option in facts["options"]:
             assert option["usd"] > 0
@@ -201,7 +201,7 @@ class TestTheOptions:
 
     def test_a_firewall_is_charged_by_its_rules_and_by_the_call(self) -> None:
         few, many = (
-            next(option["usd"] for option in told("--calls", calls)["options"] if option["name"] == "WebFirewall")
+            next(option["usd"] for option in cost("--calls", calls)["options"] if option["name"] == "WebFirewall")
             for calls in ("1", "10000000")
         )
         assert (few, many) == (5 + options.FIREWALL_RULES, 5 + options.FIREWALL_RULES + 6)

@@ -112,9 +112,9 @@ def test_calls_go_on_while_a_new_version_is_deployed(dev: Stack, packages: Path)
     finally:
         ended.set()
         thread.join()
-    told = [answer.status_code for answer in answers]
-    assert told == [201, 200, 410] * (len(told) // 3)
-    assert len(told) >= 2 * DONE_BEFORE_AND_AFTER
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [201, 200, 410] * (len(statuses) // 3)
+    assert len(statuses) >= 2 * DONE_BEFORE_AND_AFTER
     assert dev.call("GET", "/version", client).json()["commit"] == "the-next-one"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.tokens import Claim, Reason
-from tests.support.races import Entry, Findings, Kind, State, Told, Track, Way, plan
+from tests.support.races import Entry, Findings, Kind, Outcome, State, Track, Way, plan
 from tests.support.races_over import OverHttp, OverStore, service
 from tests.support.store_engines import StoreEngine
 
@@ -46,26 +46,26 @@ class TestFindings:
     """That the judge sees what it is there to see."""
 
     def judge(
-        self, kind: Kind, told: list[Told], claims: list[str], after: Reason = Reason.EXHAUSTED, late: int = 0
+        self, kind: Kind, outcomes: list[Outcome], claims: list[str], after: Reason = Reason.EXHAUSTED, late: int = 0
     ) -> Findings:
         race = replace(
-            plan(0, 0, len(told)),
+            plan(0, 0, len(outcomes)),
             kind=kind,
             max_uses=2,
-            keys=("key", "key", *(None for _ in told[2:])),
+            keys=("key", "key", *(None for _ in outcomes[2:])),
             late=frozenset(range(late)),
         )
         entry = Entry(race, "", "", NOW + timedelta(seconds=1))
         state = State(tuple(Claim(each, "", NOW, "racer") for each in claims), 0, kind is Kind.REVOKED)
         findings = Findings()
-        findings.add(entry, told, Told(reason=after), state, own_clocks=True)
+        findings.add(entry, outcomes, Outcome(reason=after), state, own_clocks=True)
         return findings
 
     GOOD = (
-        Told("a", None, False, 1),
-        Told("a", None, True, 1),
-        Told("b", None, False, 0),
-        Told(None, Reason.EXHAUSTED),
+        Outcome("a", None, False, 1),
+        Outcome("a", None, True, 1),
+        Outcome("b", None, False, 0),
+        Outcome(None, Reason.EXHAUSTED),
     )
 
     def test_a_good_race_is_good(self) -> None:
@@ -74,7 +74,7 @@ class TestFindings:
         assert (findings.granted, findings.replayed, dict(findings.refused)) == (2, 1, {Reason.EXHAUSTED: 1})
 
     @pytest.mark.parametrize(
-        ("told", "claims", "word"),
+        ("change", "claims", "word"),
         [
             (lambda good: good, ["a", "b", "c"], "3 claims"),
             (lambda good: good, ["a"], "1 claims where 2"),
@@ -86,14 +86,14 @@ class TestFindings:
         ],
     )
     def test_a_wrong_allowance_is_seen(
-        self, told: Callable[[list[Told]], list[Told]], claims: list[str], word: str
+        self, change: Callable[[list[Outcome]], list[Outcome]], claims: list[str], word: str
     ) -> None:
-        assert word in "\n".join(self.judge(Kind.PLAIN, told([*self.GOOD]), claims).wrong)
+        assert word in "\n".join(self.judge(Kind.PLAIN, change([*self.GOOD]), claims).wrong)
 
     def test_a_caller_without_an_answer_may_or_may_not_have_spent_a_use(self) -> None:
-        told = [*self.GOOD[:2], Told(), self.GOOD[3]]
-        assert self.judge(Kind.PLAIN, told, ["a", "b"]).good
-        assert not self.judge(Kind.PLAIN, told, ["a", "b", "c"]).good
+        outcomes = [*self.GOOD[:2], Outcome(), self.GOOD[3]]
+        assert self.judge(Kind.PLAIN, outcomes, ["a", "b"]).good
+        assert not self.judge(Kind.PLAIN, outcomes, ["a", "b", "c"]).good
 
     @pytest.mark.parametrize(
         ("kind", "reason", "after", "word"),
@@ -105,12 +105,12 @@ class TestFindings:
         ],
     )
     def test_a_false_refusal_is_seen(self, kind: Kind, reason: Reason, after: Reason, word: str) -> None:
-        told = [*self.GOOD[:3], Told(None, reason)]
-        assert word in "\n".join(self.judge(kind, told, ["a", "b"], after).false_refusals)
+        outcomes = [*self.GOOD[:3], Outcome(None, reason)]
+        assert word in "\n".join(self.judge(kind, outcomes, ["a", "b"], after).false_refusals)
 
     def test_a_granted_key_that_gets_exhausted_is_detected(self) -> None:
-        told = [self.GOOD[0], self.GOOD[3], *self.GOOD[2:]]
-        assert "its key" in "\n".join(self.judge(Kind.PLAIN, told, ["a", "b"]).false_refusals)
+        outcomes = [self.GOOD[0], self.GOOD[3], *self.GOOD[2:]]
+        assert "its key" in "\n".join(self.judge(Kind.PLAIN, outcomes, ["a", "b"]).false_refusals)
 
     def test_a_claim_after_the_expiry_is_seen(self) -> None:
         findings = self.judge(Kind.EXPIRING, [*self.GOOD], ["a", "b"], Reason.EXPIRED, late=3)

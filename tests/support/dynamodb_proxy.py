@@ -205,10 +205,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is Fault.SLOW:
             proxy.closing.wait(SLOW_SECONDS)
         if answer is None or fault in DONE_UNANSWERED:
-            told = proxy.ask(request)
+            done = proxy.ask(request)
             proxy.when_done(operation)
             proxy.let_late_ones_arrive()
-            answer = answer or told
+            answer = answer or done
         self._answer(answer, fault)
 
     def _answer(self, answer: _Exchange, fault: Fault | None) -> None:

@@ -23,7 +23,7 @@ _UNAVAILABLE: Final = 503
 
 
 @dataclass(frozen=True)
-class Told:
+class Reply:
     """One answer; `code` is the problem's, None for a success."""
 
     status: int
@@ -36,11 +36,11 @@ class Told:
 class Way(Protocol):
     """How the callers of a course reach the service."""
 
-    def issue(self, body: Mapping[str, Any], batch: int) -> Told: ...
+    def issue(self, body: Mapping[str, Any], batch: int) -> Reply: ...
 
-    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Told: ...
+    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Reply: ...
 
-    def revoke(self, token_id: str) -> Told: ...
+    def revoke(self, token_id: str) -> Reply: ...
 
 
 @dataclass
@@ -84,7 +84,7 @@ class _Caller:
     user: str
     key: str | None
     facts: Mapping[str, str]
-    told: list[Told] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
 
 
 class Course:
@@ -162,11 +162,11 @@ class Course:
         if self._bound:
             body["ipAddresses"] = ["10.0.0.0/8"]
         batch = self._random.choice([1, 1, 3])
-        told = self._until_answered(lambda: self._way.issue(body, batch))
-        if told.status != 201:
-            self._findings.wrong("wrong_answers", f"{self._seed}: issuing was answered {told}")
+        reply = self._until_answered(lambda: self._way.issue(body, batch))
+        if reply.status != 201:
+            self._findings.wrong("wrong_answers", f"{self._seed}: issuing was answered {reply}")
             return False
-        self._code, self._id = told.body["token"], told.body["tokenId"]
+        self._code, self._id = reply.body["token"], reply.body["tokenId"]
         return True
 
     def _caller(self, number: int) -> _Caller:
@@ -177,36 +177,36 @@ class Course:
     def _let_use(self, caller: _Caller) -> None:
         """A caller with a key retries until it gets an answer. One without calls once: a lost answer is a lost use."""
         for _ in range(_TRIES if caller.key else 1):
-            caller.told.append(self._timed(lambda: self._way.use(self._code, caller.facts, caller.key)))
-            if caller.told[-1].status != _UNAVAILABLE:
+            caller.replies.append(self._timed(lambda: self._way.use(self._code, caller.facts, caller.key)))
+            if caller.replies[-1].status != _UNAVAILABLE:
                 break
 
     def _mismatch(self) -> int:
         """Ask for what the token does not allow, at most twice: repeated by the SDK that is four times, and no lock."""
-        told = 0
+        mismatches = 0
         for _ in range(self._random.choice([0, 0, 1, 2])):
             facts = {"user": "mallory", "action": "edit", **({"ipAddress": ADDRESS} if self._bound else {})}
             answer = self._timed(lambda facts=facts: self._way.use(self._code, facts, None))
-            told += answer.code == "action_not_permitted"
+            mismatches += answer.code == "action_not_permitted"
             if answer.status == 200:
                 self._findings.wrong("extra_grants", f"{self._seed}: an action that is not allowed was granted")
             elif answer.code not in ("action_not_permitted", "store_unavailable"):
                 self._findings.wrong("wrong_answers", f"{self._seed}: a mismatch was answered {answer}")
-        return told
+        return mismatches
 
     def _revoke(self) -> None:
-        told = self._until_answered(lambda: self._way.revoke(self._id))
-        self._revoked = told.status == 204
+        reply = self._until_answered(lambda: self._way.revoke(self._id))
+        self._revoked = reply.status == 204
         if not self._revoked:
-            self._findings.wrong("wrong_answers", f"{self._seed}: revoking was answered {told}")
+            self._findings.wrong("wrong_answers", f"{self._seed}: revoking was answered {reply}")
         facts = {"user": "too-late", **({"ipAddress": ADDRESS} if self._bound else {})}
-        told = self._until_answered(lambda: self._way.use(self._code, facts, None))
-        if told.code != "token_revoked":
-            self._findings.wrong("extra_grants", f"{self._seed}: after its revocation a token was answered {told}")
+        reply = self._until_answered(lambda: self._way.use(self._code, facts, None))
+        if reply.code != "token_revoked":
+            self._findings.wrong("extra_grants", f"{self._seed}: after its revocation a token was answered {reply}")
 
     def _check_grants(self, found: Token, callers: Sequence[_Caller]) -> None:
         claimed = {claim.id for claim in found.claims}
-        granted = {told.body["useId"] for caller in callers for told in caller.told if told.status == 200}
+        granted = {reply.body["useId"] for caller in callers for reply in caller.replies if reply.status == 200}
         if len(claimed | granted) > self._max_uses:
             much = len(claimed | granted) - self._max_uses
             self._findings.wrong("extra_grants", f"{self._seed}: {much} more than {self._max_uses}", much)
@@ -216,18 +216,18 @@ class Course:
     def _check_refusals(self, found: Token, callers: Sequence[_Caller]) -> None:
         owners = {claim.user for claim in found.claims}
         for caller in callers:
-            for told in caller.told:
-                if told.status in (200, _UNAVAILABLE):
+            for reply in caller.replies:
+                if reply.status in (200, _UNAVAILABLE):
                     continue
-                if told.code != "token_exhausted":
-                    self._findings.wrong("wrong_answers", f"{self._seed}: {caller.user} was answered {told}")
+                if reply.code != "token_exhausted":
+                    self._findings.wrong("wrong_answers", f"{self._seed}: {caller.user} was answered {reply}")
                 elif caller.user in owners or len(found.claims) < self._max_uses:
-                    self._findings.wrong("false_refusals", f"{self._seed}: {caller.user} got {told.code}")
+                    self._findings.wrong("false_refusals", f"{self._seed}: {caller.user} got {reply.code}")
 
     def _check_repetitions(self, callers: Sequence[_Caller]) -> None:
         """What was granted to a key is granted to it again, and looks the same."""
         for caller in callers:
-            granted = [told for told in caller.told if told.status == 200]
+            granted = [reply for reply in caller.replies if reply.status == 200]
             if caller.key is None or not granted:
                 continue
             facts, key = caller.facts, caller.key
@@ -245,28 +245,28 @@ class Course:
         facts = {"user": "next", **({"ipAddress": ADDRESS} if self._bound else {})}
         left = found.uses_remaining
         for number in range(left + 1):
-            told = self._way.use(self._code, facts, None)
+            reply = self._way.use(self._code, facts, None)
             expected = "token_revoked" if self._revoked else None if number < left else "token_exhausted"
-            if told.code != expected:
-                kind = "extra_grants" if told.status == 200 else "not_recovered"
-                self._findings.wrong(kind, f"{self._seed}: afterwards {told}, not {expected}")
+            if reply.code != expected:
+                kind = "extra_grants" if reply.status == 200 else "not_recovered"
+                self._findings.wrong(kind, f"{self._seed}: afterwards {reply}, not {expected}")
 
-    def _until_answered(self, ask: Callable[[], Told]) -> Told:
+    def _until_answered(self, ask: Callable[[], Reply]) -> Reply:
         for _ in range(_TRIES):
-            told = self._timed(ask)
-            if told.status != _UNAVAILABLE:
+            reply = self._timed(ask)
+            if reply.status != _UNAVAILABLE:
                 break
-        return told
+        return reply
 
-    def _timed(self, ask: Callable[[], Told]) -> Told:
+    def _timed(self, ask: Callable[[], Reply]) -> Reply:
         started = time.perf_counter()
-        told = ask()
+        reply = ask()
         milliseconds = (time.perf_counter() - started) * 1000
         findings = self._findings
-        findings.answers[told.code or str(told.status)] += 1
+        findings.answers[reply.code or str(reply.status)] += 1
         findings.slowest_ms = max(findings.slowest_ms, milliseconds)
-        if told.status == _UNAVAILABLE:
+        if reply.status == _UNAVAILABLE:
             findings.slowest_503_ms = max(findings.slowest_503_ms, milliseconds)
-            if told.retry_after is None:
+            if reply.retry_after is None:
                 findings.wrong("wrong_answers", f"{self._seed}: 503 without Retry-After")
-        return told
+        return reply

@@ -23,7 +23,7 @@ from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Refusal
 from tests.support.audits import SilentAudit
-from tests.support.fault_courses import Told
+from tests.support.fault_courses import Reply
 from tests.support.serving import LocalService
 
 Call = Callable[[str, str, Any, Mapping[str, str]], tuple[int, Mapping[str, str], str]]
@@ -38,43 +38,43 @@ class OverStore:
         self._service = TokenService(store, SilentAudit(), instants.now)
         self._caller = Caller("app", frozenset(Scope), "faults")
 
-    def issue(self, body: Mapping[str, Any], batch: int) -> Told:
-        def issue() -> Told:
+    def issue(self, body: Mapping[str, Any], batch: int) -> Reply:
+        def issue() -> Reply:
             terms = parsing.parse_body(
                 json.dumps(body).encode(), IssueRequest, partial(conversion.to_terms, now=instants.now())
             )
             secret, token = self._service.issue(self._caller, [terms] * batch)[0]
-            return Told(201, None, {"token": secret, "tokenId": token.id})
+            return Reply(201, None, {"token": secret, "tokenId": token.id})
 
-        return self._told(issue)
+        return self._reply(issue)
 
-    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Told:
+    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Reply:
         address = tokens.parse_address(facts["ipAddress"]) if "ipAddress" in facts else None
         action = Action(facts["action"]) if "action" in facts else None
         use = tokens.new_use(
             token, self._caller.client_id, user=facts["user"], address=address, action=action, idempotency_key=key
         )
 
-        def ask() -> Told:
+        def ask() -> Reply:
             decision = self._service.use(self._caller, use)
             if isinstance(decision, Refusal):
-                return Told(problems.TABLE[decision.reason].status, decision.reason, None)
+                return Reply(problems.TABLE[decision.reason].status, decision.reason, None)
             assert decision.claim is not None
             body = {"useId": decision.claim.id, "usesRemaining": decision.uses_remaining}
-            return Told(200, None, body, replayed=decision.replayed)
+            return Reply(200, None, body, replayed=decision.replayed)
 
-        return self._told(ask)
+        return self._reply(ask)
 
-    def revoke(self, token_id: str) -> Told:
-        return self._told(lambda: Told(204, None, self._service.revoke(self._caller, token_id)))
+    def revoke(self, token_id: str) -> Reply:
+        return self._reply(lambda: Reply(204, None, self._service.revoke(self._caller, token_id)))
 
     @staticmethod
-    def _told(ask: Callable[[], Told]) -> Told:
+    def _reply(ask: Callable[[], Reply]) -> Reply:
         try:
             return ask()
         except ServiceError as error:
             row = problems.TABLE[error.code]
-            return Told(row.status, error.code, None, row.headers.get("Retry-After"))
+            return Reply(row.status, error.code, None, row.headers.get("Retry-After"))
 
 
 class OverHttp:
@@ -85,25 +85,25 @@ class OverHttp:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def issue(self, body: Mapping[str, Any], batch: int) -> Told:
+    def issue(self, body: Mapping[str, Any], batch: int) -> Reply:
         if batch == 1:
-            return self._told("POST", "/token", body)
-        told = self._told("POST", "/tokens", {"tokens": [body] * batch})
-        return Told(201, None, told.body["tokens"][0]) if told.status == 201 else told
+            return self._reply("POST", "/token", body)
+        reply = self._reply("POST", "/tokens", {"tokens": [body] * batch})
+        return Reply(201, None, reply.body["tokens"][0]) if reply.status == 201 else reply
 
-    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Told:
+    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Reply:
         headers = {} if key is None else {"Idempotency-Key": key}
-        return self._told("POST", "/use", {"token": token, **facts}, headers)
+        return self._reply("POST", "/use", {"token": token, **facts}, headers)
 
-    def revoke(self, token_id: str) -> Told:
-        return self._told("DELETE", f"/token/{token_id}", None)
+    def revoke(self, token_id: str) -> Reply:
+        return self._reply("DELETE", f"/token/{token_id}", None)
 
-    def _told(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Told:
-        status, told, text = self._call(method, path, body, headers or {})
+    def _reply(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
+        status, received, text = self._call(method, path, body, headers or {})
         parsed = json.loads(text) if text else None
-        code = parsed["code"] if told.get("content-type") == problems.MEDIA_TYPE else None
-        replayed = told.get("idempotent-replayed") == "true"
-        return Told(status, code, parsed, told.get("retry-after"), replayed)
+        code = parsed["code"] if received.get("content-type") == problems.MEDIA_TYPE else None
+        replayed = received.get("idempotent-replayed") == "true"
+        return Reply(status, code, parsed, received.get("retry-after"), replayed)
 
 
 class Service(LocalService):

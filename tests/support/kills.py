@@ -19,8 +19,8 @@ def kill_between_write_and_answer(service: Service, proxy: Proxy, truth: TokenSt
     facts = {"user": "alice"}
     killed = _kill_when_written(service, proxy)
     try:
-        told = way.use(issued["token"], facts, "key")
-        findings.wrong("wrong_answers", f"the service was killed and yet answered {told}")
+        reply = way.use(issued["token"], facts, "key")
+        findings.wrong("wrong_answers", f"the service was killed and yet answered {reply}")
     except (OSError, http.client.HTTPException):
         findings.answers["killed"] += 1
     killed.wait(60)
@@ -35,10 +35,10 @@ def kill_between_write_and_answer(service: Service, proxy: Proxy, truth: TokenSt
         findings.wrong("wrong_repetitions", f"the repetition was answered {first}")
     if second.body != first.body:
         findings.wrong("wrong_repetitions", f"the second repetition was answered {second}")
-    if (told := way.use(issued["token"], facts, None)).status != 200:
-        findings.wrong("false_refusals", f"the second use was answered {told}")
-    if (told := way.use(issued["token"], facts, None)).code != "token_exhausted":
-        findings.wrong("extra_grants", f"the third use was answered {told}")
+    if (reply := way.use(issued["token"], facts, None)).status != 200:
+        findings.wrong("false_refusals", f"the second use was answered {reply}")
+    if (reply := way.use(issued["token"], facts, None)).code != "token_exhausted":
+        findings.wrong("extra_grants", f"the third use was answered {reply}")
     findings.courses += 1
 
 

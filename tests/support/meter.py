@@ -40,9 +40,9 @@ class Meter(Proxy):
         headers = {name.lower(): value for name, value in request.headers.items()}
         named = {"host": self._host, "content-type": headers["content-type"], "x-amz-target": headers["x-amz-target"]}
         answer = super().ask(replace(request, headers=self._signer.sign("POST", "/", named, body), body=body))
-        told = json.loads(answer.body).get("ConsumedCapacity") or {}
+        consumed = json.loads(answer.body).get("ConsumedCapacity") or {}
         with self._adding:
-            for name, units in _parts(told):
+            for name, units in _parts(consumed):
                 self._units[name] = self._units.get(name, 0.0) + units
         return answer
 
@@ -53,11 +53,11 @@ class Meter(Proxy):
         return units
 
 
-def _parts(told: Mapping[str, Any]) -> list[tuple[str, float]]:
-    if not told:
+def _parts(consumed: Mapping[str, Any]) -> list[tuple[str, float]]:
+    if not consumed:
         return []
-    parts = [("total", told["CapacityUnits"]), ("table", told.get("Table", {}).get("CapacityUnits", 0.0))]
-    indexes = told.get("GlobalSecondaryIndexes", {})
+    parts = [("total", consumed["CapacityUnits"]), ("table", consumed.get("Table", {}).get("CapacityUnits", 0.0))]
+    indexes = consumed.get("GlobalSecondaryIndexes", {})
     return parts + [(name, index["CapacityUnits"]) for name, index in sorted(indexes.items())]
 
 

@@ -95,7 +95,7 @@ def plan(number: int, seed: int, racers: int = RACERS) -> Race:
 
 
 @dataclass(frozen=True)
-class Told:
+class Outcome:
     """The answer to one caller: a use (`reason` is None), a refusal, or none that can be trusted (both None).
 
     Attributes:
@@ -143,7 +143,7 @@ class Way(Protocol):
     def ready(self, entry: Entry) -> Entry:
         """Return when the race may begin, with the token to race for: an expiring one is raced for at its expiry."""
 
-    def use(self, entry: Entry, racer: int | None) -> Told:
+    def use(self, entry: Entry, racer: int | None) -> Outcome:
         """Spend as that racer; None: as someone who comes when all is over."""
 
     def interfere(self, entry: Entry) -> None:
@@ -172,7 +172,7 @@ class Findings:
     def good(self) -> bool:
         return not (self.wrong or self.false_refusals)
 
-    def add(self, entry: Entry, told: Sequence[Told], after: Told, state: State, own_clocks: bool) -> None:
+    def add(self, entry: Entry, outcomes: Sequence[Outcome], after: Outcome, state: State, own_clocks: bool) -> None:
         """Judge one race by the answers to its racers and by the token afterwards.
 
         Args:
@@ -182,17 +182,17 @@ class Findings:
         race = entry.race
         state = replace(state, claims=tuple(claim for claim in state.claims if claim.id != after.use_id))
         self.tokens += 1
-        self.attempts += len(told)
-        self.granted += sum(each.use_id is not None and not each.replayed for each in told)
-        self.replayed += sum(each.replayed for each in told)
-        self.unanswered += sum(each.unanswered for each in told)
+        self.attempts += len(outcomes)
+        self.granted += sum(each.use_id is not None and not each.replayed for each in outcomes)
+        self.replayed += sum(each.replayed for each in outcomes)
+        self.unanswered += sum(each.unanswered for each in outcomes)
         self.cut_short[race.kind] += race.kind in _ENDED_BY and len(state.claims) < race.max_uses
         self.kinds[race.kind] += 1
         self.max_uses[race.max_uses] += 1
-        self.refused.update(each.reason for each in told if each.reason is not None)
+        self.refused.update(each.reason for each in outcomes if each.reason is not None)
         named = f"race {race.number} ({race.kind}, maxUses {race.max_uses})"
-        self.wrong += [f"{named}: {each}" for each in _wrong(entry, told, state, own_clocks)]
-        self.false_refusals += [f"{named}: {each}" for each in _false_refusals(entry, told, after, state)]
+        self.wrong += [f"{named}: {each}" for each in _wrong(entry, outcomes, state, own_clocks)]
+        self.false_refusals += [f"{named}: {each}" for each in _false_refusals(entry, outcomes, after, state)]
 
 
 def _allowance(race: Race, own_clocks: bool) -> int | None:
@@ -204,11 +204,11 @@ def _allowance(race: Race, own_clocks: bool) -> int | None:
     return min(race.max_uses, len(set(race.keys) - {None}) + race.keys.count(None))
 
 
-def _wrong(entry: Entry, told: Sequence[Told], state: State, own_clocks: bool) -> Iterator[str]:
+def _wrong(entry: Entry, outcomes: Sequence[Outcome], state: State, own_clocks: bool) -> Iterator[str]:
     race, claims = entry.race, [claim.id for claim in state.claims]
-    fresh = Counter(each.use_id for each in told if each.use_id is not None and not each.replayed)
-    reported = {each.use_id for each in told if each.use_id is not None}
-    unanswered = sum(each.unanswered for each in told)
+    fresh = Counter(each.use_id for each in outcomes if each.use_id is not None and not each.replayed)
+    reported = {each.use_id for each in outcomes if each.use_id is not None}
+    unanswered = sum(each.unanswered for each in outcomes)
     allowance = _allowance(race, own_clocks)
     if len(claims) > race.max_uses:
         yield f"{len(claims)} claims"
@@ -220,22 +220,24 @@ def _wrong(entry: Entry, told: Sequence[Told], state: State, own_clocks: bool) -
         yield "a claim that no answer reported"
     if max(fresh.values(), default=0) > 1:
         yield "one claim reported as a new use to two racers"
-    if len(set(claims) - set(fresh)) > unanswered + sum(each.repeated for each in told):
+    if len(set(claims) - set(fresh)) > unanswered + sum(each.repeated for each in outcomes):
         yield "a claim reported as a replay only"
     places = {claim: race.max_uses - 1 - place for place, claim in enumerate(claims)}
-    if any(each.use_id in places and each.uses_remaining != places[each.use_id] for each in told):
+    if any(each.use_id in places and each.uses_remaining != places[each.use_id] for each in outcomes):
         yield "a wrong number of uses left"
     if race.kind is Kind.EXPIRING and any(claim.at >= entry.expires_at for claim in state.claims):
         yield "a claim after the expiry"
 
 
-def _false_refusals(entry: Entry, told: Sequence[Told], after: Told, state: State) -> Iterator[str]:
+def _false_refusals(entry: Entry, outcomes: Sequence[Outcome], after: Outcome, state: State) -> Iterator[str]:
     race = entry.race
-    others = {each.reason for each in told if each.reason is not None} - ALLOWED_REFUSALS[race.kind]
+    others = {each.reason for each in outcomes if each.reason is not None} - ALLOWED_REFUSALS[race.kind]
     if others:
         yield f"refused with {', '.join(sorted(others))}"
-    use_of_key = {key: each.use_id for key, each in zip(race.keys, told, strict=True) if key and each.use_id}
-    if any(key in use_of_key and each.reason is Reason.EXHAUSTED for key, each in zip(race.keys, told, strict=True)):
+    use_of_key = {key: each.use_id for key, each in zip(race.keys, outcomes, strict=True) if key and each.use_id}
+    if any(
+        key in use_of_key and each.reason is Reason.EXHAUSTED for key, each in zip(race.keys, outcomes, strict=True)
+    ):
         yield "refused as exhausted, though its key had been granted a use"
     expected = _ENDED_BY.get(race.kind, Reason.EXHAUSTED)
     if race.kind is Kind.KEYED and len(state.claims) < race.max_uses:
@@ -256,7 +258,7 @@ class Track:
         self._racers = racers
         self._gate = threading.Barrier(racers + STRANGERS + 1)
         self._entry: Entry | None = None
-        self._told: list[Told] = []
+        self._outcomes: list[Outcome] = []
         self._failures: list[BaseException] = []
         self._threads = [
             threading.Thread(target=self._run, args=(place,), name=f"racer-{place}", daemon=True)
@@ -277,7 +279,7 @@ class Track:
     def run(self, entries: Sequence[Entry], findings: Findings, done: Callable[[], object] = lambda: None) -> None:
         """Run the races of some tokens, and judge each."""
         for issued in entries:
-            self._told = [Told()] * self._racers
+            self._outcomes = [Outcome()] * self._racers
             self._entry = entry = self._way.ready(issued)
             self._gate.wait()
             self._gate.wait()
@@ -285,7 +287,7 @@ class Track:
                 raise self._failures[0]
             after = self._way.use(entry, None)
             state = self._way.look(entry)
-            findings.add(entry, self._told, after, state, self._way.has_own_clocks)
+            findings.add(entry, self._outcomes, after, state, self._way.has_own_clocks)
             done()
 
     def _run(self, place: int) -> None:
@@ -299,9 +301,9 @@ class Track:
                 if entry.race.delays[place]:
                     pause.wait(entry.race.delays[place])
                 if place < self._racers:
-                    self._told[place] = self._way.use(entry, place)
+                    self._outcomes[place] = self._way.use(entry, place)
                 elif place - self._racers < entry.race.interferers:
                     self._way.interfere(entry)
-            except BaseException as failure:  # noqa: BLE001 - told by the main thread; the others wait at the gate
+            except BaseException as failure:  # noqa: BLE001 - raised by the main thread; the others wait at the gate
                 self._failures.append(failure)
             self._gate.wait()

@@ -22,7 +22,7 @@ from chalicelib.http.routes import BASE_PATH
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Claim, Grant, Reason, Terms
 from tests.support.audits import SilentAudit
-from tests.support.races import Entry, Kind, Race, State, Told
+from tests.support.races import Entry, Kind, Outcome, Race, State
 from tests.support.serving import serving
 from tests.support.store_engines import StoreEngine
 
@@ -56,7 +56,7 @@ class OverStore:
     def ready(self, entry: Entry) -> Entry:
         return entry
 
-    def use(self, entry: Entry, racer: int | None) -> Told:
+    def use(self, entry: Entry, racer: int | None) -> Outcome:
         race = entry.race
         if race.kind is Kind.EXPIRING:
             late = racer is None or racer in race.late
@@ -72,13 +72,13 @@ class OverStore:
             decision = self._service.use(self._caller, use)
         except StoreUnavailable:
             self.failures["store unavailable"] += 1
-            return Told()
+            return Outcome()
         finally:
             self._own.now = None
         if isinstance(decision, Grant):
             assert decision.claim is not None
-            return Told(decision.claim.id, None, decision.replayed, decision.uses_remaining)
-        return Told(reason=decision.reason)
+            return Outcome(decision.claim.id, None, decision.replayed, decision.uses_remaining)
+        return Outcome(reason=decision.reason)
 
     def interfere(self, entry: Entry) -> None:
         if entry.race.kind is Kind.REVOKED:
@@ -125,7 +125,7 @@ class OverHttp:
             time.sleep(max(0.0, (entry.expires_at - datetime.now(UTC)).total_seconds() - 0.04))
         return entry
 
-    def use(self, entry: Entry, racer: int | None) -> Told:
+    def use(self, entry: Entry, racer: int | None) -> Outcome:
         if racer is None and entry.race.kind is Kind.EXPIRING:
             time.sleep(max(0.0, (entry.expires_at - datetime.now(UTC)).total_seconds()))
         body = {"token": entry.secret, "ipAddress": _ADDRESS}
@@ -133,10 +133,10 @@ class OverHttp:
             body["user"] = _USER
         key = None if racer is None else entry.race.keys[racer]
         for tries in range(_REPEATS if key else 1):
-            told = self._use(body, key)
-            if not told.unanswered:
-                return replace(told, repeated=tries > 0)
-        return Told()
+            outcome = self._use(body, key)
+            if not outcome.unanswered:
+                return replace(outcome, repeated=tries > 0)
+        return Outcome()
 
     def interfere(self, entry: Entry) -> None:
         if entry.race.kind is Kind.REVOKED:
@@ -146,12 +146,12 @@ class OverHttp:
                 pass
 
     def look(self, entry: Entry) -> State:
-        told = self._until_done("GET", f"/token/{entry.token_id}", None)
+        status = self._until_done("GET", f"/token/{entry.token_id}", None)
         claims = tuple(
             Claim(claim["useId"], "", datetime.fromisoformat(claim["at"]), claim["clientId"])
-            for claim in told["claims"]
+            for claim in status["claims"]
         )
-        return State(claims, told["mismatches"], told["revoked"])
+        return State(claims, status["mismatches"], status["revoked"])
 
     def _issue(self, races: Sequence[Race], lifetime: timedelta) -> list[Entry]:
         bodies = [{**_body(race), "expiresIn": int(lifetime.total_seconds())} for race in races]
@@ -171,14 +171,14 @@ class OverHttp:
         assert status < http.HTTPStatus.BAD_REQUEST, answer
         return answer
 
-    def _use(self, body: Mapping[str, str], key: str | None) -> Told:
+    def _use(self, body: Mapping[str, str], key: str | None) -> Outcome:
         status, answer, replayed = self._call("POST", "/use", body, {"Idempotency-Key": key} if key else {})
         if status == http.HTTPStatus.OK:
-            return Told(answer["useId"], None, replayed, answer["usesRemaining"])
+            return Outcome(answer["useId"], None, replayed, answer["usesRemaining"])
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             self.failures[f"{status} {answer['code']}"] += 1
-            return Told()
-        return Told(reason=Reason(answer["code"]))
+            return Outcome()
+        return Outcome(reason=Reason(answer["code"]))
 
     def _call(
         self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None

@@ -71,14 +71,14 @@ class Walk:
         except requests.RequestException as error:
             raise SmokeError(f"{what}: no answer ({type(error).__name__})") from None
         try:
-            told = answer.json() if answer.content else {}
+            parsed = answer.json() if answer.content else {}
         except requests.JSONDecodeError:
-            told = {}
-        seen = (answer.status_code, told.get("code"))
+            parsed = {}
+        seen = (answer.status_code, parsed.get("code"))
         if seen != (status, code):
             raise SmokeError(f"{what}: {seen[0]} {seen[1] or ''}, wanted: {status} {code or ''}")
         print(f"ok  {what}: {status} {code or ''}".rstrip(), flush=True)
-        return told
+        return parsed
 
     def go(self, stage: str) -> None:
         """The whole way."""

@@ -140,8 +140,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 @pytest.mark.parametrize("way", [answering, dripping], ids=["at once", "byte for byte"])
 def test_an_answer_is_read_whole(answer: bytes, body: bytes, way: Callable[[bytes], Script]) -> None:
     with serving(way(answer)) as server, reaching(server) as endpoint:
-        told = endpoint.exchange(REQUEST, deadline())
-    assert (told.status, told.body) == (200, body)
+        response = endpoint.exchange(REQUEST, deadline())
+    assert (response.status, response.body) == (200, body)
     assert server.requests == [REQUEST]
 
 

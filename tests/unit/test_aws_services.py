@@ -131,8 +131,8 @@ def test_an_unavailable_service_is_raised_after_three_attempts(end: Callable[[],
 
 
 def test_a_parameter_is_requested_decrypted() -> None:
-    told = json.dumps({"Parameter": {"Value": "the-token"}}).encode()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told)
+    body = json.dumps({"Parameter": {"Value": "the-token"}}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
     def script(stream, _read):
         request = b""

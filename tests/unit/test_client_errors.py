@@ -83,8 +83,8 @@ def test_the_tree_in_the_docstring_shows_every_error() -> None:
 
 
 def test_an_invalid_request_lists_its_fields() -> None:
-    told = {"code": "invalid_request", "errors": [{"field": "maxUses", "message": "too many"}, "?", {"field": 1}]}
-    error = errors.problem(400, told)
+    body = {"code": "invalid_request", "errors": [{"field": "maxUses", "message": "too many"}, "?", {"field": 1}]}
+    error = errors.problem(400, body)
     assert isinstance(error, InvalidRequest)
     assert error.errors == (FieldError("maxUses", "too many"), FieldError("", ""))
 
@@ -122,13 +122,13 @@ def test_an_error_is_readable_and_can_be_pickled() -> None:
 
 
 def test_text_of_the_server_is_truncated_and_cleaned() -> None:
-    told = {
+    body = {
         "code": "invalid_request",
         "detail": "secret " * 1000,
         "requestId": "secret",
         "errors": [{"field": "secret", "message": "secret"}],
     }
-    error = errors.problem(400, told, hide=lambda text: text.replace("secret", "*"))
+    error = errors.problem(400, body, hide=lambda text: text.replace("secret", "*"))
     assert isinstance(error, InvalidRequest)
     assert "secret" not in str(error) + str(error.errors) + repr(error)
     assert len(error.detail) == 500

@@ -300,13 +300,13 @@ def test_a_vulnerability_with_a_reason_is_not_counted(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("libraries", "told"),
+    ("libraries", "line_part"),
     [(None, "can't be reached"), ([UNKNOWN], "1 of 1"), ([UNKNOWN, CLEAN], "1 of 2")],
 )
 def test_a_failed_lookup_is_reported(
-    libraries: list[dict[str, Any]] | None, told: str, capsys: pytest.CaptureFixture[str]
+    libraries: list[dict[str, Any]] | None, line_part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert vulnerabilities.report("lock.txt", libraries) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("!!!")]
     assert line.startswith("!!! NOT AUDITED: lock.txt: ")
-    assert told in line
+    assert line_part in line

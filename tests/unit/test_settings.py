@@ -1,4 +1,4 @@
-"""Settings are read once; what is wrong is told in one message that names each of them."""
+"""Settings are read once; one message names all that is wrong."""
 
 from __future__ import annotations
 
