@@ -44,9 +44,10 @@ engine: #: Start the tables of make run alone, for chalice local to serve
 	@$(SETUP) run engine
 	@.venv/bin/python -m dev engine
 
+# Not reordered: in the order of `testpaths` the shortest files come last, so no processor waits for a long one.
 test: setup ## Run all tests
 	@.venv/bin/python -m dev.install
-	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(MEASURED)
+	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(MEASURED)
 
 coverage: MEASURED := --cov --cov-report=term
 coverage: test #: The same, more slowly, with the coverage of chalicelib
@@ -69,7 +70,7 @@ check: setup ## Format, lint, types, scans, benchmarks' bars, then the tests: wh
 
 test-botocore: setup #: The contract and fault suites with botocore in place of our own client
 	@.venv/bin/python -m dev.install
-	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile tests/contract tests/faults
+	@DYNAMODB_TRANSPORT=botocore .venv/bin/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder tests/contract tests/faults
 
 pythons: setup #: The unit tests on every other Python from 3.11 to 3.14 that this machine has
 	@$(SETUP) uv

@@ -71,7 +71,10 @@ def steps(api: Api, event: dict[str, Any]) -> tuple[int, int]:
 
 
 def bad_bodies(path: str) -> Iterator[bytes]:
-    names = POSTS[path].__struct_encode_fields__
+    # Of the fields of one type, one is enough.
+    names = [
+        name for name in POSTS[path].__struct_encode_fields__ if name not in ("expiresIn", "notBefore", "audience")
+    ]
     places = [(b"", b""), *((f'{{"{name}":'.encode(), b"}") for name in (*names, "surprise"))]
     if path == "/tokens":
         places += [(f'{{"tokens":[{{"{name}":'.encode(), b"}]}") for name in ("nodeId", "metadata", "surprise")]
@@ -83,7 +86,7 @@ def bad_bodies(path: str) -> Iterator[bytes]:
         yield from (kind(head, tail) for head, tail in places)
 
 
-@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("path", [path for path in POSTS if path != "/introspect"])  # it reads as /use does
 def test_a_bad_body_costs_no_more_than_a_good_one_of_its_size(api: Api, client: Credentials, path: str) -> None:
     user = "user-with-a-token"
     use = {"token": api.issue(client, user=user)["token"], "user": user}

@@ -61,9 +61,10 @@ def start(checkout: Path, home: Path, *arguments: str, **more: str) -> subproces
     )
 
 
-@pytest.mark.parametrize("reload", [[], ["--no-autoreload"]], ids=["with its reloader", "without"])
 @pytest.mark.parametrize(
-    "account", [{}, {"AWS_PROFILE": "work", "AWS_REGION": "eu-central-1"}], ids=["bare", "account"]
+    ("reload", "account"),
+    [([], {}), (["--no-autoreload"], {"AWS_PROFILE": "work", "AWS_REGION": "eu-central-1"})],
+    ids=["with its reloader", "without, and with an account set"],
 )
 def test_it_serves_what_make_engine_stores(
     engine: Run, checkout: Path, tmp_path: Path, reload: list[str], account: dict[str, str]
@@ -158,9 +159,8 @@ class TestWhatIsMissingIsOneLine:
             "tokenservice: nothing runs locally: start 'make run' or 'make engine', or name a stage with --stage\n"
         )
 
-    @pytest.mark.parametrize("stage", [["--stage", "nope"], ["--stage=nope"]])
-    def test_no_such_stage(self, alone: Path, tmp_path: Path, stage: list[str]) -> None:
-        output = refusal(start(alone, tmp_path, *stage))
+    def test_no_such_stage(self, alone: Path, tmp_path: Path) -> None:
+        output = refusal(start(alone, tmp_path, "--stage=nope"))
         assert output == "tokenservice: .chalice/config.json has no stage 'nope'; it has: local, dev, test, prod\n"
 
     def test_no_region(self, alone: Path, tmp_path: Path) -> None:

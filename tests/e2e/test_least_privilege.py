@@ -195,7 +195,6 @@ def test_nothing_is_granted_without_a_need(stack: Stack, probes: Probes, grant: 
     assert succeeds()
     with without(stack, grant):
         assert not succeeds()
-    assert succeeds()
 
 
 def test_untested_permissions_are_the_minimum_that_aws_documents() -> None:

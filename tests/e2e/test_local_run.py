@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
+from dev import preflight
 from dev.engine import HOST, ROOT, Engine, EngineError, free_port
 from tests.support.make_run import BASE, CONFIG, NODE, Run, copy_of_the_checkout, processes_of
 from tests.support.waiting import wait_until
@@ -95,9 +96,9 @@ def test_what_the_service_writes_is_shown_and_stored(running: Run) -> None:
 
     wait_until(lambda: f" token.issued clientId=demo tokenId={issued['tokenId']}" in "".join(running.output))
     assert "_aws" not in "".join(running.output)
-    log = (running.checkout / ".local" / "service.log").read_text("utf-8")
-    assert f'"tokenId":"{issued["tokenId"]}"' in log
-    assert "_aws" in log
+    log = running.checkout / ".local" / "service.log"
+    for line in (f'"tokenId":"{issued["tokenId"]}"', '"_aws"'):
+        wait_until(lambda line=line: line in log.read_text("utf-8"))
 
 
 def test_an_aws_account_in_the_environment_is_left_alone(running: Run) -> None:
@@ -139,25 +140,24 @@ def test_a_second_run_names_the_first(running: Run) -> None:
     assert running.process.poll() is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_stop_in_order_is_no_failure_and_leaves_nothing_running(start: Any, checkout: Path, number: int) -> None:
-    run = start()
-    run.wait_until_ready()
-    assert len(processes_of(checkout)) == 3
+def stop(run: Run, number: int) -> None:
+    """Stop it in order: that is no failure, and leaves nothing running."""
+    assert len(processes_of(run.checkout)) == 3
     assert run.stop(number) == 0
     assert run.errors == []
-    assert processes_of(checkout) == []
-    assert not (checkout / ".local/local.env").exists()
+    assert processes_of(run.checkout) == []
+    assert not (run.checkout / ".local/local.env").exists()
 
 
-def test_a_second_signal_does_not_cut_a_stop_short(start: Any, checkout: Path) -> None:
+def test_a_second_signal_does_not_cut_a_stop_short(start: Any) -> None:
     run = start()
     run.wait_until_ready()
     run.process.send_signal(signal.SIGINT)
     wait_until(lambda: "Stopping ...\n" in run.output)
     run.process.send_signal(signal.SIGINT)
     assert run.stop() == 0
-    assert processes_of(checkout) == []
+    assert run.errors == []
+    assert processes_of(run.checkout) == []
 
 
 def test_tokens_and_clients_outlive_a_stop(start: Any) -> None:
@@ -166,13 +166,14 @@ def test_tokens_and_clients_outlive_a_stop(start: Any) -> None:
     demo = first.demo()
     tokens = [first.post(f"{url}/token", {"nodeId": NODE})[1]["token"] for _ in range(2)]
     assert first.post(f"{url}/use", {"token": tokens[0]})[0] == 200
-    assert first.stop() == 0
+    stop(first, signal.SIGTERM)
 
     second = start()
     url = second.wait_until_ready()
     assert second.demo() == demo
     assert second.post(f"{url}/use", {"token": tokens[0]})[1]["code"] == "token_exhausted"
     assert second.post(f"{url}/use", {"token": tokens[1]})[1]["nodeId"] == NODE
+    stop(second, signal.SIGHUP)
 
 
 def test_nothing_is_left_running_and_nothing_lost_when_it_is_killed(start: Any, checkout: Path) -> None:
@@ -181,9 +182,13 @@ def test_nothing_is_left_running_and_nothing_lost_when_it_is_killed(start: Any, 
     token = first.post(f"{url}/token", {"nodeId": NODE})[1]["token"]
     first.stop(signal.SIGKILL)
     wait_until(lambda: not processes_of(checkout))
+    # What somebody broke meanwhile is mended; tests/contract/test_demo_client.py has more ways to lose the secret.
+    (checkout / ".local/demo.env").write_text("TOKENSERVICE_USER=demo\nTOKENSERVICE_PASSWORD=wrong\n")
+    (checkout / ".local/engine").chmod(0o755)
 
     second = start()
     assert second.post(f"{second.wait_until_ready()}/use", {"token": token})[1]["nodeId"] == NODE
+    assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("begun", [".local/lock", ".local/engine.log", ".local/local.env", ".local/demo.env"])
@@ -232,11 +237,13 @@ def test_a_taken_port_is_named_in_one_line(start: Any, port: int) -> None:
     assert f"port {port} is taken" in line
 
 
-@pytest.mark.parametrize("port", ["0", "-1", "65536", "eight", "80 80", "٨٠", "9" * 5000])
-def test_a_port_that_is_none_is_a_usage_error(start: Any, port: str) -> None:
-    code, line = refusal(start(PORT=port))
+def test_a_port_that_is_none_is_a_usage_error(start: Any) -> None:
+    code, line = refusal(start(PORT="eight"))
     assert code == 2
     assert "PORT must be a whole number from 1 to 65535" in line
+    for port in ("0", "-1", "65536", "80 80", "٨٠", "9" * 5000):
+        with pytest.raises(preflight.UsageError):
+            preflight.port_of(port)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +251,6 @@ def test_a_port_that_is_none_is_a_usage_error(start: Any, port: str) -> None:
     [
         ('{"stages": {"local": {},}}', f"line 1 column {24 if sys.version_info >= (3, 13) else 25}"),
         ('{"stages": {"dev": {}}}', "'local'"),
-        ("[]", "'local'"),
-        ('{"stages": {"local": {"environment_variables": ["STAGE"]}}}', "environment_variables"),
-        ("\xff", "config.json"),
         (None, "config.json"),
     ],
 )
@@ -285,20 +289,6 @@ def test_a_missing_engine_is_named_in_one_line(start: Any, checkout: Path) -> No
     assert "make setup" in line
 
 
-def test_a_wrong_demo_secret_is_mended(start: Any, checkout: Path) -> None:
-    """More ways to lose it are in tests/contract/test_demo_client.py."""
-    first = start()
-    first.wait_until_ready()
-    first.stop()
-    (checkout / ".local/demo.env").write_text("TOKENSERVICE_USER=demo\nTOKENSERVICE_PASSWORD=wrong\n")
-    (checkout / ".local/engine").chmod(0o755)
-
-    second = start()
-    url = second.wait_until_ready()
-    assert second.post(f"{url}/token", {"nodeId": NODE})[0] == 201
-    assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
-
-
 def test_make_clean_leaves_a_running_service_alone(tmp_path: Path) -> None:
     (tmp_path / ".local").mkdir()
     clean = ["make", "-f", str(ROOT / "Makefile"), "clean"]
@@ -312,29 +302,27 @@ def test_make_clean_leaves_a_running_service_alone(tmp_path: Path) -> None:
     assert not (tmp_path / ".local").exists()
 
 
-def test_the_engine_names_a_taken_port_and_stops_twice_without_complaint(tmp_path: Path) -> None:
-    engine = Engine(log=tmp_path / "log").start()
-    with pytest.raises(EngineError, match="running already"):
-        engine.start()
-    engine.stop()
-    engine.stop()
-    assert not engine.is_running
-    port = urlsplit(engine.endpoint_url).port
-    with socket.create_server((HOST, port)), pytest.raises(EngineError, match=f"port {port} is taken"):
-        engine.start()
-
-
-@pytest.mark.parametrize("end", [Engine.stop, Engine.kill])
-def test_the_engine_leaves_no_temporary_files_behind(
-    end: Callable[[Engine], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where engines of a test put their temporary files."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    return scratch
+
+
+def test_the_engine_names_a_taken_port_stops_twice_and_leaves_no_temporary_files(tmp_path: Path, scratch: Path) -> None:
     engine = Engine(log=tmp_path / "log").start()
+    with pytest.raises(EngineError, match="running already"):
+        engine.start()
     assert list(scratch.rglob("ministack-*.pid"))
-    end(engine)
+    engine.stop()
+    engine.stop()
+    assert not engine.is_running
     assert list(scratch.iterdir()) == []
+    port = urlsplit(engine.endpoint_url).port
+    with socket.create_server((HOST, port)), pytest.raises(EngineError, match=f"port {port} is taken"):
+        engine.start()
 
 
 def test_an_engine_that_does_not_start_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +332,7 @@ def test_an_engine_that_does_not_start_names_its_log(tmp_path: Path, monkeypatch
 
 
 def test_a_killed_engine_has_stored_the_writes_that_are_older_than_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
     engine = Engine(state_dir=state, log=tmp_path / "engine.log").start()
@@ -359,6 +347,7 @@ def test_a_killed_engine_has_stored_the_writes_that_are_older_than_a_second(
     )
     wait_until((state / "dynamodb.json").exists)
     engine.kill()
+    assert list(scratch.iterdir()) == []
     engine.start()
     assert dynamodb.list_tables()["TableNames"] == ["stored"]
     engine.stop()

@@ -1,11 +1,10 @@
-"""The test that the pipeline runs against dev, run here: against a stage in the local AWS, and against `make run`."""
+"""The test that the pipeline runs against dev, run here against a stage in the local AWS."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from chalice.package import YAMLTemplateSerializer
 from dev.engine import HOST, ROOT, free_port
 from tests.support import smoke
 from tests.support.local_aws import LocalAws, Package, Stack, local_aws
-from tests.support.make_run import CONFIG, Run
 
 STEPS = [
     "version",
@@ -149,28 +147,6 @@ def test_a_failed_deletion_of_the_client_does_not_hide_the_first_error(
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("FAILED  version: no answer")
     assert second == "FAILED  tokenctl client delete: away"
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """`make run` in a copy of the checkout, so that the developer's store is not touched."""
-    for name in ("chalicelib", "dev", "tokenctl"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("app.py", CONFIG, "tests/support/smoke.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    for name in (".venv", ".venv-engine"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    service = Run(tmp_path, {"PORT": str(free_port())})
-    try:
-        yield tmp_path, service.wait_until_ready().removesuffix(smoke.BASE_PATH)
-    finally:
-        service.stop()
-
-
-def test_it_passes_on_make_run(served: tuple[Path, str]) -> None:
-    directory, url = served
-    assert steps(run(directory, {}, "--stage", "local", "--url", url)) == STEPS
 
 
 def test_the_pipeline_runs_this_very_command() -> None:

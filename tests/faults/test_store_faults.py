@@ -133,7 +133,9 @@ def test_while_the_store_is_unavailable_callers_get_retry_after_and_then_it_work
 @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ANSWER_STUCK])
 def test_a_late_answer_is_retried(fault: Fault, proxy: Proxy, truth: StoreEngine) -> None:
     # The other tests are more patient, with a busy machine.
-    hasty = replace(behind(proxy, truth), patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60))
+    hasty = replace(
+        behind(proxy, truth), patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60, attempts=20)
+    )
     way = OverStore(hasty.token_store())
     issued = way.issue({"nodeId": "n"}, 1).body
     once = iter([fault])

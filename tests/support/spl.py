@@ -59,9 +59,14 @@ _MODIFIER: Final = (
 )
 
 
+@cache
+def _modifier(modifier: str) -> pp.ParseResults:
+    return parse(_MODIFIER, modifier)
+
+
 def instant(modifier: str, now: int) -> int:
     """Return the epoch seconds that a time modifier names: `-5m@m`, `+2h`, `now`, or seconds as they are."""
-    parts = parse(_MODIFIER, modifier)
+    parts = _modifier(modifier)
     if "second" in parts:
         return int(parts["second"])
     at: int = now + parts.get("sign", 0) * parts.get("span", 0)

@@ -210,7 +210,7 @@ def test_k_bad_of_n_are_set_aside_and_the_rest_delivered_with_k_plus_1_more_requ
     assert delivery.retries == 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.booleans(), min_size=2, max_size=12))
 def test_the_same_holds_for_batches_near_the_limit(good: list[bool]) -> None:
     bench = Bench()
