@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -35,6 +34,8 @@ _READY_WITHIN_SECONDS: Final = 90.0
 _STOPPED_WITHIN_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 _PORT_TRIES: Final = 3
+_FIRST_PORT: Final = 20_000
+_EPHEMERAL_FROM: Final = 32_768
 
 
 class EngineError(Exception):
@@ -265,10 +266,13 @@ def status_of(port: int, method: str, path: str, body: str = "", headers: Mappin
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on at this moment.
+
+    It lies below those that Linux gives to outgoing connections, so that none of these takes it before its server does.
+    """
+    while not is_free(port := _FIRST_PORT + secrets.randbelow(_EPHEMERAL_FROM - _FIRST_PORT)):
+        pass
+    return port
 
 
 def is_free(port: int) -> bool:

@@ -14,6 +14,7 @@ from chalicelib.splunk.errors import Misconfigured
 from dev.shipping import LOG_GROUP, ship
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -54,8 +55,7 @@ def test_lines_are_delivered_in_their_order(hec: HecServer, tmp_path: Path) -> N
 def test_a_line_is_delivered_while_the_service_goes_on(hec: HecServer, tmp_path: Path) -> None:
     shipping = ship(settings(hec.url), tmp_path)
     shipping.put(b'{"event":"token.issued"}\n')
-    while not hec.collector.indexed:
-        time.sleep(0.02)
+    wait_until(lambda: hec.collector.indexed)
     shipping.finish()
     assert hec.collector.indexed[0]["event"] == {"event": "token.issued"}
 
@@ -86,10 +86,7 @@ def test_a_failure_record_that_can_not_be_written_does_not_end_the_shipping(
     hec.faults.extend([ForcedCode(4, 1)] * 2)
     shipping = ship(settings(hec.url), tmp_path / "no-folder")
     shipping.put(b"first\n")
-    errors = ""
-    while "lost to Splunk" not in errors:
-        errors += capfd.readouterr().err
-        time.sleep(0.02)
+    wait_until(lambda: "lost to Splunk" in capfd.readouterr().err)
     shipping.put(b"second\n")
     shipping.finish()
     assert [event["event"] for event in hec.collector.indexed] == ["second"]

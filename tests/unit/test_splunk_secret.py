@@ -45,33 +45,33 @@ class Parameter:
 def test_a_secret_is_read_once_within_its_time() -> None:
     parameter = Parameter()
     secret = parameter.secret()
-    assert secret.get(1) == "first"
+    assert secret.get(60) == "first"
     parameter.value, parameter.seconds = "second", 299.9
-    assert secret.get(1) == "first"
+    assert secret.get(60) == "first"
     parameter.seconds = 300
-    assert secret.get(1) == "second"
+    assert secret.get(60) == "second"
     assert parameter.reads == 2
 
 
 def test_renewing_reads_at_once() -> None:
     parameter = Parameter()
     secret = parameter.secret()
-    secret.get(1)
+    secret.get(60)
     parameter.value = "second"
     secret.renew(1)
-    assert secret.get(1) == "second"
+    assert secret.get(60) == "second"
 
 
 def test_a_failed_renewal_is_not_repeated_for_a_while_that_grows(caplog: pytest.LogCaptureFixture) -> None:
     """Counted in reads: each of them may cost its caller a second."""
     parameter = Parameter()
     secret = parameter.secret()
-    secret.get(1)
+    secret.get(60)
     parameter.value = Misconfigured("no")
     reads = []
     for parameter.seconds in range(300, 1200):
         before = parameter.reads
-        assert secret.get(1) == "first"
+        assert secret.get(60) == "first"
         if parameter.reads > before:
             reads.append(parameter.seconds)
     assert reads == [300, 360, 480, 720, 1020]
@@ -83,24 +83,24 @@ def test_a_failed_renewal_is_not_repeated_for_a_while_that_grows(caplog: pytest.
 def test_a_renewal_that_succeeds_ends_the_pauses() -> None:
     parameter = Parameter()
     secret = parameter.secret()
-    secret.get(1)
+    secret.get(60)
     for parameter.value, parameter.seconds in ((Misconfigured("no"), 300), ("second", 360), (Misconfigured("no"), 660)):
-        secret.get(1)
-    assert secret.get(1) == "second"
+        secret.get(60)
+    assert secret.get(60) == "second"
     parameter.value, parameter.seconds = "third", 720
-    assert secret.get(1) == "third"
+    assert secret.get(60) == "third"
     assert parameter.reads == 5
 
 
 def test_a_refused_value_is_read_again_even_after_a_failed_renewal() -> None:
     parameter = Parameter()
     secret = parameter.secret()
-    secret.get(1)
+    secret.get(60)
     parameter.value, parameter.seconds = Misconfigured("no"), 300
-    secret.get(1)
+    secret.get(60)
     parameter.value = "second"
     secret.renew(1)
-    assert secret.get(1) == "second"
+    assert secret.get(60) == "second"
 
 
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -146,14 +146,14 @@ def test_a_late_value_is_cached_for_the_next_delivery() -> None:
 
     seconds = 0.0
     secret = Secret(read, clock=lambda: seconds)
-    secret.get(1)
+    secret.get(60)
     secret.renew(0.01)
-    assert secret.get(1) == "first"
+    assert secret.get(60) == "first"
     release.set()
     for thread in threading.enumerate():
         if thread.name == "splunk":
             thread.join()
-    assert secret.get(1) == "second"
+    assert secret.get(60) == "second"
 
 
 def test_a_silent_parameter_store_costs_a_warm_forwarder_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_failed_first_read_is_an_error() -> None:
     parameter = Parameter()
     parameter.value = Misconfigured("no")
     with pytest.raises(Misconfigured):
-        parameter.secret().get(1)
+        parameter.secret().get(60)
 
 
 def test_reading_that_takes_too_long_is_given_up() -> None:
@@ -208,7 +208,7 @@ def test_white_space_around_a_value_does_not_count() -> None:
 
 def test_a_secret_does_not_show_itself() -> None:
     secret = Secret(fixed("the-token"))
-    secret.get(1)
+    secret.get(60)
     assert "the-token" not in repr(secret) + str(secret)
 
 
