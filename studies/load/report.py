@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from dev.engine import ROOT
-from studies import plots
 
 OUT: Final = ROOT / "out" / "load"
 DOCUMENT: Final = ROOT / "docs" / "load.md"
@@ -44,6 +43,8 @@ def write(folder: Path, results: Mapping[str, Any], document: Path | None = None
 
 def draw(folder: Path, results: Mapping[str, Any]) -> None:
     """Draw throughput and latency over callers, and times over the tokens stored."""
+    from studies import plots  # noqa: PLC0415 - the tables need no matplotlib
+
     parts = results["parts"]
     ladders = {part["target"]: part["levels"] for part in parts.values() if "target" in part}
     for name, label, value in (

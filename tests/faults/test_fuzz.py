@@ -6,7 +6,6 @@ from pathlib import Path
 
 from dev.engine import Engine
 from tests.support.fault_ways import serving
-from tests.support.fuzz import Fuzz
 from tests.support.store_engines import MINISTACK, StoreEngine
 from tokenctl.deployment import Deployment
 
@@ -16,6 +15,8 @@ REQUESTS = 100
 def test_every_answer_to_a_generated_request_is_in_the_document(
     engine: Engine, deployment: Deployment, tmp_path: Path
 ) -> None:
+    from tests.support.fuzz import Fuzz  # its libraries take seconds, which every run of tests would pay
+
     settings = deployment.settings
     store = StoreEngine(MINISTACK, engine.client_environ, settings.token_table, settings.client_table)
     with serving(store.environ, store.client_store(), tmp_path / "service.log") as service:

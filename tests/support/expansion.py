@@ -7,25 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
-from deploy.checks.transform import UPLOADED, expanded
 from tests.support.local_aws import Package, Template
 
 _NOTHING = object()
 
 
-def expansion(made: Package | Template, archive: str = UPLOADED, **parameters: str) -> Template:
+def expansion(made: Package | Template, archive: str = "", **parameters: str) -> Template:
     """Expand a template with the values of some parameters; the others have their defaults.
 
     In the result, conditions, `Fn::If`, `Fn::FindInMap` and references to parameters are gone. What names a resource or
     a pseudo parameter is left.
     """
+    from deploy.checks.transform import UPLOADED, expanded  # its library takes seconds
+
     template = made.template() if isinstance(made, Package) else made
     defaults = {name: str(each["Default"]) for name, each in template["Parameters"].items() if "Default" in each}
     assert parameters.keys() <= template["Parameters"].keys()
     values = defaults | parameters
     # The translator reads the partition from the region.
     with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": "eu-central-1"}):
-        whole = expanded(template, values, archive)
+        whole = expanded(template, values, archive or UPLOADED)
     decided = _Decisions(values, whole.get("Conditions", {}), whole.get("Mappings", {}))
     resources = {
         name: decided.of(resource)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from functools import cache
 from urllib.parse import unquote
 
 import pytest
@@ -15,11 +16,7 @@ import pytest
 from examples.document_gateway.names import FALLBACK, MAX_BYTES, MAX_NAME, disposition, safe_name
 
 FORBIDDEN = '/\\:*?"<>|'
-EVERY_CHARACTER = [chr(number) for number in range(sys.maxunicode + 1)]
-NOT_SHOWN = [character for character in EVERY_CHARACTER if unicodedata.category(character)[0] == "C"]
-"""Controls, format characters, surrogates, private use and what is not assigned."""
-SHOWN = [character for character in EVERY_CHARACTER if unicodedata.category(character)[0] != "C"]
-DEVICES = (
+DEVICES = [
     "CON",
     "prn",
     "Aux",
@@ -32,10 +29,15 @@ DEVICES = (
     "CONIN$",
     "conout$",
     "\uff23ON",
-)
-
-
+]
 HEADER = re.compile(r"attachment; filename=\"([ -~]+)\"(?:; filename\*=UTF-8''([!#$&+.^_`|~0-9A-Za-z%-]+))?")
+
+
+@cache
+def characters(*, shown: bool) -> list[str]:
+    """Those that are shown, or those that are not: controls, surrogates, private use and what is not assigned."""
+    every = map(chr, range(sys.maxunicode + 1))
+    return [character for character in every if (unicodedata.category(character)[0] != "C") is shown]
 
 
 def is_forbidden(character: str) -> bool:
@@ -71,7 +73,7 @@ def assert_saved_as_shown(shown: str) -> None:
 
 
 def test_no_character_turns_a_name_into_another() -> None:
-    for character in SHOWN:
+    for character in characters(shown=True):
         # A hundred thousand ideographs and syllables are alike; beside a suffix all are tried below.
         if unicodedata.category(character) != "Lo" or unicodedata.decomposition(character):
             assert_saved_as_shown(safe_name(character))
@@ -79,14 +81,16 @@ def test_no_character_turns_a_name_into_another() -> None:
 
 @pytest.mark.parametrize("name", ["setup.exe{}.pdf", "setup.exe.pdf{}", "{}.exe"])
 def test_no_character_beside_a_suffix_turns_it_into_another(name: str) -> None:
-    for start in range(0, len(SHOWN), 40):
-        assert_saved_as_shown(safe_name(name.format("".join(SHOWN[start : start + 40]))))
+    shown = characters(shown=True)
+    for start in range(0, len(shown), 40):
+        assert_saved_as_shown(safe_name(name.format("".join(shown[start : start + 40]))))
 
 
 def test_characters_that_show_nothing_are_left_out() -> None:
-    assert safe_name("".join(NOT_SHOWN)) == FALLBACK
-    assert safe_name(".pdf".join(NOT_SHOWN[:200])[-100:] + "a.pdf").endswith("a.pdf")
-    for character in NOT_SHOWN:
+    hidden = characters(shown=False)
+    assert safe_name("".join(hidden)) == FALLBACK
+    assert safe_name(".pdf".join(hidden[:200])[-100:] + "a.pdf").endswith("a.pdf")
+    for character in hidden:
         if unicodedata.category(character) in ("Cc", "Cf"):
             assert safe_name(f"setup{character}.exe{character}") == "setup.exe"
 
