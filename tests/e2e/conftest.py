@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.local_aws import LocalAws, Package, Stack, local_aws
 from tests.support.serving import serving
 
 
@@ -25,3 +26,15 @@ def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Where the service answers over HTTP, for tests that neither stop it nor read what it writes."""
     with serving(tmp_path_factory.mktemp("service") / "output") as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """An account with nothing in it."""
+    with local_aws(tmp_path_factory.mktemp("aws") / "engine.log") as aws:
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def dev(aws: LocalAws, packages: Path) -> Stack:
+    return Stack(aws, Package.of("dev", packages))

@@ -30,8 +30,9 @@ from dev.engine import ROOT
 from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
-from tests.support.local_aws import SCHEDULED, LocalAws, eventually, local_aws, state_change
+from tests.support.local_aws import SCHEDULED, LocalAws, local_aws, state_change
 from tests.support.splunk_world import subscription
+from tests.support.waiting import wait_until
 
 HEC_TOKEN = "3f6b2c0e-1d1f-4a57-93a5-0b8c6a0a7e55"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
@@ -114,11 +115,11 @@ class Project:
 
 
 def impatient_models(folder: Path) -> Path:
-    """Let botocore, and with it Chalice, look each second whether a function is active; it would wait for five."""
+    """Let botocore, and with it Chalice, look often whether a function is active; it waits five seconds."""
     name = Path("lambda", "2015-03-31", "waiters-2.json")
     waiters = json.loads(Path(botocore.__file__).with_name("data").joinpath(name).read_text())
     for waiter in waiters["waiters"].values():
-        waiter["delay"] = 1
+        waiter |= {"delay": 0.2, "maxAttempts": 600}
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text(json.dumps(waiters))
     return folder
@@ -171,26 +172,13 @@ def test_a_token_is_issued_and_used_and_found_in_splunk(project: Project, client
     status, again = project.call(client, "POST", "/use", {"token": issued["token"]})
     assert (status, again["code"]) == (410, "token_exhausted")
 
-    def told() -> set[str]:
+    def found() -> set[str]:
         indexed = [each["event"] for each in list(hec.collector.indexed)]
         events = [each for each in indexed if isinstance(each, dict) and each.get("tokenId") == issued["tokenId"]]
         return {each["event"] for each in events}
 
-    assert eventually(told, lambda seen: len(seen) == 3) == {"token.issued", "token.used", "token.refused"}
+    assert wait_until(found, lambda seen: len(seen) == 3) == {"token.issued", "token.used", "token.refused"}
     assert issued["token"] not in json.dumps(hec.collector.indexed)
-
-
-def test_wrong_credentials_are_refused_and_found_in_splunk(
-    project: Project, client: Credentials, hec: HecServer
-) -> None:
-    refused = project.authorize(Credentials("appian", "wrong"))
-    assert "Deny" in json.dumps(refused)
-
-    def told() -> list[Any]:
-        indexed = [each["event"] for each in list(hec.collector.indexed)]
-        return [each for each in indexed if isinstance(each, dict) and each.get("event") == "auth.refused"]
-
-    assert [each["reason"] for each in eventually(told)] == ["wrong_secret"]
 
 
 def test_no_cold_start_compiles_a_library(project: Project, tmp_path: Path) -> None:
@@ -213,8 +201,8 @@ def test_no_cold_start_compiles_a_library(project: Project, tmp_path: Path) -> N
 
 def test_a_state_change_is_sent_to_splunk(project: Project, hec: HecServer) -> None:
     project.invoke("tokenservice-dev-forward_events", state_change("tokenservice-dev-slow"))
-    [told] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]
-    assert told["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
+    [indexed] = [each for each in hec.collector.indexed if each["sourcetype"] == "aws:cloudwatch:event"]
+    assert indexed["event"]["detail"]["alarmName"] == "tokenservice-dev-slow"
 
 
 def test_what_splunk_can_never_take_is_kept_in_the_failure_bucket(project: Project) -> None:
@@ -261,13 +249,6 @@ def test_settings_of_the_stage_and_of_the_function_both_arrive(project: Project,
         assert (variables["STAGE"], variables["SPLUNK_HEC_URL"]) == ("dev", hec.url)
         assert variables["_HANDLER"] == handler
         assert found["Timeout"] == (300 if "redrive" in name else 90 if "forward" in name else 29)
-
-
-def test_a_second_subscription_prints_the_same(project: Project) -> None:
-    before = project.aws.client("lambda").get_policy(FunctionName="tokenservice-dev-forward_logs")["Policy"]
-    first = project.tokenctl("logs", "subscribe")
-    assert project.tokenctl("logs", "subscribe") == first
-    assert project.aws.client("lambda").get_policy(FunctionName="tokenservice-dev-forward_logs")["Policy"] == before
 
 
 def test_the_api_stays_empty_on_this_engine(project: Project) -> None:

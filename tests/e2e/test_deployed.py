@@ -13,8 +13,9 @@ import trustme
 from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
-from tests.support.local_aws import SCHEDULED, Package, Stack, eventually, local_aws, state_change
+from tests.support.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
 from tests.support.splunk_world import subscription
+from tests.support.waiting import wait_until
 
 FORWARDER = "tokenservice-dev-forward_logs"
 HEC_TOKEN = "5b0d9e0a-6a1c-4a0e-9c7b-2f7d1d1c9a11"
@@ -64,7 +65,7 @@ def test_a_use_through_the_gateway_is_found_in_splunk(stack: Stack, client: Cred
     assert (again.status_code, again.json()["code"]) == (410, "token_exhausted")
 
     for name in ("token.issued", "token.used", "token.refused"):
-        [event] = eventually(lambda name=name: events(hec, event=name, tokenId=token_id))
+        [event] = wait_until(lambda name=name: events(hec, event=name, tokenId=token_id))
         assert (event["clientId"], event["stage"]) == ("appian", "dev")
     # The local AWS writes no access log; tests/e2e/test_local_gateway.py joins all three.
     assert event["requestId"] == again.json()["requestId"]
@@ -83,7 +84,7 @@ def test_explain_shows_an_operator_why_a_link_was_refused(stack: Stack, client: 
     def reported() -> Any:
         return stack.aws.tokenctl("dev", "explain", issued["tokenId"])
 
-    life = eventually(reported, lambda life: len(life["moments"]) == 4)
+    life = wait_until(reported, lambda life: len(life["moments"]) == 4)
     assert life["refusals"] == {"user_mismatch": 1, "token_exhausted": 1}
     assert [each["event"] for each in life["moments"]] == [
         "token.issued",
@@ -99,7 +100,7 @@ def test_revocations_by_an_operator_are_explained_and_in_splunk(
 ) -> None:
     token_id = stack.call("POST", "/token", client, {"nodeId": NODE}).json()["tokenId"]
     stack.aws.tokenctl("dev", "token", "revoke", token_id)
-    [event] = eventually(lambda: events(hec, event="token.revoked", tokenId=token_id))
+    [event] = wait_until(lambda: events(hec, event="token.revoked", tokenId=token_id))
     assert event["clientId"] == "tokenctl"
     assert stack.aws.tokenctl("dev", "explain", token_id)["moments"][-1]["clientId"] == "tokenctl"
 
@@ -113,7 +114,7 @@ def test_wrong_credentials_get_the_challenge_and_are_in_splunk(
         assert refused.headers["Content-Type"] == "application/problem+json"
         assert refused.headers["WWW-Authenticate"] == 'Basic realm="tokenservice", charset="UTF-8"'
         assert refused.json()["requestId"] == refused.headers["x-amzn-requestid"]
-    [event] = eventually(lambda: events(hec, event="auth.refused", clientId="appian"))
+    [event] = wait_until(lambda: events(hec, event="auth.refused", clientId="appian"))
     assert event["reason"] == "wrong_secret"
 
 
@@ -179,7 +180,7 @@ def test_rejected_inputs_wait_at_the_destination_until_a_redrive_delivers_them_o
     hec.collector.disabled.add(HEC_TOKEN)
     event = subscription(['{"event":"token.used"}'], log_group="/aws/lambda/elsewhere")
     functions.invoke(FunctionName=FORWARDER, InvocationType="Event", Payload=json.dumps(event))
-    assert eventually(waiting) == 1
+    assert wait_until(waiting) == 1
     assert delivered() == []
 
     hec.collector.disabled.clear()

@@ -18,7 +18,7 @@ from dev.engine import HOST, free_port
 from examples.document_gateway import log as gateway_log
 from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
-from tests.support.api import Api, Credentials
+from tests.support.api import Credentials
 from tests.support.gateway_world import ELSEWHERE, USER_HEADER, Visitor, World, gateway
 from tests.support.waiting import wait_until
 
@@ -38,21 +38,16 @@ def content() -> Iterator[ContentServer]:
 
 
 @pytest.fixture(scope="module")
-def credentials(api: Api) -> Credentials:
-    return api.client()
-
-
-@pytest.fixture(scope="module")
-def world(service: str, credentials: Credentials, content: ContentServer) -> Iterator[World]:
+def world(service: str, client: Credentials, content: ContentServer) -> Iterator[World]:
     """Straight to the socket: the person is unknown."""
-    with gateway(service, credentials, content) as world:
+    with gateway(service, client, content) as world:
         yield world
 
 
 @pytest.fixture(scope="module")
-def behind_proxy(service: str, credentials: Credentials, content: ContentServer) -> Iterator[World]:
+def behind_proxy(service: str, client: Credentials, content: ContentServer) -> Iterator[World]:
     """Behind one proxy that sends name and address of the person."""
-    with gateway(service, credentials, content, TRUSTED_HOPS="1", USER_HEADER=USER_HEADER) as world:
+    with gateway(service, client, content, TRUSTED_HOPS="1", USER_HEADER=USER_HEADER) as world:
         yield world
 
 
@@ -326,10 +321,10 @@ def test_a_document_that_is_not_there_is_reported_before_anything_is_spent(world
         assert path.endswith("/nodes/gone")
 
 
-def test_while_the_content_is_away_nothing_is_lost(service: str, credentials: Credentials) -> None:
+def test_while_the_content_is_away_nothing_is_lost(service: str, client: Credentials) -> None:
     with ContentServer("gateway", "the content's password") as away:
         pass
-    with gateway(service, credentials, away) as world:
+    with gateway(service, client, away) as world:
         link, issued = world.link()
         visitor = Visitor()
         page = visitor.open(link)
@@ -342,10 +337,10 @@ def test_while_the_content_is_away_nothing_is_lost(service: str, credentials: Cr
 
 
 def test_while_the_service_is_away_a_page_explains_it(
-    credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
+    client: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("examples.document_gateway.__main__.PATIENCE_SECONDS", 0)
-    with gateway(f"http://{HOST}:{free_port()}", credentials, content) as world:
+    with gateway(f"http://{HOST}:{free_port()}", client, content) as world:
         page = Visitor().open(f"{world.url}/d/{'ab' * 32}")
         assert (page.status_code, title_of(page)) == (503, refusals.NOT_NOW.title)
         assert page.headers["Retry-After"] == "60"
@@ -382,8 +377,8 @@ def test_every_answer_has_its_headers_and_no_log_line_a_token(world: World, capl
             assert issued.token not in record.getMessage() + str(vars(record))
 
 
-def test_behind_https_cookies_are_for_https_alone(service: str, credentials: Credentials, content: Any) -> None:
-    with gateway(service, credentials, content, PUBLIC_URL="https://documents.example") as world:
+def test_behind_https_cookies_are_for_https_alone(service: str, client: Credentials, content: Any) -> None:
+    with gateway(service, client, content, PUBLIC_URL="https://documents.example") as world:
         link, _ = world.link()
         page = Visitor().open(link)
         assert "; Secure;" in page.headers["Set-Cookie"]

@@ -19,7 +19,7 @@ from dev.engine import HOST
 from examples.document_gateway import server
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, ContentServer, Stored
 from examples.document_gateway.downloads import EVERYBODY, PER_LEASE, PER_LINK
-from tests.support.api import Api, Credentials
+from tests.support.api import Credentials
 from tests.support.gateway_world import ELSEWHERE, Visitor, World, gateway
 from tests.support.waiting import wait_until
 
@@ -37,25 +37,20 @@ def content() -> Iterator[ContentServer]:
 
 
 @pytest.fixture(scope="module")
-def credentials(api: Api) -> Credentials:
-    return api.client()
-
-
-@pytest.fixture(scope="module")
-def world(service: str, credentials: Credentials, content: ContentServer) -> Iterator[World]:
-    with gateway(service, credentials, content) as world:
+def world(service: str, client: Credentials, content: ContentServer) -> Iterator[World]:
+    with gateway(service, client, content) as world:
         yield world
 
 
 @pytest.fixture
 def impatient(
-    service: str, credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
+    service: str, client: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     """One whose times are short."""
     monkeypatch.setattr(server, "_LOOK_EVERY_SECONDS", 1)
     for name in ("REQUEST_SECONDS", "IDLE_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(server, name, 3)  # a busy machine leaves what is short lying, too
-    with gateway(service, credentials, content) as world:
+    with gateway(service, client, content) as world:
         yield world
 
 
@@ -139,9 +134,9 @@ def test_a_place_is_free_again_once_its_reader_has_gone(world: World) -> None:
 
 
 def test_one_address_has_so_many_downloads_and_another_its_own(
-    service: str, credentials: Credentials, content: ContentServer
+    service: str, client: Credentials, content: ContentServer
 ) -> None:
-    with gateway(service, credentials, content, TRUSTED_HOPS="1", DOWNLOADS_PER_ADDRESS="1") as world:
+    with gateway(service, client, content, TRUSTED_HOPS="1", DOWNLOADS_PER_ADDRESS="1") as world:
         link, _ = world.link(BIG, max_uses=3)
         here, neighbour, there = (
             Visitor({"X-Forwarded-For": address}) for address in ("2001:db8::1", "2001:db8::2", ELSEWHERE)
@@ -164,11 +159,11 @@ def test_a_hundred_idle_connections_do_not_block_others(world: World) -> None:
 
 
 def test_idle_connections_through_a_proxy_do_not_block_others(
-    service: str, credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
+    service: str, client: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proxy's address is everybody's: all have as many connections as there may be."""
     monkeypatch.setattr(server, "CONNECTIONS", 100)
-    with gateway(service, credentials, content, TRUSTED_HOPS="1") as world, ExitStack() as idle:
+    with gateway(service, client, content, TRUSTED_HOPS="1") as world, ExitStack() as idle:
         for _ in range(150):
             idle.enter_context(connected(world))
         assert requests.get(f"{world.url}/healthz", timeout=60).text == "ok\n"
@@ -179,13 +174,13 @@ def test_idle_connections_through_a_proxy_do_not_block_others(
 
 
 def test_a_connection_that_waits_for_its_answer_is_not_closed_for_a_new_one(
-    credentials: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
+    client: Credentials, content: ContentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_PER_ADDRESS", 2)
     look = f"GET /d/{'ab' * 32} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     with (
         silent_service() as (url, listening),
-        gateway(url, credentials, content) as world,
+        gateway(url, client, content) as world,
         connected(world, look) as first,
         connected(world, look) as second,
     ):
@@ -199,10 +194,10 @@ def test_a_connection_that_waits_for_its_answer_is_not_closed_for_a_new_one(
 
 
 def test_health_is_answered_while_every_thread_waits_for_the_token_service(
-    credentials: Credentials, content: ContentServer
+    client: Credentials, content: ContentServer
 ) -> None:
     look = f"GET /d/{'ab' * 32} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    with silent_service() as (url, listening), gateway(url, credentials, content) as world, ExitStack() as waiting:
+    with silent_service() as (url, listening), gateway(url, client, content) as world, ExitStack() as waiting:
         for _ in range(EVERYBODY + 30):
             waiting.enter_context(connected(world, look))
         for _ in range(3):

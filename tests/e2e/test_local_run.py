@@ -345,7 +345,8 @@ def test_a_killed_engine_has_stored_the_writes_that_are_older_than_a_second(
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
     )
-    wait_until((state / "dynamodb.json").exists)
+    tables = state / "dynamodb.json"
+    wait_until(lambda: tables.exists() and "stored" in tables.read_text())
     engine.kill()
     assert list(scratch.iterdir()) == []
     engine.start()

@@ -8,7 +8,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from chalice.package import YAMLTemplateSerializer
 
 from dev.engine import HOST, ROOT, free_port
 from tests.support import smoke
-from tests.support.local_aws import LocalAws, Package, Stack, local_aws
+from tests.support.local_aws import LocalAws, Stack
 
 STEPS = [
     "version",
@@ -50,17 +50,6 @@ def run(directory: Path, environ: Mapping[str, str], *arguments: str) -> subproc
 def steps(said: subprocess.CompletedProcess[str]) -> list[str]:
     assert said.returncode == 0, said.stdout + said.stderr
     return re.findall(r"^ok  ([a-z ]+):", said.stdout, re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    with local_aws(tmp_path_factory.mktemp("smoke") / "engine.log") as aws:
-        yield aws
-
-
-@pytest.fixture(scope="module")
-def dev(aws: LocalAws, packages: Path) -> Stack:
-    return Stack(aws, Package.of("dev", packages))
 
 
 def granted_to_smoke() -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,10 @@ import requests
 
 from deploy.template import versioned
 from tests.support.api import NODE
-from tests.support.local_aws import LocalAws, Package, Stack, local_aws
+from tests.support.local_aws import LocalAws, Package, Stack
 
 DONE_BEFORE_AND_AFTER = 20
 KINDS = ("clients", "tokens")
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    with local_aws(tmp_path_factory.mktemp("stages") / "engine.log") as aws:
-        yield aws
-
-
-@pytest.fixture(scope="module")
-def dev(aws: LocalAws, packages: Path) -> Stack:
-    return Stack(aws, Package.of("dev", packages))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from deploy import template as completed
 from tests.support.expansion import expansion, of_type
-from tests.support.local_aws import LocalAws, Package, Stack, Template, local_aws
+from tests.support.local_aws import LocalAws, Package, Stack, Template
 
 NAMES = ("APIHandler", "BasicAuth")
 
@@ -96,12 +96,6 @@ def test_a_version_of_a_failed_deployment_is_deleted(made: Package) -> None:
 
 
 # --- On the local AWS
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    with local_aws(tmp_path_factory.mktemp("versions") / "engine.log") as aws:
-        yield aws
 
 
 @pytest.fixture(scope="module")

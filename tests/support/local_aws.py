@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import boto3
 import requests
@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 
 from dev.engine import ROOT, Engine
 from tests.support.api import BASE_PATH, Credentials
+from tests.support.waiting import wait_until
 from tokenctl.resources import of_type
 
 PATIENCE_SECONDS = 60
@@ -39,15 +40,6 @@ _ARTIFACTS = "artifacts"
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 Template = dict[str, Any]
-Seen = TypeVar("Seen")
-
-
-def eventually(look: Callable[[], Seen], is_wanted: Callable[[Seen], object] = bool) -> Seen:
-    """Poll until the value is the wanted one, for a minute at most; returns the last value."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_wanted(seen := look()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return seen
 
 
 @dataclass(frozen=True)
@@ -227,7 +219,7 @@ class Stack:
             Capabilities=_CAPABILITIES,
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in self._parameters.items()],
         )
-        ended = eventually(self._described, lambda stack: not stack["StackStatus"].endswith("IN_PROGRESS"))
+        ended = wait_until(self._described, lambda stack: not stack["StackStatus"].endswith("IN_PROGRESS"))
         assert ended["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), self.failures()
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in ended["Outputs"]}
 
@@ -258,7 +250,7 @@ class Stack:
             except ClientError:
                 return False
 
-        assert not eventually(is_there, lambda there: not there), self.failures()
+        wait_until(is_there, lambda there: not there)
 
     @property
     def url(self) -> str:

@@ -9,10 +9,10 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_until(happened: Callable[[], Result]) -> Result:
-    """Return the first true result; after two minutes give up, so that a bug does not hang the suite."""
+def wait_until(look: Callable[[], Result], is_wanted: Callable[[Result], object] = bool) -> Result:
+    """Return the first wanted result; after two minutes give up, so that a bug does not hang the suite."""
     deadline = time.monotonic() + 120
-    while not (result := happened()):
-        assert time.monotonic() < deadline
+    while not is_wanted(result := look()):
+        assert time.monotonic() < deadline, result
         time.sleep(0.02)
     return result
