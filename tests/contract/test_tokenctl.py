@@ -83,16 +83,6 @@ class TestAsAProcess:
         assert not SECRET.search(added.err)
         assert opens(api, name, secret)
 
-    def test_an_unavailable_store_is_reported_in_one_line(self) -> None:
-        away = {"AWS_ENDPOINT_URL": f"http://{HOST}:{free_port()}"}
-        in_a_process("client", "list", **away).assert_refused("no response from the store", "tokenctl doctor")
-
-    def test_help_lists_the_commands_and_an_unknown_one_is_rejected(self) -> None:
-        helped = in_a_process("--help")
-        assert helped.code == 0
-        for command in ("client", "token", "tables", "doctor"):
-            assert command in helped.out
-
 
 class TestClient:
     @pytest.mark.parametrize("scope", Scope)
@@ -124,11 +114,12 @@ class TestClient:
         [facts] = [each for each in tokenctl("client", "list", "--json").json if each["clientId"] == name]
         assert facts["scopes"] == ["use"]
 
-    @pytest.mark.parametrize("wrong", ["", " ", "a b", "-a", ".a", "a/b", "é", "a:b", "a\n", "a" * 65])
-    @pytest.mark.parametrize("command", ["add", "show", "change", "rotate", "disable", "enable", "delete"])
-    def test_a_malformed_name_is_refused(self, tokenctl: Tokenctl, command: str, wrong: str) -> None:
-        scope = ("--scope", "use") if command in ("add", "change") else ()
-        tokenctl("client", command, *scope, "--", wrong).assert_refused("letters, digits", code=2)
+    def test_a_malformed_name_is_refused(self, tokenctl: Tokenctl) -> None:
+        for wrong in ("", " ", "a b", "-a", ".a", "a/b", "é", "a:b", "a\n", "a" * 65):
+            tokenctl("client", "add", "--scope", "use", "--", wrong).assert_refused("letters, digits", code=2)
+        for command in ("show", "rotate", "disable", "enable", "delete"):
+            tokenctl("client", command, "a b").assert_refused("letters, digits", code=2)
+        tokenctl("client", "change", "--scope", "use", "a b").assert_refused("letters, digits", code=2)
 
     def test_scopes_must_be_named_and_known(self, tokenctl: Tokenctl, name: str) -> None:
         assert tokenctl("client", "add", name).code == 2

@@ -130,6 +130,7 @@ class TestRefusals:
             *("", " ", "Basic", "Basic ", "Bearer abc", "Basic !!!!", "Basic YQ", "Basic YTpi=", "Basic YTpi YTpi"),
             *("Basic YTpi\n", "\tBasic YTpi", "Basic\tYTpi", "BasicYTpi", "Basic YTp\u0131", "Basic Y\x00Tpi"),
             *map(encoded, (b"no-colon", b"\xff\xfe:secret", b"records:sec\x00ret", b"records\r\n:secret")),
+            *('Digest username="a"', "Basic YTpi, Basic YTpi", "Basic YTpi x", "Basic YTr_", "YTpi", "Basic YTpi\xe4"),
             "Basic " + "A" * 100_000,
         ],
     )
@@ -149,6 +150,23 @@ class TestRefusals:
         # What can't be a client's name may be a secret, and a key in the store's own log is no place for one.
         assert gateway.keys == [user if user in ("nobody", "Records") else "-", "records"]
         assert [event["reason"] for event in gateway.events()] == ["unknown_client", "wrong_secret"]
+
+    @pytest.mark.parametrize(
+        "credentials",
+        [
+            f":{SECRET}",
+            "records:",
+            f"{SECRET}:records",
+            f"records:{SECRET} ",
+            f"records :{SECRET}",
+            f"RECORDS:{SECRET}",
+        ],
+        ids=["no user", "no password", "the wrong way round", "a space behind", "a space between", "another case"],
+    )
+    def test_what_is_nearly_the_credentials_is_refused(self, credentials: str) -> None:
+        gateway = Gateway(RECORDS)
+        assert gateway.allows(encoded(f"records:{SECRET}".encode()))
+        assert not gateway.allows(encoded(credentials.encode()))
 
     def test_a_disabled_client_is_refused(self) -> None:
         gateway = Gateway(RECORDS._replace(disabled_at=NOW))

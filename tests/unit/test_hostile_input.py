@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -231,12 +230,6 @@ class TestBody:
         assert response["statusCode"] == 201, response["body"]
 
 
-BAD_RANGES = [
-    *("10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/8", "10.0.0.1/31"),
-    *("2001:db8::1/64", "::ffff:10.0.0.1/104", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/8/8"),
-    *("10.0.0.0/255.0.0.0", " 10.0.0.1", "10.0.0.1\n", "10.0.0.0/8\n", "fe80::1%eth0", "localhost", "10.0", "1"),
-    *("0x0a000001", "\u0661\u0660.0.0.1", "10.0.0.0/\u0668", "10.0.0.0/+8", "10.0.0.0/8 ", "x" * 65),
-]
 NO_INSTANTS = [
     *(0, True, "", "now", "1795269600", "2030-01-01", "2030-01-01T13:00Z", "2030-01-01T13:00:00"),
     *("2030-01-01T13:00:00.5", "2030-01-01T13:00:00.Z", "2030-01-01T13:00:00,5Z", "2030-01-01T24:00:00Z"),
@@ -249,8 +242,7 @@ NO_INSTANTS = [
 BOUNDS: dict[str, list[tuple[Any, str]]] = {
     "nodeId": [
         *(("", ""), (1, ""), (True, ""), ([], ""), ({}, ""), (["n"], ""), ("x" * 1025, ""), ("𝄞" * 1025, "")),
-        *((f"a{chr(code)}", "") for code in (0, 9, 10, 13, 27, 31, 127, 128, 133, 159)),
-        *(("\na", ""), ("a\nb", ""), ("\n", "")),
+        ("\n", ""),  # test_names.py has the other characters that no name holds
     ],
     "maxUses": [
         *((0, ""), (-1, ""), (101, ""), (10**18, ""), (10**30, ""), (-(10**30), ""), (1.5, ""), (0.5, "")),
@@ -267,14 +259,13 @@ BOUNDS: dict[str, list[tuple[Any, str]]] = {
     ],
     "user": [
         *(("", ""), ("u" * 257, ""), (1, ""), (True, ""), (["alice"], ""), ({"name": "alice"}, "")),
-        *((f"a{chr(code)}", "") for code in (0, 10, 27, 127, 133, 159, 0xFFFD)),
     ],
     "ipAddresses": [
         *(([], ""), ("10.0.0.1", ""), ({}, ""), ([1], "[0]"), ([None], "[0]"), ([""], "[0]"), ([167_772_161], "[0]")),
-        *(([text], "[0]") for text in BAD_RANGES),
+        # What is an address and what is not stands in test_addresses.py.
+        *(([text], "[0]") for text in ("10.0.0.1/8", "fe80::1%eth0", "localhost", "x" * 65)),
         *((["10.0.0.1", "10.0.0.2", "10.0.0.300"], "[2]"), (["10.0.0.1", "10.0.0.1"], "")),
-        *((["10.0.0.1", "10.0.0.1/32"], ""), (["10.0.0.1", "::ffff:10.0.0.1"], "")),
-        *((["2001:db8::1", "2001:DB8:0::1"], ""), ([f"10.0.0.{n}" for n in range(17)], "")),
+        ([f"10.0.0.{n}" for n in range(17)], ""),
     ],
     "audience": [
         *(([], ""), ("records", ""), ([1], "[0]"), ([""], "[0]"), (["a b"], "[0]"), (["-a"], "[0]"), (["é"], "[0]")),
@@ -368,11 +359,6 @@ class TestBatch:
         witness.invalid("/tokens", body, *fields)
 
 
-BAD_ADDRESSES = [
-    *("", "10.0.0.1:80", "[::1]:80", "[::1]", "010.0.0.1", "10.0.0.01", "10.0.0.1/32", "10.0.0.0/8", " 10.0.0.1"),
-    *("10.0.0.1 ", "10.0.0.1\n", "10.0.0.1,10.0.0.2", "fe80::1%eth0", "localhost", "10", "10.0.0", "10.0.0.256"),
-    *("::ffff:10.0.0.256", "::ffff:010.0.0.1", "1::2::3", "0x0a000001", "\u0661\u0660.0.0.1", "unknown", "x" * 65),
-]
 BAD_USES: dict[str, list[Any]] = {
     "token": [
         *("", "x", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 63 + "\n", "a" * 64 + "\n", " " * 64, "\u0660" * 64),
@@ -380,7 +366,7 @@ BAD_USES: dict[str, list[Any]] = {
     ],
     "action": ["", "Download", "print", "download ", "download,edit", 1, True, [], ["download"], {}],
     "user": ["", "u" * 257, 1, True, ["alice"], {}, "alice\n", "\x1b[2J", "\x85", "\ufffd"],
-    "ipAddress": [*BAD_ADDRESSES, 1, True, ["10.0.0.1"], {}, 167_772_161],
+    "ipAddress": ["", "10.0.0.0/8", "10.0.0.256", "x" * 65, 1, True, ["10.0.0.1"], {}, 167_772_161],
 }
 USE_CASES = [
     pytest.param(name, value, id=f"{name}-{ascii(value)[:40]}") for name, values in BAD_USES.items() for value in values
@@ -418,10 +404,7 @@ class TestUse:
 
 
 class TestIdempotencyKey:
-    BAD = (
-        *("", " ", "a b", " a", "a ", "a\tb", "a\x00", "a\x7f", "é", "\u2028", "x" * 256, "a\n"),
-        "x" * 10_000,
-    )
+    BAD = (*("", "a b", "é", "x" * 256, "a\n"),)
 
     @pytest.mark.parametrize("key", BAD, ids=ascii)
     def test_a_key_is_1_to_255_visible_ascii_characters(self, witness: Witness, key: str) -> None:
@@ -513,63 +496,6 @@ class TestTokenId:
                 ("DELETE", 400, "invalid_request", ["tokenId"]),
             ):
                 assert witness.token not in witness.refused(status, code, fields, method, f"/token/{wrong}").text
-
-
-def basic(text: bytes) -> str:
-    return "Basic " + base64.b64encode(text).decode()
-
-
-BROKEN_AUTHORIZATION: dict[str, Callable[[Credentials], str]] = {
-    "empty": lambda _: "",
-    "space": lambda _: " ",
-    "scheme alone": lambda _: "Basic",
-    "scheme and space": lambda _: "Basic ",
-    "Bearer with good credentials": lambda c: c.header.replace("Basic", "Bearer"),
-    "Digest": lambda _: 'Digest username="a"',
-    "no scheme": lambda c: c.header.removeprefix("Basic "),
-    "no base64": lambda _: "Basic !!!!",
-    "cut": lambda c: c.header[:-3],
-    "two": lambda c: f"{c.header}, {c.header}",
-    "something behind": lambda c: c.header + " x",
-    "url-safe base64": lambda _: "Basic " + base64.urlsafe_b64encode(b"a:\xff\xff\xff").decode(),
-    "no colon": lambda c: basic(f"{c.user}{c.password}".encode()),
-    "no user": lambda c: basic(f":{c.password}".encode()),
-    "no password": lambda c: basic(f"{c.user}:".encode()),
-    "the wrong way round": lambda c: basic(f"{c.password}:{c.user}".encode()),
-    "a space behind the password": lambda c: basic(f"{c.user}:{c.password} ".encode()),
-    "a line break behind the password": lambda c: basic(f"{c.user}:{c.password}\n".encode()),
-    "a NUL in the user": lambda c: basic(f"{c.user}\0:{c.password}".encode()),
-    "another case": lambda c: basic(f"{c.user.upper()}:{c.password}".encode()),
-    "UTF-16": lambda c: basic(f"{c.user}:{c.password}".encode("utf-16")),
-    "invalid UTF-8": lambda _: basic(b"\xff:\xfe"),
-    "overlong": lambda _: "Basic " + "A" * 100_000,
-    "non-ASCII": lambda c: c.header + "ä",
-    "control character": lambda c: c.header.replace(" ", "\t"),
-}
-
-
-class TestAuthorization:
-    @pytest.mark.parametrize("broken", BROKEN_AUTHORIZATION.values(), ids=BROKEN_AUTHORIZATION)
-    def test_a_broken_authorization_header_opens_no_route(
-        self, witness: Witness, broken: Callable[[Credentials], str]
-    ) -> None:
-        header = broken(witness.client)
-        witness.api.store.calls.clear()
-        for method, path in ROUTES:
-            body = witness.good_body(path) if method == "POST" else None
-            query = witness.good_body(path) if (method, path) == ("GET", "/use") else None
-            target = path.replace("{token_id}", witness.token_id)
-            answer = witness.api.call(method, target, None, body, query=query, headers={"Authorization": header})
-            assert answer.status in (401, 403)
-            assert not header.strip() or header not in answer.text
-        assert witness.api.store.calls == []
-
-    @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc ", "Basic   "])
-    def test_the_scheme_may_be_written_in_any_case_with_spaces_behind_it(
-        self, api: MemoryApi, client: Credentials, scheme: str
-    ) -> None:
-        header = client.header.replace("Basic", scheme)
-        assert api.call("GET", "/version", None, headers={"Authorization": header}).status == 200
 
 
 class TestAsTheGatewaySendsIt:

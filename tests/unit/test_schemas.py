@@ -410,29 +410,6 @@ class TestUse:
         use = self.use()
         assert (use.user, use.address, use.action) == (None, None, None)
 
-    @given(st.ip_addresses(v=4))
-    def test_an_ipv4_address_is_the_same_in_each_of_its_spellings(self, address: Any) -> None:
-        for text in (str(address), f"::ffff:{address}", f"::FFFF:{int(address) >> 16:x}:{int(address) & 0xFFFF:x}"):
-            assert self.use(ipAddress=text).address == address
-
-    @given(st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
-    def test_an_ipv6_address_is_the_same_in_each_of_its_spellings(self, address: Any) -> None:
-        for text in (str(address), address.exploded, address.exploded.upper()):
-            assert self.use(ipAddress=text).address == address
-
-
-class TestZones:
-    """A zone names an interface of one machine and means nothing elsewhere, so the caller gets an error."""
-
-    def test_an_address_with_a_zone_is_named_for_it(self) -> None:
-        message = messages(lambda: issue(ipAddresses=["fe80::1%eth0"]))["ipAddresses[0]"]
-        assert message.startswith("must be an IPv4 or IPv6 address or a range")
-        assert "zone" in message
-        read = partial(conversion.to_use, client_id="records")
-        raw = body(token=TOKEN, ipAddress="fe80::1%1")
-        assert "zone" in messages(parsing.parse_body, raw, UseRequest, read)["ipAddress"]
-        assert "zone" not in messages(lambda: issue(ipAddresses=["fe80::1:"]))["ipAddresses[0]"]
-
 
 class TestRevocation:
     @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner
 
 from chalicelib.settings import Splunk
-from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.splunk.redrive import Outcome, redrive
@@ -24,7 +23,7 @@ from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
-from tokenctl.redrive import FolderSource, QueueSource, summary
+from tokenctl.redrive import FolderSource, summary
 from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal
 
@@ -85,13 +84,6 @@ def test_a_replayed_entry_arrives_and_is_removed(place: Place) -> None:
     assert (outcome.replayed, outcome.events, outcome.stopped) == (2, 3, None)
     assert [event["event"] for event in place.server.collector.indexed] == ["café \ufffd", "{}", "c"]
     assert place.names(Kind.FAILED) == []
-
-
-def test_a_second_redrive_sends_nothing(place: Place) -> None:
-    place.keep("a", subscription(["a"]))
-    place.redrive()
-    assert place.redrive().replayed == 0
-    assert len(place.server.collector.indexed) == 1
 
 
 def test_an_entry_stays_until_splunk_has_accepted_it(place: Place) -> None:
@@ -192,15 +184,10 @@ def test_a_redrive_killed_half_way_loses_nothing(place: Place, moment: str, monk
     assert place.names(Kind.FAILED) == []
 
 
-def test_poison_is_left_for_a_person(place: Place) -> None:
+def test_poison_is_left_for_a_person_and_stays_if_it_still_is_poison(place: Place) -> None:
     place.forwarder.forward(subscription(["good", "☠13"]), lambda: 60_000)
-    assert len(place.names(Kind.POISON)) == 1
     assert place.redrive().replayed == 0
     assert len(place.names(Kind.POISON)) == 1
-
-
-def test_poison_that_is_replayed_and_still_is_poison_stays(place: Place) -> None:
-    place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
     outcome = place.replay(place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 1)
     assert len(place.names(Kind.POISON)) == 1
@@ -285,52 +272,6 @@ def test_an_entry_that_another_redrive_removed_is_no_error() -> None:
     assert list(entries) == []
 
 
-def test_a_bucket_holds_our_entries_and_those_of_lambda(place: Place) -> None:
-    key = "aws/lambda/async/service-dev-forward_logs/2026/11/21/2026-11-21T04.00.00-0000"
-    bucket = MemoryBucket(
-        {
-            key: lambda_record(subscription(["a"], first_id=1)),
-            "failed/1.json": lambda_record(subscription(["b"], first_id=2)),
-            "failed/2.json": lambda_record(subscription(["c"], first_id=3)),
-            "poison/1.json": lambda_record(subscription(["d"], first_id=4)),
-        }
-    )
-    source = BucketSource(bucket, "kept")
-    assert place.replay(source.entries(Kind.FAILED), source).replayed == 3
-    assert list(bucket.objects) == ["poison/1.json"]
-
-
-class FakeQueue:
-    """The part of SQS that a redrive uses: a received message is hidden until it is deleted or returned."""
-
-    def __init__(self, bodies: list[str]) -> None:
-        self.visible = list(enumerate(bodies))
-        self.hidden: dict[str, tuple[int, str]] = {}
-
-    def receive_message(self, **_: Any) -> Any:
-        if not self.visible:
-            return {}
-        message = self.visible.pop(0)
-        self.hidden[str(message[0])] = message
-        return {"Messages": [{"MessageId": str(message[0]), "ReceiptHandle": str(message[0]), "Body": message[1]}]}
-
-    def delete_message(self, QueueUrl: str, ReceiptHandle: str) -> None:
-        del self.hidden[ReceiptHandle]
-
-    def get_queue_attributes(self, **_: Any) -> Any:
-        return {"Attributes": {"ApproximateNumberOfMessages": str(len(self.visible))}}
-
-
-def test_a_queue_gives_up_a_message_only_after_splunk_has_accepted_it(place: Place) -> None:
-    queue = FakeQueue([lambda_record(subscription([text])) for text in "ab"])
-    place.server.faults.extend([None, ForcedCode(7, 1)])
-    source = QueueSource(queue, "https://queue")
-    outcome = place.replay(source.entries(Kind.FAILED), source)
-    assert outcome.replayed == 1
-    assert list(queue.hidden) == ["1"]
-    assert list(source.entries(Kind.POISON)) == []
-
-
 @pytest.fixture(autouse=True)
 def no_log_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service logs there, and tests that ran before may have made it so; the command does not."""
@@ -372,13 +313,6 @@ def test_the_command_replays_and_prints_the_result(place: Place) -> None:
     assert run.exit_code == 0, run.output
     assert "1 entries replayed, 1 events accepted" in run.output
     assert "1 events are poison" in run.output
-
-
-def test_the_command_prints_json_and_fails_if_splunk_rejects_an_entry(place: Place) -> None:
-    place.keep("a", subscription(["a"]))
-    place.server.nodes = [ForcedCode(7, 1)]
-    outcome = reported(place, exit_code=1)
-    assert (outcome["replayed"], "incorrect index" in outcome["stopped"]) == (0, True)
 
 
 def test_the_command_names_rejected_entries_and_fails(place: Place) -> None:
@@ -465,27 +399,11 @@ def test_named_poison_can_be_replayed(place: Place) -> None:
     assert reported(place, "--poison", name)["replayed"] == 1
 
 
-def test_the_stage_s_own_bucket_is_the_default(place: Place) -> None:
-    bucket = MemoryBucket({"failed/1.json": lambda_record(subscription(["a"]))})
-    stage = terminal(place, place.settings._replace(failure_bucket="kept"), s3=bucket)
-    run = CliRunner().invoke(splunk, ["redrive", "--json"], obj=stage)
-    assert json.loads(run.stdout)["s3://kept"]["replayed"] == 1
-
-
 @pytest.mark.parametrize("options", [[], ["--queue-url", "https://queue"]])
 def test_a_place_for_poison_must_be_named(place: Place, options: list[str]) -> None:
     run = CliRunner().invoke(splunk, ["redrive", *options], obj=terminal(place))
     assert run.exit_code == 2
     assert "--bucket" in run.output
-
-
-def test_an_entrys_payload_is_the_input_of_the_forwarder(place: Place) -> None:
-    event = subscription(["a"])
-    place.keep("a", event)
-    (entry,) = place.source.entries(Kind.FAILED)
-    assert isinstance(entry, Entry)
-    assert entry.payload == event
-    assert [log.message for log in decode(entry.payload).events] == ["a"]
 
 
 def test_a_partly_accepted_entry_stops_the_redrive_with_an_error(place: Place) -> None:
