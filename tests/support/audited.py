@@ -67,9 +67,9 @@ def life() -> World:
     world.use(locked, user="alice")
     for _ in range(6):
         world.use(locked, user="bob")
-    revoked = world.issue(max_uses=5, user="tss_0123456789abcdefghij")
-    world.use(revoked, user="tss_0123456789abcdefghij")
-    world.use(revoked, user="tss_0123456789abcdefghij")
+    revoked = world.issue(max_uses=5, user="tss_" + "0" * 20)
+    world.use(revoked, user="tss_" + "0" * 20)
+    world.use(revoked, user="tss_" + "0" * 20)
     world.revoke(revoked)
     world.use(revoked)
     late = world.issue()

@@ -84,6 +84,12 @@ def _number(value: object) -> float | None:
         return None
 
 
+def order(value: object) -> tuple[bool, float, str]:
+    """Return a value as Splunk's `min` and `max` order it: numbers by value, before texts by their letters."""
+    number = _number(value)
+    return (True, 0.0, text(value)) if number is None else (False, number, "")
+
+
 def text(value: object) -> str:
     """Return a value as text: a whole number has no decimal point."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,6 +18,7 @@ from chalice.app import AuthRequest
 from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
+from chalicelib.names import Event as Event_
 from chalicelib.splunk.errors import Undelivered
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.ledger import Ledger
@@ -67,6 +68,7 @@ def written() -> tuple[str, ...]:
     )
     Audit("prod", "1", reported.append).metrics(Ledger(received=3, blank=1, retries=1).metrics())
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
+    Audit("prod", "1", reported.append).event(Event_.ISSUED, now, notBefore=now)
     ours = (*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *reported, *lines.of_authorizer("prod"))
     return (*ours, *lines.of_trouble("prod"), *lines.of_redrive("prod"), *lines.of_forwarder("prod", 3))
 
@@ -202,6 +204,12 @@ class Search:
             for group in groups
         ]
 
+    def _eventstats(self, rest: str) -> None:
+        """Add to each row what is made of all rows."""
+        made = {name: of(self.rows) for name, of in self._aggregates(rest)}
+        self.fields.update(made)
+        self.rows = [present(row | made) for row in self.rows]
+
     def _aggregates(self, text: str) -> Iterator[tuple[str, Callable[[list[Event]], Any]]]:
         """Read `count dc(tokenId) AS tokens sum(eval(…)) AS used`: the name of each result, and how it is made."""
         for aggregate in spl.parse(AGGREGATES_OF, text):
@@ -270,8 +278,8 @@ AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
     "count": len,
     "dc": lambda values: len(set(map(str, values))),
     "latest": lambda values: values[0] if values else None,
-    "max": lambda values: max(values, key=float, default=None),
-    "min": lambda values: min(values, key=float, default=None),
+    "max": lambda values: max(values, key=spl.order, default=None),
+    "min": lambda values: min(values, key=spl.order, default=None),
     "p50": lambda values: sorted(map(float, values))[len(values) // 2] if values else None,
     "p99": lambda values: sorted(map(float, values))[len(values) * 99 // 100] if values else None,
     "sum": lambda values: sum(map(float, values)) if values else None,

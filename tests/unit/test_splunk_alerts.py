@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
-from tests.support import spl, splunk_app
-from tests.support.splunk_search import Event, Search, known_to, logged
+from tests.support import audited, spl, splunk_app
+from tests.support.splunk_search import Event, Search, forwarded, known_to, logged
 from tests.support.splunk_world import START_MS
 
 HAPPENED = START_MS // 1000
@@ -16,8 +18,10 @@ HOUR = 3600
 ALERTS = {
     name: section
     for name, section in splunk_app.config("savedsearches.conf").items()
-    if section.get("enableSched") == "1"
+    if section.get("enableSched") == "1" and "dispatch.index_earliest" in section
 }
+"""Those that look at what arrived since their last run."""
+RULES = "Token service - alert: the log breaks a rule"
 SILENCE = "Token service - alert: no events arrive"
 RINGING = {
     "Token service - alert: a token is probed": ["token.locked"],
@@ -108,3 +112,51 @@ def test_an_alert_about_one_token_or_client_does_not_silence_the_others(name: st
     events = logged(RINGING[name], HAPPENED)
     found = [result for now in runs(name, HAPPENED, HAPPENED + HOUR) for result in results(name, now, events)]
     assert [set(result) >= {alert["alert.suppress.fields"]} for result in found] == [True]
+
+
+def broken_rules(lines: Iterable[str]) -> dict[str, str]:
+    """By token, the rule that the alert finds broken."""
+    text = splunk_app.config("savedsearches.conf")[RULES]["search"]
+    search = Search(known_to(text), [splunk_app.event(each, HAPPENED) for each in forwarded(lines)])
+    search.follow(text)
+    return {row["tokenId"]: row["kind"] for row in search.rows}
+
+
+def test_a_true_log_breaks_no_rule_however_it_is_delivered() -> None:
+    lines = audited.life().lines
+    assert broken_rules([*reversed(lines), *lines]) == {}
+
+
+PLANTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # To the terms of an issue, and the members of a use that is planted.
+    "use_beyond_allowance": ({}, {**audited.NEW, **audited.UNNUMBERED}),
+    "use_after_expiry": ({"max_uses": 5}, {**audited.NEW, "uses": 2, "time": "2026-11-21T13:00:00.000Z"}),
+    "use_before_start": ({"max_uses": 5, "not_before": audited.NOON}, {"time": "2026-11-21T11:59:59.999Z"}),
+    "use_after_revocation": ({"max_uses": 5}, {**audited.NEW, "uses": 2}),
+    "use_after_lock": ({"max_uses": 5, "user": "alice"}, {**audited.NEW, "uses": 2}),
+    "number_repeated": ({"max_uses": 5}, audited.NEW),
+    "use_without_issue": ({}, {"tokenId": "tok_new"}),
+}
+
+
+def test_each_broken_rule_is_found() -> None:
+    lines, expected = [*audited.World().lines], {}
+    for kind, (terms, members) in PLANTED.items():
+        world = audited.World()
+        secret = world.issue(**terms)
+        world.use(secret, user="alice")
+        if kind == "use_after_revocation":
+            world.revoke(secret)
+        for _ in range(5 if kind == "use_after_lock" else 0):
+            world.use(secret, user="bob")
+        used = next(line for line in world.lines if '"token.used"' in line)
+        planted = audited.changed(used, **members)
+        lines += [*world.lines, planted]
+        expected[json.loads(planted)["tokenId"]] = kind
+    assert broken_rules(lines) == expected
+
+
+def test_a_token_rings_once_in_the_time_that_is_looked_at() -> None:
+    alert = splunk_app.config("savedsearches.conf")[RULES]
+    assert (alert["dispatch.earliest_time"], alert["dispatch.latest_time"]) == ("-32d@d", "now")
+    assert (alert["alert.suppress.fields"], alert["alert.suppress.period"]) == ("tokenId", "32d")
