@@ -12,7 +12,6 @@ from chalicelib import instants
 
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 SLIM = "slim"
 BOTOCORE = "botocore"
 TRANSPORTS = (SLIM, BOTOCORE)
@@ -20,6 +19,7 @@ _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_AUTHORIZER_TTL_SECONDS = 3600  # API Gateway's own limit
 REDRIVE_MINUTES = 15
 _MAX_REDRIVE_MINUTES = 24 * 60
+_MAX_DIGITS = 9
 
 
 def runs_in_lambda(environ: Mapping[str, str]) -> bool:
@@ -176,7 +176,8 @@ class _Reader:
         value = self.text(name)
         if value is None:
             return default
-        if not (_WHOLE_NUMBER.fullmatch(value) and least <= int(value) <= maximum):
+        digits = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
+        if not (digits and least <= int(value) <= maximum):
             self.problems.append(f"{name}: {value!r} is not a whole number from {least} to {maximum}")
             return default
         return int(value)

@@ -31,11 +31,11 @@ from studies.bench.box.runtime_api import FunctionError
 TRIES: Final = 3
 SETTING: Final = Setting(memory_mb=128, tls=True, calls=12, limited=False)
 LIMITS: Final = {
-    "init": 3.4,
-    "init-authorizer": 1.56,
+    "init": 3.2,
+    "init-authorizer": 1.4,
     "use": 1.8,
     "issue": 1.95,
-    "peak": 31.0,
+    "peak": 30.0,
     "archive": 2.2,
 }
 """What instructions may be, as ratios, and megabytes; docs/performance.md says what is aimed at."""

@@ -187,8 +187,8 @@ class TestHeader:
     @pytest.mark.parametrize(
         ("header", "message"),
         [
-            ("Basic", "not Basic credentials in base64"),
-            ("Bearer x", "not Basic credentials in base64"),
+            ("Basic", "not Basic credentials"),
+            ("Bearer x", "not Basic credentials"),
             ("Basic YQ", "not base64 of UTF-8"),
             (encoded(b"\xff:x"), "not base64 of UTF-8"),
             ("Basic YTpi" + "Yh==", "not base64 as it is written"),

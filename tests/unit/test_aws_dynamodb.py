@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import ssl
 import subprocess
@@ -21,6 +22,7 @@ import certifi
 import pytest
 import trustme
 from botocore.config import Config
+from pynamodb.attributes import Attribute
 
 from chalicelib.aws import gate
 from chalicelib.aws.client import AMAZON_ROOTS, AwsClient, Patience
@@ -28,6 +30,8 @@ from chalicelib.aws.connection import Endpoint
 from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
 from chalicelib.aws.errors import NoAnswer, NoCredentials, Refused
 from chalicelib.aws.signing import Credentials, Signer
+from chalicelib.storage.token_item import TokenItem
+from chalicelib.tokens import Terms
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
@@ -360,6 +364,25 @@ class TestTheGate:
         ours, theirs = Refused(*arguments), botocore.exceptions.ClientError(*arguments)
         assert str(ours) == str(theirs)
         assert (ours.response, ours.operation_name) == (theirs.response, theirs.operation_name)
+
+    def test_inspect_for_pynamodb_returns_what_inspect_does(self) -> None:
+        ours = gate.Inspect("inspect")
+
+        def attributes(member: object) -> bool:
+            return isinstance(member, Attribute)
+
+        assert ours.getmembers(TokenItem, attributes) == inspect.getmembers(TokenItem, attributes) != []
+        assert ours.getfullargspec(Attribute.__init__).args == inspect.getfullargspec(Attribute.__init__).args
+        assert ours.get_annotations(Terms) == inspect.get_annotations(Terms) != {}
+
+    def test_the_first_use_of_another_name_loads_the_module_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        late = gate.Late("calendar")
+        monkeypatch.setitem(sys.modules, "calendar", late)
+        assert not hasattr(late, "__path__")
+        assert sys.modules["calendar"] is late
+        assert late.timegm is sys.modules["calendar"].timegm
+        assert sys.modules["calendar"] is not late
+        assert late.isleap is sys.modules["calendar"].isleap
 
     def test_pynamodb_and_both_stores_load_with_them_alone(self) -> None:
         """In a process where any look at the real botocore fails."""

@@ -50,7 +50,7 @@ class Connection:
         return None
 
     def _connect(self):
-        plain = socket.create_connection(self._address, timeout=2)
+        plain = socket.create_connection(self._address, timeout=30)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = self._context.wrap_socket(plain, server_hostname=self._address[0]) if self._context else plain
 
