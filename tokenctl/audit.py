@@ -170,7 +170,8 @@ class Events:
         for token_id, fact in found:
             self.count += 1
             if fact is not None:
-                first, last = min(first, fact.at), max(last, fact.at)
+                first = min(first, fact.at)
+                last = max(last, fact.at)
                 yield token_id, 0, encode(fact)
         self.first, self.last = first, last
 

@@ -10,7 +10,6 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -35,7 +34,7 @@ _RAW: Final = "_raw"
 _GZIP_IN_BASE64: Final = "H4sI"
 
 
-class Line(msgspec.Struct, rename="camel"):
+class Line(msgspec.Struct, rename="camel", gc=False):
     """What a line may hold: the members of an audit event, and those of whatever is wrapped around it."""
 
     event: str | Line | None = None  # an object, if Splunk's HTTP Event Collector gets it
@@ -90,8 +89,9 @@ def read(lines: Iterable[bytes], damaged: Damaged) -> Iterator[Found]:
         yield from _read_table(rest, damaged)
         return
     is_empty = True
-    for number, line in _objects(rest):
-        for found in _events(line, partial(_damaged_line, damaged, number)):
+    damaged_line = _DamagedLine(damaged)
+    for damaged_line.number, line in _objects(rest):
+        for found in _events(line, damaged_line):
             is_empty = False
             yield found
     if is_empty and not _LOG.match(text):
@@ -103,8 +103,15 @@ def read_text(text: str, damaged: Damaged, depth: int = 0) -> Iterable[Found]:
     return _events(text.strip().encode("utf-8", "surrogateescape"), damaged, depth)
 
 
-def _damaged_line(damaged: Damaged, number: int, why: str) -> None:
-    damaged(f"line {number}: {why}")
+class _DamagedLine:
+    """Adds the number of the line that is being read."""
+
+    def __init__(self, damaged: Damaged) -> None:
+        self.number = 0
+        self._damaged = damaged
+
+    def __call__(self, why: str) -> None:
+        self._damaged(f"line {self.number}: {why}")
 
 
 def _columns(text: bytes) -> list[str]:
@@ -114,8 +121,10 @@ def _columns(text: bytes) -> list[str]:
 
 def _read_table(numbered: Iterable[tuple[int, bytes]], damaged: Damaged) -> Iterator[Found]:
     rows = csv.DictReader(line.decode("utf-8", "surrogateescape") for _, line in numbered)
+    damaged_line = _DamagedLine(damaged)
     for row in rows:
-        yield from read_text(row[_RAW] or "", partial(_damaged_line, damaged, rows.line_num))
+        damaged_line.number = rows.line_num
+        yield from read_text(row[_RAW] or "", damaged_line)
 
 
 def _objects(numbered: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

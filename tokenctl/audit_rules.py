@@ -54,7 +54,7 @@ _ENDS: Final = {Event.REVOKED.value: "use_after_revocation", Event.LOCKED.value:
 _REDACTED: Final = ("[tok_", "[secret]", "[credentials]")
 
 
-class Limits(Struct, frozen=True, array_like=True):
+class Limits(Struct, frozen=True, array_like=True, gc=False):
     """What an issue allows; None and empty mean that it does not say."""
 
     max_uses: int | None = None
@@ -66,7 +66,7 @@ class Limits(Struct, frozen=True, array_like=True):
     audience: tuple[str, ...] = ()
 
 
-class Fact(Struct, frozen=True, array_like=True):
+class Fact(Struct, frozen=True, array_like=True, gc=False):
     """One audit event of a token.
 
     Attributes:
@@ -91,7 +91,7 @@ class Fact(Struct, frozen=True, array_like=True):
     limits: Limits | None = None
 
 
-class Stored(Struct, frozen=True, array_like=True):
+class Stored(Struct, frozen=True, array_like=True, gc=False):
     """A token in the table: its limits, and its claims as id to instant."""
 
     issued_at: int
