@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +31,7 @@ _OURS: Final = re.compile("|".join(map(re.escape, Event)).encode())
 _OPENS: Final = re.compile(rb'\[?(?:"[^"]*" *: *)?\[?\{')
 _LOG: Final = re.compile(rb"[\[{\"]|START |END |REPORT |INIT_START |\d{4}-\d\d-\d\d")
 _RAW: Final = "_raw"
+_RAW_MEMBER: Final = b'"_raw"'
 _GZIP_IN_BASE64: Final = "H4sI"
 
 
@@ -64,13 +65,20 @@ class Line(msgspec.Struct, rename="camel", gc=False):
     data: str | None = None
     # the failure record
     request_payload: Line | None = None
-    # Splunk
+    # Splunk, without the text of the event
+    result: Any = None
+
+
+class Row(msgspec.Struct, gc=False):
+    """An event of Splunk's export. Its other fields are what the app makes of the text."""
+
     raw: str | None = msgspec.field(default=None, name="_raw")
-    result: Line | None = None
-    results: tuple[Line, ...] = ()
+    result: Row | None = None
+    results: tuple[Row, ...] = ()
 
 
 _line: Final = msgspec.json.Decoder(Line).decode
+_row: Final = msgspec.json.Decoder(Row).decode
 _lines: Final = msgspec.json.Decoder(tuple[Line, ...]).decode
 
 Found = tuple[str, Fact | None]
@@ -148,17 +156,14 @@ def _objects(numbered: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes
 
 def _events(text: bytes, damaged: Damaged, depth: int = 0) -> Iterable[Found]:
     """Return the events in a text that is JSON, or has something before and after its JSON, such as a time."""
-    begin, end = text.find(b"{"), text.rfind(b"}") + 1
-    if begin < 0 or end <= begin:
-        if text.startswith(b'{"') or _OURS.search(text):
-            damaged("no JSON object, or cut off")
-        return ()
-    body = text[begin:end]
+    body = text[max(0, text.find(b"{")) : text.rfind(b"}") + 1]
     try:
+        if _RAW_MEMBER in body:
+            return _of_row(_row(body), damaged, depth)
         try:
             line = _line(body)
         except msgspec.DecodeError:
-            lines = _lines(b"[" + body + b"]")
+            lines = _lines(b"[" + (body or text) + b"]")
         else:  # almost every line of a large log, so it has a short way
             return _event(line, damaged) if _is_event(line) else _unwrapped(line, damaged, depth)
     except msgspec.ValidationError as error:  # JSON, of another program perhaps
@@ -189,15 +194,23 @@ def _unwrapped(line: Line, damaged: Damaged, depth: int) -> Iterator[Found]:
             yield from _unwrapped(inner, damaged, depth + 1)
 
 
+def _of_row(row: Row, damaged: Damaged, depth: int) -> Iterator[Found]:
+    for each in (row, row.result, *row.results):
+        if each is not None and each.raw is not None:
+            yield from read_text(each.raw, damaged, depth + 1)
+
+
 def _is_event(line: Line) -> bool:
     return isinstance(line.event, str) and line.event in _NAMES
 
 
 def _inside(line: Line, damaged: Damaged) -> Iterable[str | Line | None]:
     """Return what a line is wrapped around."""
-    alone = (line.event, line.raw, line.message, line.insights, line.awslogs, line.request_payload, line.result)
+    if line.result is not None:
+        damaged("an export of Splunk without _raw")
+    alone = (line.event, line.message, line.insights, line.awslogs, line.request_payload)
     if line.data is None or not line.data.startswith(_GZIP_IN_BASE64):
-        return (*alone, *line.events, *line.log_events, *line.results)
+        return (*alone, *line.events, *line.log_events)
     try:
         return [event.message for event in decode({"awslogs": {"data": line.data}}, MAX_BYTES).events]
     except MalformedEnvelope as error:

@@ -43,6 +43,12 @@ def as_csv(lines: Sequence[str]) -> str:
     return text.getvalue()
 
 
+def fields_and_text(line: str) -> dict[str, Any]:
+    """An event as Splunk exports it: all fields are texts, and some are made by the app."""
+    fields = {name: str(value) for name, value in json.loads(line).items()}
+    return fields | {"action": "success", "user": "nobody", "actions": "download", "_raw": line}
+
+
 def in_envelope(lines: Sequence[str]) -> dict[str, Any]:
     return subscription(lines)
 
@@ -72,7 +78,9 @@ WRAPPED: dict[str, Callable[[Sequence[str]], str | bytes]] = {
     "failure record": lambda lines: entry(Kind.FAILED, json.dumps(in_envelope(lines)).encode(), "why", NOON),
     "pretty failure record": lambda lines: json.dumps({"requestPayload": in_envelope(lines)}, indent=2),
     "Splunk's export": lambda lines: one_a_line({"preview": False, "result": {"_raw": line}} for line in lines),
-    "Splunk's rows": lambda lines: json.dumps({"results": [{"_raw": line, "user": "x"} for line in lines]}),
+    "Splunk's export with fields": lambda lines: one_a_line({"result": fields_and_text(line)} for line in lines),
+    "Splunk's rows": lambda lines: json.dumps({"results": [fields_and_text(line) for line in lines]}),
+    "Splunk's rows, pretty": lambda lines: json.dumps({"results": [fields_and_text(line) for line in lines]}, indent=1),
     "Splunk's CSV": as_csv,
     "HEC": lambda lines: one_a_line({"time": 1.5, "event": json.loads(line), "host": "h"} for line in lines),
     "HEC with text": lambda lines: one_a_line({"time": "1.5", "event": line} for line in lines),
@@ -105,6 +113,8 @@ class TestLines:
             (lambda line: changed(line, maxUses="many"), "line 2: "),
             (lambda line: changed(line, ipAddresses=["here"]), "line 2: token.issued: "),
             (lambda line: json.dumps({"message": line[:-1]}), "line 2: "),
+            (lambda line: json.dumps({"result": {"event": "token.used"}}), "line 2: an export of Splunk without _raw"),
+            (lambda line: json.dumps({"result": {"_raw": line[:-5]}}), "line 2: "),
             (lambda line: json.dumps({"awslogs": {"data": "H4sIAAAA"}}), "line 2: "),
             (lambda line: '{"message":' * 200_000 + "}", "line 2: "),
         ],
