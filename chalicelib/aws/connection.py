@@ -133,8 +133,12 @@ def _tls_context(ca_bundle: str) -> ssl.SSLContext:
 
 
 def _close_all(connections: deque[_Connection]) -> None:
-    while connections:
-        connections.pop().close()
+    while True:
+        try:
+            connection = connections.pop()
+        except IndexError:  # asking first whether there is one would be too early: another thread may take it
+            return
+        connection.close()
 
 
 class _Connection:

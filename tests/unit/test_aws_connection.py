@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -323,3 +324,15 @@ class TestTls:
             with pytest.raises(Closed):
                 endpoint.exchange(REQUEST, deadline())
             assert endpoint.exchange(REQUEST, deadline()).status == 200
+
+
+def test_closing_what_is_idle_ends_if_another_thread_takes_the_last_connection() -> None:
+    class Contended(deque[object]):
+        def pop(self) -> object:
+            self.clear()  # the other thread comes between a look at what is idle and the taking of it
+            return super().pop()
+
+    endpoint = Endpoint("http://127.0.0.1:1", "")
+    endpoint._idle = Contended([object()])
+    endpoint.close()
+    assert not endpoint._idle
