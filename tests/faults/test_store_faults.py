@@ -88,7 +88,7 @@ def test_over_the_store_every_course_ends_with_as_many_uses_as_were_granted(
     findings = Findings()
     for seed in range(part * COURSES_OVER_STORE // PARTS, (part + 1) * COURSES_OVER_STORE // PARTS):
         Course(seed, OverStore(store), proxy, truth.token_store(), findings=findings).run()
-    assert not findings.violations, findings
+    assert findings.violations == []
     assert findings.courses == COURSES_OVER_STORE // PARTS
     assert set(proxy.met) == set(QUICK), "the courses must meet every fault"
     assert findings.replays, "the courses must repeat uses that were granted"
@@ -100,7 +100,7 @@ def test_over_the_api_every_course_ends_with_as_many_uses_as_were_granted(
     findings = Findings()
     for seed in range(1_000, 1_000 + COURSES_OVER_API):
         Course(seed, over_api, proxy, truth.token_store(), findings=findings).run()
-    assert not findings.violations, findings
+    assert findings.violations == []
     assert findings.answers["store_unavailable"], "the courses must meet a store that is away"
 
 
@@ -112,7 +112,7 @@ def test_over_http_every_course_ends_with_as_many_uses_as_were_granted(
     findings = Findings()
     for seed in range(2_000, 2_000 + COURSES_OVER_HTTP):
         Course(seed, OverHttp(service.call), proxy, truth.token_store(), findings=findings).run()
-    assert not findings.violations, findings
+    assert findings.violations == []
     assert findings.answers["store_unavailable"], "the courses must meet a store that is away"
     assert service.password not in service.output
 

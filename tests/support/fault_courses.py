@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.tokens import Token
+from chalicelib.tokens import Reason
 from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
+from tests.support.histories import Answer, Call, Granted, Held, record
+from tests.support.linearizability import violation
 
 ADDRESS: Final = "10.0.0.1"
 _TRIES: Final = 60
@@ -33,6 +36,31 @@ class Reply:
     replayed: bool = False
 
 
+def record_use(history: list[Call], ask: Callable[[], Reply], **facts: Any) -> Reply:
+    """Make a use, add it to a history, and return the reply."""
+    replies: list[Reply] = []
+
+    def answer() -> Answer:
+        replies.append(ask())
+        if replies[0].status == 200:
+            return Granted(replies[0].body["useId"], replies[0].body["usesRemaining"], replies[0].replayed)
+        return Reason(replies[0].code) if replies[0].status < 500 else None
+
+    record(history, "use", answer, **facts)
+    return replies[0]
+
+
+def look(history: list[Call], store: TokenStore, token_id: str) -> None:
+    """Add to a history what the store holds."""
+
+    def held() -> Held:
+        token = store.find(token_id)
+        assert token is not None, "an issued token is not stored"
+        return Held(tuple(claim.id for claim in token.claims), token.mismatches, token.revoked_at is not None)
+
+    record(history, "look", held)
+
+
 class Way(Protocol):
     """How the callers of a course reach the service."""
 
@@ -45,26 +73,15 @@ class Way(Protocol):
 
 @dataclass
 class Findings:
-    """What a number of courses came to; the first five must stay 0."""
+    """What a number of courses came to; `violations` must stay empty."""
 
-    extra_grants: int = 0
-    false_refusals: int = 0
-    wrong_repetitions: int = 0
-    wrong_answers: int = 0
-    not_recovered: int = 0
     courses: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     replays: int = 0
     slowest_ms: float = 0.0
     slowest_503_ms: float = 0.0
     failed_seeds: list[int] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-
-    @property
-    def violations(self) -> int:
-        return (
-            self.extra_grants + self.false_refusals + self.wrong_repetitions + self.wrong_answers + self.not_recovered
-        )
+    violations: list[str] = field(default_factory=list)
 
     def add(self, other: Findings) -> None:
         """What others found at the same time."""
@@ -72,16 +89,16 @@ class Findings:
             mine = getattr(self, name)
             setattr(self, name, max(mine, value) if name.startswith("slowest") else mine + value)
 
-    def wrong(self, kind: str, why: str, times: int = 1) -> None:
-        setattr(self, kind, getattr(self, kind) + times)
-        self.reasons.append(f"{kind}: {why}")
+    def check(self, history: Sequence[Call], max_uses: int) -> None:
+        """Check all calls for one token, whose requests to the store may have been repeated."""
+        if why := violation(history, max_uses, repeats=True):
+            self.violations.append(why)
 
 
 @dataclass
 class _Caller:
     """One application instance that wants one use."""
 
-    user: str
     key: str | None
     facts: Mapping[str, str]
     replies: list[Reply] = field(default_factory=list)
@@ -117,10 +134,10 @@ class Course:
         self._bound = self._random.random() < 0.3
         self._code = ""
         self._id = ""
-        self._revoked = False
+        self._history: list[Call] = []
 
     def run(self) -> None:
-        before = self._findings.violations
+        before = len(self._findings.violations)
         luck, rate = random.Random(f"faults {self._seed}"), self._random.choice([0.1, 0.3, 0.5, 0.8])
         self._proxy.plan = lambda _: luck.choice(self._faults) if luck.random() < rate else None
         try:
@@ -130,7 +147,7 @@ class Course:
             self._proxy.plan = lambda _: None
             self._proxy.settle()
         self._findings.courses += 1
-        if self._findings.violations > before:
+        if len(self._findings.violations) > before:
             self._findings.failed_seeds.append(self._seed)
 
     def _use_and_check(self) -> None:
@@ -141,119 +158,90 @@ class Course:
         else:
             for caller in callers:
                 self._let_use(caller)
-        mismatches = self._mismatch()
+        self._mismatch()
         if self._random.random() < 0.2:
             self._revoke()
         self._proxy.plan = lambda _: None
         self._proxy.settle()
-        found = self._truth.find(self._id)
-        if found is None:
-            self._findings.wrong("wrong_answers", f"{self._seed}: an issued token is not stored")
-            return
-        if found.mismatches < mismatches:
-            self._findings.wrong("wrong_answers", f"{self._seed}: a mismatch was returned and not counted")
-        self._check_grants(found, callers)
-        self._check_refusals(found, callers)
-        self._check_repetitions(callers)
-        self._check_recovery()
+        look(self._history, self._truth, self._id)
+        self._repeat(callers)
+        self._use_what_is_left()
+        look(self._history, self._truth, self._id)
+        self._findings.check(self._history, self._max_uses)
 
     def _issue(self) -> bool:
         body: dict[str, Any] = {"nodeId": f"node-{self._seed}", "maxUses": self._max_uses}
         if self._bound:
             body["ipAddresses"] = ["10.0.0.0/8"]
         batch = self._random.choice([1, 1, 3])
-        reply = self._until_answered(lambda: self._way.issue(body, batch))
+        reply = self._until_answered(lambda: self._timed(lambda: self._way.issue(body, batch)))
         if reply.status != 201:
-            self._findings.wrong("wrong_answers", f"{self._seed}: issuing was answered {reply}")
+            self._wrong(f"issuing was answered {reply}")
             return False
         self._code, self._id = reply.body["token"], reply.body["tokenId"]
         return True
 
     def _caller(self, number: int) -> _Caller:
         user = f"caller-{number}"
-        facts = {"user": user, **({"ipAddress": ADDRESS} if self._bound else {})}
-        return _Caller(user, f"key-{number}" if self._random.random() < 0.7 else None, facts)
+        return _Caller(f"key-{number}" if self._random.random() < 0.7 else None, self._facts(user))
 
     def _let_use(self, caller: _Caller) -> None:
         """A caller with a key retries until it gets an answer. One without calls once: a lost answer is a lost use."""
         for _ in range(_TRIES if caller.key else 1):
-            caller.replies.append(self._timed(lambda: self._way.use(self._code, caller.facts, caller.key)))
+            caller.replies.append(self._use(caller.facts, caller.key))
             if caller.replies[-1].status != _UNAVAILABLE:
                 break
 
-    def _mismatch(self) -> int:
+    def _mismatch(self) -> None:
         """Ask for what the token does not allow, at most twice: repeated by the SDK that is four times, and no lock."""
-        mismatches = 0
         for _ in range(self._random.choice([0, 0, 1, 2])):
-            facts = {"user": "mallory", "action": "edit", **({"ipAddress": ADDRESS} if self._bound else {})}
-            answer = self._timed(lambda facts=facts: self._way.use(self._code, facts, None))
-            mismatches += answer.code == "action_not_permitted"
-            if answer.status == 200:
-                self._findings.wrong("extra_grants", f"{self._seed}: an action that is not allowed was granted")
-            elif answer.code not in ("action_not_permitted", "store_unavailable"):
-                self._findings.wrong("wrong_answers", f"{self._seed}: a mismatch was answered {answer}")
-        return mismatches
+            self._use(self._facts("mallory") | {"action": "edit"}, None, Reason.ACTION)
 
     def _revoke(self) -> None:
-        reply = self._until_answered(lambda: self._way.revoke(self._id))
-        self._revoked = reply.status == 204
-        if not self._revoked:
-            self._findings.wrong("wrong_answers", f"{self._seed}: revoking was answered {reply}")
-        facts = {"user": "too-late", **({"ipAddress": ADDRESS} if self._bound else {})}
-        reply = self._until_answered(lambda: self._way.use(self._code, facts, None))
-        if reply.code != "token_revoked":
-            self._findings.wrong("extra_grants", f"{self._seed}: after its revocation a token was answered {reply}")
+        def revoke() -> Answer:
+            reply = self._until_answered(lambda: self._timed(lambda: self._way.revoke(self._id)))
+            if reply.status != 204:
+                self._wrong(f"revoking was answered {reply}")
+            return reply.status == 204 or None
 
-    def _check_grants(self, found: Token, callers: Sequence[_Caller]) -> None:
-        claimed = {claim.id for claim in found.claims}
-        granted = {reply.body["useId"] for caller in callers for reply in caller.replies if reply.status == 200}
-        if len(claimed | granted) > self._max_uses:
-            much = len(claimed | granted) - self._max_uses
-            self._findings.wrong("extra_grants", f"{self._seed}: {much} more than {self._max_uses}", much)
-        elif granted - claimed:
-            self._findings.wrong("extra_grants", f"{self._seed}: a grant is not kept, so it could be made again")
+        record(self._history, "revoke", revoke)
+        self._until_answered(lambda: self._use(self._facts("too-late"), None))
 
-    def _check_refusals(self, found: Token, callers: Sequence[_Caller]) -> None:
-        owners = {claim.user for claim in found.claims}
-        for caller in callers:
-            for reply in caller.replies:
-                if reply.status in (200, _UNAVAILABLE):
-                    continue
-                if reply.code != "token_exhausted":
-                    self._findings.wrong("wrong_answers", f"{self._seed}: {caller.user} was answered {reply}")
-                elif caller.user in owners or len(found.claims) < self._max_uses:
-                    self._findings.wrong("false_refusals", f"{self._seed}: {caller.user} got {reply.code}")
-
-    def _check_repetitions(self, callers: Sequence[_Caller]) -> None:
+    def _repeat(self, callers: Sequence[_Caller]) -> None:
         """What was granted to a key is granted to it again, and looks the same."""
         for caller in callers:
             granted = [reply for reply in caller.replies if reply.status == 200]
             if caller.key is None or not granted:
                 continue
-            facts, key = caller.facts, caller.key
             # A caller who gets no answer from a busy machine asks again, as here.
-            again = self._until_answered(lambda: self._way.use(self._code, facts, key))  # noqa: B023 - called at once
-            good = again.code == "token_revoked" if self._revoked else again.body == granted[0].body and again.replayed
+            again = self._until_answered(partial(self._use, caller.facts, caller.key))
             self._findings.replays += again.replayed
-            if not good:
-                self._findings.wrong("wrong_repetitions", f"{self._seed}: {granted[0]}, then {again}")
+            if again.status == 200 and again.body != granted[0].body:
+                self._wrong(f"{granted[0]}, then {again}")
 
-    def _check_recovery(self) -> None:
-        """Without faults the next caller gets the remaining uses, and no caller gets more."""
-        found = self._truth.find(self._id)
-        assert found is not None
-        facts = {"user": "next", **({"ipAddress": ADDRESS} if self._bound else {})}
-        left = found.uses_remaining
-        for number in range(left + 1):
-            reply = self._way.use(self._code, facts, None)
-            expected = "token_revoked" if self._revoked else None if number < left else "token_exhausted"
-            if reply.code != expected:
-                kind = "extra_grants" if reply.status == 200 else "not_recovered"
-                self._findings.wrong(kind, f"{self._seed}: afterwards {reply}, not {expected}")
+    def _use_what_is_left(self) -> None:
+        """Without faults the next callers get the remaining uses, and no caller gets more."""
+        for _ in range(self._max_uses + 1):
+            if self._until_answered(lambda: self._use(self._facts("next"), None)).status != 200:
+                break
+
+    def _facts(self, user: str) -> dict[str, str]:
+        return {"user": user, **({"ipAddress": ADDRESS} if self._bound else {})}
+
+    def _use(self, facts: Mapping[str, str], key: str | None, against: Reason | None = None) -> Reply:
+        reply = record_use(
+            self._history, lambda: self._timed(lambda: self._way.use(self._code, facts, key)), key=key, against=against
+        )
+        if reply.status == 500:
+            self._wrong(f"a use was answered {reply}")
+        return reply
+
+    def _wrong(self, why: str) -> None:
+        self._findings.violations.append(f"{self._seed}: {why}")
 
     def _until_answered(self, ask: Callable[[], Reply]) -> Reply:
         for _ in range(_TRIES):
-            reply = self._timed(ask)
+            reply = ask()
             if reply.status != _UNAVAILABLE:
                 break
         return reply
@@ -268,5 +256,5 @@ class Course:
         if reply.status == _UNAVAILABLE:
             findings.slowest_503_ms = max(findings.slowest_503_ms, milliseconds)
             if reply.retry_after is None:
-                findings.wrong("wrong_answers", f"{self._seed}: 503 without Retry-After")
+                self._wrong("503 without Retry-After")
         return reply

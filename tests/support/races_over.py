@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,9 +21,12 @@ from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Claim, Grant, Reason, Terms
+from chalicelib.tokens import Reason, Refusal, Terms
 from tests.support.audits import SilentAudit
-from tests.support.races import Entry, Kind, Outcome, Race, State
+from tests.support.dynamodb_proxy import QUICK, Proxy
+from tests.support.histories import Answer, Granted, Held, record
+from tests.support.memory_store import Memory
+from tests.support.races import Entry, Kind, Race
 from tests.support.serving import serving
 from tests.support.store_engines import StoreEngine
 
@@ -33,18 +37,20 @@ _NETWORK: Final = "192.0.2.0/24"
 _LIFETIME: Final = timedelta(hours=1)
 _TICK: Final = timedelta(milliseconds=1)
 _REPEATS: Final = 20
+_MEMORY_PACE: Final = 0.02  # a call takes so much less
+_FAULT_RATES: Final = (0.05, 0.2, 0.5)
 
 
 class OverStore:
     """The service and its store in this process; every caller has a clock of its own."""
 
     name = "store"
-    has_own_clocks = True
+    repeats = False  # its engine answers in time
 
-    def __init__(self, engine: StoreEngine) -> None:
-        self._store = engine.token_store()
+    def __init__(self, engine: StoreEngine | Memory) -> None:
+        self.pace = _MEMORY_PACE if isinstance(engine, Memory) else 1.0
         self._own = threading.local()
-        self._service = TokenService(self._store, SilentAudit(), self._now)
+        self._service = TokenService(engine.token_store(), SilentAudit(), self._now)
         self._caller = Caller("racer", frozenset(Scope), "race")
         self.failures: Counter[str] = Counter()
 
@@ -56,49 +62,82 @@ class OverStore:
     def ready(self, entry: Entry) -> Entry:
         return entry
 
-    def use(self, entry: Entry, racer: int | None) -> Outcome:
+    def use(self, entry: Entry, racer: int | None) -> Answer:
         race = entry.race
+        late = race.kind is Kind.EXPIRING and (racer is None or racer in race.late)
         if race.kind is Kind.EXPIRING:
-            late = racer is None or racer in race.late
             self._own.now = entry.expires_at + _TICK * ((racer or 0) if late else -1 - (racer or 0))
-        use = tokens.new_use(
-            entry.secret,
-            self._caller.client_id,
-            user=_USER if race.kind is Kind.LOCKED else None,
-            address=tokens.parse_address(_ADDRESS),
-            idempotency_key=None if racer is None else race.keys[racer],
-        )
+        key = None if racer is None else race.keys[racer]
+        user = _USER if race.kind is Kind.LOCKED else None
         try:
-            decision = self._service.use(self._caller, use)
-        except StoreUnavailable:
-            self.failures["store unavailable"] += 1
-            return Outcome()
+            return self._record(entry, "use", lambda: self._use(entry, user, key), key=key, late=late)
         finally:
             self._own.now = None
-        if isinstance(decision, Grant):
-            assert decision.claim is not None
-            return Outcome(decision.claim.id, None, decision.replayed, decision.uses_remaining)
-        return Outcome(reason=decision.reason)
 
-    def interfere(self, entry: Entry) -> None:
+    def _use(self, entry: Entry, user: str | None, key: str | None) -> Answer:
+        address = tokens.parse_address(_ADDRESS)
+        use = tokens.new_use(entry.secret, self._caller.client_id, user=user, address=address, idempotency_key=key)
+        decision = self._service.use(self._caller, use)
+        if isinstance(decision, Refusal):
+            return decision.reason
+        assert decision.claim is not None
+        return Granted(decision.claim.id, decision.uses_remaining, decision.replayed)
+
+    def interfere(self, entry: Entry) -> Answer:
         if entry.race.kind is Kind.REVOKED:
-            self._service.revoke(self._caller, entry.token_id)
-        else:
-            self._service.use(self._caller, tokens.new_use(entry.secret, self._caller.client_id, user=_STRANGER))
+            return self._record(entry, "revoke", lambda: self._service.revoke(self._caller, entry.token_id) or None)
+        return self._record(entry, "use", lambda: self._use(entry, _STRANGER, None), against=Reason.USER)
 
-    def look(self, entry: Entry) -> State:
+    def look(self, entry: Entry) -> Answer:
+        return self._record(entry, "look", lambda: self._look(entry))
+
+    def _look(self, entry: Entry) -> Answer:
         token = self._service.status(self._caller, entry.token_id)
-        return State(token.claims, token.mismatches, token.revoked_at is not None)
+        return Held(tuple(claim.id for claim in token.claims), token.mismatches, token.revoked_at is not None)
+
+    def _record(self, entry: Entry, kind: str, ask: Callable[[], Answer], **facts: Any) -> Answer:
+        def answer() -> Answer:
+            try:
+                return ask()
+            except StoreUnavailable:
+                self.failures["store unavailable"] += 1
+                return None
+
+        return record(entry.history, kind, answer, **facts)
 
     def _now(self) -> datetime:
         return getattr(self._own, "now", None) or instants.now()
+
+
+class OverFaults(OverStore):
+    """The same with its store behind a proxy, which loses, repeats, delays and corrupts requests and answers."""
+
+    name = "store, with faults"
+    repeats = True
+
+    def __init__(self, engine: StoreEngine, proxy: Proxy) -> None:
+        super().__init__(replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": proxy.url}))
+        self._proxy = proxy
+
+    def ready(self, entry: Entry) -> Entry:
+        luck = random.Random(f"faults {entry.race.number}")
+        rate = luck.choice(_FAULT_RATES)
+        self._proxy.plan = lambda _: luck.choice(QUICK) if luck.random() < rate else None
+        return entry
+
+    def use(self, entry: Entry, racer: int | None) -> Answer:
+        if racer is None:
+            self._proxy.plan = lambda _: None
+            self._proxy.settle()
+        return super().use(entry, racer)
 
 
 class OverHttp:
     """The service as `make run` serves it, one connection a caller."""
 
     name = "HTTP"
-    has_own_clocks = False
+    repeats = True
+    pace = 1.0
 
     def __init__(self, engine: StoreEngine, url: str) -> None:
         secret, kept = clients.new_secret(instants.now())
@@ -125,33 +164,43 @@ class OverHttp:
             time.sleep(max(0.0, (entry.expires_at - datetime.now(UTC)).total_seconds() - 0.04))
         return entry
 
-    def use(self, entry: Entry, racer: int | None) -> Outcome:
+    def use(self, entry: Entry, racer: int | None) -> Answer:
         if racer is None and entry.race.kind is Kind.EXPIRING:
             time.sleep(max(0.0, (entry.expires_at - datetime.now(UTC)).total_seconds()))
-        body = {"token": entry.secret, "ipAddress": _ADDRESS}
-        if entry.race.kind is Kind.LOCKED:
-            body["user"] = _USER
-        key = None if racer is None else entry.race.keys[racer]
-        for tries in range(_REPEATS if key else 1):
-            outcome = self._use(body, key)
-            if not outcome.unanswered:
-                return replace(outcome, repeated=tries > 0)
-        return Outcome()
+        user = _USER if entry.race.kind is Kind.LOCKED else None
+        return self._until_answered(entry, user, None if racer is None else entry.race.keys[racer])
 
-    def interfere(self, entry: Entry) -> None:
+    def interfere(self, entry: Entry) -> Answer:
         if entry.race.kind is Kind.REVOKED:
-            self._until_done("DELETE", f"/token/{entry.token_id}", None)
-        else:
-            while self._use({"token": entry.secret, "user": _STRANGER}, None).unanswered:
-                pass
+            return record(entry.history, "revoke", lambda: self._revoke(entry))
+        return self._until_answered(entry, _STRANGER, None, Reason.USER)
 
-    def look(self, entry: Entry) -> State:
+    def _revoke(self, entry: Entry) -> Answer:
+        self._until_done("DELETE", f"/token/{entry.token_id}", None)
+        return True
+
+    def look(self, entry: Entry) -> Answer:
+        return record(entry.history, "look", lambda: self._look(entry))
+
+    def _look(self, entry: Entry) -> Answer:
         status = self._until_done("GET", f"/token/{entry.token_id}", None)
-        claims = tuple(
-            Claim(claim["useId"], "", datetime.fromisoformat(claim["at"]), claim["clientId"])
-            for claim in status["claims"]
-        )
-        return State(claims, status["mismatches"], status["revoked"])
+        return Held(tuple(claim["useId"] for claim in status["claims"]), status["mismatches"], status["revoked"])
+
+    def _until_answered(self, entry: Entry, user: str | None, key: str | None, against: Reason | None = None) -> Answer:
+        """A caller with a key and a stranger call again if they get no answer."""
+        body = {"token": entry.secret, "ipAddress": _ADDRESS, **({"user": user} if user else {})}
+        for _ in range(_REPEATS if key or against else 1):
+            answer = record(
+                entry.history,
+                "use",
+                lambda: self._use(body, key),
+                key=key,
+                against=against,
+                expires_at=entry.expires_at,
+            )
+            if answer:
+                break
+        return answer
 
     def _issue(self, races: Sequence[Race], lifetime: timedelta) -> list[Entry]:
         bodies = [{**_body(race), "expiresIn": int(lifetime.total_seconds())} for race in races]
@@ -171,14 +220,14 @@ class OverHttp:
         assert status < http.HTTPStatus.BAD_REQUEST, answer
         return answer
 
-    def _use(self, body: Mapping[str, str], key: str | None) -> Outcome:
+    def _use(self, body: Mapping[str, str], key: str | None) -> Answer:
         status, answer, replayed = self._call("POST", "/use", body, {"Idempotency-Key": key} if key else {})
         if status == http.HTTPStatus.OK:
-            return Outcome(answer["useId"], None, replayed, answer["usesRemaining"])
+            return Granted(answer["useId"], answer["usesRemaining"], replayed)
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             self.failures[f"{status} {answer['code']}"] += 1
-            return Outcome()
-        return Outcome(reason=Reason(answer["code"]))
+            return None
+        return Reason(answer["code"])
 
     def _call(
         self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None

@@ -1,0 +1,149 @@
+"""Whether the answers to calls that overlapped could come from one token that takes one call at a time.
+
+A history is linearizable if every call can be given an instant between its begin and its end so that the calls, made
+one after the other at these instants, get the answers that were recorded. The rules are stated here again, in the few
+words that a history needs: `decide()` is what is under test, together with the write.
+
+Source: Wing and Gong, "Testing and verifying concurrent objects", 1993; Lowe, "Testing for linearizability", 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import inf
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
+
+from chalicelib.tokens import Reason
+from tests.support.histories import Answer, Call, Granted, Held
+
+LOCKED_AT: Final = 5
+ATTEMPTS: Final = 2  # how often the service sends a request to its store
+
+
+class _Step(NamedTuple):
+    """A call that happens at one instant, or a part of a call that does."""
+
+    begun: float
+    ended: float
+    kind: str
+    answer: Answer
+    owner: str = ""  # of the claim: the use's id, or "?" and more if no answer named it
+    against: Reason | None = None
+    late: bool = False
+    optional: bool = False  # it may never happen, and nobody saw its answer
+    follows: _Step | None = None
+
+
+_State: TypeAlias = tuple[tuple[str, ...], int, bool]  # owners of the claims, mismatches, revoked
+
+
+def violation(history: Sequence[Call], max_uses: int, *, repeats: bool = False) -> str | None:
+    """Search an order of the calls that explains all answers.
+
+    Args:
+        history: all calls for one token since it was issued.
+        repeats: the service may have sent a request to its store twice, because an answer was lost. A mismatch may then
+            count twice, and a use may be spent although its repetition found the token revoked or locked.
+
+    Returns:
+        None if there is one; else the point that the search could not pass.
+    """
+    steps = sorted(_steps(sorted(history, key=itemgetter(0)), repeats), key=itemgetter(0))
+    after = _precedence(steps)
+    required = sum(1 << place for place, step in enumerate(steps) if not step.optional)
+    stack: list[tuple[_State, int]] = [(((), 0, False), (1 << len(steps)) - 1)]
+    seen: set[tuple[_State, int]] = set()
+    while stack:
+        state, undone = stack.pop()
+        changes: list[tuple[int, _State]] = []
+        waiting, size = [place for place in range(len(steps)) if undone >> place & 1], 0
+        while len(waiting) != size:
+            size, blocked = len(waiting), []
+            for place in waiting:
+                if undone & after[place]:
+                    blocked.append(place)
+                    continue
+                changed, answer = _take(state, steps[place], max_uses)
+                if answer == steps[place].answer or steps[place].optional:
+                    if changed != state:
+                        changes.append((place, changed))
+                    else:  # it changes nothing and, if optional, never will: it can happen now
+                        undone ^= 1 << place
+            waiting = blocked
+        if not undone & required:
+            return None
+        if (state, undone) in seen:
+            continue
+        seen.add((state, undone))
+        changes.sort(key=lambda change: (steps[change[0]].optional, steps[change[0]].ended), reverse=True)
+        stack += [(changed, undone ^ 1 << place) for place, changed in changes]
+    state, undone = min(seen, key=lambda reached: (reached[1] & required).bit_count())
+    stuck = [step for place, step in enumerate(steps) if undone & required & 1 << place and not undone & after[place]]
+    wants = "; ".join(f"{step.kind} got {step.answer}, not {_take(state, step, max_uses)[1]}" for step in stuck[:3])
+    return f"with claims {state[0]}, {state[1]} mismatches{', revoked' * state[2]}: {wants}"
+
+
+def _take(state: _State, step: _Step, max_uses: int) -> tuple[_State, Answer]:
+    """The rules: the token after a step, and the answer."""
+    (claims, mismatches, revoked), answer = state, True
+    if step.kind == "look":
+        answer = Held(tuple("?" if owner[0] == "?" else owner for owner in claims), mismatches, revoked)
+    elif step.kind != "use":
+        mismatches, revoked = min(mismatches + (step.kind == "count"), LOCKED_AT), revoked or step.kind == "revoke"
+    elif revoked:
+        answer = Reason.REVOKED
+    elif mismatches >= LOCKED_AT:
+        answer = Reason.LOCKED
+    elif step.owner in claims:
+        answer = Granted(step.owner, max_uses - 1 - claims.index(step.owner), True)
+    elif step.late:
+        answer = Reason.EXPIRED
+    elif step.against or len(claims) >= max_uses:
+        answer = step.against or Reason.EXHAUSTED
+    else:
+        claims += (step.owner,)
+        answer = Granted(step.owner, max_uses - len(claims))
+    return (claims, mismatches, revoked), answer
+
+
+def _steps(history: Sequence[Call], repeats: bool) -> Iterator[_Step]:
+    """The calls as steps. Optional ones with the same effect follow each other: their order makes no difference."""
+    named = {call.key: call.answer.use_id for call in history if isinstance(call.answer, Granted)}
+    reported = {call.answer.use_id for call in history if isinstance(call.answer, Granted)}
+    answered = {call.key for call in history if call.key and call.answer}
+    offered: set[str] = set()
+    last: dict[str, _Step] = {}
+    for number, (begun, ended, kind, answer, key, against, late) in enumerate(history):
+        if isinstance(answer, Held):
+            claims = tuple(claim if claim in reported else "?" for claim in answer.claims)
+            yield _Step(begun, ended, kind, answer._replace(claims=claims))
+            continue
+        owner = named.get(key) if key else answer.use_id if isinstance(answer, Granted) else None
+        owner = owner or f"?{key or number}"
+        judged = _Step(begun, ended, kind, answer, owner, against, answer is Reason.EXPIRED if late is None else late)
+        unseen = [kind] if not answer or (repeats and answer in (Reason.REVOKED, Reason.LOCKED)) else []
+        if answer:
+            yield judged
+        if against:
+            unseen = ["count"] * (ATTEMPTS if not answer else repeats and answer is against)
+        if against and answer is against:
+            yield judged._replace(kind="count", answer=True, follows=judged)
+        for part in unseen:
+            if part != "use" or not (judged.late or owner in offered):
+                alike = part if part != "use" or key not in answered else owner
+                last[alike] = _Step(begun, inf, part, None, owner, optional=True, follows=last.get(alike))
+                offered |= {owner} if part == "use" else set()
+                yield last[alike]
+
+
+def _precedence(steps: Sequence[_Step]) -> list[int]:
+    """For each step the bits of those that must come before it; the steps are in the order of their begins."""
+    places = {id(step): place for place, step in enumerate(steps)}
+    by_end = sorted(range(len(steps)), key=lambda place: steps[place].ended, reverse=True)
+    ended, after = 0, []
+    for step in steps:
+        while steps[by_end[-1]].ended < step.begun:
+            ended |= 1 << by_end.pop()
+        after.append(ended | (1 << places[id(step.follows)] if step.follows else 0))
+    return after
