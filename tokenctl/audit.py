@@ -31,7 +31,7 @@ from chalicelib.splunk.record import Kind
 from chalicelib.splunk.waiting import BucketSource
 from chalicelib.tokens import Token, millis
 from tokenctl.audit_lines import Found, read, read_text
-from tokenctl.audit_rules import MEANING, TOLERANCE, Fact, Finding, Limits, Log, Stored, judge
+from tokenctl.audit_rules import MAX_LIFE_MS, MEANING, TOLERANCE, Fact, Finding, Limits, Log, Stored, judge
 from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
 from tokenctl.terminal import Instant, Terminal, clock, common, plain, table, tracked
@@ -102,7 +102,8 @@ def audit(
             read_at = millis(now())
             with terminal.progress("Reading tokens", total=None) as advance:
                 events.add_stored(tracked(deployment.token_store().all(), advance))
-        log = Log(millis(since) if since else events.first, settled, round(tolerance * 1000), read_at)
+        begin, life = millis(since) if since else events.first, events.longest_life or MAX_LIFE_MS
+        log = Log(begin, settled, round(tolerance * 1000), read_at, life)
         report.events = events.count
         for token_id, facts, in_table in events.by_token():
             report.tokens += bool(facts)
@@ -122,10 +123,11 @@ class Events:
         count: how many events there are, repeated ones included.
         first: the instant of the first event in milliseconds.
         last: that of the last.
+        longest_life: from an issue to its expiry in milliseconds; 0 if no issue names one.
     """
 
     def __init__(self) -> None:
-        self.count = self.last = 0
+        self.count = self.last = self.longest_life = 0
         self.first = millis(datetime.max.replace(tzinfo=UTC))
         self._database = sqlite3.connect("", isolation_level=None)
         for text in (
@@ -172,6 +174,8 @@ class Events:
             if fact is not None:
                 first = min(first, fact.at)
                 last = max(last, fact.at)
+                if fact.limits is not None and fact.limits.expires_at is not None:
+                    self.longest_life = max(self.longest_life, fact.limits.expires_at - fact.at)
                 yield token_id, 0, encode(fact)
         self.first, self.last = first, last
 

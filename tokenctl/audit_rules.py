@@ -43,7 +43,7 @@ MEANING: Final[Mapping[str, str]] = {
 TOLERANCE: Final = timedelta(seconds=3)
 """A call to the store ends within three seconds (`chalicelib.storage.model.Meta`) after the instant that is logged."""
 _LONGEST_REQUEST_MS: Final = 30_000
-_MAX_LIFETIME_MS: Final = MAX_LIFETIME // timedelta(milliseconds=1)
+MAX_LIFE_MS: Final = MAX_LIFETIME // timedelta(milliseconds=1)
 _KEPT_MS: Final = KEPT_AFTER_EXPIRY // timedelta(milliseconds=1)
 _UNNUMBERED: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,12 +106,14 @@ class Log(Struct, frozen=True):
         begin: every event from here on should be in it.
         settled: every event up to here should be in it.
         read_at: when the table was read; None means that it was not.
+        longest_life: of the tokens in it.
     """
 
     begin: int
     settled: int
     tolerance: int = TOLERANCE // timedelta(milliseconds=1)
     read_at: int | None = None
+    longest_life: int = MAX_LIFE_MS
 
 
 class Finding(Struct, frozen=True):
@@ -183,9 +185,9 @@ class _Token:
         issued_at = self.stored.issued_at if self.stored else known
         first = min(self.uses, key=lambda use: use.at)
         begin = f"the log begins at {_text(self.log.begin)}"
-        if issued_at is None and first.at - _MAX_LIFETIME_MS < self.log.begin:
-            why = f"{begin}, and a token may live 30 days"
-            yield self.found("issue_before_log", first, why)
+        if issued_at is None and first.at - self.log.longest_life < self.log.begin:
+            life = timedelta(milliseconds=self.log.longest_life)
+            yield self.found("issue_before_log", first, f"{begin}, and tokens live up to {life}")
         elif issued_at is not None and issued_at < self.log.begin:
             yield self.found("issue_before_log", first, f"issued at {_text(issued_at)}; {begin}")
         else:

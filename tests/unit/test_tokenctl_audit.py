@@ -189,6 +189,17 @@ class TestCommand:
         assert run(lines, "--since", "2026-11-21T12:00:00Z").code == 1
         assert run(lines, "--since", "2026-11-21T12:00:00.001Z").code == 0
 
+    def test_a_use_that_does_not_say_when_its_token_was_issued_may_be_as_old_as_a_token_lives(
+        self, run: Callable[..., Run]
+    ) -> None:
+        world = World()
+        world.use(world.issue(expires_at=NOON + 10 * SECOND))
+        used = next(line for line in world.lines if '"token.used"' in line)
+        for seconds, kinds in ((9, ["issue_before_log"]), (10, ["use_without_issue"])):
+            members = {"tokenId": "tok_new", "issuedAt": None, "time": at(NOON + seconds * SECOND)}
+            facts = run([*world.lines, changed(used, **members)], "--json").json
+            assert [each["kind"] for each in (*facts["breaches"], *facts["gaps"])] == kinds
+
     def test_a_folder_is_read_with_all_that_is_in_it(self, tmp_path: Path) -> None:
         world = life()
         (tmp_path / "b").mkdir()
