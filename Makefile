@@ -24,7 +24,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi pythons package dist reference vendor demo soak bench load lock clean
+.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -143,6 +143,14 @@ soak: setup #: Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m studies.soak.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
 	@.venv/bin/python -m studies.soak.fuzz --requests 20000 --seed $(SEED)
 	@.venv/bin/python -m studies.mutation.soak
+
+scoreboard: setup #: How others count uses, and ours, in races on DynamoDB Local; fills docs/reliability.md
+	@.venv/bin/python -m dev.install
+	@.venv/bin/python -m studies.rivals --publish
+
+interleavings: setup #: What our code does in threads, under every order that frontrun's scheduler tries
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) run --quiet --no-project --active --with frontrun==0.7.0 \
+		frontrun python -m studies.interleavings
 
 bench: setup #: Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
 	@.venv/bin/python -m dev.install
