@@ -112,7 +112,7 @@ class TestRules:
         assert end in planted(-SECOND, uses=2)
         assert end in planted(4 * SECOND)
         assert planted(3 * SECOND) == set(), "it may have begun before the end was written"
-        assert end in planted(4 * SECOND, reason="replayed", useId=json.loads(used)["useId"])
+        assert end in planted(4 * SECOND, reason="replayed", useId=json.loads(used)["useId"], uses=1)
 
     def test_a_slow_clock_makes_no_breach_of_a_use_before_the_end(self) -> None:
         world = World()
@@ -145,6 +145,15 @@ class TestRules:
         world.use(secret)
         lines = [line for line in world.lines if '"uses":3,' not in line or '"token.used"' not in line]
         assert kinds(lines) == {"uses_missing"}, "the refusal after it knows of the last use"
+
+    def test_uses_before_the_log_begins_are_not_missing(self) -> None:
+        world = World()
+        secret = world.issue(max_uses=3)
+        for _ in range(3):
+            world.use(secret)
+        used = [line for line in world.lines if '"token.used"' in line]
+        assert kinds(used[1:], since=NOON + SECOND) == {"issue_before_log"}
+        assert kinds([used[0], used[2]], since=NOON + SECOND) == {"issue_before_log", "uses_missing"}
 
     def test_a_use_that_the_table_does_not_have_is_found(self) -> None:
         world = World()
