@@ -1,7 +1,7 @@
 """Measures `tokenctl audit` on a large log with one planted breach: `.venv/bin/python -m studies.bench.audit_log`.
 
-The log is what the service writes for tokens that are issued and used once.
-Writing it takes minutes. Prints the seconds and the peak memory of the command; exits with 1 if it did not find the planted use.
+The log is what the service writes for tokens that are issued and used once. Writing it takes minutes.
+Prints the seconds and the peak memory of the command; exits with 1 if it did not find the planted use.
 """
 
 from __future__ import annotations
