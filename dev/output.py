@@ -18,7 +18,7 @@ from tokenctl.deployment import private
 Take = Callable[[bytes], object]
 
 _REPEATED: Final = frozenset(
-    {"event", "time", "level", "stage", "version", "requestId", "extendedRequestId", "sourceIp"}
+    {"event", "time", "level", "stage", "version", "requestId", "extendedRequestId", "sourceIp", "previous", "issuedAt"}
 )
 MAX_BYTES: Final = 20_000_000
 """Of the log file; there may be as much again in the part before."""
@@ -49,7 +49,8 @@ def show(line: bytes) -> None:
 def readable(line: str) -> str | None:
     """A line of the service's log for people, without control characters; None: they don't need it.
 
-    Metrics are left out, and fields that repeat in every event. The file `.local/service.log` has everything.
+    Metrics are left out, and fields that repeat in every event or that only `tokenctl audit` reads. The file
+    `.local/service.log` has everything.
     """
     try:
         event = json.loads(line)

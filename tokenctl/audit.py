@@ -139,8 +139,10 @@ class Events:
     def __enter__(self) -> Events:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._database.close()
+        if isinstance(error, sqlite3.Error):
+            raise DeploymentError(f"temporary database: {error}; TMPDIR names a folder with more space") from None
 
     def add(self, found: Iterable[Found]) -> None:
         """Add events."""

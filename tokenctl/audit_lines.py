@@ -108,7 +108,7 @@ def read(lines: Iterable[bytes], damaged: Damaged) -> Iterator[Found]:
 
 def read_text(text: str, damaged: Damaged, depth: int = 0) -> Iterable[Found]:
     """Return the audit events in one message."""
-    return _events(text.strip().encode("utf-8", "surrogateescape"), damaged, depth)
+    return _events(text.strip().encode("utf-8", "replace"), damaged, depth)
 
 
 class _DamagedLine:

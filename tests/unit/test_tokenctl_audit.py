@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from tests.support.audited import NEW, NOON, SECOND, UNNUMBERED, World, changed,
 from tests.support.operator import Run
 from tests.support.splunk_world import subscription
 from tokenctl.__main__ import cli
+from tokenctl.audit import Events
 from tokenctl.costs import lines as costs_lines
+from tokenctl.errors import DeploymentError
 from tokenctl.terminal import Terminal
 
 
@@ -126,6 +129,15 @@ class TestLines:
         [named] = damaged
         assert named.startswith(why)
 
+    def test_half_a_surrogate_pair_is_named_and_the_others_are_read(self) -> None:
+        line = next(line for line in life().lines if '"event"' in line)
+        half = line.replace('"node"', r'"\ud800"')
+        for text in (f"{half}\n{line}", one_a_line([{"message": half}, {"message": line}])):
+            found, damaged = events(text)
+            assert (len(found), len(damaged)) == (1, 1)
+        in_one = json.dumps(in_envelope([half, line]))
+        assert len(events(in_one)[0]) + len(events(in_one)[1]) == 2
+
     def test_bytes_that_are_no_text_are_named(self) -> None:
         line = next(line for line in life().lines if '"event"' in line).encode()
         assert len(events(line.replace(b'"node"', b'"\xff"'))[0]) == 1, "no member that counts"
@@ -199,6 +211,14 @@ class TestCommand:
             members = {"tokenId": "tok_new", "issuedAt": None, "time": at(NOON + seconds * SECOND)}
             facts = run([*world.lines, changed(used, **members)], "--json").json
             assert [each["kind"] for each in (*facts["breaches"], *facts["gaps"])] == kinds
+
+    def test_a_full_disk_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(Events, "_insert", full)
+        with pytest.raises(DeploymentError, match="disk is full; TMPDIR"):
+            CliRunner().invoke(cli, ["audit", "-"], input="{}", obj=Terminal(), catch_exceptions=False)
 
     def test_a_folder_is_read_with_all_that_is_in_it(self, tmp_path: Path) -> None:
         world = life()
