@@ -223,9 +223,13 @@ class Report:
 
     def show(self, console: Console) -> None:
         facts = self.facts()
-        verdict = f"{len(self.breaches):,} breaches" if self.breaches else "the rules hold"
-        style = "bold red" if self.breaches else "bold green"
-        console.print(f"{self.events:,} events of {self.tokens:,} tokens:", plain(verdict, style))
+        if self.breaches:
+            verdict = plain(f"Breaches: {len(self.breaches):,}.", "bold red")
+        elif self.counts["unreadable"]:
+            verdict = plain("In what could be read, the rules hold.", "bold yellow")
+        else:
+            verdict = plain("The rules hold.", "bold green")
+        console.print(f"Events: {self.events:,}. Tokens: {self.tokens:,}.", verdict)
         for title, style, rows in (("breach", "red", facts["breaches"]), ("gap", "yellow", facts["gaps"])):
             if rows:
                 console.print()

@@ -165,7 +165,7 @@ class TestCommand:
         ended = run(world.lines, "--json")
         count = sum('"event"' in line for line in world.lines)
         assert (ended.code, ended.json) == (0, {"events": count, "tokens": 6, "breaches": [], "gaps": []})
-        assert "the rules hold" in run(world.lines).out
+        assert run(world.lines).out == f"Events: {count}. Tokens: 6. The rules hold.\n"
         assert run(gzip.compress("\n".join(world.lines).encode()), stdin=True).out == run(world.lines, stdin=True).out
         assert run("").code == 0
 
@@ -189,6 +189,7 @@ class TestCommand:
         assert ended.code == 2
         [gap] = ended.json["gaps"]
         assert gap["kind"] == "unreadable"
+        assert "In what could be read, the rules hold." in run([*world.lines, world.lines[0][:60]]).out
         assert f"app.log: line {len(world.lines) + 1}: " in gap["why"]
         assert run(gzip.compress("\n".join(world.lines).encode())[:-20]).code == 2
         assert run("hello").code == 2
