@@ -18,13 +18,15 @@ import yaml
 from botocore.session import Session
 
 from deploy import archive, libraries, policies, sbom, template
-from tokenctl.deployment import CONFIG, stage_environ
+from tokenctl.deployment import CONFIG, stage_environ, stage_setting
 from tokenctl.errors import DeploymentError
 from tokenctl.resources import Template
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OUT: Final = ROOT / "out"
 NOT_DEPLOYED: Final = ("local",)
+SNAP_START: Final = "snap_start"
+"""A setting of ours beside Chalice's own: start the functions behind the gateway from a snapshot."""
 
 
 class PackageError(Exception):
@@ -49,7 +51,8 @@ def package(stage: str, out: Path) -> None:
         out.mkdir(parents=True)
         archive.write(task, out / "deployment.zip")
     sbom.write(sbom.of_archive(out / "deployment.zip", wheels), out / f"sbom{sbom.SUFFIX}")
-    finished = template.finish(packaged, stage, commit(), (out / "deployment.zip").read_bytes())
+    packed = (out / "deployment.zip").read_bytes()
+    finished = template.finish(packaged, stage, commit(), packed, snap_start=bool(stage_setting(stage, SNAP_START)))
     (out / "template.yaml").write_text(template.to_yaml(finished), "utf-8")
 
 
@@ -72,6 +75,11 @@ def _check(stage: str) -> None:
         raise PackageError(str(error)) from None
     if stage in NOT_DEPLOYED:
         raise PackageError(f"stage {stage!r} is served by 'make run' and never deployed")
+    snap_start = stage_setting(stage, SNAP_START)
+    if snap_start not in (None, False, True):
+        raise PackageError(f"{SNAP_START}: {snap_start!r} is not true or false")
+    if snap_start and sys.version_info < (3, 12):
+        raise PackageError(f"{SNAP_START}: Lambda has it for Python 3.12 and newer, and this package is for 3.11")
     if not Session().get_config_variable("region"):
         raise PackageError("AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1")
 

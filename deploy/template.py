@@ -46,7 +46,7 @@ GATEWAY_RESPONSES: Final[dict[str, ServiceError]] = {
 _UNPUBLISHED: Final = {"CodeUri", "Tags", "AutoPublishCodeSha256"}
 
 
-def finish(merged: Template, stage: str, commit: str, archive: bytes) -> Template:
+def finish(merged: Template, stage: str, commit: str, archive: bytes, *, snap_start: bool = False) -> Template:
     """Complete the template that Chalice made and merged.
 
     Args:
@@ -54,6 +54,7 @@ def finish(merged: Template, stage: str, commit: str, archive: bytes) -> Templat
         stage: the stage it was written for.
         commit: the commit that `GET /version` returns.
         archive: the deployment archive.
+        snap_start: whether functions start from a snapshot.
     """
     template = overlaid(merged, stage)
     # A parameter with one allowed value: templates can use `${Stage}`, and nobody deploys a package as another stage.
@@ -63,7 +64,8 @@ def finish(merged: Template, stage: str, commit: str, archive: bytes) -> Templat
     resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
     dashboard = json.loads((FOLDER / "dashboard.json").read_text("utf-8"))
     resources["Dashboard"]["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(dashboard)}
-    return versioned(through_alias(template), archive)
+    template = through_alias(template)
+    return versioned(snapshotted(template) if snap_start else template, archive)
 
 
 def gateway_responses() -> dict[str, Any]:
@@ -91,6 +93,17 @@ def through_alias(template: Template) -> Template:
         # Also makes CloudFormation create the alias first: a permission needs one that exists.
         changed["Resources"][f"{name}InvokePermission"]["Properties"]["FunctionName"] = {"Ref": f"{name}.Alias"}
     return changed
+
+
+def snapshotted(template: Template) -> Template:
+    """Make Lambda start the functions with an alias from a snapshot of each published version.
+
+    Not by a parameter: SAM would publish no version when it changes.
+    """
+    for resource in template["Resources"].values():
+        if "AutoPublishAlias" in (properties := resource.get("Properties", {})):
+            properties["SnapStart"] = {"ApplyOn": "PublishedVersions"}
+    return template
 
 
 def versioned(template: Template, archive: bytes) -> Template:

@@ -145,6 +145,16 @@ def stage_environ(stage: str) -> dict[str, str]:
     return variables
 
 
+def stage_setting(stage: str, name: str) -> Any:
+    """Return another setting of a stage in `.chalice/config.json`, or else of the whole file; None if neither has it.
+
+    Raises:
+        DeploymentError: the file can't be read.
+    """
+    config = _config()
+    return config["stages"][stage].get(name, config.get(name))
+
+
 def private(path: str, flags: int) -> int:
     """Open a file that only its owner may read: an opener for `open()`."""
     return os.open(path, flags, 0o600)

@@ -17,6 +17,8 @@ from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chalicelib.aws.signing import Source
+
 AMAZON_ROOTS: Final = os.path.join(os.path.dirname(__file__), "amazon_roots.pem")  # noqa: PTH118, PTH120 - pathlib loads slowly
 """The authorities that AWS's own endpoints have their certificates from, out of the hundred and more of a browser."""
 
@@ -119,7 +121,7 @@ class AwsClient:
         # In GovCloud the only endpoint of Systems Manager is a FIPS one.
         name = f"{service}-fips" if fips and (service, region[:7]) != ("ssm", "us-gov-") else service
         endpoint = Endpoint(url or f"https://{name}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or AMAZON_ROOTS)
-        return cls(service, endpoint, Signer(Credentials.from_environ(environ), region, service), patience)
+        return cls(service, endpoint, Signer(_credentials(environ), region, service), patience)
 
     @property
     def host(self) -> str:
@@ -155,7 +157,8 @@ class AwsClient:
             except OSError as error:
                 failed = error
             longest = 0.0 if isinstance(failed, Closed) else self._patience.pause_seconds * 2 ** (attempt - 1)
-            pause = random.uniform(0, longest)  # noqa: S311 - nobody gains by guessing it
+            # Of the kernel: functions that are restored from one snapshot share the state of Python's own generator.
+            pause = random.SystemRandom().uniform(0, longest)
             if attempt < self._patience.attempts and time.monotonic() + pause < last:
                 self._sleep(pause)
             elif isinstance(failed, OSError):
@@ -179,6 +182,14 @@ class AwsClient:
         head = f"{request.method} {target} HTTP/1.1\r\n{lines}content-length: {len(request.body)}\r\n\r\n"
         deadline = min(last, time.monotonic() + self._patience.attempt_seconds)
         return read(self._endpoint.exchange(head.encode() + request.body, deadline))
+
+
+def _credentials(environ: Mapping[str, str]) -> Source:
+    if environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") and not environ.get("AWS_ACCESS_KEY_ID"):
+        from chalicelib.aws.container import ContainerCredentials  # noqa: PLC0415 - under SnapStart alone
+
+        return ContainerCredentials.from_environ(environ)
+    return Credentials.from_environ(environ)
 
 
 def refusal(answer: Answer, code: str, message: str, operation: str, more: Mapping[str, Any]) -> Refused:

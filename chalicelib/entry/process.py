@@ -60,6 +60,8 @@ def start() -> None:
     if entry:
         try:
             import_module(entry).warm_up()
+            if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                import_module("chalicelib.entry.dynamodb").disconnect()
         except Exception as error:  # noqa: BLE001 - the first request meets any error again and reports it
             logging.getLogger("tokenservice").warning("The start could not be warmed up: %s", type(error).__name__)
     gc.freeze()  # no later collection needs to look at what is loaded

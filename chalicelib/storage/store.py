@@ -129,7 +129,8 @@ def _repeat(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: Any
     """
     if response is None or attempts > Meta.max_retry_attempts or "Error" not in response[1]:
         return None
-    return random.uniform(0, _LONGEST_PAUSE_SECONDS) if may_pass(response[1]) else None  # noqa: S311 - no secret
+    # Of the kernel, as in aws/client.py.
+    return random.SystemRandom().uniform(0, _LONGEST_PAUSE_SECONDS) if may_pass(response[1]) else None
 
 
 def _response(error: BaseException | None) -> dict[str, Any]:

@@ -20,6 +20,12 @@ import sys, time, app
 print(any(name == "botocore.session" and hasattr(module, "SessionVarDict") for name, module in sys.modules.items()))
 """
 
+IDLE = """
+import app
+from chalicelib.entry import dynamodb
+print(len(dynamodb.client()._client._endpoint._idle))
+"""
+
 
 @pytest.fixture
 def proxy(engine: Engine, deployment: Deployment) -> Iterator[Proxy]:
@@ -55,6 +61,20 @@ def test_a_function_opens_its_connection_while_it_starts(
     proxy.when_done = operations.append
     assert start(engine, proxy, **in_lambda(handler)) == (False, [])
     assert operations == ["GetItem"] * asked
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("on-demand", "1"), ("snap-start", "0")])
+def test_a_snapshot_holds_no_connection(kind: str, kept: str, engine: Engine, proxy: Proxy) -> None:
+    """It is restored hours later, on another machine."""
+    environ = {**os.environ, **engine.client_environ, "STAGE": "local", "AWS_ENDPOINT_URL": proxy.url}
+    environ.pop("DYNAMODB_TRANSPORT", None)
+    environ |= {**in_lambda("app.app"), "AWS_LAMBDA_INITIALIZATION_TYPE": kind}
+    operations: list[str] = []
+    proxy.when_done = operations.append
+    run = subprocess.run(
+        [sys.executable, "-c", IDLE], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    assert (run.stdout.strip(), operations) == (kept, ["GetItem"])
 
 
 @pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.ERROR_500, Fault.SILENT])

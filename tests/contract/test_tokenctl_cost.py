@@ -53,6 +53,18 @@ def tariff() -> Tariff:
     return Tariff(prices.load(), known, measured, stage_facts.events_per_cpu_second())
 
 
+def test_snapshots_cost_about_a_dollar_a_month_and_a_little_for_each_start(tariff: Tariff) -> None:
+    """A version of 128 MB costs 0.49 dollars for 30 days."""
+    calls = (0.001, 1e6)
+    quiet, busy = (Traffic(calls=each, memory_mb=128, cache_hit=0.5, cold=0.01) for each in calls)
+    kept, whole = (
+        next(each.usd for each in options.priced_options(tariff, traffic) if each.name == "snap_start")
+        for traffic in (quiet, busy)
+    )
+    assert kept == pytest.approx(2 * 0.49, abs=0.01)
+    assert whole - kept == pytest.approx(1.5e6 * 0.01 * 0.125 * 0.0001397998, rel=0.01)
+
+
 class TestTheCommand:
     def test_it_calls_neither_aws_nor_a_running_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def connect(*_: object) -> None:

@@ -215,6 +215,26 @@ def test_what_is_missing_is_reported_in_one_line(tmp_path: Path, stage: str, err
     assert (done.returncode, done.stderr) == (1, f"Error: {error}\n")
 
 
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("yes", "snap_start: 'yes' is not true or false"),
+        pytest.param(
+            True,
+            "snap_start: Lambda has it for Python 3.12 and newer, and this package is for 3.11",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="Lambda has it for this Python"),
+        ),
+    ],
+)
+def test_snapshots_that_lambda_would_refuse_are_an_error(tmp_path: Path, value: object, error: str) -> None:
+    root = copy_of_the_project(tmp_path / "elsewhere")
+    config = json.loads((root / ".chalice" / "config.json").read_text())
+    config["stages"]["dev"]["snap_start"] = value
+    (root / ".chalice" / "config.json").write_text(json.dumps(config))
+    done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="eu-central-1")
+    assert (done.returncode, done.stderr) == (1, f"Error: {error}\n")
+
+
 # --- The template
 
 

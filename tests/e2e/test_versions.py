@@ -84,6 +84,13 @@ def test_lambda_sees_a_change_wherever_a_version_is_published(made: Package) -> 
         assert before[name]["Description"] != after[name]["Description"]
 
 
+def test_snapshots_are_of_a_version_of_their_own_for_the_functions_behind_the_gateway(made: Package) -> None:
+    functions = of_type(expansion(anew(made, completed.snapshotted)), "AWS::Lambda::Function")
+    applied = {name: each["SnapStart"] for name, each in functions.items() if "SnapStart" in each}
+    assert applied == {name: {"ApplyOn": "PublishedVersions"} for name in NAMES}
+    assert published(anew(made, completed.snapshotted)).isdisjoint(published(made.template()))
+
+
 def test_an_older_package_gets_its_own_versions_back(made: Package) -> None:
     newer = anew(made, set_property("MemorySize", 256), archive=b"other")
     older = anew(made)

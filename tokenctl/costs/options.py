@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tokenctl.costs.bill import Tariff
-from tokenctl.costs.month import GB, SENT_SHRUNK, Traffic
+from tokenctl.costs.month import GB, SECONDS_AN_HOUR, SENT_SHRUNK, Traffic
 
 ZONES: Final = 2
 FIREWALL_RULES: Final = 4
+SNAPSHOTS: Final = 2  # of the REST function and the authorizer; a deployment deletes the versions before
 LOG_DAYS: Final = 400  # the 12 months at hand that US federal agencies need, and some
 
 
@@ -19,7 +20,7 @@ class Option:
     """An option that is off, and its price.
 
     Attributes:
-        name: of the parameter; for traces, the setting of a function in `.chalice/config.json`.
+        name: of the parameter; of traces and snapshots, the setting in `.chalice/config.json`.
         page: AWS's page of the price.
     """
 
@@ -45,6 +46,8 @@ def priced_options(tariff: Tariff, traffic: Traffic) -> Sequence[Option]:
     endpoint = {"endpoint-hour": ZONES * hours, "endpoint-data": sent_gb}
     nat = {"nat-hour": ZONES * hours, "nat-data": sent_gb}
     firewall = {"firewall": 1, "firewall-rule": FIREWALL_RULES, "firewall-request": traffic.calls}
+    memory_gb, starts = traffic.memory_mb / 1024, (traffic.calls + month.authorizer_calls) * traffic.cold
+    kept, restored = SNAPSHOTS * memory_gb * hours * SECONDS_AN_HOUR, starts * memory_gb
     longer = replace(tariff, stage=replace(tariff.stage, log_days=LOG_DAYS))
     traced = replace(tariff, stage=replace(tariff.stage, traced=tariff.stage.traced | {"basic_auth"}))
     return [
@@ -54,5 +57,6 @@ def priced_options(tariff: Tariff, traffic: Traffic) -> Sequence[Option]:
         priced("ApiEndpointIds", f"a private API: endpoint in {ZONES} zones", {"endpoint-hour": ZONES * hours}),
         priced("WebFirewall", f"AWS WAF with {FIREWALL_RULES} rules", firewall),
         changed("LogDays", f"logs kept for {LOG_DAYS} days", "logs-kept", longer),
+        priced("snap_start", "starts from snapshots", {"snapshot-kept": kept, "snapshot-restored": restored}),
         changed("xray", "traces of the authorizer", "trace", traced),
     ]

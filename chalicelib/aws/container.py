@@ -1,0 +1,86 @@
+"""Credentials from the endpoint that Lambda offers under SnapStart, where the environment has none.
+
+Those of the environment would be in the snapshot, and expired when it is restored.
+
+Source: AWS Lambda developer guide, "Using SnapStart with the AWS SDKs"; AWS SDKs and Tools reference guide, "Container
+credential provider".
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from chalicelib.aws.connection import Endpoint, Garbled
+from chalicelib.aws.signing import Credentials, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+URL: Final = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+_TOKEN: Final = "AWS_CONTAINER_AUTHORIZATION_TOKEN"  # noqa: S105 # nosec B105 - the variable's name
+_SECONDS: Final = 1.0
+_RENEWED_BEFORE_SECONDS: Final = 300
+_OK: Final = 200
+
+
+class ContainerCredentials:
+    """Fetches credentials with the first request, and again five minutes before they expire.
+
+    Args:
+        url: of the endpoint, on this machine.
+        token: what the endpoint wants in `Authorization`.
+        clock: epoch seconds.
+    """
+
+    def __init__(self, url: str, token: str, clock: Callable[[], float] = time.time) -> None:
+        path = urlsplit(url).path or "/"
+        self._endpoint = Endpoint(url, "")
+        self._request = f"GET {path} HTTP/1.1\r\nhost: {self._endpoint.host}\r\nauthorization: {token}\r\n\r\n".encode()
+        self._clock = clock
+        self._credentials: Credentials | None = None
+        self._expires_at = 0.0
+
+    def __repr__(self) -> str:
+        return "ContainerCredentials()"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ContainerCredentials:
+        """Read where they are.
+
+        Raises:
+            NoCredentials: a variable is missing.
+        """
+        return cls(needed(environ, URL), needed(environ, _TOKEN))
+
+    def current(self) -> Credentials:
+        """The credentials to sign with now.
+
+        Raises:
+            OSError: there are none that are valid, and the endpoint gave none.
+        """
+        now = self._clock()
+        if self._credentials is None or now >= self._expires_at - _RENEWED_BEFORE_SECONDS:
+            try:
+                self._credentials, self._expires_at = self._fetch()
+            except OSError:
+                if self._credentials is None or now >= self._expires_at:
+                    raise
+        return self._credentials
+
+    def _fetch(self) -> tuple[Credentials, float]:
+        try:
+            answer = self._endpoint.exchange(self._request, time.monotonic() + _SECONDS)
+        finally:
+            self._endpoint.close()  # it is asked again in hours, or after a restore
+        if answer.status != _OK:
+            raise Garbled(f"no credentials: status {answer.status}")
+        try:
+            document = json.loads(answer.body)
+            found = Credentials(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
+            return found, datetime.fromisoformat(document["Expiration"]).timestamp()
+        except (ValueError, KeyError, TypeError):
+            raise Garbled("no credentials: not what was asked for") from None
