@@ -14,7 +14,6 @@ from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 from tests.support.dynamodb_proxy import Proxy
 
 WRITE_UNIT_BYTES: Final = 1024
-READ_UNIT_BYTES: Final = 4096
 USD_PER_MILLION_WRITE_UNITS: Final = 0.625
 USD_PER_MILLION_READ_UNITS: Final = 0.125
 """On-demand in us-east-1, as lowered in November 2024; other Regions cost up to twice that."""

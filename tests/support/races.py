@@ -221,6 +221,6 @@ class Track:
                     self._way.look(entry)
                 elif place - self._racers <= entry.race.interferers:
                     self._way.interfere(entry)
-            except BaseException as failure:  # noqa: BLE001 - told by the main thread; the others wait at the gate
+            except BaseException as failure:  # noqa: BLE001 - raised by the main thread; the others wait at the gate
                 self._failures.append(failure)
             self._gate.wait()

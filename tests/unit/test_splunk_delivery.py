@@ -123,13 +123,6 @@ def test_an_empty_batch_is_no_request() -> None:
     assert Bench().deliver([]).requests == 0
 
 
-@pytest.mark.parametrize("code", [0, 17, 24, 25])
-def test_success_and_success_with_a_warning_are_accepted(code: int) -> None:
-    bench = Bench()
-    bench.script = [coded(code)]
-    assert len(bench.deliver(events("a")).accepted) == 1
-
-
 @pytest.mark.parametrize("trouble", [coded(9), coded(8), coded(26), Answer(502, b"<html>"), NoAnswer("reset")])
 def test_passing_trouble_is_tried_again(trouble: Answer | Exception) -> None:
     bench = Bench()
