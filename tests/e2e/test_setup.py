@@ -34,16 +34,22 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
-@pytest.fixture
-def stranger(tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody with an empty home, a Python with an old pip, and no uv."""
-    home = tmp_path / "home"
-    home.mkdir()
-    old = tmp_path / "old"
+@pytest.fixture(scope="module")
+def old_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with an old pip, and no uv."""
+    old = tmp_path_factory.mktemp("old") / "environment"
     uv("venv", "--quiet", "--no-project", "--python", sys.executable, str(old))
     uv("pip", "install", "--quiet", "--python", str(old), f"pip=={OLD_PIP}")
+    return old / "bin"
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, old_pip: Path) -> dict[str, str]:
+    """The environment of somebody with an empty home."""
+    home = tmp_path / "home"
+    home.mkdir()
     # With the cache of this machine, only to spare the index: it holds what the locks pin, too.
-    return {"HOME": str(home), "PATH": f"{old}/bin:/usr/bin:/bin", "UV_CACHE_DIR": CACHE}
+    return {"HOME": str(home), "PATH": f"{old_pip}:/usr/bin:/bin", "UV_CACHE_DIR": CACHE}
 
 
 @pytest.fixture
