@@ -11,7 +11,7 @@ from tokenservice_client import TokenServiceClient
 from waitress.wasyncore import close_all
 
 from examples.document_gateway import log
-from examples.document_gateway.app import create_app, page_headers
+from examples.document_gateway.app import create_app
 from examples.document_gateway.content import ContentApi
 from examples.document_gateway.downloads import EVERYBODY
 from examples.document_gateway.server import Listener
@@ -46,8 +46,6 @@ class Server:
         self._listener: Any = Listener(
             create_app(settings, tokens, content),
             self._connections,
-            page_headers(settings),
-            peers_are_people=not settings.trusted_hops,
             host=settings.host,
             port=settings.port,
             threads=EVERYBODY + PAGE_THREADS,
@@ -69,7 +67,6 @@ class Server:
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log.to_standard_output()
     try:

@@ -38,7 +38,6 @@ from examples.document_gateway.leases import (
 from examples.document_gateway.names import disposition, safe_name, size_in_words
 from examples.document_gateway.person import Person, UntrustedWay, person
 from examples.document_gateway.refusals import Page
-from examples.document_gateway.server import HEALTH_PATH, network
 from examples.document_gateway.settings import Settings
 
 VISIT_COOKIE: Final = "visit"
@@ -68,12 +67,6 @@ _ALWAYS: Final = {
 }
 
 log = logging.getLogger("document_gateway")
-
-
-def page_headers(settings: Settings) -> dict[str, str]:
-    """The headers of every answer that is not a document's."""
-    secure = {"Strict-Transport-Security": "max-age=31536000"} if settings.is_https else {}
-    return {**_ALWAYS, "Content-Security-Policy": _PAGE_POLICY, **secure}
 
 
 class Shown(Exception):
@@ -112,7 +105,7 @@ class Gateway:
         self._settings = settings
         self._tokens = tokens
         self._content = content
-        self._downloads = Downloads(settings.downloads_per_address)
+        self._downloads = Downloads()
 
     def look(self, token: str) -> Response:
         """Show the page. Link previews, mail scanners and HEAD come here: nothing is spent and nothing is counted."""
@@ -176,8 +169,7 @@ class Gateway:
 
     def _begin(self, lease: Lease, link: Link) -> Callable[[], None]:
         try:
-            address = network(link.who.address)
-            return self._downloads.begin(lease=lease.number, link=token_id(link.token), address=address)
+            return self._downloads.begin(lease=lease.number, link=token_id(link.token))
         except TooMany as many:
             raise Shown(refusals.NOT_NOW if many.is_everybody else refusals.TOO_MANY) from None
 
@@ -293,7 +285,6 @@ class Gateway:
 
 
 def create_app(settings: Settings, tokens: TokenServiceClient, content: ContentApi) -> Flask:
-    """The WSGI application."""
     app = _Quiet(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_FORM_BYTES
     # Else `//` in a path is redirected to an address that contains the request's Host header.
@@ -302,7 +293,7 @@ def create_app(settings: Settings, tokens: TokenServiceClient, content: ContentA
     app.add_url_rule("/d/<token>", "look", gateway.look)
     app.add_url_rule("/d/<token>", "press", gateway.press, methods=["POST"])
     app.add_url_rule("/d/<token>/content", "fetch", gateway.fetch)
-    app.add_url_rule(HEALTH_PATH, "healthz", lambda: ("ok\n", {"Content-Type": "text/plain; charset=utf-8"}))
+    app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", {"Content-Type": "text/plain; charset=utf-8"}))
     app.register_error_handler(Shown, lambda shown: _show(shown.page))
     app.register_error_handler(ContentError, _backend_failed)
     app.register_error_handler(TokenServiceError, _backend_failed)
@@ -358,8 +349,10 @@ def _finish(response: Response, settings: Settings) -> Response:
     """Headers for every answer, and a line in the log that names the route and never the path."""
     is_style = request.endpoint == "static"
     is_news = request.endpoint not in ("static", "healthz")
-    policy = response.headers.get("Content-Security-Policy", _PAGE_POLICY)
-    response.headers.update({**page_headers(settings), "Content-Security-Policy": policy})
+    response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY)
+    response.headers.update(_ALWAYS)
+    if settings.is_https:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     if is_style:
         response.headers["Cache-Control"] = "public, max-age=3600"
     if is_news:

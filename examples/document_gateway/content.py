@@ -114,7 +114,6 @@ class Content:
         raise ContentUnavailable(f"the content ended early ({failure})")
 
     def close(self) -> None:
-        """Stop fetching."""
         self._response.close()
 
 

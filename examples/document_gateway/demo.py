@@ -41,7 +41,6 @@ class DemoError(Exception):
 
 
 def main() -> int:
-    """Run until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
     os.umask(0o077)  # the service's log names documents
     try:
         leash.run_until_stopped(_run)

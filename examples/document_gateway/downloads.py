@@ -17,7 +17,7 @@ class TooMany(Exception):
     """As many are on their way as may be.
 
     Attributes:
-        is_everybody: whether all of this gateway's are; otherwise those of one person, link or lease.
+        is_everybody: whether all of this gateway's are; otherwise those of one link or lease.
     """
 
     def __init__(self, *, is_everybody: bool) -> None:
@@ -26,29 +26,19 @@ class TooMany(Exception):
 
 
 class Downloads:
-    """Counts what is on its way.
+    """Counts what is on its way."""
 
-    Args:
-        per_address: what one network may have.
-    """
-
-    def __init__(self, per_address: int) -> None:
-        self._per_address = per_address
+    def __init__(self) -> None:
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def begin(self, *, lease: str, link: str, address: str) -> Callable[[], None]:
+    def begin(self, *, lease: str, link: str) -> Callable[[], None]:
         """Count one more; returns what ends it. To be called once.
 
         Raises:
             TooMany: and nothing is counted.
         """
-        limits = {
-            "everybody": EVERYBODY,
-            f"address {address}": self._per_address,
-            f"link {link}": PER_LINK,
-            f"lease {lease}": PER_LEASE,
-        }
+        limits = {"everybody": EVERYBODY, f"link {link}": PER_LINK, f"lease {lease}": PER_LEASE}
         with self._lock:
             for of, limit in limits.items():
                 if self._running[of] >= limit:

@@ -44,7 +44,6 @@ def token_id(token: str) -> str:
 
 
 def new_visit() -> str:
-    """The number of a visit that begins."""
     return secrets.token_hex(16)
 
 
@@ -62,11 +61,9 @@ class Leases:
         self._owner = [token_id(token), who.user]
 
     def sign_visit(self, number: str) -> str:
-        """The visit as its cookie holds it."""
         return self._sign("visit", number)
 
     def read_visit(self, signed: str, max_age_seconds: int = VISIT_SECONDS) -> str | None:
-        """The number of the visit in a cookie."""
         members = self._read("visit", signed, max_age_seconds)
         return members[0] if members else None
 
@@ -79,11 +76,9 @@ class Leases:
         return self._read("form", signed, VISIT_SECONDS) == [visit]
 
     def sign_lease(self, lease: Lease) -> str:
-        """The lease as its cookie holds it."""
         return self._sign("lease", *lease)
 
     def read_lease(self, signed: str) -> Lease | None:
-        """The lease in a cookie."""
         members = self._read("lease", signed, LEASE_SECONDS)
         return Lease(*members) if members else None
 

@@ -17,7 +17,6 @@ class JsonFormatter(logging.Formatter):
     """Writes a record and its `facts`; what looks like a token is left out, whoever wrote it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
-from examples.document_gateway.downloads import EVERYBODY
+from tokenservice_client.transport import check_url
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8080"
 LEAST_SECRET: Final = 32
@@ -39,13 +38,11 @@ class Settings:
     host: str
     port: int
     trusted_hops: int
-    downloads_per_address: int
     user_header: str | None
     ca_bundle: str | None
 
     @property
     def is_https(self) -> bool:
-        """Whether browsers come by https, and cookies may be for https alone."""
         return self.public_url.startswith("https://")
 
     @classmethod
@@ -78,7 +75,6 @@ class Settings:
             host=host,
             port=port,
             trusted_hops=hops,
-            downloads_per_address=reader.number("DOWNLOADS_PER_ADDRESS", "16", EVERYBODY, least=1),
             user_header=user_header,
             ca_bundle=environ.get("CA_BUNDLE") or None,
         )
@@ -106,10 +102,10 @@ class _Reader:
             self.wrong(name, "missing")
         return value or ""
 
-    def number(self, name: str, default: str, largest: int, least: int = 0) -> int:
+    def number(self, name: str, default: str, largest: int) -> int:
         value = self.text(name, default)
-        if not (value.isascii() and value.isdigit() and least <= int(value) <= largest):
-            self.wrong(name, f"not a whole number from {least} to {largest}")
+        if not (value.isascii() and value.isdigit() and int(value) <= largest):
+            self.wrong(name, f"not a whole number from 0 to {largest}")
             return 0
         return int(value)
 
@@ -130,27 +126,8 @@ class _Reader:
         value = self.text(name).rstrip("/")
         if not value:
             return ""
-        parts = _parts(value)
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            self.wrong(name, "not an https:// address with a host")
-        elif parts.username or parts.password or parts.query or parts.fragment:
-            self.wrong(name, "must not hold a user, a query or a fragment")
-        elif parts.scheme == "http" and not insecure and not _is_loopback(str(parts.hostname)):
-            self.wrong(name, "http:// would send documents and passwords in the clear; use https://")
+        try:
+            check_url(value, insecure)
+        except ValueError as error:
+            self.wrong(name, str(error))
         return value
-
-
-def _parts(url: str) -> SplitResult | None:
-    """The parts of a URL; None where it has none. urllib's own errors may repeat a password in it."""
-    try:
-        parts = urlsplit(url)
-        return parts if parts.port != 0 else None  # reading it checks it
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

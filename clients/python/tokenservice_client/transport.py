@@ -86,27 +86,34 @@ def base_url(url: str, allow_insecure: bool = False) -> str:
     Raises:
         ValueError: it is not such a URL, holds credentials, or would send them unencrypted.
     """
-    parts = _parts(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("the service's URL must begin with https:// and name a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("the service's URL must not hold a user, a query or a fragment")
-    if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname):
-        raise ValueError("http:// would send the password and every token in the clear; use https://")
+    try:
+        parts = check_url(url, allow_insecure)
+    except ValueError as error:
+        raise ValueError(f"the service's URL {error}") from None
     path = parts.path.rstrip("/").removesuffix(BASE_PATH)
     return f"{parts.scheme}://{parts.netloc}{path}{BASE_PATH}"
 
 
-def _parts(url: str) -> SplitResult | None:
-    """The parts of a URL; None if it is invalid. urllib's own errors may contain a password in it."""
-    # urllib removes control characters silently.
-    if _CONTROLS.search(url) or " " in url:
-        return None
+def check_url(url: str, allow_insecure: bool = False) -> SplitResult:
+    """The parts of a URL with a host, to which credentials may be sent.
+
+    Raises:
+        ValueError: as `base_url`; without the URL, which may hold a password.
+    """
+    wrong = ValueError("must begin with https:// and name a host")
     try:
         parts = urlsplit(url)
-        return parts if parts.port != 0 else None  # urllib checks the port only here
+        # urllib removes control characters silently, and checks the port only here.
+        is_url = not _CONTROLS.search(url) and " " not in url and parts.port != 0
     except ValueError:
-        return None
+        raise wrong from None
+    if not is_url or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise wrong
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must not hold a user, a query or a fragment")
+    if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname):
+        raise ValueError("must begin with https://; http:// would send passwords and tokens in the clear")
+    return parts
 
 
 def _is_loopback(host: str) -> bool:
@@ -182,7 +189,6 @@ class Transport:
         self._session = session
 
     def close(self) -> None:
-        """Close all connections."""
         self._session.close()
 
     def call(self, request: Request, timeout_seconds: float, patience_seconds: float) -> Reply:
