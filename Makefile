@@ -52,13 +52,10 @@ test: setup ## Run all tests
 coverage: MEASURED := --cov --cov-report=term
 coverage: test #: The same, more slowly, with the coverage of chalicelib
 
-# bandit from medium severity on: below it, ruff's S rules say the same and are answered line by line.
 check: setup ## Format, lint, types, scans, benchmarks' bars, then the tests: what CI runs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive \
-		app.py chalicelib tokenctl dev deploy clients examples
 	.venv/bin/python -m deploy.checks.links
 	@$(MAKE) --no-print-directory lint-deploy
 	@$(MAKE) --no-print-directory lint-splunk

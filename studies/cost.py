@@ -199,7 +199,7 @@ def filled(page: str, with_: Tariff) -> str:
 
 def draw(with_: Tariff, folder: Path) -> None:
     """Draw the month's bill over its calls, and the limits of growth."""
-    from studies import plots  # noqa: PLC0415 - the tables need no matplotlib
+    from studies import plots  # noqa: PLC0415 - the tables need no charts
 
     counts = [10 ** (3 + step / 10) for step in range(61)]
     bills = [with_.bill(Traffic(count, with_.stage.memory_mb)) for count in counts]
@@ -209,9 +209,9 @@ def draw(with_: Tariff, folder: Path) -> None:
         "logs, metrics, alarms, traces": (counts, [_of(bill, "CloudWatch") + _of(bill, "X-Ray") for bill in bills]),
         "four containers": (counts, [with_.containers()] * len(counts)),
     }
-    plots.lines(folder / "cost.png", "What a month costs", ("calls a month", "USD a month"), series)
+    plots.lines(folder / "cost.svg", "What a month costs", ("calls a month", "USD a month"), series)
     known = {("ours: " if limit.ours else "AWS: ") + limit.title: limit.calls for limit in limits(with_)}
-    plots.bars(folder / "scale.png", {"What ends growth first, calls a second": known}, ours="ours", log=True)
+    plots.bars(folder / "scale.svg", {"What ends growth first, calls a second": known}, ours="ours", log=True)
 
 
 def _of(bill: Bill, service: str) -> float:

@@ -46,7 +46,6 @@ class S3:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], patience: Patience = _PUT) -> S3:
-        """See `AwsClient.from_environ`."""
         return cls(AwsClient.from_environ("s3", environ, patience))
 
     def put_object(
@@ -102,7 +101,6 @@ class Ssm:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], patience: Patience = _READ) -> Ssm:
-        """See `AwsClient.from_environ`."""
         return cls(AwsClient.from_environ("ssm", environ, patience))
 
     def get_parameter(self, *, Name: str, WithDecryption: bool) -> dict[str, Any]:
@@ -132,7 +130,7 @@ def _list(answer: Answer) -> dict[str, Any]:
     from xml.etree import ElementTree  # noqa: PLC0415 - only what lists needs it
 
     try:
-        root = ElementTree.fromstring(answer.body)  # noqa: S314 - of S3, whose certificate was checked # nosec B314
+        root = ElementTree.fromstring(answer.body)  # noqa: S314 - of S3, whose certificate was checked
         items = [{part.tag.removeprefix(_XMLNS): part.text or "" for part in item} for item in root.iter(_ITEM)]
         found = [{"Key": unquote_plus(item["Key"]), "Size": int(item["Size"])} for item in items]
     except (ElementTree.ParseError, KeyError, ValueError):

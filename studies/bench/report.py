@@ -40,7 +40,7 @@ def write(results: Results, out: Path, *, publish: bool) -> None:
 
 def draw(results: Results, folder: Path) -> None:
     """Draw starts, calls, memory and archives at 128 MB over TLS."""
-    from studies import plots  # noqa: PLC0415 - the tables need no matplotlib
+    from studies import plots  # noqa: PLC0415 - the tables need no charts
 
     rows = results["runs"][0]["rows"]
     panels = {
@@ -50,7 +50,7 @@ def draw(results: Results, folder: Path) -> None:
         "Peak memory, MB": {row["title"]: row["peak_mb"]["median"] for row in rows},
         "Archive, zipped, MB": {row["title"]: row["zip_mb"] for row in rows},
     }
-    plots.bars(folder / "lambda_box.png", panels, ours="token service")
+    plots.bars(folder / "lambda_box.svg", panels, ours="token service")
 
 
 def filled(page: str, results: Results) -> str:

@@ -55,7 +55,7 @@ def draw(folder: Path, results: Mapping[str, Any]) -> None:
             target: ([level["users"] for level in levels], [value(level) for level in levels])
             for target, levels in ladders.items()
         }
-        plots.lines(folder / f"{name}.png", name.capitalize(), ("callers at once", label), series)
+        plots.lines(folder / f"{name}.svg", name.capitalize(), ("callers at once", label), series)
     growth = {
         f"{operation}, {engine}": (
             [size["tokens"] for size in found["sizes"]],
@@ -64,7 +64,7 @@ def draw(folder: Path, results: Mapping[str, Any]) -> None:
         for engine, found in parts.get("growth", {}).get("engines", {}).items()
         for operation in ("issue", "use", "find")
     }
-    plots.lines(folder / "growth.png", "A call and the tokens stored", ("tokens stored", "p50, milliseconds"), growth)
+    plots.lines(folder / "growth.svg", "A call and the tokens stored", ("tokens stored", "p50, milliseconds"), growth)
 
 
 def failures(part: Mapping[str, Any]) -> list[str]:

@@ -234,4 +234,4 @@ _AUTHORIZE = {"authorize": {"cpu_ms": {}, "wall_ms": {"p50": 3.0, "p99": 4.0}}}
 
 def test_the_results_are_drawn(tmp_path: Path) -> None:
     report.draw(results(), tmp_path)
-    assert (tmp_path / "lambda_box.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "lambda_box.svg").read_text("utf-8").count("<svg") == 1

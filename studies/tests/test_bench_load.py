@@ -95,4 +95,4 @@ def test_a_run_replaces_the_tables_of_its_parts_alone(tmp_path: Path) -> None:
     assert "old\n" not in text
     assert "older" in text
     report.draw(tmp_path, report.read(tmp_path))
-    assert (tmp_path / "latency.png").exists()
+    assert (tmp_path / "latency.svg").exists()

@@ -39,7 +39,7 @@ class TestThePage:
 
     def test_its_figures_are_drawn(self, tariff: Tariff, tmp_path: Path) -> None:
         cost.draw(tariff, tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {"cost.png", "scale.png"}
+        assert {path.name for path in tmp_path.iterdir()} == {"cost.svg", "scale.svg"}
 
     def test_the_page_repeats_the_numbers_of_the_template(self, tariff: Tariff) -> None:
         assert f"takes {tariff.stage.burst_limit} calls at the same moment" in PAGE

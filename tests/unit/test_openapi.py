@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
-from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chalicelib.clients import Scope
 from chalicelib.http.problems import TABLE
@@ -58,8 +57,14 @@ class TestDocument:
         """`make reference` writes it."""
         assert openapi_checks.DOCUMENT.read_text("utf-8") == reference.text()
 
-    def test_it_is_a_valid_openapi_3_1_document(self) -> None:
-        OpenAPIV31SpecValidator(document()).validate()
+    def test_every_default_is_one_that_its_schema_allows(self) -> None:
+        """Redocly (`make lint-openapi`) checks all else that OpenAPI 3.1 demands."""
+        schemas = document()["components"]["schemas"].values()
+        members = [member for schema in schemas for member in schema.get("properties", {}).values()]
+        with_default = [member for member in members if "default" in member]
+        assert with_default
+        for member in with_default:
+            conforms(member["default"], member)
 
     def test_it_has_every_route_with_its_scope_and_no_other(self) -> None:
         documented = set()
