@@ -7,20 +7,19 @@ which `tokenctl splunk redrive --folder` sends it again.
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import queue
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from chalicelib.audit import redact
 from chalicelib.settings import Settings
+from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.record import FolderRecord, Kind
@@ -53,7 +52,6 @@ class Shipping:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Append a line to those that wait."""
         self._waiting.put((time.time_ns() // 1_000_000, line))
 
     def finish(self) -> None:
@@ -89,39 +87,28 @@ class Shipping:
         event = self._subscription_event(collected)
         deadline = time.monotonic() * 1000 + (_LAST_DELIVERY_MS if self._ending else _DELIVER_MS)
         try:
-            self._splunk.forward(event, lambda: int(deadline - time.monotonic() * 1000))
+            self._splunk.forward(json.loads(event), lambda: int(deadline - time.monotonic() * 1000))
         except Exception as error:  # noqa: BLE001 - one failure must not end the shipping of what comes later
             self._store(event, len(collected), error)
 
-    def _store(self, event: Mapping[str, Any], lines: int, error: Exception) -> None:
+    def _store(self, event: bytes, lines: int, error: Exception) -> None:
         """Store the whole event in the failure record, as Lambda does after its retries."""
         why = str(error) if isinstance(error, SplunkError) else type(error).__name__
         try:
-            name = self._record.put(Kind.FAILED, json.dumps(event).encode(), why)
+            name = self._record.put(Kind.FAILED, event, why)
         except SplunkError as unavailable:
             _warn(f"{lines} log lines are lost to Splunk: {why}; {unavailable}")
         else:
             _warn(f"Splunk did not take {lines} log lines ({why}); stored as {name}")
 
-    def _subscription_event(self, lines: Iterable[tuple[int, bytes]]) -> Mapping[str, Any]:
-        """What CloudWatch Logs hands to a subscribed function.
-
-        Source: AWS Lambda developer guide, "Using Lambda with CloudWatch Logs".
-        """
-        events = []
+    def _subscription_event(self, lines: Iterable[tuple[int, bytes]]) -> bytes:
+        logs = []
         for at_ms, line in lines:
             self._count += 1
-            message = line.decode("utf-8", "replace").rstrip("\r\n")
-            events.append({"id": f"{self._stream}/{self._count}", "timestamp": at_ms, "message": message})
-        content = {
-            "messageType": "DATA_MESSAGE",
-            "owner": "local",
-            "logGroup": LOG_GROUP,
-            "logStream": self._stream,
-            "subscriptionFilters": ["local"],
-            "logEvents": events,
-        }
-        return {"awslogs": {"data": base64.b64encode(gzip.compress(json.dumps(content).encode())).decode()}}
+            logs.append(
+                LogEvent(f"{self._stream}/{self._count}", at_ms, line.decode("utf-8", "replace").rstrip("\r\n"))
+            )
+        return encode(Envelope(False, "local", LOG_GROUP, self._stream, ("local",), logs), logs)
 
 
 def ship(settings: Settings, folder: Path) -> Shipping:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ import click
 
 from chalicelib.audit import timestamp
 from chalicelib.instants import now
+from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.redrive import redrive
@@ -108,15 +107,17 @@ class LogGroupSource:
             endTime=int(self._until.timestamp() * 1000),
         )
         for page in pages:
-            streams: dict[str, list[dict[str, Any]]] = {}
+            streams: dict[str, list[LogEvent]] = {}
             for event in page["events"]:
-                item = {"id": event["eventId"], "timestamp": event["timestamp"], "message": event["message"]}
-                streams.setdefault(event["logStreamName"], []).append(item)
+                log = LogEvent(event["eventId"], event["timestamp"], event["message"])
+                streams.setdefault(event["logStreamName"], []).append(log)
             if streams:
-                first_ms = min(item["timestamp"] for items in streams.values() for item in items)
+                first_ms = min(log.timestamp_ms for logs in streams.values() for log in logs)
                 self.reached = datetime.fromtimestamp(first_ms / 1000, UTC)
-            for stream, items in streams.items():
-                yield Entry(stream, self._payload(stream, items), kind.value, timestamp(self.reached), stream)
+            for stream, logs in streams.items():
+                envelope = Envelope(False, self._owner, self._group, stream, (FILTER_NAME,), logs)
+                payload = json.loads(encode(envelope, logs))
+                yield Entry(stream, payload, kind.value, timestamp(self.reached), stream)
 
     def find(self, name: str) -> Entry | None:
         """None: nobody names lines of a log group."""
@@ -124,15 +125,3 @@ class LogGroupSource:
 
     def remove(self, entry: Entry) -> None:
         """What was sent stays in the log group."""
-
-    def _payload(self, stream: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Source: AWS Lambda developer guide, "Using Lambda with CloudWatch Logs"."""
-        envelope = {
-            "messageType": "DATA_MESSAGE",
-            "owner": self._owner,
-            "logGroup": self._group,
-            "logStream": stream,
-            "subscriptionFilters": [FILTER_NAME],
-            "logEvents": items,
-        }
-        return {"awslogs": {"data": base64.b64encode(gzip.compress(json.dumps(envelope).encode())).decode()}}
