@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import termios
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +41,6 @@ class Terminal:
         return open_stage(self.stage)
 
     def show(self, facts: Any, human: Callable[[Console], object]) -> None:
-        """Print a result: as JSON, or for a person."""
         if self.as_json:
             click.echo(printable_json(json.dumps(facts, indent=2, ensure_ascii=False)))
         else:
@@ -105,29 +103,7 @@ def read_secret(prompt: str) -> str:
     """Read a line of standard input. At a terminal, prompt for it and turn the echo off."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    with _without_echo():
-        click.echo(f"{prompt}: ", nl=False, err=True)
-        line = sys.stdin.readline()
-    click.echo(err=True)
-    return line.rstrip("\r\n")
-
-
-@contextmanager
-def _without_echo() -> Iterator[None]:
-    """Turn the echo off. getpass discards what was typed before its prompt, and reads another input than `confirm`."""
-    try:
-        terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
-    except (OSError, termios.error):
-        yield  # a terminal without echo control
-        return
-    hidden = before.copy()
-    hidden[3] &= ~termios.ECHO
-    termios.tcsetattr(terminal, termios.TCSADRAIN, hidden)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    return str(click.prompt(prompt, default="", hide_input=True, show_default=False, err=True))
 
 
 def tracked(steps: Iterable[T], advance: Advance) -> Iterator[T]:
@@ -176,7 +152,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
 
 
 def facts_table(facts: Mapping[str, Any]) -> Table:
-    """Return a table of names and values."""
     return table(
         ("", ""),
         [(plain(name, "bold"), _in_words(fact)) for name, fact in facts.items()],
