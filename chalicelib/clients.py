@@ -50,7 +50,6 @@ class Secret(NamedTuple):
     expires_at: datetime | None = None
 
     def valid(self, now: datetime) -> bool:
-        """Whether it has not expired."""
         return self.expires_at is None or now < self.expires_at
 
 

@@ -35,5 +35,4 @@ def now() -> datetime:
 
 
 def cut(instant: datetime) -> datetime:
-    """The instant, cut to the millisecond."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -89,7 +89,6 @@ class TokenService:
         self._issued_after = issued_after
 
     def now(self) -> datetime:
-        """The instant that this service takes for the present."""
         return self._clock()
 
     def require(self, caller: Caller, scope: Scope) -> None:
@@ -175,7 +174,6 @@ class TokenService:
         return token
 
     def counts_as_revoked(self, token: Token) -> bool:
-        """Whether a token was revoked, by itself or with all that were issued before an instant."""
         return tokens.revoked(token, self._issued_after)
 
     def revoke(self, caller: Caller, token_id: str) -> bool:

@@ -23,7 +23,6 @@ _MAX_DIGITS = 9
 
 
 def runs_in_lambda(environ: Mapping[str, str]) -> bool:
-    """Whether this process is a Lambda function's."""
     return "AWS_LAMBDA_FUNCTION_NAME" in environ
 
 

@@ -30,7 +30,6 @@ def policies(stage: str) -> dict[str, Any]:
 
 
 def write(folder: Path = POLICIES) -> None:
-    """Write the policy files of all stages."""
     template = read_template(FOLDER / "resources.yaml")
     for stage in template["Mappings"]["Stages"]:
         for function, document in _policies(template, stage).items():

@@ -42,7 +42,6 @@ _SECTION: Final = re.compile(r"^ *(?:#|//) (\w+)\n", re.MULTILINE)
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
     made: dict[str, Any] = yaml.safe_load((FOLDER / "document.yaml").read_text("utf-8"))
     operations, samples = made.pop("operations"), _samples()
     made["info"]["version"] = __version__
@@ -183,7 +182,6 @@ def build_page(page: Path) -> None:
 
 
 def main() -> int:
-    """Write the document and the page; returns the exit code."""
     DOCUMENT.write_text(text(), "utf-8")
     try:
         build_page(PAGE)

@@ -276,7 +276,6 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port."""
     with contextlib.suppress(preflight.StartError):
         preflight.check_port(port)
         return True

@@ -89,7 +89,6 @@ class SavesTables:
         return wait
 
     def _save_and_end(self) -> None:
-        """What the child does."""
         try:
             # Whoever stops it means the engine; and the engine's port must not stay taken when that is killed.
             for number in STOPPING:
@@ -114,7 +113,6 @@ def _changes_tables(scope: Scope) -> bool:
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
     end_with_parent()
     # MiniStack loads this in its first call, which would take longer than the service waits for its store.
     _service_model("dynamodb")

@@ -127,7 +127,6 @@ class Gateway(chalice.local.LocalGateway):
         return answer
 
     def refuse(self, error: ServiceError) -> Answer:
-        """The answer to what is no request."""
         answer = self._refusal(error)
         self._log(answer, "-", "-")
         return answer
@@ -266,7 +265,6 @@ class Application:
         return [answer.body]
 
     def refuse(self, address: str, problem: ServiceError) -> Answer:
-        """The answer to what waitress can't read."""
         return Gateway(self._app_object, self._config, address).refuse(problem)
 
 
@@ -319,7 +317,6 @@ def main() -> int:
 
 
 def _problem(error: LocalGatewayException) -> ServiceError:
-    """What API Gateway's refusal is called in our table."""
     match error:
         case NotAuthorizedError():
             return Unauthorized()

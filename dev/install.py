@@ -47,7 +47,6 @@ def why_missing() -> str | None:
 
 
 def is_unpacked() -> bool:
-    """Whether the pinned version is there."""
     return _STAMP.exists() and _STAMP.read_text() == PIN.read_text()
 
 
@@ -107,7 +106,6 @@ def _not_installed(program: str) -> str:
 
 
 def main() -> int:
-    """Install it if it is missing; returns the exit code."""
     try:
         if why_missing():
             install()

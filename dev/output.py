@@ -95,7 +95,6 @@ class LogFile(RotatingFileHandler):
         self._has_failed = False
 
     def write(self, line: bytes) -> None:
-        """Write a line."""
         self.handle(logging.makeLogRecord({"msg": line.decode("utf-8", "replace")}))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name for it

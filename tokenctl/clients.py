@@ -214,7 +214,6 @@ def _scopes(names: Sequence[str]) -> frozenset[Scope]:
 
 
 def _change(terminal: Terminal, name: str, to: Callable[[Client], Client], result: str) -> None:
-    """Change a client and print it; `result` is the sentence for a person."""
     deployment = terminal.deployment()
     facts = _client_facts(_existing(deployment.client_store().change(name, to), name), now())
     terminal.show(facts, lambda console: console.print(f"{result}, {_when(deployment)}."))

@@ -93,7 +93,6 @@ def state(token: Token | None, instant: datetime, issued_after: datetime | None)
 
 
 def meaning(of: str) -> str:
-    """Return one sentence for a state or a reason."""
     return "The token is live." if of == LIVE else problems.TABLE[of].detail
 
 

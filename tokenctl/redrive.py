@@ -74,7 +74,6 @@ class QueueSource:
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     def remove(self, entry: Entry) -> None:
-        """Delete the message."""
         self._client.delete_message(QueueUrl=self._queue_url, ReceiptHandle=entry.handle)
 
 
@@ -85,7 +84,6 @@ class FolderSource:
         self._folder = folder
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        """The files below the kind's folders."""
         for prefix in PREFIXES[kind]:
             for path in sorted((self._folder / prefix).rglob("*.json")):
                 if entry := self.find(path.relative_to(self._folder).as_posix()):
@@ -103,5 +101,4 @@ class FolderSource:
         return parse(name, path.read_bytes(), str(path))
 
     def remove(self, entry: Entry) -> None:
-        """Delete the file."""
         Path(entry.handle).unlink(missing_ok=True)

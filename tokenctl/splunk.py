@@ -36,7 +36,6 @@ class Place:
     folder: Path | None
 
     def sources(self, aws: Callable[[str], Any]) -> Iterator[tuple[str, Source]]:
-        """Each source of entries with its name."""
         if self.bucket:
             yield f"s3://{self.bucket}", BucketSource(OwnErrors(aws("s3")), self.bucket)
         if self.queue_url:
@@ -89,9 +88,8 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
 @place_options
 @common
 @click.argument("names", nargs=-1, metavar="[ENTRY]...")
-@click.option("--poison", "poison", multiple=True, hidden=True, help="The same as ENTRY, for older scripts.")
 @click.pass_obj
-def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple[str, ...], **where: Any) -> None:
+def redrive_command(terminal: Terminal, /, names: tuple[str, ...], **where: Any) -> None:
     """Replay the entries that wait, or those that are named.
 
     Poison is replayed only if it is named. An entry is removed after Splunk has accepted it, so the command may be
@@ -103,7 +101,7 @@ def redrive_command(terminal: Terminal, /, names: tuple[str, ...], poison: tuple
         replay = build(deployment, place)
     except Misconfigured as error:
         raise click.ClickException(str(error)) from None
-    selected = tuple(dict.fromkeys(names + poison))
+    selected = tuple(dict.fromkeys(names))
     missing: list[str] = []
     outcomes: dict[str, Outcome] = {}
     for name, source in place.sources(deployment.aws):

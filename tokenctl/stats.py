@@ -87,7 +87,6 @@ def count_refusals(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def midnight(instant: datetime) -> datetime:
-    """Return the beginning of the day in UTC."""
     return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 

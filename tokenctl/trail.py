@@ -131,13 +131,11 @@ class Record:
         self._lines: list[str] = []
 
     def write(self, line: str) -> None:
-        """Add an event; perhaps later, with others."""
         self._lines.append(line)
         if len(self._lines) == _MOST_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Add the remaining events."""
         lines, self._lines = self._lines, []
         if not lines:
             return

@@ -129,7 +129,6 @@ class AwsClient:
         return self._endpoint.host
 
     def close(self) -> None:
-        """Close idle connections."""
         self._endpoint.close()
 
     def send(self, request: Request, read: Callable[[Answer], T]) -> T:

@@ -45,7 +45,6 @@ class DynamoDbClient:
         return cls(AwsClient.from_environ("dynamodb", environ, patience))
 
     def close(self) -> None:
-        """Close idle connections."""
         self._client.close()
 
     def warm_up(self, table_name: str, key: str) -> None:

@@ -67,7 +67,6 @@ def region_from_environ(environ: Mapping[str, str]) -> str:
 
 
 def needed(environ: Mapping[str, str], name: str) -> str:
-    """A variable that must not be missing."""
     value = environ.get(name)
     if not value:
         raise NoCredentials(name)

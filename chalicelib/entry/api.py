@@ -37,6 +37,5 @@ def blueprint(authorizer: ChaliceAuthorizer) -> Blueprint:
 
 
 def warm_up() -> None:
-    """Build the service and open its connection."""
     service()
     store().warm_up()

@@ -21,6 +21,5 @@ def authorizer() -> Authorizer:
 
 
 def warm_up() -> None:
-    """Build the authorizer and open its connection."""
     authorizer()
     store().warm_up()

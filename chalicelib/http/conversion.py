@@ -145,7 +145,6 @@ def status_answer(token: Token, revoked: bool) -> schemas.StatusAnswer:
 
 
 def encode(answer: Struct | Mapping[str, Any]) -> str:
-    """A response as JSON."""
     return msgspec.json.encode(answer).decode()
 
 

@@ -186,7 +186,6 @@ class Answer(NamedTuple):
 
 
 def detail(error: ServiceError) -> str:
-    """One sentence for people."""
     return error.detail or TABLE[error.code].detail
 
 

@@ -117,7 +117,6 @@ class Call(NamedTuple):
         return bool(context.get_remaining_time_in_millis() > _RESERVE_MS)
 
     def respond(self, answer: Struct | Mapping[str, Any], **headers: str) -> Response:
-        """The response to a successful request."""
         sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
         return Response(conversion.encode(answer), status_code=self.route.status, headers=sent)
 

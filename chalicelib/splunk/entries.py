@@ -94,7 +94,6 @@ class EntryWriter:
         return None
 
     def write_poison(self, encode: Encode) -> None:
-        """Write all poison, as one entry."""
         if self._ledger.poison:
             self._write_poison(len(self._ledger.poison), encode)
 

@@ -88,11 +88,9 @@ class Outcome:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every entry was replayed."""
         return not (self.stopped or self.refused or self.unreadable)
 
     def facts(self) -> dict[str, Any]:
-        """The result as JSON."""
         return asdict(self)
 
 

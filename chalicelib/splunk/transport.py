@@ -251,7 +251,6 @@ def _hindrance(cause: BaseException, scheme: str) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all its causes."""
     seen: set[int] = set()
     pending: list[object] = [error]
     while pending:

@@ -104,7 +104,6 @@ class BucketSource:
                         yield after, item["Size"]
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        """The objects below the kind's prefixes."""
         for name, _ in self.names(kind):
             if entry := self.find(name):
                 yield entry
@@ -115,7 +114,6 @@ class BucketSource:
         return parse(name, stored[0], name) if stored else None
 
     def remove(self, entry: Entry) -> None:
-        """Delete the object."""
         self._client.delete_object(Bucket=self._bucket, Key=entry.handle)
 
     def count_refusal(self, name: str, most_attempts: int) -> bool:

@@ -126,12 +126,10 @@ def anchors(path: Path) -> frozenset[str]:
 
 
 def check(paths: Iterable[Path]) -> list[str]:
-    """A line for each link of the files that leads nowhere."""
     return [f"{path.relative_to(ROOT)}:{line}: {complaint}" for path in paths for line, complaint in broken(path)]
 
 
 def main() -> int:
-    """Check all files; returns the exit code."""
     complaints = check(sources())
     print("\n".join(complaints) or "every link leads somewhere")
     return 1 if complaints else 0

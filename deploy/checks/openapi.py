@@ -52,7 +52,6 @@ def redocly() -> Path:
 
 
 def main() -> int:
-    """Run the linter; returns the exit code."""
     try:
         program = redocly()
     except ToolsMissing as missing:

@@ -48,7 +48,6 @@ def expanded(
 
 
 def errors(path: Path) -> list[str]:
-    """Return why the translator rejects a template."""
     try:
         expanded(yaml_parse(path.read_text("utf-8")))
     except InvalidDocumentException as error:

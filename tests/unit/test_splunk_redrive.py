@@ -396,7 +396,7 @@ def test_named_poison_can_be_replayed(place: Place) -> None:
     place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
     (name,) = place.names(Kind.POISON)
     place.server.collector._check = lambda *_: None
-    assert reported(place, "--poison", name)["replayed"] == 1
+    assert reported(place, name)["replayed"] == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--queue-url", "https://queue"]])

@@ -114,7 +114,6 @@ class TokenServiceClient:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
         self._transport.close()
 
     def issue(

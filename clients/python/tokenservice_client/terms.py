@@ -118,17 +118,14 @@ def check(name: str, value: Any, kind: Any, words: str) -> None:
 
 
 def check_text(name: str, value: Any) -> None:
-    """Check that an argument is a string."""
     check(name, value, str, "a text")
 
 
 def check_address(name: str, value: Any) -> None:
-    """Check that an argument is an IP address or a string."""
     check(name, value, _ADDRESSES, "an address or a text")
 
 
 def without_none(**members: Any) -> dict[str, Any]:
-    """The members that are not None."""
     return {name: value for name, value in members.items() if value is not None}
 
 
