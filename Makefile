@@ -24,7 +24,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
+.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi model pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -60,6 +60,7 @@ check: setup ## Format, lint, types, scans, benchmarks' bars, then the tests: wh
 	@$(MAKE) --no-print-directory lint-deploy
 	@$(MAKE) --no-print-directory lint-splunk
 	@$(MAKE) --no-print-directory lint-openapi
+	@$(MAKE) --no-print-directory model
 	@$(MAKE) --no-print-directory bench-guard
 	@$(MAKE) --no-print-directory test-botocore
 	@$(MAKE) --no-print-directory pythons
@@ -109,6 +110,10 @@ lint-splunk: #: Check the app in splunk/ with AppInspect and Splunk's data model
 lint-openapi: setup #: Check the OpenAPI document with Redocly
 	@.venv/bin/python -m deploy.checks.openapi
 
+model: #: Check the TLA+ models in spec/ with TLC, and that every seeded design fault is found
+	@$(SETUP) dev
+	@.venv/bin/python -m spec.check
+
 package: ## Write a stage's SAM template, archive and SBOM: make package STAGE=dev
 	@test -n "$(STAGE)" || { \
 		echo "STAGE: missing; wanted: a stage of .chalice/config.json, as in 'make package STAGE=dev'" >&2; exit 1; }
@@ -137,6 +142,7 @@ soak: setup #: Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m studies.soak.forwarder_soak --runs $(RUNS) --seed $(SEED)
 	@.venv/bin/python -m studies.soak.race_soak --tokens $(TOKENS) --seed $(SEED)
 	@.venv/bin/python -m studies.soak.model_soak
+	@.venv/bin/python -m spec.check --soak
 	@.venv/bin/python -m studies.soak.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
 	@.venv/bin/python -m studies.soak.fuzz --requests 20000 --seed $(SEED)
 	@.venv/bin/python -m studies.mutation.soak
@@ -181,4 +187,4 @@ clean: ## Remove environments, the local store and all built files
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
 	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments .chalice/policies vendor out build *.egg-info clients/python/build clients/python/*.egg-info __pycache__
 	rm -rf deploy/openapi/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
-	find app.py chalicelib tokenctl dev deploy tests studies clients examples -name __pycache__ -prune -exec rm -rf {} +
+	find app.py chalicelib tokenctl dev deploy tests studies spec clients examples -name __pycache__ -prune -exec rm -rf {} +

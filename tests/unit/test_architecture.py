@@ -61,7 +61,8 @@ BESIDE: dict[str, set[str]] = {
     "deploy": {"chalicelib", "tokenctl"},
     "dev": {"chalicelib", "tokenctl", "app"},
     "examples": {"tokenservice_client", "dev", "tokenctl"},
-    "tests": {"app", "chalicelib", "tokenservice_client", "tokenctl", "deploy", "dev", "examples"},
+    "spec": set(),
+    "tests": {"app", "chalicelib", "tokenservice_client", "tokenctl", "deploy", "dev", "examples", "spec"},
     "studies": {"app", "chalicelib", "tokenservice_client", "tokenctl", "deploy", "dev", "tests"},
 }
 
