@@ -63,13 +63,12 @@ def violation(history: Sequence[Call], max_uses: int, *, repeats: bool = False) 
             for place in waiting:
                 if undone & after[place]:
                     blocked.append(place)
-                    continue
-                changed, answer = _take(state, steps[place], max_uses)
-                if answer == steps[place].answer or steps[place].optional:
-                    if changed != state:
+                elif steps[place].answer is not Reason.EXHAUSTED or len(state[0]) >= max_uses:  # most of a race's steps
+                    changed, answer = _take(state, steps[place], max_uses)
+                    if (answer == steps[place].answer or steps[place].optional) and changed != state:
                         changes.append((place, changed))
-                    else:  # it changes nothing and, if optional, never will: it can happen now
-                        undone ^= 1 << place
+                    elif answer == steps[place].answer or steps[place].optional:
+                        undone ^= 1 << place  # it changes nothing and, if optional, never will: it can happen now
             waiting = blocked
         if not undone & required:
             return None
