@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import boto3
 import requests
 import yaml
 from botocore.exceptions import ClientError
 
+from deploy.checks.transform import expanded
 from dev.engine import ROOT, Engine
 from tests.support.api import BASE_PATH, Credentials
 from tests.support.waiting import wait_until
@@ -206,12 +208,11 @@ class Stack:
         self._apply(self._cloudformation.update_stack, made, template)
 
     def _apply(self, action: Callable[..., Any], made: Package, template: Template) -> None:
-        template = adapted(template, self._environ)
         key = f"{self.stage}/{time.monotonic_ns()}"
         self.aws.s3.upload_file(str(made.archive), _ARTIFACTS, f"{key}.zip")
-        for name in FUNCTIONS:
-            # What `aws cloudformation package` does.
-            template["Resources"][name]["Properties"]["CodeUri"] = {"Bucket": _ARTIFACTS, "Key": f"{key}.zip"}
+        # By the translator that CloudFormation has; MiniStack would need it in an environment that users install.
+        with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": self.aws.environ["AWS_DEFAULT_REGION"]}):
+            template = expanded(adapted(template, self._environ), self._parameters, f"s3://{_ARTIFACTS}/{key}.zip")
         self.aws.s3.put_object(Bucket=_ARTIFACTS, Key=f"{key}.json", Body=json.dumps(template).encode())
         action(
             StackName=self.name,

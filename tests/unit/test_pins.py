@@ -66,10 +66,6 @@ def test_what_is_tested_is_what_is_deployed_and_what_make_run_serves() -> None:
     assert pins(LOCKS["lambda"]).items() <= pins(LOCKS["run"]).items() <= pins(LOCKS["dev"]).items()
 
 
-def test_the_translator_that_checks_templates_is_the_one_of_the_local_aws() -> None:
-    assert pins(LOCKS["dev"])["aws-sam-translator"] == pins(LOCKS["engine"])["aws-sam-translator"]
-
-
 def test_the_wheel_of_the_project_admits_the_versions_that_are_tested() -> None:
     tested = pins(LOCKS["run"])
     wanted = [Requirement(each) for each in PROJECT["project"]["dependencies"]]
