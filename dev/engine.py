@@ -15,7 +15,6 @@ import os
 import secrets
 import subprocess
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +31,6 @@ REGION: Final = "us-east-1"
 _READY_WITHIN_SECONDS: Final = 90.0
 # Saving the state of a large store takes its time; only a hanging engine is killed.
 _STOPPED_WITHIN_SECONDS: Final = 60.0
-_POLL_SECONDS: Final = 0.05
 _PORT_TRIES: Final = 3
 _FIRST_PORT: Final = 20_000
 _EPHEMERAL_FROM: Final = 32_768
@@ -169,21 +167,12 @@ class Server(ABC):
                     stderr=log,
                     start_new_session=True,
                 )
-            self._wait_until_ready(process, port)
+            if why := leash.why_not_ready(process, lambda: self._answers(port), _READY_WITHIN_SECONDS):
+                raise EngineError(f"{self.name} {why}; see {self._log}")
         except BaseException:
             # Also on KeyboardInterrupt: a half-started engine must not stay behind.
             self.kill()
             raise
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], port: int) -> None:
-        deadline = time.monotonic() + _READY_WITHIN_SECONDS
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise EngineError(f"{self.name} ended at its start with code {process.returncode}; see {self._log}")
-            if self._answers(port):
-                return
-            time.sleep(_POLL_SECONDS)
-        raise EngineError(f"{self.name} was not ready within {_READY_WITHIN_SECONDS:.0f} s; see {self._log}")
 
     def _clean_up(self) -> None:
         if self._scratch is not None:

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NoReturn
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end a process."""
+_LOOK_EVERY_SECONDS: Final = 0.05
 
 
 def end_with_parent() -> None:
@@ -77,6 +79,18 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+def why_not_ready(child: subprocess.Popen[bytes], is_ready: Callable[[], bool], within_seconds: float) -> str:
+    """Wait until a child is ready. Returns why it is not, as the end of a sentence about it; empty if it is."""
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            return f"ended at its start with code {child.returncode}"
+        if is_ready():
+            return ""
+        time.sleep(_LOOK_EVERY_SECONDS)
+    return f"was not ready within {within_seconds:.0f} s"
 
 
 def stop(child: subprocess.Popen[bytes], patience_seconds: float) -> None:

@@ -201,17 +201,16 @@ def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]
 def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
     """Get the version as the demo client: that takes the whole way, down to the store."""
     credentials = base64.b64encode(f"{DEMO_CLIENT}:{_demo_secret()}".encode()).decode()
-    deadline = time.monotonic() + _READY_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        if service.poll() is not None:
-            raise StartError(f"the service ended at its start with code {service.returncode}")
+
+    def is_ready() -> bool:
         status = status_of(port, "GET", f"{BASE_PATH}/version", headers={"Authorization": f"Basic {credentials}"})
-        if status and status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return
-        if status and status != HTTPStatus.SERVICE_UNAVAILABLE:  # 503: the store was slow, as on a busy machine
+        # 503: the store was slow, as on a busy machine.
+        if HTTPStatus.INTERNAL_SERVER_ERROR <= status != HTTPStatus.SERVICE_UNAVAILABLE:
             raise StartError(f"the service answers {status}")
-        time.sleep(_LOOK_EVERY_SECONDS / 4)
-    raise StartError(f"the service was not ready within {_READY_WITHIN_SECONDS} s")
+        return 0 < status < HTTPStatus.INTERNAL_SERVER_ERROR
+
+    if why := leash.why_not_ready(service, is_ready, _READY_WITHIN_SECONDS):
+        raise StartError(f"the service {why}")
 
 
 def _welcome(port: int) -> str:

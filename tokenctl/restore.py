@@ -18,7 +18,7 @@ from chalicelib.audit import timestamp
 from chalicelib.instants import now
 from chalicelib.storage.model import INSTANT
 from tokenctl.deployment import Deployment
-from tokenctl.errors import DeploymentError
+from tokenctl.errors import DeploymentError, code, unless
 from tokenctl.tables import TTL_ATTRIBUTE
 from tokenctl.terminal import Terminal, common, plain
 
@@ -132,7 +132,7 @@ def _copy_item(copy: Copy, dynamodb: Any, item: Mapping[str, Any], instant: date
         dynamodb.put_item(TableName=copy.target, Item=item, ConditionExpression=f"attribute_not_exists({copy.key})")
     except ClientError as error:
         # By its code: boto3 makes the classes of errors with their first use, and two threads may make two.
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+        if code(error) != "ConditionalCheckFailedException":
             raise
         return THERE
     return COPIED
@@ -169,12 +169,10 @@ def _open(deployment: Deployment, dynamodb: Any, source: str) -> tuple[Copy, int
 
 
 def _describe(dynamodb: Any, table: str, advice: str) -> dict[str, Any]:
-    try:
-        described: dict[str, Any] = dynamodb.describe_table(TableName=table)["Table"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceNotFoundException":
-            raise
-        raise DeploymentError(f"there is no table {table}: {advice}") from None
+    found = unless("ResourceNotFoundException", dynamodb.describe_table, TableName=table)
+    if found is None:
+        raise DeploymentError(f"there is no table {table}: {advice}")
+    described: dict[str, Any] = found["Table"]
     if described["TableStatus"] not in ("ACTIVE", "UPDATING"):
         raise DeploymentError(f"table {table} is not ready ({described['TableStatus']}): try again when it is")
     return described

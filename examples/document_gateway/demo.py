@@ -134,14 +134,8 @@ def _running() -> str | None:
 
 def _wait_until_ready(service: subprocess.Popen[bytes]) -> None:
     """Wait for the ready line; by then the demo client's secret is there as well."""
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        if service.poll() is not None:
-            raise DemoError(f"the token service did not start; see {_LOG.relative_to(ROOT)}")
-        if b"\nReady: " in _LOG.read_bytes():
-            return
-        time.sleep(_LOOK_EVERY_SECONDS)
-    raise DemoError(f"the token service was not ready within {_READY_SECONDS} s")
+    if why := leash.why_not_ready(service, lambda: b"\nReady: " in _LOG.read_bytes(), _READY_SECONDS):
+        raise DemoError(f"the token service {why}; see {_LOG.relative_to(ROOT)}")
 
 
 @contextmanager
