@@ -68,6 +68,17 @@ def parse_basic(header: str) -> tuple[str, str]:
     return user, password
 
 
+class Allowed(AuthResponse):
+    """Allows every route, and names the API key by which a usage plan counts the client's calls."""
+
+    def __init__(self, client: Client, stage: str) -> None:
+        super().__init__(["*"], client.id, {"clientId": client.id, "scopes": " ".join(sorted(client.scopes))})
+        self._usage_key = clients.usage_key(stage, client.id)
+
+    def to_dict(self, request: AuthRequest) -> dict[str, Any]:
+        return {**super().to_dict(request), "usageIdentifierKey": self._usage_key}
+
+
 class Authorizer:
     """Checks credentials for every route at once, since the gateway reuses an answer for all of them.
 
@@ -75,12 +86,14 @@ class Authorizer:
         store: where clients are kept.
         audit: logs every refusal.
         clock: the current instant, aware, in UTC.
+        stage: the stage, part of the clients' usage keys.
     """
 
-    def __init__(self, store: ClientStore, audit: Audit, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: ClientStore, audit: Audit, clock: Callable[[], datetime], stage: str) -> None:
         self._store = store
         self._audit = audit
         self._clock = clock
+        self._stage = stage
 
     def __call__(self, request: AuthRequest) -> AuthResponse | dict[str, Any] | None:
         """Answer the gateway.
@@ -99,8 +112,7 @@ class Authorizer:
             self._audit.count(Metric.AUTH_FAILED)
             return None
         if doubt is None and client is not None:
-            scopes = " ".join(sorted(client.scopes))
-            return AuthResponse(["*"], client.id, {"clientId": client.id, "scopes": scopes})
+            return Allowed(client, self._stage)
         # A name that no client has may be a secret in the wrong place: it is not logged.
         known_id = client_id if client else None
         request_id = _request_id()

@@ -10,6 +10,13 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def usage_key(stage: str, client_id: str) -> str:
+    """By this the gateway counts a client's calls: an API key of 20 to 128 characters, and no secret."""
+    return f"tokenservice-{stage}-client-{client_id}"
+
+
 SECRET_PREFIX: Final = "tss_"  # noqa: S105 - the mark that every secret bears, so that a leaked one can be found
 MAX_SECRETS: Final = 2
 _NO_DIGEST: Final = "0" * 64

@@ -48,6 +48,7 @@ class Splunk(NamedTuple):
         index: Splunk index; None means the HEC token's default.
         sourcetype: sourcetype of the service's own log events.
         ca_bundle: path of a PEM file with the authorities to trust; None means the usual ones.
+        client_certificate: path of a PEM file with our certificate for Splunk and its key; None means none.
         failure_bucket: S3 bucket for what Splunk does not take; None only where nothing is forwarded, or locally.
         redrive_minutes: from one scheduled redrive of that bucket to the next.
     """
@@ -60,6 +61,7 @@ class Splunk(NamedTuple):
     ca_bundle: str | None
     failure_bucket: str | None = None
     redrive_minutes: int = REDRIVE_MINUTES
+    client_certificate: str | None = None
 
     def __repr__(self) -> str:
         return f"Splunk(hec_url={self.hec_url!r}, index={self.index!r}, sourcetype={self.sourcetype!r})"
@@ -119,6 +121,7 @@ class Settings(NamedTuple):
                 index=read.text("SPLUNK_INDEX"),
                 sourcetype=read.text("SPLUNK_SOURCETYPE") or "tokenservice",
                 ca_bundle=read.text("SPLUNK_CA_BUNDLE"),
+                client_certificate=read.text("SPLUNK_CLIENT_CERTIFICATE"),
                 failure_bucket=read.text("SPLUNK_FAILURE_BUCKET"),
                 redrive_minutes=read.whole_number(
                     "SPLUNK_REDRIVE_MINUTES", REDRIVE_MINUTES, _MAX_REDRIVE_MINUTES, least=1

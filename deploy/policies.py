@@ -43,7 +43,12 @@ def write(folder: Path = POLICIES) -> None:
 def _policies(template: Template, stage: str) -> dict[str, Any]:
     roles = (resource["Properties"].get("Policies", ()) for resource in template["Resources"].values())
     documents = {policy["PolicyName"]: policy["PolicyDocument"] for role in roles for policy in role}
-    return {function: filled(document, {**_ANY, "Stage": stage}) for function, document in documents.items()}
+    # What a parameter of the template adds, `chalice deploy` does not have.
+    always = {
+        function: {**document, "Statement": [each for each in document["Statement"] if "Fn::If" not in each]}
+        for function, document in documents.items()
+    }
+    return {function: filled(document, {**_ANY, "Stage": stage}) for function, document in always.items()}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Completes the template that Chalice wrote and merged with `resources.yaml`.
 
-Adds what only a stage has (`<stage>.yaml`), the gateway's responses from the table of problems, and the dashboard from
-`dashboard.json`.
+Adds the options (`options.yaml`), what only a stage has (`<stage>.yaml`), the gateway's responses from the table of
+problems, and the dashboard from `dashboard.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
 from chalicelib.http import problems, schemas
 from chalicelib.http.problems import FieldError
-from tokenctl.resources import FOLDER, Template, overlaid
+from tokenctl.resources import FOLDER, Template, of_type, overlaid
 
 RESOURCES: Final = FOLDER / "resources.yaml"
 
@@ -37,6 +37,10 @@ GATEWAY_RESPONSES: Final[dict[str, ServiceError]] = {
     "REQUEST_TOO_LARGE": problems.PayloadTooLarge(schemas.MAX_BODY_BYTES),
     "UNSUPPORTED_MEDIA_TYPE": problems.UnsupportedMediaType(),
     "THROTTLED": problems.TooManyRequests(),
+    # A client without a key in the usage plan has no calls to spend.
+    "INVALID_API_KEY": problems.TooManyRequests(),
+    # Whoever probes learns nothing of the rule.
+    "WAF_FILTERED": problems.RouteNotFound(),
     "QUOTA_EXCEEDED": problems.TooManyRequests(),
     "DEFAULT_4XX": problems.RouteNotFound(),
     "DEFAULT_5XX": InternalError(),
@@ -56,16 +60,40 @@ def finish(merged: Template, stage: str, commit: str, archive: bytes, *, snap_st
         archive: the deployment archive.
         snap_start: whether functions start from a snapshot.
     """
-    template = overlaid(merged, stage)
+    template = overlaid(overlaid(merged, "options"), stage)
     # A parameter with one allowed value: templates can use `${Stage}`, and nobody deploys a package as another stage.
     template["Parameters"]["Stage"] |= {"Default": stage, "AllowedValues": [stage]}
     resources = template["Resources"]
     resources["APIHandler"]["Properties"]["Environment"]["Variables"]["COMMIT"] = commit
     resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
+    keep_logs(template)
+    require_keys(resources["RestAPI"]["Properties"]["DefinitionBody"])
+    _, _, body = problems.answer(problems.TooManyRequests(), "unknown")
+    content = {"ContentType": "APPLICATION_JSON", "Content": json.dumps(body)}
+    resources["Firewall"]["Properties"]["CustomResponseBodies"] = {"too-many-requests": content}
     dashboard = json.loads((FOLDER / "dashboard.json").read_text("utf-8"))
     resources["Dashboard"]["Properties"]["DashboardBody"] = {"Fn::Sub": json.dumps(dashboard)}
+    # Chalice writes AWS's own name of the API.
+    url = template["Outputs"]["EndpointURL"]
+    url["Value"] = {"Fn::If": ["HasDomain", {"Fn::Sub": "https://${DomainName}/"}, url["Value"]]}
     template = through_alias(template)
     return versioned(snapshotted(template) if snap_start else template, archive)
+
+
+def keep_logs(template: Template) -> None:
+    """Let the parameters choose the days and the key of every log group."""
+    for group in of_type(template, "AWS::Logs::LogGroup").values():
+        group["RetentionInDays"] = {"Fn::If": ["SetsLogDays", {"Ref": "LogDays"}, group["RetentionInDays"]]}
+        group["KmsKeyId"] = {"Fn::If": ["HasKey", {"Ref": "KeyArn"}, {"Ref": "AWS::NoValue"}]}
+
+
+def require_keys(definition: dict[str, Any]) -> None:
+    """Let every method demand the authorizer's API key if clients have limits of their own."""
+    definition["securityDefinitions"]["api_key"] = {"type": "apiKey", "name": "x-api-key", "in": "header"}
+    for methods in definition["paths"].values():
+        for method in methods.values():
+            if security := method.get("security"):
+                method["security"] = {"Fn::If": ["LimitsClients", [{**security[0], "api_key": []}], security]}
 
 
 def gateway_responses() -> dict[str, Any]:

@@ -15,7 +15,9 @@ from chalicelib import clients
 from chalicelib.audit import timestamp
 from chalicelib.clients import Client, Scope
 from chalicelib.instants import now
+from tokenctl import usage_plan
 from tokenctl.deployment import LOCAL_STAGE, Deployment
+from tokenctl.errors import aws_errors
 from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table
 
 _DEFAULT_OVERLAP_HOURS = 24
@@ -152,6 +154,26 @@ def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
 
     changed = terminal.deployment().client_store().change(name, rotate)
     _show_secret(terminal, _existing(changed, name), secret, instant)
+
+
+@client.command("limit")
+@click.argument("names", nargs=-1, shell_complete=_names)
+@common
+@click.pass_obj
+def client_limit(terminal: Terminal, names: Sequence[str]) -> None:
+    """Put clients under the stage's limits for each client, all of them if none is named.
+
+    The stage has such limits if it was deployed with ClientRate. A client without a key is then refused (429).
+    """
+    deployment = terminal.deployment()
+    store = deployment.client_store()
+    known = [_existing(store.find(name), name) for name in names] if names else store.all()
+    with aws_errors("usage plan of the API", deployment.stage):
+        limited = usage_plan.enrol(deployment, [client.id for client in known])
+    terminal.show(
+        [{"clientId": client.id, "added": client.id in limited} for client in known],
+        lambda console: console.print(f"{len(known)} clients have limits of their own, {len(limited)} of them new."),
+    )
 
 
 @client.command("disable")

@@ -21,11 +21,11 @@ def read_template(path: Path) -> Template:
     return dict(YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name))
 
 
-def overlaid(template: Template, stage: str) -> Template:
-    """Merge what only this stage has over a template, as Chalice merges."""
+def overlaid(template: Template, name: str) -> Template:
+    """Merge a file of templates, a stage's or `options`, over a template, as Chalice merges."""
     from chalice.package import TemplateDeepMerger  # noqa: PLC0415 - see above
 
-    overlay = FOLDER / f"{stage}.yaml"
+    overlay = FOLDER / f"{name}.yaml"
     return dict(TemplateDeepMerger().merge(read_template(overlay), template)) if overlay.exists() else template
 
 

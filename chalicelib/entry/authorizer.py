@@ -17,7 +17,7 @@ def store() -> ClientStore:
 
 @cache
 def authorizer() -> Authorizer:
-    return Authorizer(store(), process.audit(), instants.now)
+    return Authorizer(store(), process.audit(), instants.now, process.settings().stage)
 
 
 def warm_up() -> None:

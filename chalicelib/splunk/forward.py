@@ -209,13 +209,14 @@ def forwarder(
         ssm: called like botocore's SSM client, but raises our errors; `None` means our own.
 
     Raises:
-        Misconfigured: the collector's address or the CA bundle can't be used.
+        Misconfigured: the collector's address or a file for TLS can't be used.
     """
     deliverer = None
     if settings.hec_url:
         parameter = settings.hec_token_parameter or ""
         read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
-        deliverer = Deliverer(Transport(settings.hec_url, settings.ca_bundle).post, Secret(read))
+        transport = Transport(settings.hec_url, settings.ca_bundle, settings.client_certificate)
+        deliverer = Deliverer(transport.post, Secret(read))
     return Forwarder(
         deliverer,
         stage=stage,

@@ -131,17 +131,26 @@ class Transport:
     Args:
         url: see `endpoint`.
         ca_bundle: PEM file with the authorities to trust; None means those of `requests`.
+        client_certificate: PEM file with our certificate and its key, for a collector that demands one.
         now: epoch seconds, to convert a date in Retry-After.
 
     Raises:
-        Misconfigured: the address or the bundle can't be used.
+        Misconfigured: the address or a file can't be used.
     """
 
-    def __init__(self, url: str, ca_bundle: str | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        ca_bundle: str | None = None,
+        client_certificate: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._url = endpoint(url)
-        if ca_bundle and not Path(ca_bundle).is_file():
-            raise Misconfigured("SPLUNK_CA_BUNDLE: there is no such file")
+        for name, file in (("SPLUNK_CA_BUNDLE", ca_bundle), ("SPLUNK_CLIENT_CERTIFICATE", client_certificate)):
+            if file and not Path(file).is_file():
+                raise Misconfigured(f"{name}: there is no such file")
         self._verify: str | bool = ca_bundle or True
+        self._certificate = client_certificate
         self._now = now
         self._session: requests.Session | None = None
 
@@ -150,6 +159,7 @@ class Transport:
         # A .netrc would replace our Authorization header, and a variable could name other authorities.
         session.trust_env = False
         session.verify = self._verify
+        session.cert = self._certificate
         session.headers["User-Agent"] = "tokenservice"
         return session
 

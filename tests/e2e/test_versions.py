@@ -110,12 +110,12 @@ def stack(aws: LocalAws, made: Package) -> Stack:
     return Stack(aws, made)
 
 
-def live(stack: Stack) -> tuple[str, str]:
-    """The version that the gateway calls, and the digest it has."""
+def live(stack: Stack) -> tuple[str, tuple[str, int]]:
+    """The version that the gateway calls, and the code and memory it has."""
     functions = stack.aws.client("lambda")
     version = functions.get_alias(FunctionName=f"tokenservice-{stack.stage}", Name="live")["FunctionVersion"]
     named = functions.get_function_configuration(FunctionName=f"tokenservice-{stack.stage}", Qualifier=version)
-    return version, named["Description"]
+    return version, (named["CodeSha256"], named["MemorySize"])
 
 
 def test_the_same_package_from_another_address_is_deployed_and_publishes_nothing(stack: Stack, made: Package) -> None:

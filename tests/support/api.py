@@ -191,7 +191,7 @@ class MemoryApi(Api):
         audit = Audit(STAGE, __version__)
         service = TokenService(self.store, audit, instants.now)
         app = Chalice(app_name="tokenservice", configure_logs=False)
-        authorize = Authorizer(client_store, audit, instants.now)
+        authorize = Authorizer(client_store, audit, instants.now, "test")
 
         @app.authorizer()
         def basic_auth(request: AuthRequest) -> Any:

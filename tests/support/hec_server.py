@@ -27,6 +27,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class HecServer:
     """Answers by the rules of `collector`, or with the next of `faults`, one per request.
 
+    Args:
+        clients: the authority of the client certificates that it demands, with `authority`.
+
     Attributes:
         nodes: what each of several nodes behind the one address does to every request; as with many load balancers, a
             new connection goes to the next node and stays there.
@@ -40,6 +43,7 @@ class HecServer:
         authority: trustme.CA | None = None,
         host: str = "127.0.0.1",
         names: tuple[str, ...] = ("127.0.0.1", "localhost"),
+        clients: trustme.CA | None = None,
     ) -> None:
         self.collector = collector or Collector()
         self.faults: deque[Fault | ForcedCode | None] = deque()
@@ -55,6 +59,9 @@ class HecServer:
         if authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert(*names).configure_cert(context)
+            if clients:
+                clients.configure_trust(context)
+                context.verify_mode = ssl.CERT_REQUIRED
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )

@@ -103,7 +103,7 @@ def written() -> Mapping[str, Sequence[str]]:
         for name in ("nobody", "away"):
             header = "Basic " + base64.b64encode(f"{name}:secret".encode()).decode()
             audit = Audit("prod", "1", authorizer.append)
-            Authorizer(store, audit, lambda: datetime.now(UTC))(AuthRequest("TOKEN", header, "arn/api"))
+            Authorizer(store, audit, lambda: datetime.now(UTC), "prod")(AuthRequest("TOKEN", header, "arn/api"))
     with _logged() as api:
         logging.getLogger("tokenservice").error("a bug")
     functions = [*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *lines.PLATFORM]

@@ -197,6 +197,7 @@ class Stack:
     ) -> None:
         self.aws = aws
         self.stage = made.stage
+        self._made = made
         self.name = f"tokenservice-{made.stage}"
         self._cloudformation = aws.client("cloudformation")
         self._parameters = dict(parameters or {})
@@ -206,6 +207,11 @@ class Stack:
     def update(self, made: Package, template: Template) -> None:
         """Deploy another version over this one."""
         self._apply(self._cloudformation.update_stack, made, template)
+
+    def change_parameters(self, parameters: Mapping[str, str]) -> None:
+        """Deploy the same package with other values of parameters."""
+        self._parameters = dict(parameters)
+        self.update(self._made, self._made.template())
 
     def _apply(self, action: Callable[..., Any], made: Package, template: Template) -> None:
         key = f"{self.stage}/{time.monotonic_ns()}"

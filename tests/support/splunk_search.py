@@ -60,7 +60,7 @@ def written() -> tuple[str, ...]:
     """A line of each kind, by the code that writes them."""
     reported: list[str] = []
     now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-    authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: now)
+    authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: now, "prod")
     for name in ("nobody", "away"):
         authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
     ScheduledRedrive(WaitingEntry(), UnavailableSplunk(), Audit("prod", "1", reported.append).metrics).run(

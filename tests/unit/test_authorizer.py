@@ -52,7 +52,7 @@ class Gateway:
         return self._clients.get(client_id)
 
     def authorize(self, header: str) -> Any:
-        return Authorizer(self, self.audit, lambda: NOW)(AuthRequest("TOKEN", header, ARN))
+        return Authorizer(self, self.audit, lambda: NOW, "dev")(AuthRequest("TOKEN", header, ARN))
 
     def allows(self, header: str) -> bool:
         return isinstance(self.authorize(header), AuthResponse)
@@ -75,6 +75,7 @@ class TestPolicy:
         policy = Gateway(RECORDS).authorize(basic("records", SECRET)).to_dict(AuthRequest("TOKEN", "", ARN))
         assert policy["principalId"] == "records"
         assert policy["context"] == {"clientId": "records", "scopes": "issue use"}
+        assert policy["usageIdentifierKey"] == "tokenservice-dev-client-records"
         assert policy["policyDocument"]["Statement"] == [
             {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": [f"{API}/*/*"]}
         ]
@@ -104,6 +105,10 @@ class TestPolicy:
         assert record.exc_info is not None
         assert (gateway.audit.events, gateway.audit.counts) == ([], [("AuthFailed", {})])
         assert SECRET not in caplog.text
+
+    @pytest.mark.parametrize(("stage", "name"), [("dev", "a"), ("s" * 32, "n" * 64)])
+    def test_a_usage_key_is_as_long_as_the_gateway_demands(self, stage: str, name: str) -> None:
+        assert 20 <= len(clients.usage_key(stage, name)) <= 128
 
 
 class TestRefusals:

@@ -30,12 +30,29 @@ WIDE = {
     "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
     # AWS's own ways of shifting traffic; they are named, and can only be read.
     "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentconfig:CodeDeployDefault.*",
-    # Of codedeploy:StopDeployment alone, which takes no narrower one.
+    # See ANYWHERE.
     "*",
+    "arn:${AWS::Partition}:apigateway:${AWS::Region}::/domainnames/*",
+    "arn:${AWS::Partition}:apigateway:${AWS::Region}::/usageplans/*",
+    # AWS Backup makes up the ids of plans.
+    "arn:${AWS::Partition}:backup:${AWS::Region}:${AWS::AccountId}:backup-plan:*",
+    "arn:${AWS::Partition}:apigateway:${AWS::Region}::/restapis/*/stages/api",
+    # AWS's own rules.
+    "arn:${AWS::Partition}:wafv2:${AWS::Region}:${AWS::AccountId}:regional/managedruleset/*/*",
     # The bucket of a stage's first deployments, which its owner names.
     "arn:${AWS::Partition}:s3:::${HandBucket}/*",
 }
 """Granted resources that end in `*` and hold nothing of ours before it."""
+
+
+ANYWHERE = {
+    # None of these takes a narrower resource; all but the first two only read.
+    "backup-storage:MountCapsule",
+    "codedeploy:StopDeployment",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+}
 
 
 def resources(name: str, kind: str) -> dict[str, dict[str, Any]]:
@@ -56,12 +73,20 @@ def text(resource: Any) -> str:
     return str(value) if kind == "Fn::Sub" else "!" + ".".join(as_list(value))
 
 
-def grants() -> Iterator[tuple[str, dict[str, Any]]]:
+def policies() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and document of each policy that a role has by itself or from a policy of the template."""
     for name in TEMPLATES:
         for key, role in resources(name, "AWS::IAM::Role").items():
             for policy in role["Properties"].get("Policies", []):
-                for statement in policy["PolicyDocument"]["Statement"]:
-                    yield f"{name}:{key}", statement
+                yield f"{name}:{key}", policy["PolicyDocument"]
+        for key, policy in resources(name, "AWS::IAM::ManagedPolicy").items():
+            yield f"{name}:{key}", policy["Properties"]["PolicyDocument"]
+
+
+def grants() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, document in policies():
+        for statement in document["Statement"]:
+            yield name, statement.get("Fn::If", [None, statement])[1]
 
 
 def stages() -> dict[str, list[dict[str, Any]]]:
@@ -81,8 +106,9 @@ def test_the_pipeline_goes_through_dev_its_test_and_an_approval_to_prod() -> Non
         ("Dev", "Deploy", "CloudFormation"),
         ("Dev", "Deploy", "CloudFormation"),
         ("Dev", "Test", "CodeBuild"),
-        ("Approve", "Approval", "Manual"),
         ("Prod", "Deploy", "CloudFormation"),
+        # Here, not before: what is approved is the change set, and the stage's lock keeps it.
+        ("Prod", "Approval", "Manual"),
         ("Prod", "Deploy", "CloudFormation"),
     ]
 
@@ -91,12 +117,15 @@ def test_the_pipeline_goes_through_dev_its_test_and_an_approval_to_prod() -> Non
 def test_a_deployment_is_a_change_set_made_and_executed_by_the_stages_own_role(
     stage: str, actions: list[dict[str, Any]]
 ) -> None:
-    assert [action["RunOrder"] for action in actions[:2]] == [1, 2]
-    prepare, deploy = (action["Configuration"] for action in actions[:2])
+    in_order = sorted(actions, key=lambda action: action["RunOrder"])
+    prepare, deploy = (
+        each["Configuration"] for each in in_order if each["ActionTypeId"]["Provider"] == "CloudFormation"
+    )
     assert (prepare["ActionMode"], deploy["ActionMode"]) == ("CHANGE_SET_REPLACE", "CHANGE_SET_EXECUTE")
     assert prepare["ChangeSetName"] == deploy["ChangeSetName"]
     assert prepare["StackName"] == deploy["StackName"] == f"tokenservice-{stage.lower()}"
     assert prepare["TemplatePath"] == f"Packages::{stage.lower()}/packaged.yaml"
+    assert prepare["TemplateConfiguration"] == f"Packages::{stage.lower()}/parameters.json"
     assert set(prepare["Capabilities"].split(",")) == {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"}
     assert text(prepare["RoleArn"]).endswith(f":role/tokenservice-deployer-{stage.lower()}")
 
@@ -138,6 +167,13 @@ def test_the_url_of_splunk_may_have_any_collector_path(file: str, name: str) -> 
             endpoint(bad)
 
 
+@pytest.mark.parametrize("stage", ["dev", "test", "prod"])
+def test_the_options_of_a_stage_are_parameters_of_its_template(stage: str) -> None:
+    given = json.loads((FOLDER / "parameters" / f"{stage}.json").read_text("utf-8"))
+    assert given.keys() == {"Parameters"}
+    assert given["Parameters"].keys() <= read_template(FOLDER / "options.yaml")["Parameters"].keys()
+
+
 def test_source_branch_and_connection_are_parameters() -> None:
     [source] = stages()["Source"]
     configuration = source["Configuration"]
@@ -165,8 +201,10 @@ def test_every_resource_is_named_or_its_width_is_explained() -> None:
 
 
 def test_a_canary_can_be_cancelled_and_a_failure_explained() -> None:
-    anywhere = [statement["Action"] for _, statement in grants() if statement["Resource"] == "*"]
-    assert anywhere == ["codedeploy:StopDeployment"]
+    anywhere = {
+        action for _, each in grants() if "*" in as_list(each["Resource"]) for action in as_list(each["Action"])
+    }
+    assert anywhere == ANYWHERE
     pipeline = [action for role, each in grants() if "Pipeline" in role for action in as_list(each["Action"])]
     assert "cloudformation:DescribeStackEvents" in pipeline
 
@@ -179,22 +217,30 @@ def test_the_package_of_each_commit_stays_where_a_rollback_finds_it() -> None:
     assert json.loads(configuration["EnvironmentVariables"])[0]["name"] == "COMMIT"
 
 
+def test_each_policy_stays_below_the_limit_of_iam() -> None:
+    """IAM does not count white space. What `!Sub` fills in is about as long as the name of the variable."""
+    sizes = {name: len("".join(json.dumps(document, separators=(",", ":")).split())) for name, document in policies()}
+    assert sizes.pop("deployer.yaml:OptionsPolicy") < 6_144
+    assert {name: size for name, size in sizes.items() if size > 9_500} == {}
+
+
 def test_a_deployer_reaches_no_other_stage_and_no_deployer() -> None:
     for role, statement in grants():
-        if not role.startswith("deployer.yaml"):
+        if role not in ("deployer.yaml:Deployer", "deployer.yaml:OptionsPolicy"):
             continue
         for each in map(text, as_list(statement["Resource"])):
             if each == "*":
-                assert as_list(statement["Action"]) == ["codedeploy:StopDeployment"]
+                assert set(as_list(statement["Action"])) <= ANYWHERE
             for named in re.split(r"tokenservice[-/]", each)[1:]:
-                assert named.startswith(("${Stage}", "pipeline-${AWS::AccountId}")), each
+                # A layer is nothing of a stage.
+                assert named.startswith(("${Stage}", "pipeline-${")) or ":layer:" in each, each
     name = READ["deployer.yaml"]["Resources"]["Deployer"]["Properties"]["RoleName"]
     assert not re.match(r"tokenservice-(dev|test|prod)-", text(name))
 
 
 def test_a_role_is_handed_over_to_named_services_alone() -> None:
     passing = [each for _, each in grants() if "iam:PassRole" in as_list(each["Action"])]
-    assert len(passing) == 2
+    assert len(passing) == 3
     for statement in passing:
         assert statement["Condition"]["StringEquals"]["iam:PassedToService"]
 
@@ -203,11 +249,47 @@ def test_one_service_takes_on_a_role_and_the_build_services_for_this_account_alo
     for name in TEMPLATES:
         for key, role in resources(name, "AWS::IAM::Role").items():
             [statement] = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+            if key == "PipelineAction":
+                continue
             assert re.fullmatch(r"[a-z]+\.amazonaws\.com", statement["Principal"]["Service"]), key
             # CloudFormation and API Gateway are not documented to say for whom they act; a role that asked would be
             # one that they can't take on. Nobody can hand a role to them across accounts.
             if name == "pipeline.yaml":
                 assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}, key
+
+
+def test_the_change_set_is_made_before_its_approval_and_kept_by_the_same_stage() -> None:
+    prepare, approve, deploy = sorted(stages()["Prod"], key=lambda action: action["RunOrder"])
+    assert [action["RunOrder"] for action in (prepare, approve, deploy)] == [1, 2, 3]
+    told = approve["Configuration"]
+    assert told["NotificationArn"]["Fn::If"][:2] == ["Notifies", {"Ref": "ApprovalTopicArn"}]
+    name, stack = (prepare["Configuration"][key] for key in ("ChangeSetName", "StackName"))
+    assert f"describe-change-set --stack-name {stack} --change-set-name {name}" in told["CustomData"]
+
+
+def test_prod_in_an_account_of_its_own_is_deployed_by_roles_of_that_account() -> None:
+    for action in stages()["Prod"]:
+        if action["ActionTypeId"]["Provider"] != "CloudFormation":
+            continue
+        assert action["RoleArn"]["Fn::If"][0] == action["Configuration"]["RoleArn"]["Fn::If"][0] == "HasOwnProdAccount"
+        assert text(action["RoleArn"]) == "arn:${AWS::Partition}:iam::${ProdAccountId}:role/tokenservice-pipeline-prod"
+        assert "${ProdAccountId}" in text(action["Configuration"]["RoleArn"])
+    pipeline = READ["pipeline.yaml"]["Resources"]["Pipeline"]["Properties"]
+    assert pipeline["ArtifactStore"]["EncryptionKey"]["Fn::If"][1] == {"Id": {"Ref": "ArtifactKeyArn"}, "Type": "KMS"}
+    role = READ["deployer.yaml"]["Resources"]["PipelineAction"]["Properties"]
+    [trusted] = role["AssumeRolePolicyDocument"]["Statement"]
+    # The account alone would let each of its roles in.
+    assert text(trusted["Condition"]["ArnLike"]["aws:PrincipalArn"]).endswith(
+        ":role/tokenservice-pipeline-PipelineRole-*"
+    )
+
+
+def test_each_deploying_role_has_the_boundary_that_is_given() -> None:
+    for name in ("deployer.yaml", "pipeline.yaml"):
+        for key, role in resources(name, "AWS::IAM::Role").items():
+            assert role["Properties"]["PermissionsBoundary"]["Fn::If"][:2] == ["HasBoundary", {"Ref": "BoundaryArn"}], (
+                key
+            )
 
 
 def test_the_artifact_bucket_is_private_encrypted_versioned_and_reached_by_tls() -> None:
@@ -218,7 +300,11 @@ def test_the_artifact_bucket_is_private_encrypted_versioned_and_reached_by_tls()
     assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
     assert bucket["DeletionPolicy"] == "Retain"
-    [statement] = READ["pipeline.yaml"]["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    statement, shared = READ["pipeline.yaml"]["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"][
+        "Statement"
+    ]
+    assert shared["Fn::If"][0] == "HasOwnProdAccount"
+    assert shared["Fn::If"][1]["Action"] == ["s3:GetObject", "s3:GetObjectVersion"]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     # A rollback needs the archive of the version before, so nothing below packages/ may expire.
@@ -245,7 +331,8 @@ def test_the_build_checks_and_packages_what_is_deployed() -> None:
     assert commands[0] == "make check"
     assert BUILD["env"]["variables"]["CI"] == "true"
     packaged = [each.removeprefix("make package STAGE=") for each in commands[1:]]
-    assert [f"{stage}/packaged.yaml" for stage in packaged] == BUILD["artifacts"]["files"]
+    built = [f"{stage}/{name}" for stage in packaged for name in ("packaged.yaml", "parameters.json")]
+    assert built == BUILD["artifacts"]["files"]
     deployed = tomllib.loads((FOLDER / "runtimes.toml").read_text("utf-8"))["deployed"]
     for spec in (BUILD, SMOKE):
         assert str(spec["phases"]["install"]["runtime-versions"]["python"]) == deployed

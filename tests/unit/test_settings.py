@@ -41,6 +41,7 @@ def test_every_setting_is_read() -> None:
             "SPLUNK_INDEX": "records",
             "SPLUNK_SOURCETYPE": "tokens",
             "SPLUNK_CA_BUNDLE": "ca.pem",
+            "SPLUNK_CLIENT_CERTIFICATE": "client.pem",
             "SPLUNK_FAILURE_BUCKET": "kept",
             "SPLUNK_REDRIVE_MINUTES": "60",
         }
@@ -53,6 +54,7 @@ def test_every_setting_is_read() -> None:
     assert settings.commit == "abc1234"
     assert settings.splunk.hec_url == "https://splunk.example:8088"
     assert settings.splunk.sourcetype == "tokens"
+    assert settings.splunk.client_certificate == "client.pem"
     assert settings.splunk.failure_bucket == "kept"
     assert settings.splunk.redrive_minutes == 60
 

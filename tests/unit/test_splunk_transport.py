@@ -15,7 +15,7 @@ import pytest
 import requests
 import trustme
 
-from chalicelib.splunk.errors import Misconfigured
+from chalicelib.splunk.errors import Misconfigured, SplunkError
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure, within
 from tests.support.hec_faults import Fault, ForcedCode
@@ -268,9 +268,24 @@ def test_no_variable_of_the_environment_changes_whom_we_trust_or_what_we_send(
         assert server.requests[0].headers["authorization"] == "Splunk the-token"
 
 
-def test_a_missing_bundle_is_reported_at_the_start() -> None:
+def test_a_missing_file_is_reported_at_the_start() -> None:
     with pytest.raises(Misconfigured, match="SPLUNK_CA_BUNDLE"):
         Transport("https://splunk.example", "/nowhere/authority.pem")
+    with pytest.raises(Misconfigured, match="SPLUNK_CLIENT_CERTIFICATE"):
+        Transport("https://splunk.example", None, "/nowhere/client.pem")
+
+
+def test_a_collector_that_demands_a_client_certificate_gets_ours(tmp_path: Path) -> None:
+    authority, clients, strangers = trustme.CA(), trustme.CA(), trustme.CA()
+    bundle, ours, another = write_authority(authority, tmp_path), tmp_path / "ours.pem", tmp_path / "another.pem"
+    clients.issue_cert("tokenservice").private_key_and_cert_chain_pem.write_to_path(str(ours))
+    strangers.issue_cert("tokenservice").private_key_and_cert_chain_pem.write_to_path(str(another))
+    with HecServer(authority=authority, clients=clients) as server:
+        assert Transport(server.url, bundle, str(ours)).post(BODY, "the-token", 5).status == 200
+        for refused in (None, str(another)):
+            with pytest.raises(SplunkError):
+                Transport(server.url, bundle, refused).post(BODY, "the-token", 5)
+        assert len(server.requests) == 1
 
 
 @contextlib.contextmanager
