@@ -310,7 +310,7 @@ class TestFromTheEnvironment:
             region,
             aws_access_key_id="AKID",
             aws_secret_access_key=SECRET,
-            config=Config(use_fips_endpoint=True),
+            config=Config(use_fips_endpoint=True, ignore_configured_endpoint_urls=True),
         )
         assert f"https://{AwsClient.from_environ(service, environ, PATIENT).host}" == theirs.meta.endpoint_url
 
