@@ -135,9 +135,7 @@ def story(run: Run, broken: str, output: str) -> str:
     """The steps that lead to a broken promise: what happened, and below it what that changed."""
     lines = [f"{run.module}, scene {run.scene}, fault {run.fault}: {broken} does not hold.", ""]
     before: dict[str, str] = {}
-    for number, text in re.findall(
-        r"^State (\d+): (.*?)(?=^State \d+: |^\d+ states generated|\Z)", output, re.M | re.S
-    ):
+    for number, text in re.findall(_STATE, output, re.M | re.S):
         variables = {name: " ".join(value.split()) for name, value in re.findall(_VARIABLE, text, re.M | re.S)}
         words = re.findall(r'"([^"]*)"|(-?\d+)', variables.pop("step", f'"{text.split(maxsplit=1)[0]}"'))
         happened = " ".join(word or figure for word, figure in words)

@@ -261,10 +261,10 @@ def test_one_service_takes_on_a_role_and_the_build_services_for_this_account_alo
 def test_the_change_set_is_made_before_its_approval_and_kept_by_the_same_stage() -> None:
     prepare, approve, deploy = sorted(stages()["Prod"], key=lambda action: action["RunOrder"])
     assert [action["RunOrder"] for action in (prepare, approve, deploy)] == [1, 2, 3]
-    told = approve["Configuration"]
-    assert told["NotificationArn"]["Fn::If"][:2] == ["Notifies", {"Ref": "ApprovalTopicArn"}]
+    request = approve["Configuration"]
+    assert request["NotificationArn"]["Fn::If"][:2] == ["Notifies", {"Ref": "ApprovalTopicArn"}]
     name, stack = (prepare["Configuration"][key] for key in ("ChangeSetName", "StackName"))
-    assert f"describe-change-set --stack-name {stack} --change-set-name {name}" in told["CustomData"]
+    assert f"describe-change-set --stack-name {stack} --change-set-name {name}" in request["CustomData"]
 
 
 def test_prod_in_an_account_of_its_own_is_deployed_by_roles_of_that_account() -> None:
