@@ -283,13 +283,15 @@ def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it
     """
     if token is None or not hmac.compare_digest(token.digest, use.digest):
         return Refusal(Reason.NOT_FOUND)
+    claim = next((claim for claim in token.claims if claim.id == use.claim_id), None)
+    if claim is not None and claim.attempt == use.attempt:
+        return Grant(token, claim)  # made by this very request, whose answer was lost; whatever came after it
     if revoked(token, issued_after):
         return Refusal(Reason.REVOKED, token)
     if token.locked:
         return Refusal(Reason.LOCKED, token)
-    claim = next((claim for claim in token.claims if claim.id == use.claim_id), None)
     if claim is not None:
-        return _repeat(token, claim, use, now)
+        return _replay(token, claim, use, now)
     terms = token.terms
     if now >= terms.expires_at:
         return Refusal(Reason.EXPIRED, token)
@@ -308,10 +310,8 @@ def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it
     return Grant(token)
 
 
-def _repeat(token: Token, claim: Claim, use: Use, now: datetime) -> Grant | Refusal:
-    """Judge a use whose claim was made before: by this very request, or by one with the same key."""
-    if claim.attempt == use.attempt:
-        return Grant(token, claim)
+def _replay(token: Token, claim: Claim, use: Use, now: datetime) -> Grant | Refusal:
+    """Judge a use whose claim was made by an earlier request with the same key."""
     user = claim.user and canonical(claim.user)
     same_body = (user, claim.address, claim.action) == (use.user, use.address, use.action)
     if not same_body or now - claim.at >= REPLAY_WINDOW:

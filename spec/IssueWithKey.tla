@@ -25,7 +25,7 @@ Scenes == [
   crashes   |-> [Plain EXCEPT !.clock = 1, !.can = {"use", "revoke", "pause"},
                               !.body = [A1 |-> "x", A2 |-> "x", A3 |-> "y", A4 |-> "x"]],
   other     |-> [Plain EXCEPT !.body.A3 = "y", !.can = {"use"}],
-  nextday   |-> [Plain EXCEPT !.clock = 6, !.body.A3 = "y", !.can = {"use"}],
+  nextday   |-> [Plain EXCEPT !.clock = 7, !.body.A3 = "y", !.can = {"use"}],
   restored  |-> [Plain EXCEPT !.clock = 2, !.can = {"use", "restore"}]
 ]
 S == Scenes[Scene]

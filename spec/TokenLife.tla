@@ -48,23 +48,25 @@ ActionFits(use) == Of(use).action = Any \/ Of(use).action \in S.actions
 Grants == {"granted", "replayed"}
 MayCount == {"user_mismatch", "ip_mismatch", "action_not_permitted"}
 
-(* decide() for a use whose claim is there already. *)
-Repeat(i, use, n) ==
+(* decide() for a use whose claim was made by an earlier request with the same key. *)
+Replay(i, use, n) ==
   LET claim == i.claims[n] IN
-  IF claim = use /\ Fault # "attempt_not_stored" THEN <<"granted", n>>
-  ELSE IF /\ Body(claim) = Body(use) \/ Fault = "body_not_compared"
-          /\ at[use] - at[claim] < S.window \/ Fault = "window_without_end"
-       THEN <<"replayed", n>>
-       ELSE <<"idempotency_key_reused", 0>>
+  IF /\ Body(claim) = Body(use) \/ Fault = "body_not_compared"
+     /\ at[use] - at[claim] < S.window \/ Fault = "window_without_end"
+  THEN <<"replayed", n>>
+  ELSE <<"idempotency_key_reused", 0>>
 
 (* decide(): the answer to a use, from an item. "new": nothing is against a claim, and there is none yet. *)
 Decide(i, use) ==
-  LET own == IF i = Absent \/ Fault = "own_claim_not_looked_for" THEN 0 ELSE Position(i.claims, use) IN
+  LET own == IF i = Absent \/ Fault = "own_claim_not_looked_for" THEN 0 ELSE Position(i.claims, use)
+      mine == own > 0 /\ i.claims[own] = use /\ Fault # "attempt_not_stored" IN
   IF i = Absent \/ Of(use).digest # "own"             THEN <<"token_not_found", 0>>
+  ELSE IF mine /\ Fault # "own_claim_after_revocation" THEN <<"granted", own>>
   ELSE IF i.revoked \/ ~AfterWatermark                THEN <<"token_revoked", 0>>
   ELSE IF i.mismatches >= S.lockAt                    THEN <<"token_locked", 0>>
   ELSE IF i.paused /\ Fault = "pause_refuses_a_replay" THEN <<"token_paused", 0>>
-  ELSE IF own > 0                                     THEN Repeat(i, use, own)
+  ELSE IF mine                                        THEN <<"granted", own>>
+  ELSE IF own > 0                                     THEN Replay(i, use, own)
   ELSE IF i.paused                                    THEN <<"token_paused", 0>>
   ELSE IF at[use] >= i.expires                        THEN <<"token_expired", 0>>
   ELSE IF at[use] < S.notBefore                       THEN <<"token_not_yet_valid", 0>>
@@ -362,7 +364,7 @@ Restored == watermark' # watermark
 
 NothingAfterRevocation == [][
   /\ ClaimIsMade => ~item.revoked
-  /\ AnswerArrives /\ answer'[Receiver][1] \in Grants => ~item'.revoked]_vars
+  /\ AnswerArrives /\ answer'[Receiver][1] = "replayed" => ~item'.revoked]_vars
 NothingAfterLock == [][ClaimIsMade => item.mismatches < S.lockAt]_vars
 NothingWhilePaused == [][ClaimIsMade => ~item.paused]_vars
 NothingOutOfItsTime == [][ClaimIsMade => S.notBefore <= at[Maker] /\ at[Maker] < item.expires]_vars
@@ -370,9 +372,9 @@ NothingForStrangers == [][ClaimIsMade =>
   /\ Of(Maker).digest = "own" /\ ClientFits(Maker) /\ AddressFits(Maker) /\ ActionFits(Maker)
   /\ S.user \in {Any, Of(Maker).user}]_vars
 
-(* "A refusal never spends a use." Only a token that is revoked or locked refuses the repetition of its own claim. *)
+(* "A refusal never spends a use." *)
 ARefusalSpendsNothing == [][
-  /\ AnswerArrives /\ answer'[Receiver][1] \notin Grants \cup {"token_revoked", "token_locked"} =>
+  /\ AnswerArrives /\ answer'[Receiver][1] \notin Grants =>
        Receiver \notin Range(item'.claims)
   /\ ClaimIsMade /\ Changes = {} => ~Refused(Maker)]_vars
 

@@ -44,7 +44,7 @@ def violation(history: Sequence[Call], max_uses: int, *, repeats: bool = False) 
     Args:
         history: all calls for one token since it was issued.
         repeats: the service may have sent a request to its store twice, because an answer was lost. A mismatch may then
-            count twice, and a use may be spent although its repetition found the token revoked or locked.
+            count twice.
 
     Returns:
         None if there is one; else the point that the search could not pass.
@@ -121,7 +121,7 @@ def _steps(history: Sequence[Call], repeats: bool) -> Iterator[_Step]:
         owner = named.get(key) if key else answer.use_id if isinstance(answer, Granted) else None
         owner = owner or f"?{key or number}"
         judged = _Step(begun, ended, kind, answer, owner, against, answer is Reason.EXPIRED if late is None else late)
-        unseen = [kind] if not answer or (repeats and answer in (Reason.REVOKED, Reason.LOCKED)) else []
+        unseen = [] if answer else [kind]
         if answer:
             yield judged
         if against:

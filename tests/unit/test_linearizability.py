@@ -237,18 +237,15 @@ def test_a_lost_answer_may_take_effect_at_any_time_from_its_begin(history: list[
 WRONG_USER = [use(place, place + 0.5, Reason.USER, against=Reason.USER) for place in range(3)]
 
 
-@pytest.mark.parametrize(
-    "history",
-    [
-        [*WRONG_USER, use(8, 9, Reason.LOCKED)],
-        [Call(0, 5, "revoke", True), use(1, 2, Reason.REVOKED), Call(6, 7, "look", Held(("x",), 0, True))],
-    ],
-)
-def test_a_request_that_was_repeated_to_the_store_may_count_twice_or_spend_before_a_revocation(
-    history: list[Call],
-) -> None:
+def test_a_mismatch_that_was_repeated_to_the_store_may_count_twice() -> None:
+    history = [*WRONG_USER, use(8, 9, Reason.LOCKED)]
     assert violation(history, 1, repeats=True) is None
     assert violation(history, 1, repeats=False) is not None
+
+
+def test_a_refusal_that_spends_is_found_although_the_token_was_revoked() -> None:
+    history = [Call(0, 5, "revoke", True), use(1, 2, Reason.REVOKED), Call(6, 7, "look", Held(("x",), 0, True))]
+    assert violation(history, 1, repeats=True) is not None
 
 
 def test_a_mismatch_that_was_answered_counts_once_at_least() -> None:

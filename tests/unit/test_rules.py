@@ -185,11 +185,15 @@ class TestRepetition:
         assert reason(expired, self.again(), NOW + 2 * SECOND) is None
 
     def test_revocation_and_locking_stop_a_repetition(self) -> None:
+        token, _ = self.first()
+        assert reason(replace(token, revoked_at=NOW), self.again()) is Reason.REVOKED
+        assert reason(replace(token, mismatches=5), self.again()) is Reason.LOCKED
+        assert reason(token, self.again(), issued_after=NOW) is Reason.REVOKED
+
+    def test_the_request_that_made_the_claim_is_granted_whatever_came_after_it(self) -> None:
         token, use = self.first()
-        for each in (use, self.again()):
-            assert reason(replace(token, revoked_at=NOW), each) is Reason.REVOKED
-            assert reason(replace(token, mismatches=5), each) is Reason.LOCKED
-            assert reason(token, each, issued_after=NOW) is Reason.REVOKED
+        for since in (replace(token, revoked_at=NOW), replace(token, mismatches=5)):
+            assert tokens.decide(since, use, NOW) == Grant(since, since.claims[0])
 
     @pytest.mark.parametrize(
         "other",

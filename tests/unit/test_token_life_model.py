@@ -79,7 +79,7 @@ def test_each_reason_refuses_by_a_clause_of_its_own() -> None:
 
 def test_the_model_gives_the_reasons_in_their_order() -> None:
     rules = MODEL[MODEL.index("\nDecide(i, use) ==") :]
-    order = re.findall(r'THEN (?:<<"(\w+)", 0>>|Repeat)', rules[: rules.index('"new"')])
+    order = re.findall(r'THEN (?:<<"(\w+)", 0>>|Replay)', rules[: rules.index('"new"')])
     planned = "token_paused"
     assert [name or Reason.KEY_REUSED for name in order if name != planned] == [*Reason]
 
