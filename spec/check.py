@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
     Attributes:
         promises: formulas that must hold, or, if the design has a fault, the one that must not.
-        in_the_end: whether the promise is that something happens in the end, which needs every state told apart.
+        in_the_end: whether the promise is that something happens in the end, for which no two states may count as one.
     """
 
     module: str

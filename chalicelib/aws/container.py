@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 URL: Final = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
-_TOKEN: Final = "AWS_CONTAINER_AUTHORIZATION_TOKEN"  # noqa: S105 # nosec B105 - the variable's name
+_TOKEN: Final = "AWS_CONTAINER_AUTHORIZATION_TOKEN"  # noqa: S105 - the variable's name
 _SECONDS: Final = 1.0
 _RENEWED_BEFORE_SECONDS: Final = 300
 _OK: Final = 200

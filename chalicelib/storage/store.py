@@ -55,7 +55,7 @@ class Store:
         self._checked: Any = client
         self._observe = observe
         if client is not None:
-            self._connection_of().connection._client = client  # type: ignore[assignment]
+            self._connection_of().connection._client = client  # type: ignore[assignment] # in place of botocore
 
     def warm_up(self) -> None:
         """Open the connection, where our own client has one, so that no request needs to.

@@ -105,4 +105,4 @@ def size_in_words(size: int | None) -> str:
         if amount < 1000:  # noqa: PLR2004 - as file managers count
             break
         amount, unit = amount / 1000, larger
-    return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
+    return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004 - two digits

@@ -43,7 +43,7 @@ def write(folder: Path, results: Mapping[str, Any], document: Path | None = None
 
 def draw(folder: Path, results: Mapping[str, Any]) -> None:
     """Draw throughput and latency over callers, and times over the tokens stored."""
-    from studies import plots  # noqa: PLC0415 - the tables need no matplotlib
+    from studies import plots  # noqa: PLC0415 - the tables need no charts
 
     parts = results["parts"]
     ladders = {part["target"]: part["levels"] for part in parts.values() if "target" in part}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from chalicelib.aws.dynamodb import DynamoDbClient
 from tests.support.store_engines import StoreEngine
 
 
-class Rival:
+class Rival(ABC):
     """One way to count, over the table and the client that ours has too.
 
     Attributes:
@@ -32,13 +33,13 @@ class Rival:
         self._call("PutItem", Item={"id": {"S": link}, "used": {"N": "0"}, "allowed": {"N": "1"}})
         return link
 
+    @abstractmethod
     def use(self, link: str, key: str) -> bool:
         """Whether a use is granted.
 
         Args:
             key: idempotency key of the caller. No rival has one.
         """
-        raise NotImplementedError
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
         self.requests += 1

@@ -70,7 +70,7 @@ class _Decisions:
             case "Fn::Equals":
                 left, right = (str(self.of(operand)) for operand in operands)
                 return left == right
-        raise NotImplementedError(kind)
+        raise ValueError(f"no condition function: {kind}")
 
     def of(self, value: Any) -> Any:
         match value:
