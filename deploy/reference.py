@@ -75,8 +75,15 @@ def operation_id(route: Route) -> str:
 
 
 def text() -> str:
-    """The document as its file holds it."""
-    return json.dumps(document(), ensure_ascii=False, indent=1) + "\n"
+    """The document as its file holds it: a line for each operation and each schema, so that a diff names them."""
+    return _lines(document(), depth=3) + "\n"
+
+
+def _lines(value: Any, depth: int) -> str:
+    if not depth or not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    members = (f"{json.dumps(name)}: {_lines(member, depth - 1)}" for name, member in value.items())
+    return "{\n" + ",\n".join(members) + "\n}"
 
 
 def _operation(route: Route, known: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
