@@ -17,10 +17,11 @@ import hashlib
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from chalicelib.aws.errors import AwsError
 from chalicelib.splunk.errors import RecordUnavailable
@@ -41,34 +42,6 @@ class Kind(StrEnum):
 
 
 _CONDITION = {Kind.FAILED: "Undelivered", Kind.REFUSED: "Undelivered", Kind.POISON: "SetAside"}
-
-
-class FailureRecord(Protocol):
-    """Stores entries."""
-
-    def put(
-        self,
-        kind: Kind,
-        body: bytes,
-        reason: str,
-        reasons: Mapping[str, Sequence[int]] | None = None,
-        within_seconds: float = PUT_SECONDS,
-    ) -> str:
-        """Store a body. The same body under the same kind is stored once.
-
-        Args:
-            kind: why it is stored.
-            body: JSON that the forwarder takes.
-            reason: why Splunk did not accept it.
-            reasons: numbers of the body's events by reason.
-            within_seconds: how long that may take.
-
-        Returns:
-            The entry's name.
-
-        Raises:
-            RecordUnavailable: the entry is not stored, or is not known to be.
-        """
 
 
 def name_of(kind: Kind, body: bytes) -> str:
@@ -95,7 +68,45 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class S3Record:
+class FailureRecord(ABC):
+    """Stores entries; `now` gives an aware time."""
+
+    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
+        self._now = now
+
+    def put(
+        self,
+        kind: Kind,
+        body: bytes,
+        reason: str,
+        reasons: Mapping[str, Sequence[int]] | None = None,
+        within_seconds: float = PUT_SECONDS,
+    ) -> str:
+        """Store a body. The same body under the same kind is stored once.
+
+        Args:
+            kind: why it is stored.
+            body: JSON that the forwarder takes.
+            reason: why Splunk did not accept it.
+            reasons: numbers of the body's events by reason.
+            within_seconds: how long that may take.
+
+        Returns:
+            The entry's name.
+
+        Raises:
+            RecordUnavailable: the entry is not stored, or is not known to be.
+        """
+        name = name_of(kind, body)
+        self._store(name, entry(kind, body, reason, self._now(), reasons), within_seconds)
+        return name
+
+    @abstractmethod
+    def _store(self, name: str, content: bytes, within_seconds: float) -> None:
+        """Store an entry, or raise RecordUnavailable."""
+
+
+class S3Record(FailureRecord):
     """Stores entries in an S3 bucket.
 
     Args:
@@ -104,63 +115,40 @@ class S3Record:
     """
 
     def __init__(self, bucket: str, client: Any = None, now: Callable[[], datetime] = _utc_now) -> None:
+        super().__init__(now)
         self._bucket = bucket
         self._client = client
-        self._now = now
 
-    def put(
-        self,
-        kind: Kind,
-        body: bytes,
-        reason: str,
-        reasons: Mapping[str, Sequence[int]] | None = None,
-        within_seconds: float = PUT_SECONDS,
-    ) -> str:
-        name = name_of(kind, body)
-        content = entry(kind, body, reason, self._now(), reasons)
+    def _store(self, name: str, content: bytes, within_seconds: float) -> None:
         try:
             # The client's own time-outs count from byte to byte, and loading the client takes time, too.
             within(within_seconds, lambda: self._put_object(name, content))
-        except TimeoutError:
-            raise self._unavailable("no answer in time") from None
-        return name
+        except (AwsError, TimeoutError) as error:
+            why = error.why if isinstance(error, AwsError) else "no answer in time"
+            raise RecordUnavailable(f"the failure record s3://{self._bucket} did not take an entry: {why}") from None
 
     def _put_object(self, name: str, content: bytes) -> None:
-        try:
-            if self._client is None:
-                from chalicelib.aws.services import S3  # noqa: PLC0415 - most processes never come here
+        if self._client is None:
+            from chalicelib.aws.services import S3  # noqa: PLC0415 - most processes never come here
 
-                self._client = S3.from_environ(os.environ)
-            self._client.put_object(Bucket=self._bucket, Key=name, Body=content, ContentType="application/json")
-        except AwsError as error:
-            raise self._unavailable(error.why) from None
-
-    def _unavailable(self, why: str) -> RecordUnavailable:
-        return RecordUnavailable(f"the failure record s3://{self._bucket} did not take an entry: {why}")
+            self._client = S3.from_environ(os.environ)
+        self._client.put_object(Bucket=self._bucket, Key=name, Body=content, ContentType="application/json")
 
 
-class FolderRecord:
+class FolderRecord(FailureRecord):
     """Stores entries in a folder, for a service on a developer's machine, which has no deadline."""
 
     def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now) -> None:
+        super().__init__(now)
         self._folder = folder
-        self._now = now
 
-    def put(
-        self,
-        kind: Kind,
-        body: bytes,
-        reason: str,
-        reasons: Mapping[str, Sequence[int]] | None = None,
-        within_seconds: float = PUT_SECONDS,
-    ) -> str:
-        name = name_of(kind, body)
+    def _store(self, name: str, content: bytes, within_seconds: float) -> None:
         path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Written aside and renamed: a crash leaves the whole entry or none.
             with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-                file.write(entry(kind, body, reason, self._now(), reasons))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             Path(file.name).replace(path)
@@ -168,4 +156,3 @@ class FolderRecord:
             raise RecordUnavailable(
                 f"the failure record in {self._folder} did not take an entry: {error.strerror}"
             ) from None
-        return name

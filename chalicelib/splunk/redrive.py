@@ -17,18 +17,18 @@ import random
 import time
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from chalicelib.names import Metric
 from chalicelib.splunk.errors import Busy, MalformedEnvelope, RecordUnavailable, SplunkError, Undelivered
 from chalicelib.splunk.record import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable
 
     from chalicelib.splunk.delivery import Budget
-    from chalicelib.splunk.ledger import Ledger, WriteMetrics
+    from chalicelib.splunk.forward import Forwarder
+    from chalicelib.splunk.ledger import WriteMetrics
     from chalicelib.splunk.waiting import BucketSource, Entry, Source
 
 PROBE_SECONDS: Final = 10.0
@@ -38,32 +38,15 @@ MOST_REFUSED: Final = 5
 # Limits of one run of the schedule.
 MOST_LISTED: Final = 2_000
 MOST_ENTRIES: Final = 500
-ENTRY_SECONDS: Final = 60.0
-# Of the function's time, or a quarter of it if that is less: what an entry needs at least, and what is reserved for a
-# probe and for counting the rejected entries.
 LEAST_ENTRY_SECONDS: Final = 20.0
+MOST_ENTRY_SECONDS: Final = 60.0
+# For a probe after the last entry, and for counting the rejected entries.
 RESERVE_SECONDS: Final = 25.0
-SMALL_PART: Final = 0.25
 LEAST_COUNT_MS: Final = 5_000
-# An entry wraps an input of Lambda, of 1 MB at most; more would fill a small function's memory.
-MOST_BYTES: Final = 4_000_000
 # Two hours, with a run every 15 minutes.
 MOST_ATTEMPTS: Final = 8
 
 _LOG = logging.getLogger("tokenservice.splunk")
-
-
-class Replay(Protocol):
-    """What a redrive needs of `chalicelib.splunk.forward.Forwarder`."""
-
-    def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
-        """Forward a subscription event."""
-
-    def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
-        """Forward an EventBridge event."""
-
-    def probe(self, budget: Budget) -> None:
-        """Check whether Splunk accepts requests; raises Undelivered."""
 
 
 @dataclass(slots=True)
@@ -96,13 +79,10 @@ class Outcome:
 
 def redrive(
     source: Source,
-    forwarder: Replay,
+    forwarder: Forwarder,
     entries: Iterable[Entry],
     entry_seconds: Callable[[], float],
-    *,
     most_refused: int | None = MOST_REFUSED,
-    probe_seconds: Callable[[], float] = lambda: PROBE_SECONDS,
-    monotonic: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Replay entries one by one. A rejected entry stops the others only if Splunk is unavailable.
 
@@ -112,8 +92,6 @@ def redrive(
         entries: of `source`.
         entry_seconds: how long the next entry may take; 0 ends the redrive.
         most_refused: in a row; None means any number.
-        probe_seconds: seconds for the check whether Splunk is available.
-        monotonic: seconds.
     """
     outcome, in_a_row = Outcome(), 0
     for entry in entries:
@@ -125,10 +103,10 @@ def redrive(
             outcome.stopped = "no time left for another entry"
             break
         try:
-            _replay(source, forwarder, entry, outcome, _until(monotonic() + seconds, monotonic))
+            _replay(source, forwarder, entry, outcome, _budget(seconds))
             in_a_row = 0
         except SplunkError as error:
-            if _is_the_entry_s_fault(error, forwarder, lambda: _until(monotonic() + probe_seconds(), monotonic)):
+            if _is_the_entry_s_fault(error, forwarder):
                 outcome.refused[entry.name] = str(error)
                 in_a_row += 1
                 if in_a_row == most_refused:
@@ -140,24 +118,26 @@ def redrive(
     return outcome
 
 
-def _is_the_entry_s_fault(error: SplunkError, forwarder: Replay, budget: Callable[[], Budget]) -> bool:
+def _is_the_entry_s_fault(error: SplunkError, forwarder: Forwarder) -> bool:
     """Whether the entry causes a failure, and neither the failure record nor an unavailable Splunk."""
     if isinstance(error, MalformedEnvelope):
         return True
     if isinstance(error, Busy | RecordUnavailable):
         return False
     try:
-        forwarder.probe(budget())
+        forwarder.probe(_budget(PROBE_SECONDS))
     except Undelivered:
         return False
     return True
 
 
-def _until(deadline: float, monotonic: Callable[[], float]) -> Budget:
-    return lambda: max(0.0, deadline - monotonic())
+def _budget(seconds: float) -> Budget:
+    """So many seconds, from now on."""
+    deadline = time.monotonic() + seconds
+    return lambda: max(0.0, deadline - time.monotonic())
 
 
-def _replay(source: Source, forwarder: Replay, entry: Entry, outcome: Outcome, budget: Budget) -> None:
+def _replay(source: Source, forwarder: Forwarder, entry: Entry, outcome: Outcome, budget: Budget) -> None:
     assert entry.payload is not None  # noqa: S101 - the caller looked
     call = forwarder.forward if "awslogs" in entry.payload else forwarder.forward_event
     ledger = call(entry.payload, lambda: int(budget() * 1000))
@@ -179,7 +159,7 @@ class ScheduledRedrive:
         source: None means that nothing is forwarded, so nothing can wait.
     """
 
-    def __init__(self, source: BucketSource | None, forwarder: Replay, metric: WriteMetrics) -> None:
+    def __init__(self, source: BucketSource | None, forwarder: Forwarder, metric: WriteMetrics) -> None:
         self._source = source
         self._forwarder = forwarder
         self._metric = metric
@@ -193,33 +173,29 @@ class ScheduledRedrive:
         Returns:
             None if nothing waits or Splunk is unavailable.
         """
-        source, small = self._source, remaining_ms() / 1000 * SMALL_PART
-
-        def probe_seconds() -> float:
-            return min(PROBE_SECONDS, remaining_ms() / 1000 / 2)
 
         def entry_seconds() -> float:
-            seconds = remaining_ms() / 1000 - min(RESERVE_SECONDS, small)
-            return min(seconds, ENTRY_SECONDS) if seconds >= min(LEAST_ENTRY_SECONDS, small) else 0.0
+            seconds = remaining_ms() / 1000 - RESERVE_SECONDS
+            return min(seconds, MOST_ENTRY_SECONDS) if seconds >= LEAST_ENTRY_SECONDS else 0.0
 
-        listed = list(islice(source.names(Kind.FAILED), MOST_LISTED)) if source else []
-        if source is None:
+        if self._source is None:
             return None
-        if not listed:
+        names = list(islice(self._source.names(Kind.FAILED), MOST_LISTED))
+        if not names:
             # The alarm needs it: that there is no value means that the redrive does not run.
             self._metric({Metric.ENTRIES_WAITING: (0, "Count")})
             return None
         try:
-            self._forwarder.probe(_until(time.monotonic() + probe_seconds(), time.monotonic))
+            self._forwarder.probe(_budget(PROBE_SECONDS))
         except Undelivered as error:
-            self._report(len(listed), Outcome(stopped=str(error)), 0)
+            self._report(len(names), Outcome(stopped=str(error)), 0)
             return None
-        entries = _in_turn(source, listed)
-        outcome = redrive(source, self._forwarder, entries, entry_seconds, probe_seconds=probe_seconds)
-        too_large = {name: f"{size} bytes are too many for this function" for name, size in listed if size > MOST_BYTES}
-        put_aside = _count_refusals(source, outcome, remaining_ms)
-        outcome.refused |= too_large
-        self._report(len(listed) - outcome.replayed - put_aside, outcome, put_aside + len(too_large))
+        random.shuffle(names)  # so that no entry always blocks another
+        # An entry may be gone: another redrive was quicker.
+        entries = filter(None, map(self._source.find, names[:MOST_ENTRIES]))
+        outcome = redrive(self._source, self._forwarder, entries, entry_seconds)
+        put_aside = _count_refusals(self._source, outcome, remaining_ms)
+        self._report(len(names) - outcome.replayed - put_aside, outcome, put_aside)
         return outcome
 
     def _report(self, waiting: int, outcome: Outcome, refused: int) -> None:
@@ -234,17 +210,6 @@ class ScheduledRedrive:
             _LOG.warning("rejected, although Splunk accepts others: %s: %s", name, reason)
         put_aside: dict[Metric, tuple[float, str]] = {Metric.EVENTS_SET_ASIDE: (refused, "Count")} if refused else {}
         self._metric({Metric.ENTRIES_WAITING: (waiting, "Count"), **put_aside})
-
-
-def _in_turn(source: BucketSource, listed: list[tuple[str, int]]) -> Iterator[Entry]:
-    """The smallest first, as a further probe; the others shuffled, so that no entry always blocks another."""
-    names = [name for name, size in sorted(listed, key=itemgetter(1)) if size <= MOST_BYTES]
-    others = names[1:]
-    random.shuffle(others)
-    for name in names[:1] + others[: MOST_ENTRIES - 1]:
-        # Another redrive may have been quicker.
-        if entry := source.find(name):
-            yield entry
 
 
 def _count_refusals(source: BucketSource, outcome: Outcome, remaining_ms: Callable[[], int]) -> int:

@@ -89,8 +89,8 @@ class BucketSource:
         self._client = client
         self._bucket = bucket
 
-    def names(self, kind: Kind) -> Iterator[tuple[str, int]]:
-        """Name and bytes of each entry of one kind, in the order of names."""
+    def names(self, kind: Kind) -> Iterator[str]:
+        """The names of the entries of one kind, in their order."""
         for prefix in PREFIXES[kind]:
             after, more = "", True
             while more:
@@ -101,10 +101,10 @@ class BucketSource:
                 for item in items:
                     after = item["Key"]
                     if not after.endswith("/"):  # else the console made it, for a folder
-                        yield after, item["Size"]
+                        yield after
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        for name, _ in self.names(kind):
+        for name in self.names(kind):
             if entry := self.find(name):
                 yield entry
 

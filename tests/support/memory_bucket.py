@@ -31,7 +31,7 @@ class MemoryBucket:
     def list_objects_v2(self, Bucket: str, Prefix: str, StartAfter: str = "") -> Any:
         self.called("list", Prefix)
         found = sorted(name for name in self.objects if name.startswith(Prefix) and name > StartAfter)
-        items = [{"Key": name, "Size": len(self.objects[name])} for name in found[:PAGE]]
+        items = [{"Key": name} for name in found[:PAGE]]
         return ({"Contents": items} if items else {}) | {"IsTruncated": len(found) > PAGE}
 
     def get_object(self, Bucket: str, Key: str) -> Any:

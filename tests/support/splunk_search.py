@@ -44,8 +44,8 @@ class NoClients:
 class WaitingEntry:
     """A failure bucket with an entry."""
 
-    def names(self, _: object) -> list[tuple[str, int]]:
-        return [("failed/1.json", 1)]
+    def names(self, _: object) -> list[str]:
+        return ["failed/1.json"]
 
 
 class UnavailableSplunk:

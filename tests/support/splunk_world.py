@@ -18,14 +18,14 @@ from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import RecordUnavailable, SplunkError
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer
-from chalicelib.splunk.record import PUT_SECONDS, Kind, entry, name_of
+from chalicelib.splunk.record import FailureRecord, Kind
 from chalicelib.splunk.secret import Secret
 from chalicelib.splunk.transport import NoAnswer
 from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
 from tests.support.hec_rules import Collector, Request, _Refused, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
 START_MS = 1_700_000_000_123
 
@@ -63,10 +63,11 @@ def pack(content: Any, **options: Any) -> dict[str, Any]:
     return {"awslogs": {"data": base64.b64encode(gzip.compress(text, 1, mtime=0)).decode()}}
 
 
-class MemoryRecord:
+class MemoryRecord(FailureRecord):
     """A failure record in memory that can fail, and can be slow."""
 
     def __init__(self) -> None:
+        super().__init__(lambda: datetime(2026, 11, 21, tzinfo=UTC))
         self.entries: dict[str, bytes] = {}
         self.refusals = 0
         self.refused = 0
@@ -74,25 +75,16 @@ class MemoryRecord:
         self.take_seconds: Callable[[], float] = lambda: 0.0
         self.pass_seconds: Callable[[float], None] = lambda seconds: None
 
-    def put(
-        self,
-        kind: Kind,
-        body: bytes,
-        reason: str,
-        reasons: Mapping[str, Sequence[int]] | None = None,
-        within_seconds: float = PUT_SECONDS,
-    ) -> str:
+    def _store(self, name: str, content: bytes, within_seconds: float) -> None:
         if self.refusals:
             self.refusals -= 1
             self._refuse()
         seconds = self.take_seconds()
         self.pass_seconds(min(seconds, within_seconds))
-        name = name_of(kind, body)
         # What is given up may be kept all the same: only the answer is missing.
-        self.entries[name] = entry(kind, body, reason, datetime(2026, 11, 21, tzinfo=UTC), reasons)
+        self.entries[name] = content
         if seconds > within_seconds:
             self._refuse()
-        return name
 
     def _refuse(self) -> None:
         self.refused += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -150,38 +149,6 @@ def test_an_unavailable_failure_record_ends_a_redrive(place: Place) -> None:
     assert (outcome.replayed, outcome.refused) == (0, {})
     assert "did not take an entry" in outcome.stopped
     assert len(place.names(Kind.FAILED)) == 2
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-@pytest.mark.parametrize("moment", ["before sending", "before removing"])
-def test_a_redrive_killed_half_way_loses_nothing(place: Place, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number, name in enumerate("abc"):
-        place.keep(name, subscription([name], first_id=number))
-    calls = itertools.count()
-
-    def kill(*_: object) -> bool:
-        if next(calls) == 1:
-            raise Killed
-        return True
-
-    with monkeypatch.context() as patch:
-        if moment == "before removing":
-            remove = place.source.remove
-            patch.setattr(place.source, "remove", lambda entry: kill() and remove(entry))
-        else:
-            forward = place.forwarder.forward
-            patch.setattr(place.forwarder, "forward", lambda *a: kill() and forward(*a))
-        with pytest.raises(Killed):
-            place.redrive()
-    place.redrive()
-    ids = place.server.collector.ids()
-    assert set(ids) == {f"{number:056d}" for number in range(3)}
-    # Only the entry whose removal was cut off may come twice.
-    assert len(ids) == (4 if moment == "before removing" else 3)
-    assert place.names(Kind.FAILED) == []
 
 
 def test_poison_is_left_for_a_person_and_stays_if_it_still_is_poison(place: Place) -> None:

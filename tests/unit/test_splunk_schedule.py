@@ -183,16 +183,6 @@ def test_poison_of_an_entry_is_stored_as_such_and_the_rest_arrives(world: World)
     assert world.arrived() == ["good"]
 
 
-def test_an_entry_too_large_for_the_function_is_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redrive, "MOST_BYTES", 2_000)
-    world.bucket.objects["failed/huge.json"] = b"x" * 2_001
-    world.wait("failed/a.json", "a")
-    assert world.run().refused == {"failed/huge.json": "2001 bytes are too many for this function"}
-    assert ("get", "failed/huge.json") not in world.bucket.calls
-    assert list(world.bucket.objects) == ["failed/huge.json"]
-    assert world.metrics == {"EventsSetAside": 1, "EntriesWaiting": 1}
-
-
 def test_a_run_ends_in_time_and_the_next_one_goes_on(world: World) -> None:
     for number in range(40):
         world.wait(f"failed/{number:02d}.json", f"{number:02d}")
