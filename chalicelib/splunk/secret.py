@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TTL_SECONDS: Final = 300.0
 # How long a delivery waits for a newer value while one is cached.
 RENEWAL_SECONDS: Final = 1.0
-# Between attempts to renew: doubled by each failure, up to the time to live.
-FIRST_PAUSE_SECONDS: Final = 60.0
+# How long no delivery tries to renew it after that failed.
+PAUSE_SECONDS: Final = 60.0
 
 _LOG = logging.getLogger("tokenservice.splunk")
 
@@ -46,7 +46,6 @@ class Secret:
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._value: str | None = None
-        self._pause_seconds = FIRST_PAUSE_SECONDS
         self._renew_at = 0.0
 
     def __repr__(self) -> str:
@@ -71,8 +70,7 @@ class Secret:
             self._read_within(min(within_seconds, RENEWAL_SECONDS))
         except Misconfigured as error:
             _LOG.warning("the HEC token can't be renewed; the cached one is used: %s", error)
-            self._renew_at = self._clock() + self._pause_seconds
-            self._pause_seconds = min(2 * self._pause_seconds, self._ttl_seconds)
+            self._renew_at = self._clock() + PAUSE_SECONDS
 
     def _read_within(self, seconds: float) -> None:
         try:
@@ -87,7 +85,6 @@ class Secret:
         if not value or not value.isascii() or not value.isprintable() or " " in value:
             raise Misconfigured("the HEC token is empty or holds characters that no token has")
         self._value = value
-        self._pause_seconds = FIRST_PAUSE_SECONDS
         self._renew_at = self._clock() + self._ttl_seconds
 
 
