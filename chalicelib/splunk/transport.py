@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 EVENT_PATH: Final = "/services/collector/event"
 # Paths of the collector's own, which people paste.
 _OWN_PATH: Final = re.compile(r"/services/collector(/(event|raw|health|ack)(/1\.0)?)?/*$", re.IGNORECASE)
-_PORTS: Final = {"https": 443, "http": 80}
 
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_BYTES: Final = 64 * 1024  # an answer of the collector has some 60 bytes; a proxy's page may be long
@@ -76,15 +75,12 @@ def endpoint(url: str) -> str:
         raise Misconfigured("SPLUNK_HEC_URL: not an https:// URL with a host") from None
     if parts.scheme == "http" and not _is_loopback(host):
         raise Misconfigured("SPLUNK_HEC_URL: http:// would send the HEC token in the clear; use https://")
-    if parts.scheme not in _PORTS or not host or port == 0:
+    if parts.scheme not in ("http", "https") or not host or port == 0:
         raise Misconfigured("SPLUNK_HEC_URL: not an https:// URL with a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise Misconfigured("SPLUNK_HEC_URL: must not hold a user, a query or a fragment")
-    address = f"[{host}]" if ":" in host else host
-    if port and port != _PORTS[parts.scheme]:
-        address += f":{port}"
     prefix = _OWN_PATH.sub("", parts.path).rstrip("/")
-    return f"{parts.scheme}://{address}{prefix}{EVENT_PATH}"
+    return f"{parts.scheme}://{parts.netloc}{prefix}{EVENT_PATH}"
 
 
 def _is_loopback(host: str) -> bool:
