@@ -13,25 +13,20 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from chalicelib.splunk.errors import OutOfTime, RecordUnavailable, Undelivered
+from chalicelib.splunk.errors import RecordUnavailable, Undelivered
 from chalicelib.splunk.record import PUT_SECONDS, FailureRecord, Kind
 
 if TYPE_CHECKING:
     from chalicelib.splunk.envelope import LogEvent
-    from chalicelib.splunk.hec import SetAside
     from chalicelib.splunk.ledger import Ledger
 
 RESERVE_SECONDS: Final = 20.0
 LARGEST_RESERVE: Final = 0.25  # of the time there is, if a function has a short time-out
 _ENTRY: Final = PUT_SECONDS / RESERVE_SECONDS  # of the reserve, which has time for two entries
 _END: Final = 1 - 2 * _ENTRY
-
-# Limits of an entry of poison, and so of the poison that is held in memory until it is written.
-MOST_EVENTS: Final = 5_000
-MOST_CHARACTERS: Final = 2_000_000
 
 _EVENTS_BETWEEN_CHECKS: Final = 500  # of the time
 
@@ -60,10 +55,6 @@ class TimeLeft:
         """Seconds that are left for deliveries."""
         return max(0.0, self.seconds() - self._reserve)
 
-    def has_time_for_an_entry(self) -> bool:
-        """Whether an entry could be written now without touching the reserve."""
-        return self.budget() >= self._reserve * _ENTRY
-
     def entry_seconds(self) -> float:
         """How long an entry that is begun now may take: its share of the reserve, or more if there is more."""
         share = max(self._reserve * _ENTRY, min(self.budget(), PUT_SECONDS))
@@ -85,37 +76,13 @@ class EntryWriter:
         self._ledger = ledger
         self._until = 0.0  # seconds left at which the entry that is being written is given up
 
-    def write_full_entries(self, encode: Encode) -> Undelivered | None:
-        """Write poison until the rest of it fits into one entry; OutOfTime if there is no time left for that."""
-        while (count := _full_entry(self._ledger.poison)) is not None:
-            if not self.time_left.has_time_for_an_entry():
-                return OutOfTime("no time left to set more events aside")
-            self._write_poison(count, encode)
-        return None
-
     def write_poison(self, encode: Encode) -> None:
-        if self._ledger.poison:
-            self._write_poison(len(self._ledger.poison), encode)
-
-    def write_rest(self, events: Iterable[LogEvent], encode: Encode, failure: Undelivered) -> None:
-        """Write the pending events of an input that was accepted in part.
-
-        If Lambda tried the whole of it again, Splunk would get the accepted part twice.
-        """
-        count = self._ledger.pending
-        name = self._put(Kind.FAILED, lambda: encode(self._while_there_is_time(events)), failure.reason)
-        self._ledger.defer(name)
-        _LOG.error("Splunk accepted only a part: %d events are stored for a redrive: %s", count, failure.reason)
-
-    def write_input(self, body: bytes, reason: str) -> None:
-        """Write an input of which nothing can be sent."""
-        self._ledger.store_input(self._put(Kind.POISON, lambda: body, reason))
-        _LOG.error("an input is set aside in the failure record: %s", reason)
-
-    def _write_poison(self, count: int, encode: Encode) -> None:
+        """Write the poison of an input, if any, as one entry."""
+        if not self._ledger.poison:
+            return
         # An order that depends on the events alone: the same events make the same entry.
         poison = sorted(
-            self._ledger.poison[:count], key=lambda event: (event.log.timestamp_ms, event.log.id, event.log.message)
+            self._ledger.poison, key=lambda event: (event.log.timestamp_ms, event.log.id, event.log.message)
         )
         reasons: defaultdict[str, list[int]] = defaultdict(list)
         for number, (_, reason) in enumerate(poison):
@@ -123,8 +90,22 @@ class EntryWriter:
         counts = [f"{len(numbers)} events: {reason}" for reason, numbers in reasons.items()]
         summary = next(iter(reasons)) if len(reasons) == 1 else "; ".join(counts)
         logs = self._while_there_is_time(event.log for event in poison)
-        self._ledger.store_poison(count, self._put(Kind.POISON, lambda: encode(logs), summary, reasons))
-        _LOG.warning("%d events are set aside in the failure record: %s", count, summary)
+        self._ledger.store_poison(self._put(Kind.POISON, lambda: encode(logs), summary, reasons))
+        _LOG.warning("%d events are set aside in the failure record: %s", len(poison), summary)
+
+    def write_rest(self, events: Iterable[LogEvent], encode: Encode, failure: Undelivered) -> None:
+        """Write the pending events of an input that was accepted in part.
+
+        If Lambda tried the whole of it again, Splunk would get the accepted part twice.
+        """
+        count = self._ledger.pending
+        self._ledger.defer(self._put(Kind.FAILED, lambda: encode(self._while_there_is_time(events)), str(failure)))
+        _LOG.error("Splunk accepted only a part: %d events are stored for a redrive: %s", count, failure)
+
+    def write_input(self, body: bytes, reason: str) -> None:
+        """Write an input of which nothing can be sent."""
+        self._ledger.store_input(self._put(Kind.POISON, lambda: body, reason))
+        _LOG.error("an input is set aside in the failure record: %s", reason)
 
     def _put(
         self, kind: Kind, body: Callable[[], bytes], reason: str, reasons: dict[str, list[int]] | None = None
@@ -147,16 +128,3 @@ class EntryWriter:
         if seconds <= 0:
             raise RecordUnavailable("no time left to write to the failure record")
         return seconds
-
-
-def _full_entry(poison: Sequence[SetAside]) -> int | None:
-    """How many of the first events fill an entry; None if all fit into one that is not full.
-
-    Only full entries are written before the end: if an entry is replayed and still is poison, it makes itself again.
-    """
-    characters = 0
-    for number, event in enumerate(poison):
-        characters += len(event.log.message)
-        if number == MOST_EVENTS or (number and characters > MOST_CHARACTERS):
-            return number
-    return None

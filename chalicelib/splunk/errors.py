@@ -20,27 +20,11 @@ class SplunkError(Exception):
 
 
 class MalformedEnvelope(SplunkError):
-    """A CloudWatch Logs subscription event that can't be decoded.
-
-    Attributes:
-        reason: what is wrong, without any of the content.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """An input that can't be decoded. The message says what is wrong."""
 
 
 class Undelivered(SplunkError):
-    """Events that the collector did not accept. The invocation fails, so that Lambda keeps them.
-
-    Attributes:
-        reason: what the collector answered, or why there was no answer.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """Events that the collector did not accept. The invocation fails, so that Lambda keeps them."""
 
 
 class OutOfTime(Undelivered):

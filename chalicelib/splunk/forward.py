@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from chalicelib.settings import Splunk
 
 EVENT_SOURCETYPE: Final = "aws:cloudwatch:event"
+_IDLE: Final = "SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk"
 
 _LOG = logging.getLogger("tokenservice.splunk")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,39 +44,27 @@ class _Input(NamedTuple):
     rejection: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class Forwarder:
     """Forwards the events of CloudWatch Logs and EventBridge; see `Ledger` for what it guarantees.
 
-    Args:
+    Attributes:
         deliverer: None means that nothing is forwarded.
         record: None means that the invocation fails if something has to be stored.
         own_log_group: never forwarded, or each delivery would cause the next.
         clock_ms: epoch milliseconds.
     """
 
-    def __init__(
-        self,
-        deliverer: Deliverer | None,
-        *,
-        stage: str,
-        index: str | None = None,
-        sourcetype: str = "tokenservice",
-        record: FailureRecord | None = None,
-        metric: WriteMetrics = lambda values: None,
-        own_log_group: str | None = None,
-        max_bytes: int = MAX_BYTES,
-        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
-        self._deliverer = deliverer
-        self._stage = stage
-        self._index = index
-        self._sourcetype = sourcetype
-        self._record = record
-        self._metric = metric
-        self._own_log_group = own_log_group
-        self._max_bytes = max_bytes
-        self._clock_ms = clock_ms
-        self._idleness_is_logged = False
+    deliverer: Deliverer | None
+    stage: str
+    _: KW_ONLY
+    index: str | None = None
+    sourcetype: str = "tokenservice"
+    record: FailureRecord | None = None
+    metric: WriteMetrics = lambda values: None
+    own_log_group: str | None = None
+    max_bytes: int = MAX_BYTES
+    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     def forward(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
         """Forward one CloudWatch Logs subscription event.
@@ -90,28 +80,17 @@ class Forwarder:
         return self._run(self._read_logs, event, remaining_ms)
 
     def forward_event(self, event: Mapping[str, Any], remaining_ms: Callable[[], int]) -> Ledger:
-        """Forward one EventBridge event: an alarm's or a pipeline's change of state.
+        """Forward one EventBridge event, as it comes to Lambda: an alarm's or a pipeline's change of state.
 
-        Args:
-            event: as EventBridge passes it to Lambda.
-            remaining_ms: how long the invocation may still run.
-
-        Raises:
-            Undelivered, RecordUnavailable: as `forward`.
+        Arguments and errors as `forward`.
         """
         return self._run(self._read_event, event, remaining_ms)
 
     def probe(self, budget: Budget) -> None:
         """Check whether Splunk accepts requests; see `Deliverer.probe`."""
-        if self._deliverer is None:
-            raise Misconfigured("SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk")
-        self._deliverer.probe(budget)
-
-    def _is_idle(self) -> bool:
-        if self._deliverer is None and not self._idleness_is_logged:
-            self._idleness_is_logged = True
-            _LOG.warning("SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk")
-        return self._deliverer is None
+        if self.deliverer is None:
+            raise Misconfigured(_IDLE)
+        self.deliverer.probe(budget)
 
     def _run(
         self,
@@ -119,44 +98,44 @@ class Forwarder:
         event: Mapping[str, Any],
         remaining_ms: Callable[[], int],
     ) -> Ledger:
-        ledger = Ledger(clock_ms=self._clock_ms)
-        if self._is_idle():
+        ledger = Ledger(clock_ms=self.clock_ms)
+        if self.deliverer is None:
             return ledger
-        writer = EntryWriter(self._record, TimeLeft(remaining_ms), ledger)
+        writer = EntryWriter(self.record, TimeLeft(remaining_ms), ledger)
         try:
             try:
                 read_input = read(event)
             except MalformedEnvelope as error:
                 # Another try would end the same way, and would delay what comes after it.
                 ledger.received = 1
-                writer.write_input(to_json(event).encode(), f"malformed: {error.reason}")
+                writer.write_input(to_json(event).encode(), f"malformed: {error}")
             else:
                 ledger.received = len(read_input.events)
                 if read_input.rejection:
                     writer.write_input(to_json(event).encode(), read_input.rejection)
                 else:
-                    self._deliver(read_input, writer, ledger)
+                    _deliver(self.deliverer, read_input, writer, ledger)
             ledger.close()
         except SplunkError as error:
             _LOG.error("the events stay with Lambda: %s", error)
             raise
         finally:
             if values := ledger.metrics():
-                self._metric(values)
+                self.metric(values)
         return ledger
 
     def _read_logs(self, event: Mapping[str, Any]) -> _Input:
-        envelope = decode(event, self._max_bytes)
+        envelope = decode(event, self.max_bytes)
         composer = Composer(
             host=envelope.log_stream,
             source=envelope.log_group,
-            sourcetype=self._sourcetype,
-            index=self._index,
-            fields={"log_group": envelope.log_group, "stage": self._stage},
+            sourcetype=self.sourcetype,
+            index=self.index,
+            fields={"log_group": envelope.log_group, "stage": self.stage},
         )
         events: Sequence[LogEvent] = () if envelope.is_control else envelope.events
         # Failing would be worse than useless: each failure logs new lines to this very log group.
-        is_own = events and self._own_log_group and envelope.log_group == self._own_log_group
+        is_own = events and self.own_log_group and envelope.log_group == self.own_log_group
         rejection = "the forwarder's own log group must not be subscribed" if is_own else ""
         return _Input(events, composer, lambda logs: encode(envelope, logs), rejection)
 
@@ -167,30 +146,29 @@ class Forwarder:
             host=str(event.get("account") or "unknown"),
             source=str(event.get("source") or "unknown"),
             sourcetype=EVENT_SOURCETYPE,
-            index=self._index,
+            index=self.index,
             fields={
                 "detail_type": str(event.get("detail-type") or ""),
                 "region": str(event.get("region") or ""),
-                "stage": self._stage,
+                "stage": self.stage,
             },
         )
         return _Input([log], composer, lambda logs: to_json(event).encode())
 
-    def _deliver(self, read_input: _Input, writer: EntryWriter, ledger: Ledger) -> None:
-        assert self._deliverer is not None  # noqa: S101 - `_is_idle` came first
-        _, composer, encode_logs, _ = read_input
-        for batch in batches(composer, read_input.events):
-            ledger.skip(batch.blank)
-            ledger.reject(batch.set_aside)
-            rest = self._deliverer.deliver(batch.events, writer.time_left.budget, ledger)
-            failure = rest.failure if rest else writer.write_full_entries(encode_logs)
-            if failure is not None and ledger.pending:
-                if not ledger.delivered:
-                    raise failure  # Lambda still has all of it and will try again: nothing needs to be stored here
-                pending = [event.log for event in rest.events] if rest else []
-                writer.write_rest(chain(pending, read_input.events[batch.consumed :]), encode_logs, failure)
-                break
-        writer.write_poison(encode_logs)
+
+def _deliver(deliverer: Deliverer, read_input: _Input, writer: EntryWriter, ledger: Ledger) -> None:
+    for batch in batches(read_input.composer, read_input.events):
+        ledger.skip(batch.blank)
+        ledger.reject(batch.set_aside)
+        rest = deliverer.deliver(batch.events, writer.time_left.budget, ledger)
+        if rest:
+            if not ledger.delivered:
+                raise rest.failure  # Lambda still has all of it and will try again: nothing needs to be stored here
+            pending = (event.log for event in rest.events)
+            later = read_input.events[batch.consumed :]
+            writer.write_rest(chain(pending, later), read_input.encode, rest.failure)
+            break
+    writer.write_poison(read_input.encode)
 
 
 def forwarder(
@@ -212,7 +190,9 @@ def forwarder(
         Misconfigured: the collector's address or a file for TLS can't be used.
     """
     deliverer = None
-    if settings.hec_url:
+    if not settings.hec_url:
+        _LOG.warning(_IDLE)
+    else:
         parameter = settings.hec_token_parameter or ""
         read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
         transport = Transport(settings.hec_url, settings.ca_bundle, settings.client_certificate)

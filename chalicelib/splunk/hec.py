@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # Splunk Cloud documents "1 MB" for a request, and answers a larger one as if its first event were malformed.
 BATCH_BYTES: Final = 1_000_000
-# A batch ends at so many unsendable events, too: they need memory until they are stored.
-_BATCH_SET_ASIDE: Final = 2_500
 
 # Nesting of objects and lists. At 64, the envelope included, another vendor's collector answers "Success" and drops the
 # event and all after it. Our own events have a handful.
@@ -71,7 +69,7 @@ class Composer:
 
     Args:
         fields: indexed fields, flat, the same for all events; each event's id and request id are added.
-        limit_bytes: a larger event is set aside.
+        limit_bytes: of a request before compression; a larger event is set aside.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class Composer:
         constant = "".join(f"{json.dumps(name)}:{json.dumps(value)}," for name, value in flat.items())
         # No envelope key but these: after an unknown one Splunk answers "Success" and forgets the rest.
         self._head = "," + json.dumps(head)[1:-1] + ',"fields":{' + constant
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
 
     def compose(self, log: LogEvent) -> HecEvent | SetAside | None:
         """Turn a log event into a HEC event, or into one to set aside. None means that it is blank."""
@@ -111,34 +109,29 @@ class Composer:
         except UnicodeEncodeError:
             # Half a surrogate pair has no UTF-8; as an escape inside a JSON string it survives.
             body = text.replace(value, encode_basestring_ascii(message)).encode()
-        if len(body) > self._limit_bytes:
-            reason = f"too large: more than {self._limit_bytes} bytes as a HEC event"
-            return SetAside(log, reason)
+        if len(body) > self.limit_bytes:
+            return SetAside(log, f"too large: more than {self.limit_bytes} bytes as a HEC event")
         return HecEvent(body, log)
 
 
-def batches(composer: Composer, events: Iterable[LogEvent], limit_bytes: int = BATCH_BYTES) -> Iterator[Batch]:
-    """Group log events, in their order, into requests of at most `limit_bytes` before compression."""
+def batches(composer: Composer, events: Iterable[LogEvent]) -> Iterator[Batch]:
+    """Group log events, in their order, into requests of at most the composer's limit before compression."""
     ready: list[HecEvent] = []
     aside: list[SetAside] = []
-    size = aside_size = blank = consumed = 0
+    size = blank = consumed = 0
     for log in events:
         composed = composer.compose(log)
         if composed is None:
             blank += 1
         elif isinstance(composed, SetAside):
             aside.append(composed)
-            aside_size += len(log.message)
         else:
-            if ready and size + len(composed.body) > limit_bytes:
+            if ready and size + len(composed.body) > composer.limit_bytes:
                 yield Batch(ready, aside, blank, consumed)
-                ready, aside, size, aside_size, blank = [], [], 0, 0, 0
+                ready, aside, size, blank = [], [], 0, 0
             ready.append(composed)
             size += len(composed.body)
         consumed += 1
-        if len(aside) >= _BATCH_SET_ASIDE or aside_size >= limit_bytes:
-            yield Batch(ready, aside, blank, consumed)
-            ready, aside, size, aside_size, blank = [], [], 0, 0, 0
     if ready or aside or blank:
         yield Batch(ready, aside, blank, consumed)
 
@@ -195,9 +188,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _exact_int(text: str) -> int:
-    if len(text) > _EXACT_DIGITS and (len(text) > _EXACT_DIGITS + 2 or abs(int(text)) > _EXACT_INTEGER):
+    value = int(text)
+    if abs(value) > _EXACT_INTEGER:
         raise _WouldNotSurvive("an integer beyond 2^53")
-    return 0
+    return value
 
 
 def _exact_float(text: str) -> float:

@@ -88,10 +88,10 @@ class Ledger:
     def reject(self, events: Iterable[SetAside]) -> None:
         self.poison += events
 
-    def store_poison(self, count: int, entry: str) -> None:
-        """The first of the poison are in an entry of the failure record."""
-        del self.poison[:count]
-        self.set_aside += count
+    def store_poison(self, entry: str) -> None:
+        """All poison is in an entry of the failure record."""
+        self.set_aside += len(self.poison)
+        self.poison = []
         self.entries.append(entry)
 
     def store_input(self, entry: str) -> None:

@@ -83,7 +83,7 @@ def run(seed: int, findings: Findings) -> None:
     world.record.refusals = source.choice([0, 0, 0, 0, 0, 1, 3])
     world.slow_record_rate = source.choice([0.0, 0.0, 0.3, 1.0])
     if source.random() < 0.1:  # a token that was replaced in Splunk and, a moment later, in the parameter
-        world.forwarder._deliverer._secret.get(1)
+        world.forwarder.deliverer._secret.get(1)
         world.valid_token = "the-next-token"
         world.collector.tokens = {"the-next-token"}
     world.invoke(subscription(texts))

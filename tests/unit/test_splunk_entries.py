@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from chalicelib.splunk import entries, hec
 from chalicelib.splunk.delivery import Deliverer
-from chalicelib.splunk.entries import MOST_CHARACTERS, RESERVE_SECONDS, EntryWriter, TimeLeft
+from chalicelib.splunk.entries import RESERVE_SECONDS, EntryWriter, TimeLeft
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import OutOfTime, RecordUnavailable
 from chalicelib.splunk.forward import Forwarder
-from chalicelib.splunk.hec import Answer, SetAside
+from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.ledger import Ledger
-from chalicelib.splunk.record import PUT_SECONDS, Kind, S3Record
+from chalicelib.splunk.record import PUT_SECONDS, S3Record
 from chalicelib.splunk.secret import Secret, fixed
 from tests.support.splunk_world import MemoryRecord, subscription
 
@@ -43,16 +42,6 @@ def success(body: bytes, token: str, timeout_seconds: float) -> Answer:
 
 def forwarder(record: Any, post: Callable[[bytes, str, float], Answer] = success) -> Forwarder:
     return Forwarder(Deliverer(post, Secret(fixed("the-token"))), stage="test", record=record)
-
-
-MOST = 100
-
-
-@pytest.fixture
-def small_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same rules with fewer events."""
-    monkeypatch.setattr(entries, "MOST_EVENTS", MOST)
-    monkeypatch.setattr(hec, "_BATCH_SET_ASIDE", MOST // 2)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0, 29.0, 90.0, 900.0])
@@ -108,71 +97,6 @@ def test_encoding_that_takes_too_long_is_given_up() -> None:
         writer.write_rest(itertools.repeat(log, 5_000), encode, OutOfTime("busy"))
     assert watch.left > 90 - PUT_SECONDS - 6
     assert (record.entries, ledger.deferred, ledger.pending) == ({}, 0, 5_000)
-
-
-@pytest.mark.usefixtures("small_entries")
-def test_poison_is_written_before_it_fills_the_memory_and_each_time_the_same() -> None:
-    record = MemoryRecord()
-    event = subscription([None] * (2 * MOST + 5) + ["a"])
-    reports = [forwarder(record).forward(event, lambda: 60_000) for _ in range(2)]
-    assert reports[0].entries == reports[1].entries
-    assert (reports[0].set_aside, reports[0].delivered, len(record.entries)) == (2 * MOST + 5, 1, 3)
-    assert len(record.ids(Kind.POISON)) == len(set(record.ids(Kind.POISON))) == 2 * MOST + 5
-
-
-def test_few_but_large_events_are_written_before_they_fill_the_memory() -> None:
-    record = MemoryRecord()
-    size = MOST_CHARACTERS // 2
-    report = forwarder(record).forward(subscription(["x" * size] * 5), lambda: 60_000)
-    assert (report.set_aside, len(report.entries)) == (5, 3)
-    reasons = [numbers for kept in record.of(Kind.POISON) for numbers in kept["reasons"].values()]
-    assert sorted(reasons) == [[0], [0, 1], [0, 1]]
-
-
-@pytest.mark.usefixtures("small_entries")
-def test_no_entry_between_batches_eats_into_the_reserve() -> None:
-    watch, record = Watch(100.0), MemoryRecord()
-    ledger = Ledger(received=MOST + 1)
-    ledger.reject(SetAside(LogEvent(str(n), n, ""), "odd") for n in range(MOST + 1))
-    writer = EntryWriter(record, TimeLeft(watch.remaining_ms), ledger)
-    watch.left = RESERVE_SECONDS + PUT_SECONDS - 0.1
-    assert isinstance(writer.write_full_entries(lambda events: b"{}"), OutOfTime)
-    assert record.entries == {}
-    watch.left = RESERVE_SECONDS + PUT_SECONDS
-    assert writer.write_full_entries(lambda events: b"{}") is None
-    assert len(record.entries) == 1
-
-
-@pytest.mark.usefixtures("small_entries")
-def test_the_rest_is_deferred_if_time_ends_amid_the_poison_after_a_part_was_accepted() -> None:
-    watch, record = Watch(60.0), MemoryRecord()
-    record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
-    texts = ["a"] + [None] * (9 * MOST)
-    report = forwarder(record).forward(subscription(texts), watch.remaining_ms)
-    assert watch.left > 0
-    assert (report.delivered, report.delivered + report.set_aside + report.deferred) == (1, len(texts))
-    kept = record.ids(Kind.POISON) + record.ids(Kind.FAILED)
-    assert len(kept) == len(set(kept)) == len(texts) - 1
-    assert report.deferred == len(record.ids(Kind.FAILED)) > 0
-
-
-@pytest.mark.usefixtures("small_entries")
-def test_the_invocation_fails_if_time_ends_amid_the_poison_and_nothing_was_accepted() -> None:
-    watch, record = Watch(60.0), MemoryRecord()
-    record.take_seconds, record.pass_seconds = lambda: 6.0, watch.pass_seconds
-    with pytest.raises(OutOfTime, match="set more events aside"):
-        forwarder(record).forward(subscription([None] * (9 * MOST)), watch.remaining_ms)
-    assert record.ids(Kind.FAILED) == []
-
-
-@pytest.mark.usefixtures("small_entries")
-def test_time_that_ends_with_the_last_event_needs_no_entry_of_a_rest() -> None:
-    watch, record = Watch(30.0), MemoryRecord()
-    record.take_seconds, record.pass_seconds = lambda: 3.0, watch.pass_seconds
-    events = 8 * MOST + MOST // 2
-    report = forwarder(record).forward(subscription([None] * events), watch.remaining_ms)
-    assert (report.set_aside, report.deferred) == (events, 0)
-    assert record.ids(Kind.FAILED) == []
 
 
 @contextmanager

@@ -381,7 +381,6 @@ def test_without_a_collector_nothing_is_forwarded_and_that_is_logged_once(caplog
     idle = forwarder(splunk_settings(None), "test")
     for _ in range(3):
         assert idle.forward(subscription(["a"]), lambda: 60_000).requests == 0
-        idle.forward_event(ALARM, lambda: 60_000)
     assert [record.getMessage() for record in caplog.records] == [
         "SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk"
     ]

@@ -241,7 +241,7 @@ def test_any_json_arrives_with_the_same_meaning(value: Any, pretty: bool) -> Non
 @given(st.lists(st.integers(0, 3_000), max_size=40), st.integers(600, 5_000))
 def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int], limit: int) -> None:
     logs = [LogEvent(str(n), n, "x" * size) for n, size in enumerate(sizes)]
-    made = list(batches(composer(limit), iter(logs), limit))
+    made = list(batches(composer(limit), iter(logs)))
     for batch in made:
         assert sum(len(event.body) for event in batch.events) <= limit
     sent = [event.log for batch in made for event in batch.events]
@@ -252,15 +252,6 @@ def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int],
     for batch in made:
         done += len(batch.events) + len(batch.set_aside) + batch.blank
         assert batch.consumed == done
-
-
-@pytest.mark.parametrize(("message", "most"), [("{}", 2_500), ("x" * 1_000, 100)])
-def test_a_batch_ends_before_rejected_events_fill_the_memory(message: str, most: int) -> None:
-    logs = [LogEvent("", 0, message, "malformed") for n in range(12_000)]
-    made = list(batches(composer(), iter(logs), 100_000))
-    assert max(len(batch.set_aside) for batch in made) == most
-    assert [each.log for batch in made for each in batch.set_aside] == logs
-    assert [batch.consumed for batch in made] == [min(most * (n + 1), 12_000) for n in range(len(made))]
 
 
 @pytest.mark.parametrize("code", range(29))
