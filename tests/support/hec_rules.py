@@ -12,14 +12,11 @@ import threading
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 ENVELOPE_KEYS = {"time", "host", "source", "sourcetype", "index", "event", "fields"}
 MAX_CONTENT_BYTES = 1_000_000
 MAX_LEVELS = 63  # of objects and lists in each other, the envelope's own included
 EVENT_PATHS = {"/services/collector", "/services/collector/event", "/services/collector/event/1.0"}
-HEALTH_PATHS = {"/services/collector/health", "/services/collector/health/1.0"}
-ACK_PATH = "/services/collector/ack"
 
 STATUS = {
     **dict.fromkeys((0, 17, 24, 25), 200),
@@ -42,10 +39,16 @@ TEXT = {
 
 @dataclass(frozen=True)
 class Request:
-    method: str
+    """A POST; the names of headers are in lower case."""
+
     path: str
-    headers: dict[str, str]  # names in lower case
+    headers: dict[str, str]
     body: bytes
+
+
+def request(body: bytes, token: str = "the-token", **headers: str) -> Request:
+    """A request with events, as a client sends it."""
+    return Request("/services/collector/event", {"authorization": f"Splunk {token}"} | headers, body)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ def reply(code: int, index: int | None = None, **headers: str) -> Reply:
     return Reply(STATUS[code], json.dumps(content).encode(), headers)
 
 
-class _Refused(Exception):
+class Rejected(Exception):
+    """What the collector's rules answer in place of success."""
+
     def __init__(self, code: int, index: int | None = None) -> None:
         super().__init__(code)
         self.reply = reply(code, index)
@@ -75,17 +80,12 @@ class Collector:
         self,
         tokens: set[str] | None = None,
         indexes: set[str] | None = None,
-        acknowledgement: bool = False,
         max_bytes: int = MAX_CONTENT_BYTES,
     ) -> None:
         self.tokens = tokens if tokens is not None else {"the-token"}
-        self.disabled: set[str] = set()
         self.indexes = indexes
-        self.acknowledgement = acknowledgement
         self.max_bytes = max_bytes
         self.indexed: list[dict[str, Any]] = []
-        self.requests = 0
-        self._acks: dict[int, bool] = {}
         self._lock = threading.Lock()
 
     def ids(self) -> list[str]:
@@ -93,54 +93,27 @@ class Collector:
 
     def answer(self, request: Request) -> Reply:
         with self._lock:
-            self.requests += 1
             try:
                 return self._answer(request)
-            except _Refused as refused:
+            except Rejected as refused:
                 return refused.reply
 
     def _answer(self, request: Request) -> Reply:
-        parts = urlsplit(request.path)
-        if parts.path in HEALTH_PATHS and request.method == "GET":
-            return reply(17)
-        if parts.path not in EVENT_PATHS | {ACK_PATH}:
+        if request.path not in EVENT_PATHS:
             return Reply(404, b'{"text":"The requested URL was not found on this server.","code":404}')
-        if request.method != "POST":
-            return Reply(405, b'{"text":"Method Not Allowed","code":405}')
-        self._authorize(request, parts.query)
-        if parts.path == ACK_PATH:
-            return self._acknowledge(request)
-        if self.acknowledgement:
-            channel = request.headers.get("x-splunk-request-channel")
-            if channel is None:
-                raise _Refused(10)
-            if len(channel) != 36:
-                raise _Refused(11)
+        self._authorize(request)
         self._index(self._content(request))
-        if not self.acknowledgement:
-            return reply(0)
-        ack = len(self._acks)
-        self._acks[ack] = True
-        return Reply(200, json.dumps({"text": "Success", "code": 0, "ackId": ack}).encode())
+        return reply(0)
 
-    def _authorize(self, request: Request, query: str) -> None:
+    def _authorize(self, request: Request) -> None:
         header = request.headers.get("authorization")
         if header is None:
-            raise _Refused(16 if "token" in parse_qs(query) else 2)
+            raise Rejected(2)
         scheme, _, token = header.partition(" ")
         if scheme != "Splunk" or not token:
-            raise _Refused(3)
+            raise Rejected(3)
         if token not in self.tokens:
-            raise _Refused(4)
-        if token in self.disabled:
-            raise _Refused(1)
-
-    def _acknowledge(self, request: Request) -> Reply:
-        if not self.acknowledgement:
-            raise _Refused(14)
-        asked = json.loads(request.body)["acks"]
-        # An id answers true once and is then forgotten.
-        return Reply(200, json.dumps({"acks": {str(n): self._acks.pop(n, False) for n in asked}}).encode())
+            raise Rejected(4)
 
     def _content(self, request: Request) -> str:
         body = request.body
@@ -148,15 +121,15 @@ class Collector:
             try:
                 body = zlib.decompress(body, wbits=31)
             except zlib.error:
-                raise _Refused(6, 0) from None
+                raise Rejected(6, 0) from None
         if not body.strip():
-            raise _Refused(5)
+            raise Rejected(5)
         if len(body) > self.max_bytes:
-            raise _Refused(6, 0)  # not 413: this is what Splunk Cloud was seen to do
+            raise Rejected(6, 0)  # not 413: this is what Splunk Cloud was seen to do
         try:
             return body.decode()
         except UnicodeDecodeError:
-            raise _Refused(6, 0) from None
+            raise Rejected(6, 0) from None
 
     def _index(self, content: str) -> None:
         """Index event after event; the events before a bad one stay indexed."""
@@ -170,9 +143,9 @@ class Collector:
             try:
                 event, at = _JSON.raw_decode(content, at)
             except (ValueError, RecursionError):
-                raise _Refused(6, number) from None
+                raise Rejected(6, number) from None
             if not isinstance(event, dict):
-                raise _Refused(6, number)
+                raise Rejected(6, number)
             if event.keys() - ENVELOPE_KEYS or _levels(content[start:at]) > MAX_LEVELS:
                 return  # "Success", and this event and all after it are gone
             self._check(event, number)
@@ -181,19 +154,19 @@ class Collector:
 
     def _check(self, event: dict[str, Any], number: int) -> None:
         if "event" not in event:
-            raise _Refused(12, number)
+            raise Rejected(12, number)
         value = event["event"]
         if isinstance(value, str) and not value.strip():
-            raise _Refused(13, number)
+            raise Rejected(13, number)
         if value is None or value is False:
-            raise _Refused(6, number)
+            raise Rejected(6, number)
         fields = event.get("fields", {})
         if not isinstance(fields, dict) or any(not isinstance(v, str | int | float) for v in fields.values()):
-            raise _Refused(15, number)
+            raise Rejected(15, number)
         if not isinstance(event.get("time", 0), int | float) or event.get("time", 0) < 0:
-            raise _Refused(6, number)
+            raise Rejected(6, number)
         if self.indexes is not None and event.get("index", "main") not in self.indexes:
-            raise _Refused(7, number + 1)  # names the event after the bad one
+            raise Rejected(7, number + 1)  # names the event after the bad one
 
 
 def _levels(text: str) -> int:

@@ -41,7 +41,6 @@ class HecServer:
         self,
         collector: Collector | None = None,
         authority: trustme.CA | None = None,
-        host: str = "127.0.0.1",
         names: tuple[str, ...] = ("127.0.0.1", "localhost"),
         clients: trustme.CA | None = None,
     ) -> None:
@@ -54,7 +53,7 @@ class HecServer:
         self.closing = threading.Event()
         self.lock = threading.Lock()
         self._scheme = "https" if authority else "http"
-        self._server = _Server((host, 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hec = self
         if authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -123,18 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.node = hec.nodes[hec.connections % len(hec.nodes)]
             hec.connections += 1
 
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    do_PUT = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
-
     def log_message(self, *_: Any) -> None:
         pass
 
-    def _serve(self) -> None:
+    def do_POST(self) -> None:
         hec = self.server.hec
         fault = hec.faults.popleft() if hec.faults else self.node
         if fault in (Fault.REFUSED, Fault.RESET_BEFORE):
@@ -146,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers, self.rfile.read(length))
+        request = Request(self.path, headers, self.rfile.read(length))
         hec.requests.append(request)
         reply = happen(fault, hec.collector, request).reply
         assert reply is not None

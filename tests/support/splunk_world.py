@@ -22,12 +22,13 @@ from chalicelib.splunk.record import FailureRecord, Kind
 from chalicelib.splunk.secret import Secret
 from chalicelib.splunk.transport import NoAnswer
 from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
-from tests.support.hec_rules import Collector, Request, _Refused, reply
+from tests.support.hec_rules import Collector, Rejected, reply, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 START_MS = 1_700_000_000_123
+GZIP = {"content-encoding": "gzip"}
 
 
 def subscription(
@@ -134,7 +135,7 @@ class MarkedCollector(Collector):
         super()._check(event, number)
         text = json.dumps(event["event"], ensure_ascii=False)
         if "☠" in text:
-            raise _Refused(int(text.partition("☠")[2][:2]), number)
+            raise Rejected(int(text.partition("☠")[2][:2]), number)
 
 
 def coded(code: int, index: int | None = None, after: float | None = None) -> Answer:
@@ -156,8 +157,7 @@ class ScriptedCollector:
             raise scripted
         if scripted is not None:
             return scripted
-        headers = {"authorization": f"Splunk {token}", "content-encoding": "gzip"}
-        answer = self.collector.answer(Request("POST", "/services/collector/event", headers, body))
+        answer = self.collector.answer(request(body, token, **GZIP))
         return Answer(answer.status, answer.body)
 
 
@@ -215,9 +215,7 @@ class World:
         """One request to Splunk, through whatever fault comes up."""
         fault = self.random.choice(ANY_FAULT) if self.random.random() < self.fault_rate else None
         self.faults_met[str(fault)] += 1
-        headers = {"authorization": f"Splunk {token}", "content-encoding": "gzip"}
-        request = Request("POST", "/services/collector/event", headers, body)
-        happening = happen(fault, self.collector, request)
+        happening = happen(fault, self.collector, request(body, token, **GZIP))
         ids = _ids(body)
         if happening.answer_lost:
             self.may_repeat.update(ids)

@@ -25,7 +25,7 @@ from chalicelib.splunk.hec import (
     batches,
     judge,
 )
-from tests.support.hec_rules import STATUS, Collector, Request, reply
+from tests.support.hec_rules import STATUS, Collector, reply, request
 
 LAMBDA_ID = "8f5f4e8c-7d3c-4f5f-9d4b-0a1b2c3d4e5f"
 
@@ -222,8 +222,7 @@ def test_any_text_any_names_arrive_as_they_were(message: str, host: str, source:
     assert (found["host"], found["source"], found["index"]) == (host, source, index)
     assert found["event"] == message or found["event"] == json.loads(message)
     collector = Collector()
-    request = Request("POST", "/services/collector/event", {"authorization": "Splunk the-token"}, composed.body)
-    assert collector.answer(request).status == 200
+    assert collector.answer(request(composed.body)).status == 200
     assert len(collector.indexed) == 1
 
 

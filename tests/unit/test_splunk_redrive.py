@@ -17,10 +17,9 @@ from chalicelib.settings import Splunk
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.splunk.redrive import Outcome, redrive
-from chalicelib.splunk.waiting import BucketSource, Entry, Source, parse
+from chalicelib.splunk.waiting import Entry, Source, parse
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.redrive import FolderSource, summary
 from tokenctl.splunk import splunk
@@ -76,39 +75,6 @@ def place(tmp_path: Path) -> Any:
         yield Place(tmp_path, server)
 
 
-def test_a_replayed_entry_arrives_and_is_removed(place: Place) -> None:
-    place.keep("a", subscription(["café \ud800", "{}"], first_id=0))
-    place.keep("b", subscription(["c"], first_id=10))
-    outcome = place.redrive()
-    assert (outcome.replayed, outcome.events, outcome.stopped) == (2, 3, None)
-    assert [event["event"] for event in place.server.collector.indexed] == ["café \ufffd", "{}", "c"]
-    assert place.names(Kind.FAILED) == []
-
-
-def test_an_entry_stays_until_splunk_has_accepted_it(place: Place) -> None:
-    for name in "abc":
-        place.keep(name, subscription([name]))
-    place.server.faults.append(None)
-    place.server.nodes = [ForcedCode(7, 1)]
-    outcome = place.redrive()
-    assert outcome.replayed == 1
-    assert "incorrect index" in outcome.stopped
-    assert place.names(Kind.FAILED) == ["failed/b.json", "failed/c.json"]
-    place.server.nodes = [None]
-    assert place.redrive().replayed == 2
-
-
-def test_an_entry_that_is_refused_is_named_and_the_others_go_on(place: Place) -> None:
-    for name in "abc":
-        place.keep(name, subscription([name]))
-    place.server.faults.extend([None, ForcedCode(7, 1)])
-    outcome = place.redrive()
-    assert (outcome.replayed, outcome.stopped) == (2, None)
-    why = "the collector refuses the events: HTTP 400, code 7 (incorrect index)"
-    assert outcome.refused == {"failed/b.json": why}
-    assert place.names(Kind.FAILED) == ["failed/b.json"]
-
-
 def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
     for number in range(20):
         place.keep(f"{number:02d}", subscription(["☠07"]))
@@ -151,15 +117,6 @@ def test_an_unavailable_failure_record_ends_a_redrive(place: Place) -> None:
     assert len(place.names(Kind.FAILED)) == 2
 
 
-def test_poison_is_left_for_a_person_and_stays_if_it_still_is_poison(place: Place) -> None:
-    place.forwarder.forward(subscription(["good", "☠13"]), lambda: 60_000)
-    assert place.redrive().replayed == 0
-    assert len(place.names(Kind.POISON)) == 1
-    outcome = place.replay(place.source.entries(Kind.POISON))
-    assert (outcome.replayed, outcome.set_aside) == (0, 1)
-    assert len(place.names(Kind.POISON)) == 1
-
-
 def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: Place) -> None:
     """However its events met their end the first time."""
     place.forwarder.forward(subscription(["☠13", "x" * 600_000, None, "y" * 600_000, "☠15", None]), lambda: 60_000)
@@ -167,31 +124,6 @@ def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: 
     outcome = place.replay(place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 4)
     assert place.names(Kind.POISON) == [name]
-
-
-def test_poison_that_splunk_accepts_now_is_removed(place: Place) -> None:
-    place.forwarder.forward(subscription(["☠13 x"]), lambda: 60_000)
-    place.server.collector._check = lambda *_: None
-    assert place.replay(place.source.entries(Kind.POISON)).replayed == 1
-    assert place.names(Kind.POISON) == []
-    assert place.server.collector.indexed[0]["event"] == "☠13 x"
-
-
-def test_poison_in_a_failed_entry_is_set_aside_and_the_entry_goes(place: Place) -> None:
-    place.keep("a", subscription(["good", "☠13"]))
-    outcome = place.redrive()
-    assert (outcome.replayed, outcome.events, outcome.set_aside) == (1, 1, 1)
-    assert (len(place.names(Kind.FAILED)), len(place.names(Kind.POISON))) == (0, 1)
-
-
-def test_an_entry_that_can_t_be_read_is_named_and_stays(place: Place) -> None:
-    path = place.folder / "failed" / "x.json"
-    path.parent.mkdir()
-    path.write_text("{")
-    place.keep("y", subscription(["a"]))
-    outcome = place.redrive()
-    assert (outcome.replayed, outcome.unreadable) == (1, ["failed/x.json"])
-    assert place.names(Kind.FAILED) == ["failed/x.json"]
 
 
 def test_a_failed_eventbridge_event_is_replayed_as_one(place: Place) -> None:
@@ -229,14 +161,6 @@ def test_a_summary_counts_events_and_shows_no_message() -> None:
         "events": 2,
         "source": "/aws/lambda/service",
     }
-
-
-def test_an_entry_that_another_redrive_removed_is_no_error() -> None:
-    bucket = MemoryBucket({f"failed/{name}.json": lambda_record(subscription([name])) for name in "ab"})
-    entries = BucketSource(bucket, "kept").entries(Kind.FAILED)
-    assert next(entries).name == "failed/a.json"
-    bucket.objects.clear()
-    assert list(entries) == []
 
 
 @pytest.fixture(autouse=True)
@@ -371,12 +295,3 @@ def test_a_place_for_poison_must_be_named(place: Place, options: list[str]) -> N
     run = CliRunner().invoke(splunk, ["redrive", *options], obj=terminal(place))
     assert run.exit_code == 2
     assert "--bucket" in run.output
-
-
-def test_a_partly_accepted_entry_stops_the_redrive_with_an_error(place: Place) -> None:
-    place.keep("a", subscription(["a", "☠13", "b"]))
-    place.keep("b", subscription(["c"]))
-    place.server.faults.extend([None, ForcedCode(7, 1)])
-    assert "only a part" in reported(place, exit_code=1)["stopped"]
-    assert [event["event"] for event in place.server.collector.indexed] == ["a"]
-    assert len(place.names(Kind.FAILED)) == 2

@@ -17,7 +17,7 @@ import trustme
 
 from chalicelib.splunk.errors import Misconfigured, SplunkError
 from chalicelib.splunk.forward import forwarder
-from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure, within
+from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure
 from tests.support.hec_faults import Fault, ForcedCode
 from tests.support.hec_rules import Reply
 from tests.support.hec_server import HecServer, refusing_port, splunk_settings, write_authority
@@ -27,30 +27,27 @@ PATIENCE_SECONDS = 60  # a busy machine may need some of it
 BODY = gzip.compress(json.dumps({"event": "café", "fields": {"event_id": "1"}}, ensure_ascii=False).encode())
 
 
+EVENTS = "/services/collector/event"
+
+
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("https://splunk.example", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example:8088/", "https://splunk.example:8088/services/collector/event"),
-        ("https://splunk.example/services/collector", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example/services/collector/event", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example/services/collector/event/", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example/services/collector/event/1.0", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example/services/collector/raw", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example/services/collector/raw/1.0/", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example/services/collector/health", "https://splunk.example/services/collector/event"),
-        ("HTTPS://Splunk.Example/Services/Collector", "https://Splunk.Example/services/collector/event"),
-        ("https://splunk.example//", "https://splunk.example/services/collector/event"),
-        (" https://splunk.example \n", "https://splunk.example/services/collector/event"),
-        ("https://splunk.example:443/services/collector", "https://splunk.example:443/services/collector/event"),
-        ("https://proxy.example/splunk", "https://proxy.example/splunk/services/collector/event"),
-        ("https://proxy.example/splunk/services/collector/raw", "https://proxy.example/splunk/services/collector/event"),
-        ("https://proxy.example/services/collector/x", "https://proxy.example/services/collector/x/services/collector/event"),
-        ("http://127.0.0.1:8088", "http://127.0.0.1:8088/services/collector/event"),
-        ("http://localhost:8088", "http://localhost:8088/services/collector/event"),
-        ("http://[::1]:8088", "http://[::1]:8088/services/collector/event"),
+        ("https://splunk.example", f"https://splunk.example{EVENTS}"),
+        (" https://splunk.example:8088/ \n", f"https://splunk.example:8088{EVENTS}"),
+        ("https://splunk.example//", f"https://splunk.example{EVENTS}"),
+        ("https://splunk.example/services/collector", f"https://splunk.example{EVENTS}"),
+        ("https://splunk.example/services/collector/event/1.0", f"https://splunk.example{EVENTS}"),
+        ("https://splunk.example/services/collector/raw/1.0/", f"https://splunk.example{EVENTS}"),
+        ("https://splunk.example/services/collector/health", f"https://splunk.example{EVENTS}"),
+        ("HTTPS://splunk.example/Services/Collector", f"https://splunk.example{EVENTS}"),
+        ("https://proxy.example/splunk/services/collector/event/", f"https://proxy.example/splunk{EVENTS}"),
+        ("https://proxy.example/services/collector/x", f"https://proxy.example/services/collector/x{EVENTS}"),
+        ("http://127.0.0.1:8088", f"http://127.0.0.1:8088{EVENTS}"),
+        ("http://localhost:8088", f"http://localhost:8088{EVENTS}"),
+        ("http://[::1]:8088", f"http://[::1]:8088{EVENTS}"),
     ],
-)  # fmt: skip
+)
 def test_the_collector_s_path_is_added_once(url: str, address: str) -> None:
     assert endpoint(url) == address
 
@@ -65,7 +62,6 @@ def test_the_collector_s_path_is_added_once(url: str, address: str) -> None:
         "ftp://splunk.example",
         "splunk.example",
         "https://",
-        "https://splunk.example:port",
         "https://splunk.example:99999",
         "https://splunk.example:0",
         "https://[::1",
@@ -99,24 +95,6 @@ def test_a_connection_to_a_working_collector_is_reused() -> None:
         assert server.connections == 1
 
 
-FAULTS_WITHOUT_ANSWER = [Fault.REFUSED, Fault.RESET_BEFORE, Fault.RESET_MID, Fault.RESET_AFTER, Fault.TRUNCATED]
-
-
-@pytest.mark.parametrize("fault", FAULTS_WITHOUT_ANSWER)
-def test_a_broken_connection_is_no_answer_and_the_next_request_works(fault: Fault) -> None:
-    with HecServer() as server:
-        server.faults.append(fault)
-        transport = Transport(server.url)
-        with pytest.raises(NoAnswer):
-            transport.post(BODY, "the-token", PATIENCE_SECONDS)
-        assert transport.post(BODY, "the-token", PATIENCE_SECONDS).status == 200
-
-
-def test_a_refused_connection_is_no_answer() -> None:
-    with refusing_port() as url, pytest.raises(NoAnswer):
-        Transport(url).post(BODY, "the-token", PATIENCE_SECONDS)
-
-
 @pytest.mark.parametrize("fault", [Fault.SLOW, Fault.DRIP])
 def test_an_answer_that_does_not_come_in_time_is_given_up(fault: Fault) -> None:
     with HecServer() as server:
@@ -130,31 +108,23 @@ def test_an_answer_that_does_not_come_in_time_is_given_up(fault: Fault) -> None:
         assert server.connections == 2
 
 
+NO_ANSWER = [Fault.REFUSED, Fault.RESET_BEFORE, Fault.RESET_MID, Fault.RESET_AFTER, Fault.TRUNCATED]
 SICK = [
     *(ForcedCode(code) for code in (1, 2, 3, 4, 7, 8, 9, 10, 18, 20, 23, 26, 27)),
-    Fault.HTML_502, Fault.EMPTY_503, Fault.NOT_JSON_200, Fault.REDIRECT, *FAULTS_WITHOUT_ANSWER,
-]  # fmt: skip
+    *(Fault.HTML_502, Fault.EMPTY_503, Fault.NOT_JSON_200, Fault.REDIRECT, *NO_ANSWER),
+]
 
 
 @pytest.mark.parametrize("sickness", SICK, ids=str)
-def test_after_an_answer_about_a_node_the_next_request_reaches_another(sickness: Fault | ForcedCode) -> None:
+def test_after_an_answer_about_a_node_or_none_the_next_request_reaches_another(sickness: Fault | ForcedCode) -> None:
     with HecServer() as server:
-        server.nodes = [sickness, None]
-        transport = Transport(server.url)
-        with contextlib.suppress(NoAnswer):
-            transport.post(BODY, "the-token", PATIENCE_SECONDS)
-        for _ in range(3):
-            assert json.loads(transport.post(BODY, "the-token", PATIENCE_SECONDS).body)["code"] == 0
-        assert server.connections == 2
-
-
-def test_a_kept_connection_leaves_a_node_that_fails() -> None:
-    with HecServer() as server:
+        server.faults.extend([None, sickness])
         transport = Transport(server.url)
         transport.post(BODY, "the-token", PATIENCE_SECONDS)
-        server.faults.append(ForcedCode(9))
-        assert transport.post(BODY, "the-token", PATIENCE_SECONDS).status == 503
-        assert transport.post(BODY, "the-token", PATIENCE_SECONDS).status == 200
+        with pytest.raises(NoAnswer) if sickness in NO_ANSWER else contextlib.nullcontext():
+            transport.post(BODY, "the-token", PATIENCE_SECONDS)
+        for _ in range(2):
+            assert json.loads(transport.post(BODY, "the-token", PATIENCE_SECONDS).body)["code"] == 0
         assert server.connections == 2
 
 
@@ -204,18 +174,15 @@ def test_a_long_page_is_not_read_to_its_end() -> None:
         ("Thu, 20 Nov 2025 00:00:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
-        ("٣", None),
+        ("²", None),
+        (None, None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_a_date(header: str, seconds: float | None) -> None:
-    transport = Transport("https://splunk.example", now=lambda: 1_763_683_200.0)
-    assert transport._retry_after(header) == seconds
-
-
-def test_retry_after_arrives_with_the_answer() -> None:
+def test_retry_after_is_read_as_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
     with HecServer() as server:
-        server.faults.append(ForcedCode(9, retry_after="12"))
-        assert Transport(server.url).post(BODY, "the-token", PATIENCE_SECONDS).retry_after_seconds == 12.0
+        server.faults.append(ForcedCode(9, retry_after=header))
+        transport = Transport(server.url, now=lambda: 1_763_683_200.0)
+        assert transport.post(BODY, "the-token", PATIENCE_SECONDS).retry_after_seconds == seconds
 
 
 def test_an_answer_that_trips_our_own_code_is_no_answer_and_never_the_end() -> None:
@@ -351,18 +318,3 @@ def test_each_problem_of_an_address_has_its_own_message() -> None:
 )
 def test_the_cause_of_a_failed_connection_is_named(error: Exception, why: str) -> None:
     assert str(failure(error, "https")) == f"no answer: {why}"
-
-
-def test_a_call_s_own_error_reaches_the_caller() -> None:
-    def fail() -> None:
-        raise ValueError("mine")
-
-    with pytest.raises(ValueError, match="mine"):
-        within(5, fail)
-
-
-def test_a_call_that_takes_too_long_is_left_alone() -> None:
-    release = threading.Event()
-    with pytest.raises(TimeoutError):
-        within(0.01, release.wait)
-    release.set()
