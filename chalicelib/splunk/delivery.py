@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
 
-from chalicelib.splunk import errors
-from chalicelib.splunk.errors import Misconfigured, OutOfTime, Undelivered
+from chalicelib.splunk.errors import Misconfigured, OutOfTime, SplunkBusy, Undelivered
 from chalicelib.splunk.hec import (
     BATCH_BYTES,
     Accepted,
@@ -41,12 +40,8 @@ LEAST_LIMIT_BYTES: Final = 16_384
 _JITTER = wait_random_exponential(multiplier=0.5, max=20)
 
 Post = Callable[[bytes, str, float], Answer]
-
-
-class Budget(Protocol):
-    """How much time there is for waits and requests, in seconds; it only shrinks."""
-
-    def __call__(self) -> float: ...
+Budget = Callable[[], float]
+"""How much time is left for waits and requests, in seconds; it only shrinks."""
 
 
 class Rest(NamedTuple):
@@ -142,7 +137,7 @@ class Deliverer:
             self._secret.renew(budget())
             verdict = self._send(events, budget, ledger)
         if isinstance(verdict, Busy):
-            kind = errors.Busy if verdict.by_itself else OutOfTime
+            kind = SplunkBusy if verdict.by_itself else OutOfTime
             raise kind(f"the collector did not accept the events in time; last: {verdict.reason}")
         if isinstance(verdict, Denied | Wrong):
             raise Misconfigured(f"the collector refuses the events: {verdict.reason}")
@@ -185,7 +180,6 @@ class Deliverer:
         """Send events as one request, and again while the collector is busy and the time allows it."""
         # Level 1: half the processor time of the default for a tenth more bytes.
         body = zlib.compress(b"".join([event.body for event in events]), level=1, wbits=31)
-        requests_before = ledger.requests
 
         def attempt() -> Verdict:
             token = self._secret.get(budget())
@@ -203,17 +197,18 @@ class Deliverer:
             retry_after = verdict.retry_after_seconds if isinstance(verdict, Busy) else None
             return max(float(_JITTER(state)), retry_after or 0.0)
 
+        def sleep(seconds: float) -> None:
+            ledger.retries += 1
+            self._sleep(seconds)
+
         retrying = Retrying(
             retry=retry_if_result(lambda verdict: isinstance(verdict, Busy)),
             wait=wait,
             stop=lambda state: state.upcoming_sleep + LEAST_SECONDS > budget(),
-            sleep=self._sleep,
+            sleep=sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        try:
-            verdict: Verdict = retrying(attempt)
-        finally:
-            ledger.retries += max(0, ledger.requests - requests_before - 1)
+        verdict: Verdict = retrying(attempt)
         return verdict
 
 

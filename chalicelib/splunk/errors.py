@@ -4,7 +4,7 @@
     ├── MalformedEnvelope   the input can't be read; trying again will not help
     ├── Undelivered         events were not accepted; they are stored and sent again
     │   ├── OutOfTime       the collector was busy or silent until the time was up
-    │   │   └── Busy        it reported that it accepts nothing
+    │   │   └── SplunkBusy  it reported that it accepts nothing
     │   └── Misconfigured   the collector, our settings or a secret must be corrected first
     ├── RecordUnavailable   the failure record could not be written
     └── Unaccounted         events are neither delivered nor stored: a bug
@@ -31,7 +31,7 @@ class OutOfTime(Undelivered):
     """The next wait or request would not fit into the time that is left."""
 
 
-class Busy(OutOfTime):
+class SplunkBusy(OutOfTime):
     """The collector accepts nothing at present."""
 
 

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from chalicelib.names import Metric
-from chalicelib.splunk.errors import Busy, MalformedEnvelope, RecordUnavailable, SplunkError, Undelivered
+from chalicelib.splunk.errors import MalformedEnvelope, RecordUnavailable, SplunkBusy, SplunkError, Undelivered
 from chalicelib.splunk.record import Kind
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _is_the_entry_s_fault(error: SplunkError, forwarder: Forwarder) -> bool:
     """Whether the entry causes a failure, and neither the failure record nor an unavailable Splunk."""
     if isinstance(error, MalformedEnvelope):
         return True
-    if isinstance(error, Busy | RecordUnavailable):
+    if isinstance(error, SplunkBusy | RecordUnavailable):
         return False
     try:
         forwarder.probe(_budget(PROBE_SECONDS))

@@ -104,9 +104,8 @@ class BucketSource:
                         yield after
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        for name in self.names(kind):
-            if entry := self.find(name):
-                yield entry
+        # One that is gone by now was removed by another redrive.
+        return filter(None, map(self.find, self.names(kind)))
 
     def find(self, name: str) -> Entry | None:
         """The object of this name, if it is an entry."""
