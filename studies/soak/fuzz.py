@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from studies.soak import soak_report
-from tests.support.fault_ways import serving
+from tests.support.fault_ways import Service
 from tests.support.fuzz import Fuzz
 from tests.support.store_engines import MINISTACK, OPEN
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = progress.add_task("requests from the OpenAPI document", total=options.requests)
         with (
             OPEN[MINISTACK](Path(scratch)) as engine,
-            serving(engine.environ, engine.client_store(), Path(scratch) / "service.log") as service,
+            Service(engine.environ, engine.client_store(), Path(scratch) / "service.log") as service,
         ):
             fuzz = Fuzz(service, options.seed, lambda: progress.advance(task))
             findings = fuzz.run(options.requests)

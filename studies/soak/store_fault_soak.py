@@ -23,7 +23,7 @@ from chalicelib.aws.dynamodb import PATIENCE
 from studies.soak import soak_report
 from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
 from tests.support.fault_courses import Course, Findings
-from tests.support.fault_ways import OverHttp, OverStore, Service, serving
+from tests.support.fault_ways import OverHttp, OverStore, Service
 from tests.support.kills import kill_between_write_and_answer
 from tests.support.store_engines import OPEN, StoreEngine
 
@@ -86,7 +86,7 @@ def _lane(engine: StoreEngine, log: Path) -> Iterator[Lane]:
         # As patient as it is deployed: how long a caller waits for its 503 is one of the findings.
         environ = {**engine.environ, "AWS_ENDPOINT_URL": proxy.url}
         behind = replace(engine, environ=environ, patience=PATIENCE)
-        with serving(environ, engine.client_store(), log) as service:
+        with Service(environ, engine.client_store(), log) as service:
             yield Lane(engine, behind, proxy, service)
 
 

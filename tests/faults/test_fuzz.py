@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dev.engine import Engine
-from tests.support.fault_ways import serving
+from tests.support.fault_ways import Service
 from tests.support.store_engines import MINISTACK, StoreEngine
 from tokenctl.deployment import Deployment
 
@@ -19,7 +19,7 @@ def test_every_answer_to_a_generated_request_is_in_the_document(
 
     settings = deployment.settings
     store = StoreEngine(MINISTACK, engine.client_environ, settings.token_table, settings.client_table)
-    with serving(store.environ, store.client_store(), tmp_path / "service.log") as service:
+    with Service(store.environ, store.client_store(), tmp_path / "service.log") as service:
         findings = Fuzz(service, seed=7).run(REQUESTS)
         written = service.output
     assert not findings.violations, findings.reasons

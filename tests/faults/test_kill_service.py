@@ -8,7 +8,7 @@ from pathlib import Path
 from dev.engine import Engine
 from tests.support.dynamodb_proxy import Proxy
 from tests.support.fault_courses import Findings
-from tests.support.fault_ways import serving
+from tests.support.fault_ways import Service
 from tests.support.kills import kill_between_write_and_answer
 from tests.support.store_engines import StoreEngine
 from tokenctl.deployment import Deployment
@@ -24,7 +24,7 @@ def test_a_service_that_is_killed_between_write_and_answer_neither_loses_nor_dou
     findings = Findings()
     with Proxy(engine.endpoint_url) as proxy:
         behind = replace(past, environ={**past.environ, "AWS_ENDPOINT_URL": proxy.url})
-        with serving(behind.environ, past.client_store(), tmp_path / "service.log") as service:
+        with Service(behind.environ, past.client_store(), tmp_path / "service.log") as service:
             for _ in range(KILLS):
                 kill_between_write_and_answer(service, proxy, past.token_store(), findings)
     assert findings.violations == []

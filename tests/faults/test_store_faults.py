@@ -19,7 +19,7 @@ from dev.engine import Engine
 from tests.support.api import Api, Credentials
 from tests.support.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
 from tests.support.fault_courses import Course, Findings
-from tests.support.fault_ways import OverHttp, OverStore, Service, serving
+from tests.support.fault_ways import OverHttp, OverStore, Service
 from tests.support.store_engines import StoreEngine
 from tokenctl.deployment import Deployment
 
@@ -76,7 +76,7 @@ def served(truth: StoreEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
     log = tmp_path_factory.mktemp("faults") / "service.log"
     with (
         Proxy(truth.environ["AWS_ENDPOINT_URL"]) as proxy,
-        serving(behind(proxy, truth).environ, truth.client_store(), log) as service,
+        Service(behind(proxy, truth).environ, truth.client_store(), log) as service,
     ):
         yield service, proxy
 

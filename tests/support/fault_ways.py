@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -139,10 +138,3 @@ class Service(LocalService):
             return response.status, {name.lower(): value for name, value in response.getheaders()}, text
         finally:
             connection.close()
-
-
-@contextmanager
-def serving(environ: Mapping[str, str], clients_at: ClientStore, log: Path) -> Iterator[Service]:
-    """A `Service` that runs for the length of the block."""
-    with Service(environ, clients_at, log) as service:
-        yield service
