@@ -7,16 +7,13 @@ from collections import Counter
 
 import pytest
 
-from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.errors import SplunkError
-from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.record import Kind
-from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import Transport
 from tests.support.forwarder_runs import Findings, run
 from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode
 from tests.support.hec_server import HecServer
-from tests.support.splunk_world import ANY_FAULT, MarkedCollector, MemoryRecord, subscription
+from tests.support.splunk_world import ANY_FAULT, MarkedCollector, MemoryRecord, forwarding, subscription
 
 RUNS = 400  # `make soak` makes 10,000
 PARTS = 2
@@ -42,11 +39,7 @@ def test_the_same_holds_over_real_connections(seed: int) -> None:
     record = MemoryRecord()
     with HecServer(MarkedCollector()) as server:
         transport = Transport(server.url)
-        forwarder = Forwarder(
-            Deliverer(transport.post, Secret(fixed("the-token")), lambda seconds: None),
-            stage="test",
-            record=record,
-        )
+        forwarder = forwarding(transport.post, record=record)
         faults = [source.choice(quick) for _ in range(source.choice([0, 1, 2, 5]))]
         faults = [f for f in faults if not (isinstance(f, ForcedCode) and f.code in (6, 12, 13, 15))]
         server.faults.extend(faults)

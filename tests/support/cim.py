@@ -21,11 +21,10 @@ from chalicelib.audit import Audit
 from chalicelib.clients import Doubt, Scope
 from chalicelib.errors import InsufficientScope
 from chalicelib.service import Caller, TokenService
-from chalicelib.splunk.envelope import LogEvent
-from chalicelib.splunk.hec import Composer, HecEvent
 from chalicelib.tokens import Action, Terms
 from tests.support import spl, splunk_app
 from tests.support.memory_store import MemoryTokenStore
+from tests.support.splunk_search import forwarded
 from tokenctl.costs import lines
 
 MODELS: Final = ("Authentication", "Change", "Data_Access")
@@ -46,30 +45,8 @@ NODE: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 
 def events() -> list[Event]:
     """Return an event of each kind, with all facts and with as few as it can have, as Splunk has them."""
-    functions = Composer(
-        host="2026/11/21/[$LATEST]0123456789abcdef",
-        source="/aws/lambda/tokenservice-prod",
-        sourcetype="tokenservice",
-        index=None,
-        fields={"log_group": "/aws/lambda/tokenservice-prod", "stage": "prod"},
-    )
-    gateway = Composer(
-        host="0123456789abcdef",
-        source="/tokenservice/prod/access",
-        sourcetype="tokenservice",
-        index=None,
-        fields={"log_group": "/tokenservice/prod/access", "stage": "prod"},
-    )
-    written = [(functions, line) for line in (*_decisions(), *lines.PLATFORM)]
-    written += [(gateway, line) for line in _refused_calls()]
-    return [_indexed(composer, number, line) for number, (composer, line) in enumerate(written)]
-
-
-def _indexed(composer: Composer, number: int, line: str) -> Event:
-    composed = composer.compose(LogEvent(f"{number:056d}", int(NOW.timestamp() * 1000), line))
-    if not isinstance(composed, HecEvent):
-        raise AssertionError(f"the forwarder does not send {line!r}")
-    return splunk_app.event(json.loads(composed.body), indexed_at=NOW.timestamp())
+    written = (*_decisions(), *lines.PLATFORM, *_refused_calls())
+    return [splunk_app.event(envelope, indexed_at=NOW.timestamp()) for envelope in forwarded(written)]
 
 
 def _decisions() -> list[str]:

@@ -19,14 +19,10 @@ from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
 from chalicelib.names import Event as Event_
-from chalicelib.splunk.errors import Undelivered
-from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.ledger import Ledger
-from chalicelib.splunk.redrive import ScheduledRedrive
 from chalicelib.tokens import Reason
 from tests.support import spl, splunk_app
-from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.splunk_world import START_MS, subscription
+from tests.support.splunk_world import ALARM, START_MS, ScriptedCollector, forwarding, subscription
 from tokenctl.costs import lines
 
 Event = dict[str, Any]
@@ -41,20 +37,6 @@ class NoClients:
         return None
 
 
-class WaitingEntry:
-    """A failure bucket with an entry."""
-
-    def names(self, _: object) -> list[str]:
-        return ["failed/1.json"]
-
-
-class UnavailableSplunk:
-    """A forwarder that can't reach its collector."""
-
-    def probe(self, _: object) -> None:
-        raise Undelivered("no response")
-
-
 @cache
 def written() -> tuple[str, ...]:
     """A line of each kind, by the code that writes them."""
@@ -63,9 +45,6 @@ def written() -> tuple[str, ...]:
     authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: now, "prod")
     for name in ("nobody", "away"):
         authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
-    ScheduledRedrive(WaitingEntry(), UnavailableSplunk(), Audit("prod", "1", reported.append).metrics).run(
-        lambda: 60_000
-    )
     Audit("prod", "1", reported.append).metrics(Ledger(received=3, blank=1, retries=1).metrics())
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     Audit("prod", "1", reported.append).event(Event_.ISSUED, now, notBefore=now)
@@ -76,18 +55,8 @@ def written() -> tuple[str, ...]:
 @cache
 def arriving() -> dict[str, set[str]]:
     """By sourcetype, the fields of what a strict receiver gets of the forwarder, and those that props.conf makes."""
-    alarm = {
-        "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
-        "detail-type": "CloudWatch Alarm State Change",
-        "source": "aws.cloudwatch",
-        "time": "2026-11-21T04:05:06Z",
-        "account": "123456789012",
-        "region": "eu-central-1",
-        # Source: Amazon CloudWatch user guide, "Alarm events and EventBridge".
-        "detail": {"alarmName": "tokenservice-prod-slow", "state": {"value": "ALARM", "reason": "too slow"}},
-    }
     found: dict[str, set[str]] = {}
-    for envelope in forwarded([*written(), *lines.PLATFORM], alarm):
+    for envelope in forwarded([*written(), *lines.PLATFORM], ALARM):
         fields = found.setdefault(envelope["sourcetype"], set())
         fields.update(splunk_app.event(envelope, indexed_at=0), splunk_app.calculations(envelope["sourcetype"]))
     return found
@@ -95,12 +64,12 @@ def arriving() -> dict[str, set[str]]:
 
 def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a strict receiver gets of the forwarder: HEC envelopes."""
-    with HecServer() as server:
-        made = forwarder(splunk_settings(server.url), "prod")
-        made.forward(subscription(messages), lambda: 60_000)
-        for change in state_changes:
-            made.forward_event(change, lambda: 60_000)
-        return server.collector.indexed
+    splunk = ScriptedCollector()
+    made = forwarding(splunk.post, stage="prod")
+    made.forward(subscription(messages), lambda: 60_000)
+    for change in state_changes:
+        made.forward_event(change, lambda: 60_000)
+    return splunk.collector.indexed
 
 
 def logged(names: Iterable[str], indexed_at: int, **facts: str) -> list[Event]:

@@ -19,7 +19,7 @@ from chalicelib.splunk.errors import RecordUnavailable, SplunkError
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.record import FailureRecord, Kind
-from chalicelib.splunk.secret import Secret
+from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import NoAnswer
 from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
 from tests.support.hec_rules import Collector, Rejected, reply, request
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 START_MS = 1_700_000_000_123
+ALARM = {
+    "version": "0",
+    "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
+    "detail-type": "CloudWatch Alarm State Change",
+    "source": "aws.cloudwatch",
+    "account": "123456789012",
+    "time": "2026-11-21T04:05:06Z",
+    "region": "eu-central-1",
+    "detail": {"alarmName": "tokenservice-prod-slow", "state": {"value": "ALARM", "reason": "too slow"}},
+}
+"""Source: Amazon CloudWatch user guide, "Alarm events and EventBridge"."""
 GZIP = {"content-encoding": "gzip"}
 
 
@@ -136,6 +147,12 @@ class MarkedCollector(Collector):
         text = json.dumps(event["event"], ensure_ascii=False)
         if "☠" in text:
             raise Rejected(int(text.partition("☠")[2][:2]), number)
+
+
+def forwarding(post: Callable[[bytes, str, float], Answer], **options: Any) -> Forwarder:
+    """A forwarder that never waits, to a collector that knows the token of `Collector`."""
+    deliverer = Deliverer(post, Secret(fixed("the-token")), lambda seconds: None)
+    return Forwarder(deliverer, **{"stage": "test", **options})
 
 
 def coded(code: int, index: int | None = None, after: float | None = None) -> Answer:

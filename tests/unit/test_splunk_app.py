@@ -18,7 +18,7 @@ from dev.engine import ROOT
 from tests.support import cim, splunk_app
 from tests.support.splunk_app import APP, config, expanded
 from tests.support.splunk_search import Search, forwarded, known_to, logged, written
-from tests.support.splunk_world import START_MS
+from tests.support.splunk_world import ALARM, START_MS
 from tokenctl.costs import lines
 
 PAGE = ROOT / "docs" / "splunk.md"
@@ -49,8 +49,7 @@ def test_every_field_of_a_report_or_alert_exists_where_it_is_used(name: str) -> 
 
 def test_every_field_beside_an_event_is_declared_as_indexed() -> None:
     """Otherwise Splunk searches the event's text for its value, and finds nothing."""
-    alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
-    sent = {(each["sourcetype"], name) for each in forwarded(lines.PLATFORM, alarm) for name in each["fields"]}
+    sent = {(each["sourcetype"], name) for each in forwarded(lines.PLATFORM, ALARM) for name in each["fields"]}
     declared = {tuple(name.split("::")[1:]) for name in config("fields.conf").sections()}
     assert declared == sent
     assert all(section["INDEXED"] == "true" for name, section in config("fields.conf").items() if name != "DEFAULT")
@@ -58,8 +57,7 @@ def test_every_field_beside_an_event_is_declared_as_indexed() -> None:
 
 
 def test_a_field_that_is_also_in_the_event_has_one_value() -> None:
-    alarm = {"id": "1", "detail-type": "a", "source": "aws.cloudwatch", "time": "2026-11-21T04:05:06Z", "region": "b"}
-    made = [splunk_app.event(each, HAPPENED) for each in forwarded(written(), alarm)]
+    made = [splunk_app.event(each, HAPPENED) for each in forwarded(written(), ALARM)]
     several = {name for event in made for name, value in event.items() if isinstance(value, list)}
     # `source` is Splunk's own field, and EventBridge's name for the same. `actions` is a list in the event.
     assert several == {"eventtype", "tag", "_aws.CloudWatchMetrics{}", "source", "actions{}"}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-import botocore.session
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from botocore.stub import Stubber
 
+from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.splunk.errors import RecordUnavailable
 from chalicelib.splunk.record import FolderRecord, Kind, S3Record, entry, name_of
+from tests.support.memory_bucket import MemoryBucket
 from tokenctl.errors import OwnErrors
 
 BODY = b'{"awslogs": {"data":   "H4sI"}}'
@@ -55,40 +53,32 @@ def test_a_folder_that_can_t_be_written_is_an_error(tmp_path: Path) -> None:
         FolderRecord(tmp_path).put(Kind.FAILED, BODY, "r")
 
 
-@pytest.fixture
-def s3() -> Any:
-    session = botocore.session.get_session()
-    client = session.create_client("s3", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
-    with Stubber(client) as stub:
-        stub.ours = OwnErrors(client)
-        yield stub
-
-
-def test_an_entry_is_put_into_the_bucket(s3: Any) -> None:
-    expected = {
-        "Bucket": "kept",
-        "Key": name_of(Kind.POISON, BODY),
-        "Body": entry(Kind.POISON, BODY, "why", AT),
-        "ContentType": "application/json",
-    }
-    s3.add_response("put_object", {}, expected)
-    assert S3Record("kept", s3.ours, lambda: AT).put(Kind.POISON, BODY, "why") == expected["Key"]
-    s3.assert_no_pending_responses()
+def test_an_entry_is_put_into_the_bucket() -> None:
+    bucket = MemoryBucket()
+    assert S3Record("kept", bucket, lambda: AT).put(Kind.POISON, BODY, "why") == name_of(Kind.POISON, BODY)
+    assert bucket.objects == {name_of(Kind.POISON, BODY): entry(Kind.POISON, BODY, "why", AT)}
 
 
 @pytest.mark.parametrize(
     ("error", "why"),
     [
+        (Refused({"Error": {"Code": "AccessDenied", "Message": "some text"}}, "PutObject"), "AccessDenied"),
+        (NoAnswer("S3", "timed out"), "timed out"),
+        # An operator's commands have a client of AWS's library.
         (ClientError({"Error": {"Code": "AccessDenied", "Message": "some text"}}, "PutObject"), "AccessDenied"),
         (EndpointConnectionError(endpoint_url="https://s3.example"), "EndpointConnectionError"),
     ],
 )
 def test_a_failed_write_names_the_bucket_and_the_reason(
-    error: Exception, why: str, s3: Any, monkeypatch: pytest.MonkeyPatch
+    error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3.client, "put_object", mock.Mock(side_effect=error))
+    def fail(**_: object) -> None:
+        raise error
+
+    bucket = MemoryBucket()
+    monkeypatch.setattr(bucket, "put_object", fail)
     with pytest.raises(RecordUnavailable) as caught:
-        S3Record("kept", s3.ours).put(Kind.FAILED, BODY, "r")
+        S3Record("kept", OwnErrors(bucket)).put(Kind.FAILED, BODY, "r")
     assert str(caught.value) == f"the failure record s3://kept did not take an entry: {why}"
 
 

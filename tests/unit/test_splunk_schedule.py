@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -66,9 +66,14 @@ class World:
 
 
 @pytest.fixture
-def world() -> Any:
+def server() -> Iterator[HecServer]:
     with HecServer(MarkedCollector()) as server:
-        yield World(server)
+        yield server
+
+
+@pytest.fixture
+def world(server: HecServer) -> World:
+    return World(server)
 
 
 def test_what_waits_is_delivered_and_goes(world: World) -> None:
@@ -134,16 +139,6 @@ def test_an_entry_that_splunk_rejects_again_and_again_is_moved_to_the_refused_on
     assert world.bucket.objects == {"refused/failed/bad.json": bad}
     assert world.arrived() == [f"good {run:02d}" for run in range(MOST_ATTEMPTS)]
     assert world.run() is None
-
-
-def test_no_entry_is_tried_for_ever_not_even_the_only_one(world: World) -> None:
-    world.wait("failed/bad.json", "☠07")
-    for _ in range(MOST_ATTEMPTS):
-        world.run()
-    requests = len(world.server.requests)
-    world.run()
-    assert len(world.server.requests) == requests
-    assert list(world.bucket.objects) == ["refused/failed/bad.json"]
 
 
 def test_rejected_entries_block_no_other(world: World) -> None:
@@ -229,18 +224,13 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-def test_a_kill_at_any_call_of_the_bucket_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_call_of_the_bucket_loses_nothing(server: HecServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each course ends at another call; runs that are left alone then bring it to its end."""
     monkeypatch.setattr(redrive, "MOST_ATTEMPTS", 1)
     expected = {"good 1", "good 2", "good 3"}
     for moment in range(200):
-        world.server.collector.indexed.clear()
-        world.bucket = MemoryBucket()
-        settings = splunk_settings(world.server.url, failure_bucket=BUCKET)
-        kept = S3Record(BUCKET, world.bucket)
-        world.schedule = ScheduledRedrive(
-            BucketSource(world.bucket, BUCKET), forwarder(settings, "test", record=kept), world.metric
-        )
+        server.collector.indexed.clear()
+        world = World(server)
         world.wait("failed/1.json", "good 1")
         world.wait("failed/2.json", "good 2", "☠13")
         world.wait("failed/3.json", "good 3")
