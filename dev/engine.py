@@ -16,7 +16,7 @@ import secrets
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self
@@ -31,7 +31,6 @@ REGION: Final = "us-east-1"
 _READY_WITHIN_SECONDS: Final = 90.0
 # Saving the state of a large store takes its time; only a hanging engine is killed.
 _STOPPED_WITHIN_SECONDS: Final = 60.0
-_PORT_TRIES: Final = 3
 _FIRST_PORT: Final = 20_000
 _EPHEMERAL_FROM: Final = 32_768
 
@@ -97,36 +96,24 @@ class Server(ABC):
         if self.is_running:
             raise EngineError(f"{self.name} is running already, on port {self._port}")
         self._check()
-        if self._port is not None:
-            self._start_on(self._port)
-            return self
-        for tries_left in reversed(range(_PORT_TRIES)):
-            port = free_port()
-            try:
-                self._start_on(port)
-                self._port = port
-                break
-            except EngineError:
-                # Another program may have taken the free port before the engine did.
-                if is_free(port) or not tries_left:
-                    raise
+        self._port = self._port or free_port()
+        self._start_on(self._port)
         return self
 
     def stop(self) -> None:
         """Let it save its state and end; does nothing if it does not run."""
-        process, self._process = self._process, None
-        if process is not None:
-            leash.stop(process, _STOPPED_WITHIN_SECONDS)
-            self._clean_up()
+        self._end(lambda process: leash.stop(process, _STOPPED_WITHIN_SECONDS))
 
     def kill(self) -> None:
         """End it at once, as a crash would: nothing is saved."""
+        self._end(leash.kill)
+
+    def _end(self, end: Callable[[subprocess.Popen[bytes]], None]) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            leash.release(process)
-            self._clean_up()
+            end(process)
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -173,11 +160,6 @@ class Server(ABC):
             # Also on KeyboardInterrupt: a half-started engine must not stay behind.
             self.kill()
             raise
-
-    def _clean_up(self) -> None:
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch = None
 
 
 class Engine(Server):

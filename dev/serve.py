@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -66,15 +65,16 @@ Ctrl-C stops the engine; tokens and clients are kept.
 """
 
 
-def main(*, engine_alone: bool = False) -> int:
+def main(*, engine_alone: bool = False, then: Callable[[ExitStack, str], object] | None = None) -> int:
     """Serve until SIGINT, SIGTERM or SIGHUP; returns the exit code.
 
     Args:
         engine_alone: start the store without the service, for `chalice local` to serve.
+        then: called once the service is ready, with the stack that is closed at the end and the service's address.
     """
     os.umask(0o077)  # this process and its children write files that name documents
     try:
-        leash.run_until_stopped(lambda started: _serve(started, engine_alone))
+        leash.run_until_stopped(lambda started: _serve(started, engine_alone, then or _welcome))
     except (StartError, EngineError, DeploymentError, SettingsError, SplunkError, ServiceError, OSError) as error:
         message = problems.detail(error) if isinstance(error, ServiceError) else str(error)
         print(f"tokenservice: {' '.join(message.split())}", file=sys.stderr)
@@ -104,7 +104,7 @@ def prepare_store(deployment: Deployment) -> None:
     _write_private(DEMO_ENV, {"TOKENSERVICE_USER": DEMO_CLIENT, "TOKENSERVICE_PASSWORD": secret})
 
 
-def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
+def _serve(started: ExitStack, engine_alone: bool, then: Callable[[ExitStack, str], object]) -> NoReturn:
     parent = os.getppid()  # now: after the ready line it may end at any moment
     port = preflight.port_of(os.environ.get("PORT", ""))
     STATE.mkdir(exist_ok=True)
@@ -114,11 +114,11 @@ def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
         preflight.check_port(port)
     leave_aws()
     settings = Settings.from_environ({**os.environ, **stage_environ(LOCAL_STAGE)})
-    os.environ.setdefault("COMMIT", _commit())
 
     engine = started.enter_context(Engine(state_dir=STATE / "engine", log=_ENGINE_LOG))
     os.environ.update(engine.client_environ)
-    _write_private(LOCAL_ENV, {**engine.client_environ, "TOKENSERVICE_URL": f"http://{HOST}:{port}"})
+    url = f"http://{HOST}:{port}"
+    _write_private(LOCAL_ENV, {**engine.client_environ, "TOKENSERVICE_URL": url})
     started.callback(LOCAL_ENV.unlink, missing_ok=True)
     try:
         prepare_store(open_stage(LOCAL_STAGE))
@@ -131,7 +131,7 @@ def _serve(started: ExitStack, engine_alone: bool) -> NoReturn:
     else:
         service = started.enter_context(_service(port, settings))
         _wait_until_ready(service, port)
-        print(_welcome(port), flush=True)
+        then(started, url)
     _watch(service, engine, parent)
 
 
@@ -144,16 +144,6 @@ def _alone(port: int) -> Iterator[None]:
         lock.write(f"process {os.getpid()}, port {port}\n")
         lock.flush()
         yield
-
-
-def _commit() -> str:
-    """The short hash of what is checked out; `unknown` without git or outside a repository."""
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
-        return "unknown"
-    command = [git, "-C", str(ROOT), "rev-parse", "--short", "--verify", "--quiet", "HEAD"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return run.stdout.strip() or "unknown"
 
 
 def _demo_secret() -> str:
@@ -213,9 +203,9 @@ def _wait_until_ready(service: subprocess.Popen[bytes], port: int) -> None:
         raise StartError(f"the service {why}")
 
 
-def _welcome(port: int) -> str:
-    base = f"http://{HOST}:{port}{BASE_PATH}"
-    return f"""
+def _welcome(_: ExitStack, url: str) -> None:
+    base = f"{url}{BASE_PATH}"
+    welcome = f"""
 Ready: {base}
 
 Issue a token, from another terminal in this directory:
@@ -225,6 +215,7 @@ Issue a token, from another terminal in this directory:
 
 Ctrl-C stops it; tokens and clients are kept.
 """
+    print(welcome, flush=True)
 
 
 def _watch(service: subprocess.Popen[bytes] | None, engine: Engine, parent: int) -> NoReturn:
