@@ -93,8 +93,7 @@ lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, SAM transl
 	.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- $(TEMPLATES)
 	@.venv/bin/python -m deploy.checks.transform $(STAGES:%=out/%/template.yaml)
 	.venv-scanners/bin/checkov --config-file deploy/checks/checkov.yaml -f $(TEMPLATES)
-	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/dev.txt \
-		examples/document_gateway/requirements.txt
+	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/dev.txt
 	@.venv/bin/python -m deploy.checks.leaked
 
 lint-splunk: #: Check the app in splunk/ with AppInspect and Splunk's data models
@@ -178,8 +177,6 @@ lock: #: Pin the dependency groups of pyproject.toml
 	$(LOCK) --group engine --output-file requirements/engine.txt
 	$(LOCK) --group scanners --output-file requirements/scanners.txt
 	$(LOCK) --group uv --output-file requirements/uv.txt
-	$(LOCK) --group gateway clients/python/pyproject.toml --constraints requirements/dev.txt \
-		--output-file examples/document_gateway/requirements.txt
 
 clean: ## Remove environments, the local store and all built files
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \

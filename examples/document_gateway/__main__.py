@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
-from typing import Any
+from typing import Any, Final, cast
 
 from tokenservice_client import TokenServiceClient
+from waitress.server import create_server
 from waitress.wasyncore import close_all
 
 from examples.document_gateway import log
 from examples.document_gateway.app import create_app
 from examples.document_gateway.content import ContentApi
 from examples.document_gateway.downloads import EVERYBODY
-from examples.document_gateway.server import Listener
 from examples.document_gateway.settings import Settings, SettingsError
 
-PAGE_THREADS = 16
-"""Beside those that documents on their way may take, so that pages always come."""
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS: Final = 15
 """How long a person waits for the token service."""
+IDLE_SECONDS: Final = 75
+"""Between two requests; longer than proxies leave a connection open, so that no request of theirs meets its end."""
+ANSWER_SECONDS: Final = 60
+"""In which a reader must take some of a waiting answer."""
+_PAGE_THREADS: Final = 16
+"""Beside those that documents on their way may take, so that pages always come."""
 
 
 class Server:
@@ -37,33 +42,47 @@ class Server:
             settings.tokens_password,
             patience_seconds=PATIENCE_SECONDS,
             ca_bundle=settings.ca_bundle,
-            connections=EVERYBODY + PAGE_THREADS,
+            connections=EVERYBODY + _PAGE_THREADS,
         )
         content = ContentApi(
             settings.content_url, settings.content_user, settings.content_password, settings.ca_bundle, EVERYBODY
         )
-        self._connections: dict[int, Any] = {}
-        self._listener: Any = Listener(
+        self._sockets: dict[int, Any] = {}
+        self._server: Any = cast(Any, create_server)(
             create_app(settings, tokens, content),
-            self._connections,
+            map=self._sockets,
             host=settings.host,
             port=settings.port,
-            threads=EVERYBODY + PAGE_THREADS,
+            threads=EVERYBODY + _PAGE_THREADS,
             ident=None,
             url_scheme="https" if settings.is_https else "http",
             # We count the hops ourselves; waitress would take the headers out.
             clear_untrusted_proxy_headers=False,
             max_request_header_size=16 * 1024,
             max_request_body_size=16 * 1024,
+            connection_limit=900,  # each is a file descriptor; 1,024 are common for a process
+            channel_timeout=IDLE_SECONDS,
+            cleanup_interval=5,
+            outbuf_high_watermark=256 * 1024,  # of an answer in memory; what is more waits where it comes from
+            asyncore_use_poll=True,  # select() ends with file descriptor 1,023
         )
+        # Waitress waits for a reader without end. Linux closes the connection; other systems lack the option.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            self._server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ANSWER_SECONDS * 1000)
 
     def run(self) -> None:
         """Answer until `stop()`, or until an exception such as SystemExit comes from a signal."""
-        self._listener.run()
+        self._server.run()
+        self._server.task_dispatcher.shutdown()
 
     def stop(self) -> None:
         """Have a `run()` in another thread end; connections that are open are closed."""
-        self._listener.trigger.pull_trigger(lambda: close_all(self._connections))
+        self._server.trigger.pull_trigger(self._close)
+
+    def _close(self) -> None:
+        for connection in list(self._server.active_channels.values()):
+            connection.handle_close()  # ends the thread that waits for its reader
+        close_all(self._sockets)
 
 
 def main() -> int:
@@ -72,11 +91,8 @@ def main() -> int:
     try:
         settings = Settings.from_environ(os.environ)
         server = Server(settings)
-    except (SettingsError, ValueError) as error:
+    except (SettingsError, ValueError, OSError) as error:
         print(f"document gateway: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"document gateway: LISTEN: {error.strerror}", file=sys.stderr)
         return 1
     print(f"Ready: {settings.public_url}, on {settings.host}:{settings.port}", flush=True)
     server.run()

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 EVERYBODY: Final = 32
 PER_LINK: Final = 8
-PER_LEASE: Final = 4
-"""A browser takes one, a download manager a few."""
 
 
 class TooMany(Exception):
-    """As many are on their way as may be.
-
-    Attributes:
-        is_everybody: whether all of this gateway's are; otherwise those of one link or lease.
-    """
-
-    def __init__(self, *, is_everybody: bool) -> None:
-        super().__init__("everybody" if is_everybody else "one")
-        self.is_everybody = is_everybody
+    """As many are on their way as may be, of this link or of all."""
 
 
 class Downloads:
@@ -32,23 +23,19 @@ class Downloads:
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def begin(self, *, lease: str, link: str) -> Callable[[], None]:
-        """Count one more; returns what ends it. To be called once.
+    @contextmanager
+    def one_more(self, token_id: str) -> Iterator[None]:
+        """Count a download of a link until the end of the block.
 
         Raises:
             TooMany: and nothing is counted.
         """
-        limits = {"everybody": EVERYBODY, f"link {link}": PER_LINK, f"lease {lease}": PER_LEASE}
         with self._lock:
-            for of, limit in limits.items():
-                if self._running[of] >= limit:
-                    raise TooMany(is_everybody=of == "everybody")
-            self._running.update(limits.keys())
-
-        def end() -> None:
+            if self._running[token_id] >= PER_LINK or self._running.total() >= EVERYBODY:
+                raise TooMany
+            self._running[token_id] += 1
+        try:
+            yield
+        finally:
             with self._lock:
-                self._running.subtract(limits.keys())
-                for of in [of for of in limits if not self._running[of]]:
-                    del self._running[of]
-
-        return end
+                self._running -= Counter([token_id])  # forgets links without downloads

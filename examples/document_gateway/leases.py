@@ -1,4 +1,4 @@
-"""Signed cookies and a signed field of the form, stored by browsers. The gateway stores nothing.
+"""Two signed cookies, stored by browsers. The gateway stores nothing.
 
 A visit begins when the page with the button is shown. Its number is the idempotency key of the use, so pressing twice,
 or again after a lost answer, is one use. A lease begins when a use was granted: for its time, the same browser may
@@ -9,7 +9,6 @@ the grant and spends nothing; so a lease needs no document id in it, and a revok
 from __future__ import annotations
 
 import hashlib
-import secrets
 from typing import Final, NamedTuple
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -43,21 +42,15 @@ def token_id(token: str) -> str:
     return "tok_" + hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
-def new_visit() -> str:
-    return secrets.token_hex(16)
-
-
 class Leases:
     """Signs visits and leases for one token and one person, and reads back only what was signed for the same.
 
     What is another's, too old or not ours is read as None.
-
-    Args:
-        secret: a key for HMAC-SHA256 is derived from it for each purpose.
     """
 
     def __init__(self, secret: str, token: str, who: Person) -> None:
-        self._secret = secret
+        signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+        self._serializer = URLSafeTimedSerializer(secret, salt="document-gateway", signer_kwargs=signer)
         self._owner = [token_id(token), who.user]
 
     def sign_visit(self, number: str) -> str:
@@ -67,14 +60,6 @@ class Leases:
         members = self._read("visit", signed, max_age_seconds)
         return members[0] if members else None
 
-    def sign_form(self, visit: str) -> str:
-        """The field that shows that the form was ours, for this very browser."""
-        return self._sign("form", visit)
-
-    def is_form_of(self, signed: str, visit: str) -> bool:
-        """Whether the field and the cookie are of the same visit."""
-        return self._read("form", signed, VISIT_SECONDS) == [visit]
-
     def sign_lease(self, lease: Lease) -> str:
         return self._sign("lease", *lease)
 
@@ -82,17 +67,12 @@ class Leases:
         members = self._read("lease", signed, LEASE_SECONDS)
         return Lease(*members) if members else None
 
-    def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
-        signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-        return URLSafeTimedSerializer(self._secret, salt=f"document-gateway.{purpose}", signer_kwargs=signer)
-
     def _sign(self, purpose: str, *members: str) -> str:
-        return self._serializer(purpose).dumps([*self._owner, *members])
+        return str(self._serializer.dumps([purpose, *self._owner, *members]))
 
     def _read(self, purpose: str, signed: str, max_age_seconds: int) -> list[str] | None:
         try:
-            members = self._serializer(purpose).loads(signed, max_age=max_age_seconds)
+            begin, members = [purpose, *self._owner], self._serializer.loads(signed, max_age=max_age_seconds)
         except BadData:
             return None
-        # Earlier versions signed dicts.
-        return members[2:] if isinstance(members, list) and members[:2] == self._owner else None
+        return members[len(begin) :] if members[: len(begin)] == begin else None

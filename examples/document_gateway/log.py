@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import sys
-import traceback
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,8 +22,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **getattr(record, "facts", {}),
         }
-        if record.exc_info and record.exc_info[0] is not None:
-            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
         return _TOKEN.sub("[token]", json.dumps(line, ensure_ascii=False))
 
 

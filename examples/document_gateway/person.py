@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MAX_USER: Final = 256
 _WITH_PORT: Final = re.compile(r"\[(?P<v6>[^\]]+)\](?::\d+)?|(?P<v4>[0-9.]+):\d+")
@@ -16,8 +15,7 @@ class UntrustedWay(Exception):
     """The request did not come through the proxies of the settings; its headers can't be trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(NamedTuple):
     """A person, as the token service gets them.
 
     Attributes:
@@ -40,37 +38,31 @@ def person(environ: Mapping[str, Any], trusted_hops: int, user_header: str | Non
         user_header: the header in which the nearest of them sends the person's name.
 
     Raises:
-        UntrustedWay: fewer proxies were passed, or an address or name is none.
+        UntrustedWay: a header is missing or malformed.
     """
     if not trusted_hops:
-        return Person(_address(str(environ.get("REMOTE_ADDR", ""))), None)
-    passed = [entry for entry in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if entry.strip()]
+        return Person(_address(environ["REMOTE_ADDR"]), None)
+    passed = [entry for entry in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if entry.strip()]
     if len(passed) < trusted_hops:
         raise UntrustedWay("X-Forwarded-For has fewer entries than there are trusted proxies")
-    address = _address(passed[-trusted_hops])
-    return Person(address, _user(environ, user_header) if user_header else None)
+    return Person(_address(passed[-trusted_hops].strip()), _user(environ, user_header) if user_header else None)
 
 
 def _address(text: str) -> str:
-    """The address in its shortest form; some proxies write the port behind it."""
-    text = text.strip()
+    """The address without a port, which some proxies write behind it, and without a scope."""
     if with_port := _WITH_PORT.fullmatch(text):
         text = with_port["v6"] or with_port["v4"]
     try:
-        address = ipaddress.ip_address(text)
+        return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         raise UntrustedWay("X-Forwarded-For holds no address where a trusted proxy writes it") from None
-    if isinstance(address, ipaddress.IPv6Address):
-        # A scope names one of our own interfaces; it means nothing to the token service.
-        address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
-    return str(address)
 
 
 def _user(environ: Mapping[str, Any], header: str) -> str | None:
-    sent = str(environ.get("HTTP_" + header.upper().replace("-", "_"), ""))
+    sent = environ.get("HTTP_" + header.upper().replace("-", "_"), "")
     try:
         # WSGI hands bytes on as Latin-1 (PEP 3333); proxies write UTF-8.
-        user = sent.encode("latin-1").decode("utf-8").strip()
+        user: str = sent.encode("latin-1").decode("utf-8").strip()
     except UnicodeError:
         raise UntrustedWay("the user's name is not UTF-8") from None
     if len(user) > MAX_USER or not user.isprintable():

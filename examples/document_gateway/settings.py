@@ -7,15 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from tokenservice_client.transport import check_url
 
-DEFAULT_LISTEN: Final = "127.0.0.1:8080"
-LEAST_SECRET: Final = 32
-"""Characters of GATEWAY_SECRET; `openssl rand -hex 32` writes 64."""
-
-_MAX_HOPS: Final = 5
-_MAX_PORT: Final = 65_535
+_LEAST_SECRET: Final = 32
+_HOPS: Final = re.compile("[0-5]")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -52,82 +49,59 @@ class Settings:
         Raises:
             SettingsError: names every one that is wrong, and no value that may be a secret.
         """
-        reader = _Reader(environ)
-        hops = reader.number("TRUSTED_HOPS", "0", _MAX_HOPS)
-        user_header = environ.get("USER_HEADER") or None
-        if user_header and not _HEADER.fullmatch(user_header):
-            reader.wrong("USER_HEADER", "not the name of a header, of letters, digits and hyphens")
-        if user_header and not hops:
-            reader.wrong("USER_HEADER", "needs TRUSTED_HOPS of 1 or more: anybody could send the header")
-        host, port = reader.address("LISTEN", DEFAULT_LISTEN)
-        secret = reader.text("GATEWAY_SECRET")
-        if secret and len(secret) < LEAST_SECRET:
-            reader.wrong("GATEWAY_SECRET", f"shorter than {LEAST_SECRET} characters")
+        errors: list[str] = []
+
+        def check(name: str, is_right: object, message: str) -> None:
+            if not is_right:
+                errors.append(f"{name}: {message}")
+
+        def text(name: str) -> str:
+            value = environ.get(name, "")
+            check(name, value, "missing")
+            return value
+
+        def url(name: str, *, allow_insecure: bool = False) -> str:
+            value = text(name).rstrip("/")
+            try:
+                if value:
+                    check_url(value, allow_insecure)
+            except ValueError as error:
+                check(name, False, str(error))
+            return value
+
+        secret = text("GATEWAY_SECRET")
+        check("GATEWAY_SECRET", not 0 < len(secret) < _LEAST_SECRET, f"shorter than {_LEAST_SECRET} characters")
+        hops = environ.get("TRUSTED_HOPS") or "0"
+        check("TRUSTED_HOPS", _HOPS.fullmatch(hops), "not a whole number from 0 to 5")
+        header = environ.get("USER_HEADER") or None
+        check("USER_HEADER", not header or _HEADER.fullmatch(header), "not letters, digits and hyphens")
+        check("USER_HEADER", not header or hops != "0", "needs TRUSTED_HOPS: anybody could send the header")
+        host, port = _address(environ.get("LISTEN") or "127.0.0.1:8080")
+        check("LISTEN", port, "not an address and a port, as in 127.0.0.1:8080 or [::1]:8080")
         settings = cls(
-            tokens_url=reader.text("TOKENSERVICE_URL"),
-            tokens_user=reader.text("TOKENSERVICE_USER"),
-            tokens_password=reader.text("TOKENSERVICE_PASSWORD"),
-            content_url=reader.url("CONTENT_URL", insecure=environ.get("CONTENT_INSECURE") == "yes"),
-            content_user=reader.text("CONTENT_USER"),
-            content_password=reader.text("CONTENT_PASSWORD"),
+            tokens_url=text("TOKENSERVICE_URL"),
+            tokens_user=text("TOKENSERVICE_USER"),
+            tokens_password=text("TOKENSERVICE_PASSWORD"),
+            content_url=url("CONTENT_URL", allow_insecure=environ.get("CONTENT_INSECURE") == "yes"),
+            content_user=text("CONTENT_USER"),
+            content_password=text("CONTENT_PASSWORD"),
             secret=secret,
-            public_url=reader.url("PUBLIC_URL"),
+            public_url=url("PUBLIC_URL"),
             host=host,
             port=port,
-            trusted_hops=hops,
-            user_header=user_header,
+            trusted_hops=int(hops) if _HOPS.fullmatch(hops) else 0,
+            user_header=header,
             ca_bundle=environ.get("CA_BUNDLE") or None,
         )
-        reader.finish()
+        if errors:
+            raise SettingsError("; ".join(errors))
         return settings
 
 
-class _Reader:
-    """Reads one variable after the other and takes down what is wrong with them."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._errors: list[str] = []
-
-    def wrong(self, name: str, message: str) -> None:
-        self._errors.append(f"{name}: {message}")
-
-    def finish(self) -> None:
-        if self._errors:
-            raise SettingsError("; ".join(self._errors))
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self._environ.get(name) or default
-        if not value:
-            self.wrong(name, "missing")
-        return value or ""
-
-    def number(self, name: str, default: str, largest: int) -> int:
-        value = self.text(name, default)
-        if not (value.isascii() and value.isdigit() and int(value) <= largest):
-            self.wrong(name, f"not a whole number from 0 to {largest}")
-            return 0
-        return int(value)
-
-    def address(self, name: str, default: str) -> tuple[str, int]:
-        host, _, port = self.text(name, default).rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        try:
-            ipaddress.ip_address(host)
-            is_address = port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT
-        except ValueError:
-            is_address = False
-        if not is_address:
-            self.wrong(name, "not an address and a port, as in 127.0.0.1:8080 or [::1]:8080")
-            return "", 0
-        return host, int(port)
-
-    def url(self, name: str, *, insecure: bool = False) -> str:
-        value = self.text(name).rstrip("/")
-        if not value:
-            return ""
-        try:
-            check_url(value, insecure)
-        except ValueError as error:
-            self.wrong(name, str(error))
-        return value
+def _address(listen: str) -> tuple[str, int]:
+    """Address and port; port 0 if it is not one."""
+    try:
+        parts = urlsplit(f"//{listen}")
+        return str(ipaddress.ip_address(parts.hostname or "")), parts.port or 0
+    except ValueError:
+        return "", 0

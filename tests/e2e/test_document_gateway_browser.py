@@ -12,7 +12,6 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from examples.document_gateway import refusals
 from examples.document_gateway.content_server import DOCUMENTS, PAGE, REPORT, ContentServer
 from tests.support.api import Api
 from tests.support.gateway_world import Visitor, World, chromium, gateway
@@ -56,16 +55,16 @@ def test_a_person_opens_presses_and_comes_back(browser: webdriver.Chrome, world:
     browser.find_element(By.TAG_NAME, "button").click()
     assert saved(browser, "Annual report 2026.pdf") == PDF
     assert browser.find_element(By.CSS_SELECTOR, "[role=status]").text.startswith("Your download has begun.")
-    assert browser.current_url == link
+    assert browser.current_url == f"{link}?note=begun"
     assert world.uses(issued) == 1
-    browser.refresh()
+    browser.get(link)
     assert browser.find_element(By.TAG_NAME, "button").text == "Download again"
     browser.find_element(By.TAG_NAME, "button").click()
     assert saved(browser, "Annual report 2026 (1).pdf") == PDF
     assert world.uses(issued) == 1
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.refresh()
-    assert shown(browser) == refusals.USED_UP.title
+    assert shown(browser) == "This link has been used"
     complaints = [entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]]
     assert [entry for entry in complaints if "410" not in entry["message"]] == []
     # All that went over the browser's lines, headers and bodies of pages included, and no document id in it.

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import Path
 
-import pytest
-
+from dev.engine import free_port
 from tests.support.gateway_world import Visitor
 from tests.support.make_run import Run, copy_of_the_checkout, processes_of
-from tests.support.waiting import wait_until
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_demo_shows_a_link_that_opens_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
+def links(demo: Run) -> list[str]:
+    demo.wait_until(lambda: any("Ctrl-C" in line for line in demo.output))
+    return re.findall(r"^  (http://127\.0\.0\.1:\d+/d/[0-9a-f]{64})$", "".join(demo.output), re.MULTILINE)
+
+
+def test_the_demo_shows_a_link_that_opens_and_leaves_nothing_running(tmp_path: Path) -> None:
     checkout = copy_of_the_checkout(tmp_path / "checkout", "examples")
-    demo = Run(checkout, {}, module="examples.document_gateway.demo")
+    demo = Run(checkout, {"PORT": str(free_port())}, module="examples.document_gateway.demo")
     try:
-        demo.wait_until(lambda: any("Ctrl-C" in line for line in demo.output))
-        [link] = re.findall(r"^  (http://127\.0\.0\.1:\d+/d/[0-9a-f]{64})$", "".join(demo.output), re.MULTILINE)
-        for path in (checkout / ".local").rglob("*"):
-            assert path.stat().st_mode & 0o077 == 0, path
+        [link] = links(demo)
         visitor = Visitor()
-        assert visitor.press(link).headers["Location"].endswith("/content")
+        assert visitor.press(link).headers["Location"].endswith("?note=begun")
         assert visitor.fetch(link).content.startswith(b"%PDF-1.4")
+        beside = Run(checkout, {"PORT": str(demo.port)}, module="examples.document_gateway.demo")
+        [other] = links(beside)
+        assert beside.output[0].startswith("Using the token service that runs already, ")
+        assert Visitor().open(other).status_code == 200
+        assert beside.stop() == 0
     finally:
-        code = demo.stop(number)
-    assert code == (0 if number == signal.SIGTERM else -number)
-    wait_until(lambda: processes_of(checkout) == [])
+        code = demo.stop()
+    assert (code, processes_of(checkout)) == (0, {})
     output = "".join(demo.output + demo.errors)
     assert "Traceback" not in output
     # The link is printed once, for the person at the terminal; the log has the token's id.

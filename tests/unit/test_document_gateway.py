@@ -1,4 +1,4 @@
-"""The gateway's parts without a network: who the person is, names of documents, what browsers store, settings."""
+"""The gateway's parts without a network: who the person is, what browsers store, settings."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import pytest
 
 from chalicelib.tokens import REPLAY_WINDOW, Reason, new_use
 from examples.document_gateway import leases, log, refusals
-from examples.document_gateway.leases import Lease, Leases, new_visit
-from examples.document_gateway.names import MAX_NAME, safe_media_type, safe_name, size_in_words
+from examples.document_gateway.leases import Lease, Leases
 from examples.document_gateway.person import Person, UntrustedWay, person
 from examples.document_gateway.settings import Settings, SettingsError
-from tests.support.pins import pins
 
 ROOT = Path(__file__).resolve().parents[2]
+GATEWAY = ROOT / "examples" / "document_gateway"
 SETTING = re.compile(r"`([A-Z_]+)`")
 TOKEN = "ab" * 32
 ALICE = Person("192.0.2.7", "alice")
@@ -55,7 +54,6 @@ def environ(forwarded: str | None = None, user: bytes | None = None, peer: str =
         ("[2001:db8::7]", 1, "2001:db8::7"),
         ("2001:DB8:0::7", 1, "2001:db8::7"),
         ("fe80::1%eth0", 1, "fe80::1"),
-        ("::ffff:192.0.2.7", 1, "192.0.2.7"),
     ],
 )
 def test_the_address_is_what_the_outermost_proxy_of_ours_saw(forwarded: str, hops: int, address: str) -> None:
@@ -64,7 +62,7 @@ def test_the_address_is_what_the_outermost_proxy_of_ours_saw(forwarded: str, hop
 
 @pytest.mark.parametrize(
     ("forwarded", "hops"),
-    [(None, 1), ("", 1), (",", 1), ("192.0.2.7", 2), ("unknown", 1), ("192.0.2.7, x", 1), ("192.0.2.007", 1)],
+    [(None, 1), ("", 1), ("192.0.2.7", 2), ("unknown", 1), ("192.0.2.7, x", 1), ("192.0.2.007", 1)],
 )
 def test_a_request_that_came_another_way_is_not_believed(forwarded: str | None, hops: int) -> None:
     with pytest.raises(UntrustedWay):
@@ -86,50 +84,6 @@ def test_a_name_that_is_none_is_refused(sent: bytes) -> None:
         person(environ("192.0.2.7", sent), 1, "X-Person")
 
 
-@pytest.mark.parametrize(
-    ("given", "media_type", "safe"),
-    [
-        ("Report.pdf", "", "Report.pdf"),
-        ("Report", "application/pdf", "Report.pdf"),
-        ("Report", "", "Report"),
-        ("", "application/pdf", "document.pdf"),
-        ("...", "", "document"),
-        ("../../etc/passwd", "", "_.._etc_passwd"),
-        ("C:\\a\\b.txt", "", "C__a_b.txt"),
-        ("a\r\nSet-Cookie: x=y.txt", "", "aSet-Cookie_ x=y.txt"),
-        ("  a \u00a0 b .txt", "", "a b.txt"),
-        ("Gro\u0308ße.pdf", "", "Größe.pdf"),
-        ("a" * 300 + ".pdf", "", "a" * (MAX_NAME - 4) + ".pdf"),
-        ("v1.2 final", "application/pdf", "v1.2 final.pdf"),
-        ("v1.2", "application/pdf", "v1.2"),
-    ],
-)
-def test_a_name_is_a_file_name_and_nothing_else(given: str, media_type: str, safe: str) -> None:
-    assert safe_name(given, media_type) == safe
-    assert safe_name(safe, media_type) == safe
-
-
-@pytest.mark.parametrize(
-    ("given", "safe"),
-    [
-        ("application/PDF; charset=x", "application/pdf"),
-        ("", "application/octet-stream"),
-        ("text", "application/octet-stream"),
-        ("text/html\r\nX: y", "application/octet-stream"),
-    ],
-)
-def test_a_type_that_is_none_becomes_mere_bytes(given: str, safe: str) -> None:
-    assert safe_media_type(given) == safe
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(None, ""), (0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 KB"), (12_345_678, "12 MB"), (10**16, "10000 TB")],
-)
-def test_a_size_is_written_as_people_read_it(size: int | None, words: str) -> None:
-    assert size_in_words(size) == words
-
-
 LEASE = Lease("7" * 32, "192.0.2.7", "Report.pdf")
 
 
@@ -140,9 +94,7 @@ VISIT = "7" * 32
 def test_a_browser_stores_what_was_signed_for_the_same_token_and_person() -> None:
     ours = Leases("s" * 32, TOKEN, ALICE)
     assert ours.read_visit(OURS.sign_visit(VISIT)) == VISIT
-    assert ours.is_form_of(OURS.sign_form(VISIT), VISIT)
     assert ours.read_lease(OURS.sign_lease(LEASE)) == LEASE
-    assert new_visit() != new_visit()
 
 
 @pytest.mark.parametrize(
@@ -157,17 +109,14 @@ def test_a_browser_stores_what_was_signed_for_the_same_token_and_person() -> Non
 )
 def test_what_was_signed_for_another_is_nothing(others: Leases) -> None:
     assert others.read_visit(OURS.sign_visit(VISIT)) is None
-    assert not others.is_form_of(OURS.sign_form(VISIT), VISIT)
     assert others.read_lease(OURS.sign_lease(LEASE)) is None
 
 
 def test_what_was_signed_for_another_purpose_or_changed_is_nothing() -> None:
     signed = OURS.sign_lease(LEASE)
-    wrong = (OURS.sign_visit(VISIT), OURS.sign_form(VISIT))
-    for text in (*wrong, "", "x", signed[:-2], "A" + signed, signed + ".", signed * 100):
+    for text in (OURS.sign_visit(VISIT), "", "x", signed[:-2], "A" + signed, signed + ".", signed * 100):
         assert OURS.read_lease(text) is None
-    assert not OURS.is_form_of(OURS.sign_visit(VISIT), VISIT)
-    assert not OURS.is_form_of(OURS.sign_form("8" * 32), VISIT)
+    assert OURS.read_visit(signed) is None
 
 
 def test_what_is_signed_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +145,9 @@ def test_what_browsers_keep_holds_no_token_and_no_secret() -> None:
 
 def test_every_reason_of_the_service_has_a_page() -> None:
     assert set(refusals.BY_REASON) == set(Reason)
-    assert refusals.page_for("brand_new") is refusals.page_for(None) is refusals.UNKNOWN
+    words = (GATEWAY / "templates" / "refused.html").read_text("utf-8")
+    pages = {page.name for page in vars(refusals).values() if isinstance(page, refusals.Page)}
+    assert set(re.findall(r'^  "([a-z-]+)": ', words, re.MULTILINE)) == pages
 
 
 def test_settings_are_read_and_their_secrets_not_shown() -> None:
@@ -243,16 +194,6 @@ def test_content_within_one_s_own_network_may_come_without_tls_if_a_setting_allo
     assert Settings.from_environ({**ENVIRON, "CONTENT_URL": "http://alfresco:8080", "CONTENT_INSECURE": "yes"})
 
 
-def test_the_gateway_is_pinned_with_hashes_and_to_what_is_tested() -> None:
-    path = "examples/document_gateway/requirements.txt"
-    pinned, tested = pins(path), pins("requirements/dev.txt")
-    assert {"flask", "itsdangerous", "waitress", "requests", "tenacity", "urllib3"} <= set(pinned)
-    assert {name: version for name, version in pinned.items() if tested.get(name, version) != version} == {}
-    text = (ROOT / path).read_text()
-    assert text.count("==") == len(pinned) <= text.count("--hash=sha256:")
-    assert "://" not in text
-
-
 def test_the_readme_lists_every_setting_and_no_other() -> None:
     names_read: set[str] = set()
 
@@ -262,7 +203,7 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
             return ENVIRON.get(name, default)
 
     Settings.from_environ(Recorder())
-    readme = (ROOT / "examples" / "document_gateway" / "README.md").read_text("utf-8")
+    readme = (GATEWAY / "README.md").read_text("utf-8")
     rows = readme.partition("## Settings")[2].partition("\n## ")[0]
     names = [row.split("|")[1] for row in rows.splitlines() if row.startswith("|")]
     assert set(SETTING.findall(" ".join(names))) == names_read

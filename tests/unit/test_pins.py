@@ -23,7 +23,6 @@ LOCKS = {
     "engine": "requirements/engine.txt",
     "scanners": "requirements/scanners.txt",
     "uv": "requirements/uv.txt",
-    "gateway": "examples/document_gateway/requirements.txt",
 }
 _A_YEAR = timedelta(days=365)
 
