@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -25,6 +24,7 @@ from tests.support.make_run import BASE, NODE, Run, copy_of_the_checkout
 from tests.support.waiting import wait_until
 
 RESTARTING = "Restarting local dev server.\n"
+SERVING = f"Serving on http://{HOST}:{{port}}\n"
 CHALICE = str(Path(sys.executable).with_name("chalice"))
 
 
@@ -61,24 +61,36 @@ def start(checkout: Path, home: Path, *arguments: str, **more: str) -> subproces
     )
 
 
-@pytest.mark.parametrize(
-    ("reload", "account"),
-    [([], {}), (["--no-autoreload"], {"AWS_PROFILE": "work", "AWS_REGION": "eu-central-1"})],
-    ids=["with its reloader", "without, and with an account set"],
-)
-def test_it_serves_what_make_engine_stores(
-    engine: Run, checkout: Path, tmp_path: Path, reload: list[str], account: dict[str, str]
+def test_it_serves_what_make_engine_stores_and_restarts_for_a_changed_source_alone(
+    engine: Run, checkout: Path, tmp_path: Path
 ) -> None:
     port = free_port()
-    process = start(checkout, tmp_path, "--port", str(port), *reload, **account)
+    process = start(checkout, tmp_path, "--port", str(port), AWS_PROFILE="work", AWS_REGION="eu-central-1")
+    assert process.stdout is not None
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
+    reader.start()
     try:
-        wait_until_serving(process, port)
-        status, issued = engine.post(f"http://{HOST}:{port}{BASE}/token", {"nodeId": NODE})
-        assert (status, len(issued["token"])) == (201, 64)
+        wait_until(lambda: SERVING.format(port=port) in lines)
+        # The first start in a fresh checkout compiles app.py, which Chalice's reloader sees.
+        assert set(lines) <= {RESTARTING, SERVING.format(port=port)}
+        begun = len(lines)
+        tables = checkout / ".local" / "engine" / "dynamodb.json"
+        # The engine stores about a second after a change, and the reloader looks once a second.
+        for _ in range(3):
+            stored = tables.stat().st_mtime_ns if tables.exists() else 0
+            status, issued = engine.post(f"http://{HOST}:{port}{BASE}/token", {"nodeId": NODE})
+            assert (status, len(issued["token"])) == (201, 64)
+            wait_until(lambda stored=stored: tables.exists() and tables.stat().st_mtime_ns > stored)
         assert_two_keys_are_refused(engine, port, issued["token"])
+        assert RESTARTING not in lines[begun:]
+        os.utime(checkout / "chalicelib" / "tokens.py")
+        wait_until(lambda: SERVING.format(port=port) in lines[begun:])
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the reloader leaves its worker behind
-        process.communicate()
+        process.wait()
+        reader.join()
+        process.stdout.close()
 
 
 def assert_two_keys_are_refused(engine: Run, port: int, token: str) -> None:
@@ -100,93 +112,29 @@ def assert_two_keys_are_refused(engine: Run, port: int, token: str) -> None:
         )
 
 
-def wait_until_serving(process: subprocess.Popen[str], port: int) -> None:
-    assert process.stdout is not None
-    lines = [process.stdout.readline()]
-    while "Serving on" not in lines[-1]:
-        assert lines[-1], lines
-        lines.append(process.stdout.readline())
-    # The first start in a fresh checkout compiles app.py, which Chalice's reloader sees.
-    assert set(lines) <= {RESTARTING, f"Serving on http://{HOST}:{port}\n"}
-
-
-def test_it_restarts_for_a_changed_source_and_not_for_what_the_engine_stores(
-    engine: Run, checkout: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    process = start(checkout, tmp_path, "--port", str(port))
-    assert process.stdout is not None
-    try:
-        wait_until_serving(process, port)
-        lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
-        reader.start()
-
-        def restarted() -> bool:
-            return any("Serving on" in line for line in lines)
-
-        tables = checkout / ".local" / "engine" / "dynamodb.json"
-        stored = tables.stat().st_mtime_ns if tables.exists() else 0
-        assert engine.post(f"http://{HOST}:{port}{BASE}/token", {"nodeId": NODE})[0] == 201
-        wait_until(lambda: tables.exists() and tables.stat().st_mtime_ns > stored)
-        time.sleep(3)  # the reloader looks once a second
-        assert engine.post(f"http://{HOST}:{port}{BASE}/token", {"nodeId": NODE})[0] == 201
-        assert not restarted()
-        os.utime(checkout / "chalicelib" / "tokens.py")
-        wait_until(restarted)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        reader.join()
-        process.stdout.close()
-
-
 def refusal(process: subprocess.Popen[str]) -> str:
     output = process.communicate(timeout=120)[0].replace(RESTARTING, "")
     assert len(output.splitlines()) == 1, output
     return output
 
 
-class TestWhatIsMissingIsOneLine:
-    @pytest.fixture
-    def alone(self, tmp_path: Path) -> Path:
-        """A checkout in which nothing runs."""
-        return copy_of_the_checkout(tmp_path / "alone")
+def test_without_an_engine_one_line_names_what_to_start(tmp_path: Path) -> None:
+    alone = copy_of_the_checkout(tmp_path / "alone")
+    assert refusal(start(alone, tmp_path)) == (
+        "tokenservice: nothing runs locally: start 'make run' or 'make engine', or name a stage with --stage\n"
+    )
 
-    @pytest.mark.parametrize("reload", [[], ["--no-autoreload"]], ids=["with its reloader", "without"])
-    def test_no_engine(self, alone: Path, tmp_path: Path, reload: list[str]) -> None:
-        assert refusal(start(alone, tmp_path, *reload)) == (
-            "tokenservice: nothing runs locally: start 'make run' or 'make engine', or name a stage with --stage\n"
-        )
 
-    def test_no_such_stage(self, alone: Path, tmp_path: Path) -> None:
-        output = refusal(start(alone, tmp_path, "--stage=nope"))
-        assert output == "tokenservice: .chalice/config.json has no stage 'nope'; it has: local, dev, test, prod\n"
-
-    def test_no_region(self, alone: Path, tmp_path: Path) -> None:
-        output = refusal(start(alone, tmp_path, "--stage", "dev"))
-        assert output == "tokenservice: stage dev: NoRegionError: set AWS_DEFAULT_REGION to the stage's region\n"
-
-    def test_no_credentials(self, alone: Path, tmp_path: Path) -> None:
-        output = refusal(start(alone, tmp_path, "--stage", "dev", AWS_DEFAULT_REGION="eu-central-1"))
-        assert output.startswith("tokenservice: stage dev: NoCredentialsError: log in to AWS")
-
-    def test_no_tables(self, engine: Run, checkout: Path, tmp_path: Path) -> None:
-        lines = (checkout / ".local" / "local.env").read_text().splitlines()
-        known = dict(line.split("=", 1) for line in lines)
-        output = refusal(start(checkout, tmp_path, "--stage", "dev", **known))
-        assert output.startswith("tokenservice: stage dev: ResourceNotFoundException: there is no such table")
-        assert "'tokenctl tables create --stage dev'" in output
-
-    def test_a_setting_that_is_malformed(self, engine: Run, checkout: Path, tmp_path: Path) -> None:
-        output = refusal(start(checkout, tmp_path, "--port", str(free_port()), LOG_LEVEL="LOUD"))
-        assert "LOG_LEVEL: 'LOUD' is not one of" in output
-
-    def test_a_port_that_is_taken(self, engine: Run, checkout: Path, tmp_path: Path) -> None:
-        with socket.create_server((HOST, 0)) as taken:
-            port = taken.getsockname()[1]
-            output = refusal(start(checkout, tmp_path, "--port", str(port)))
-        assert re.fullmatch(rf"tokenservice: port {port} is taken; choose another: chalice local --port \d+\n", output)
+def test_missing_tables_and_a_taken_port_are_one_line(engine: Run, checkout: Path, tmp_path: Path) -> None:
+    lines = (checkout / ".local" / "local.env").read_text().splitlines()
+    known = dict(line.split("=", 1) for line in lines)
+    output = refusal(start(checkout, tmp_path, "--no-autoreload", "--stage", "dev", **known))
+    assert output.startswith("tokenservice: stage dev: ResourceNotFoundException: there is no such table")
+    assert "'tokenctl tables create --stage dev'" in output
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        output = refusal(start(checkout, tmp_path, "--no-autoreload", "--port", str(port)))
+    assert re.fullmatch(rf"tokenservice: port {port} is taken; choose another: chalice local --port \d+\n", output)
 
 
 def test_make_run_names_a_taken_port_before_it_sets_anything_up(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a page in a developer's browser can do to the store of a running `make run`: nothing."""
+"""What a page in a developer's browser can do to the engine that `make run` starts: nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from selenium import webdriver
 
-from dev.engine import HOST, free_port
+from dev.engine import HOST, Engine
+from tests.support.api import Api
 from tests.support.gateway_world import chromium
-from tests.support.make_run import NODE, Run, copy_of_the_checkout
-from tokenctl.deployment import read_env_file
 
 REBOUND = "attacker.example"
 """A name of the attacker's that the browser's name server points at this machine."""
@@ -80,21 +79,6 @@ UNSEEN = {
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    run = Run(copy_of_the_checkout(tmp_path_factory.mktemp("running") / "checkout"), {"PORT": str(free_port())})
-    try:
-        run.wait_until_ready()
-        yield run
-    finally:
-        run.stop()
-
-
-@pytest.fixture(scope="module")
-def engine_url(running: Run) -> str:
-    return read_env_file(running.checkout / ".local" / "local.env")["AWS_ENDPOINT_URL"]
-
-
-@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     with chromium(tmp_path_factory.mktemp("browser"), f"--host-resolver-rules=MAP {REBOUND} {HOST}") as browser:
         yield browser
@@ -123,19 +107,19 @@ def page() -> Iterator[str]:
 
 
 def test_a_page_of_another_site_reads_and_changes_nothing(
-    browser: webdriver.Chrome, page: str, running: Run, engine_url: str
+    browser: webdriver.Chrome, page: str, api: Api, engine: Engine
 ) -> None:
-    url = running.wait_until_ready()
-    token = running.post(f"{url}/token", {"nodeId": NODE})[1]["token"]
+    client = api.client()
+    token = api.issue(client)["token"]
     browser.get(page)
-    assert browser.execute_async_script(ATTACK, engine_url, CALLS) == dict.fromkeys(CALLS, UNREADABLE)
-    browser.execute_async_script(ATTACK, engine_url, UNSEEN)
-    assert running.post(f"{url}/use", {"token": token})[1]["nodeId"] == NODE
+    assert browser.execute_async_script(ATTACK, engine.endpoint_url, CALLS) == dict.fromkeys(CALLS, UNREADABLE)
+    browser.execute_async_script(ATTACK, engine.endpoint_url, UNSEEN)
+    assert api.use(client, token).status == 200
 
 
-def test_a_page_whose_name_resolves_to_this_machine_reads_nothing(browser: webdriver.Chrome, engine_url: str) -> None:
+def test_a_page_whose_name_resolves_to_this_machine_reads_nothing(browser: webdriver.Chrome, engine: Engine) -> None:
     """DNS rebinding: for the browser the engine is then the page's own site."""
-    rebound = f"http://{REBOUND}:{urlsplit(engine_url).port}"
+    rebound = f"http://{REBOUND}:{urlsplit(engine.endpoint_url).port}"
     browser.get(f"{rebound}/_ministack/ready")
     results = browser.execute_async_script(ATTACK, "", CALLS)
     assert {name: result.split(":")[0] for name, result in results.items()} == dict.fromkeys(CALLS, "basic 403")

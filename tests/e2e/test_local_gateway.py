@@ -45,31 +45,19 @@ BODY = json.dumps({"nodeId": NODE}).encode()
 
 BROKEN: dict[str, bytes] = {
     "TLS where HTTP is spoken": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "one word": b"GET\r\n\r\n",
-    "no version": b"GET /\r\n\r\n",
-    "four words": b"GET / HTTP/1.1 now\r\n\r\n",
-    "a version that is none": b"GET / HTTP/one\r\n\r\n",
     "a version of the future": b"GET / HTTP/9.9\r\n\r\n",
     "a path too long": request(f"GET /{'a' * 70_000} HTTP/1.1"),
     "a path in Latin-1": request("GET /t\xf6ken HTTP/1.1"),
     "a query in raw UTF-8": f"GET {BASE}/use?user=é HTTP/1.1\r\n\r\n".encode(),
     "a header too long": request(VERSION, f"X: {'a' * 70_000}"),
-    "a header without a colon": request(VERSION, "Authorization Basic", "X: y"),
-    "a space before the colon": request(ISSUE, "Content-Length : 5"),
-    "a length that is a word": request(ISSUE, "Content-Length: abc"),
     "a negative length": request(ISSUE, "Content-Length: -5"),
-    "a signed length": request(ISSUE, "Content-Length: +5"),
-    "a length with an underscore": request(ISSUE, "Content-Length: 1_0"),
     "a length of five thousand digits": request(ISSUE, f"Content-Length: {'9' * 5000}"),
     "a host that is none": request("GET http://[ HTTP/1.1"),
     "chunks in HTTP/1.0": request(f"POST {BASE}/token HTTP/1.0", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
     "a broken request that expects to be continued": request("GET /", "Expect: 100-continue"),
-    "an empty length": request(ISSUE, "Content-Length:"),
     "two lengths": request(ISSUE, "Content-Length: 1", "Content-Length: 2", body=b"12"),
     "a length and chunks": request(ISSUE, "Content-Length: 5", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
-    "an unknown transfer encoding": request(ISSUE, "Transfer-Encoding: gzip"),
     "a chunk size that is none": request(ISSUE, "Transfer-Encoding: chunked", body=b"xyz\r\n"),
-    "a chunk longer than its size": request(ISSUE, "Transfer-Encoding: chunked", body=b"1\r\nabc\r\n0\r\n\r\n"),
 }
 TOO_LARGE = {
     "a length of a thousand digits": request(ISSUE, f"Content-Length: {'9' * 1000}"),
@@ -101,28 +89,21 @@ NOWHERE = (404, "route_not_found")
 LAST = NOWHERE
 """The answer to the last request: the connection was still open."""
 CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = {
-    "two requests at once": (lambda c: get()(c) + get()(c), [OK, OK, LAST]),
     "ten requests at once": (lambda c: get()(c) * 10, [OK] * 10 + [LAST]),
     "a problem between two good ones": (
         lambda c: get()(c) + get(head=f"PUT {BASE}/token HTTP/1.1")(c) + get()(c),
         [OK, (405, "method_not_allowed"), OK, LAST],
     ),
-    "an issue and a look, at once": (lambda c: post("/token", c, BODY) + get()(c), [ISSUED, OK, LAST]),
     "a request behind a broken one": (lambda c: request("GET /") + get()(c), [BAD]),
     "a request behind a body too long": (
         lambda c: post("/token", c, BODY, "Content-Length: 1") + get()(c),
         [BAD],
     ),
     "a request hidden in a body": (lambda c: post("/token", c, get()(c)), [BAD, LAST]),
-    "a request hidden behind chunks and a length": (
-        lambda c: chunked("Content-Length: 4", "Transfer-Encoding: chunked")(c) + get()(c),
-        [BAD],
-    ),
     "a request hidden behind a disguised encoding": (
         lambda c: chunked("Transfer-Encoding: xchunked")(c) + get()(c),
         [BAD],
     ),
-    "chunks, twice": (chunked("Transfer-Encoding: chunked, chunked"), [ISSUED, LAST]),
     "chunks, in two headers": (chunked("Transfer-Encoding: chunked", "Transfer-Encoding: identity"), [BAD]),
     "chunks, with all that may stand beside them": (
         chunked(
@@ -131,30 +112,14 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
         ),
         [ISSUED, LAST],
     ),
-    "chunks with a negative size": (chunked("Transfer-Encoding: chunked", chunks=b"-1\r\n"), [BAD]),
-    "a length in hex": (lambda c: request(ISSUE, f"Authorization: {c.header}", "Content-Length: 0x10"), [BAD]),
     "two lengths that agree": (lambda c: post("/token", c, BODY, f"Content-Length: {len(BODY)}"), [BAD]),
-    "a body to GET": (
-        lambda c: request(VERSION, f"Authorization: {c.header}", "Content-Length: 2", body=b"{}"),
-        [OK, LAST],
-    ),
-    "no Host": (lambda c: f"{VERSION}\r\nAuthorization: {c.header}\r\n\r\n".encode(), [OK, LAST]),
-    "two Hosts": (get("Host: elsewhere"), [OK, LAST]),
     "HTTP/1.0": (get(head=f"GET {BASE}/version HTTP/1.0"), [OK]),
     "lines that end with LF alone": (lambda c: get()(c).replace(b"\r\n", b"\n"), [BAD]),
-    "a folded header": (get("X: a", " b"), [OK, LAST]),
-    "a NUL in a header": (get("X: a\x00b"), [BAD]),
-    "a name of a header in Latin-1": (get("\xe9: b"), [BAD]),
     "64 KB of headers": (get(*(f"X-{n}: {'a' * 1_000}" for n in range(64))), [OK, LAST]),
     "an absolute target": (get(head=f"GET http://localhost{BASE}/version HTTP/1.1"), [OK, LAST]),
-    "a target with a fragment": (get(head=f"GET {BASE}/version#x HTTP/1.1"), [OK, LAST]),
     "an encoded path": (get(head=f"GET {BASE.replace('api', '%61pi')}/version HTTP/1.1"), [NOWHERE, LAST]),
-    "dots in the path": (get(head=f"GET {BASE}/x/../version HTTP/1.1"), [NOWHERE, LAST]),
-    "two slashes": (get(head=f"GET {BASE}//version HTTP/1.1"), [NOWHERE, LAST]),
     "no route and no ASCII": (lambda c: request("GET /nowhere HTTP/1.1", "Authorization: \xe9"), [NOWHERE, LAST]),
-    "an unknown expectation": (get("Expect: 200-ok"), [OK, LAST]),
     "a request without a body that expects to be continued": (get("Expect: 100-continue"), [OK, LAST]),
-    "an upgrade": (get("Connection: Upgrade", "Upgrade: websocket"), [OK, LAST]),
     "nothing at all": (lambda c: b"", [LAST]),
     "half a request line": (lambda c: b"GET /tok", [BAD]),
     "two Authorizations, the first one good": (get("Authorization: Basic YTpi"), [BAD]),
@@ -162,7 +127,6 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
         lambda c: request(VERSION, "Authorization: Basic YTpi", f"Authorization: {c.header}"),
         [BAD],
     ),
-    "two Authorizations that agree": (lambda c: get(f"authorization: {c.header}")(c), [BAD]),
     "two Content-Types": (lambda c: post("/token", c, BODY, "content-type: application/json"), [BAD]),
     "two Idempotency-Keys": (
         lambda c: post("/token", c, BODY, "Idempotency-Key: a", "idempotency-key: b") + get()(c),
@@ -303,15 +267,6 @@ def test_answer_access_log_and_audit_event_of_a_call_have_the_same_ids(service: 
     assert access["extendedRequestId"] != access["requestId"]
 
 
-def test_refused_credentials_are_found_from_the_access_log(service: Service, client: Any) -> None:
-    """The authorizer learns no id of the gateway's; what it writes has an id that the access log names."""
-    credentials = base64.b64encode(f"{client.user}:not the secret".encode()).decode()
-    reply = service.send(request(VERSION, f"Authorization: Basic {credentials}"))
-    access = event(service, "access", requestId=reply.json["requestId"])
-    audited = event(service, "auth.refused", requestId=access["authRequestId"])
-    assert (audited["clientId"], audited["reason"]) == (client.user, "wrong_secret")
-
-
 def test_refused_credentials_are_logged_with_address_client_and_reason(service: Service, client: Any) -> None:
     def reported(*headers: str) -> tuple[str, ...]:
         reply = service.send(request(VERSION, *headers))
@@ -321,9 +276,13 @@ def test_refused_credentials_are_logged_with_address_client_and_reason(service: 
     def basic(name: str) -> str:
         return "Authorization: Basic " + base64.b64encode(f"{name}:wrong".encode()).decode()
 
-    assert reported(basic(client.user)) == ("401", "127.0.0.1", client.user, "wrong_secret")
-    assert reported(basic("stranger")) == ("401", "127.0.0.1", "nobody", "unknown_client")
     assert reported() == ("401", "127.0.0.1", "-", "-")
+    assert reported(basic("stranger")) == ("401", "127.0.0.1", "nobody", "unknown_client")
+    assert reported(basic(client.user)) == ("401", "127.0.0.1", client.user, "wrong_secret")
+    # The authorizer learns no id of the gateway's; what it writes has an id that the access log names.
+    access = event(service, "access", clientId=client.user, reason="wrong_secret")
+    audited = event(service, "auth.refused", requestId=access["authRequestId"])
+    assert (audited["clientId"], audited["reason"]) == (client.user, "wrong_secret")
 
 
 def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: Any, client: Any) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -106,13 +107,18 @@ def copy_of_the_checkout(copy: Path, *more: str) -> Path:
     return copy
 
 
-def processes_of(checkout: Path) -> list[str]:
-    """The command lines of all processes that work in the copy."""
-    commands = []
+def processes_of(checkout: Path) -> dict[int, str]:
+    """The command lines of all processes that work in the copy, by their ids."""
+    commands = {}
     for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            if (directory / "cwd").readlink() == checkout and (directory / "cmdline").read_bytes():
-                commands.append((directory / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
+        with suppress(OSError):  # it has ended, or is another user's
+            command = (directory / "cmdline").read_text().replace("\0", " ")
+            if command and (directory / "cwd").readlink() == checkout:
+                commands[int(directory.name)] = command
     return commands
+
+
+def kill(checkout: Path, name: str) -> None:
+    """Kill the process in the copy whose command line has that name."""
+    [pid] = [pid for pid, command in processes_of(checkout).items() if name in command]
+    os.kill(pid, signal.SIGKILL)
