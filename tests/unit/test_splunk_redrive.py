@@ -1,4 +1,4 @@
-"""Replaying what Splunk did not take: twice, half-way, and without touching poison."""
+"""Replaying what Splunk did not take, for a person: what is tried, what stays, and what the commands print."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chalicelib.settings import Splunk
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import FolderRecord, Kind
 from chalicelib.splunk.redrive import Outcome, redrive
-from chalicelib.splunk.waiting import Entry, Source, parse
+from chalicelib.splunk.waiting import Entry, parse
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import MarkedCollector, subscription
@@ -26,7 +25,7 @@ from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal
 
 
-def lambda_record(event: Mapping[str, Any], **changes: Any) -> str:
+def lambda_record(event: Mapping[str, Any]) -> str:
     """What Lambda writes to its on-failure destination."""
     return json.dumps(
         {
@@ -37,7 +36,6 @@ def lambda_record(event: Mapping[str, Any], **changes: Any) -> str:
             "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
             "responsePayload": {"errorMessage": "the collector did not accept the events in time"},
         }
-        | changes
     )
 
 
@@ -49,24 +47,26 @@ class Place:
     server: HecServer
 
     def __post_init__(self) -> None:
-        self.record = FolderRecord(self.folder)
         self.source = FolderSource(self.folder)
         self.settings = splunk_settings(self.server.url)
-        self.forwarder = forwarder(self.settings, "test", record=self.record)
+        self.forwarder = forwarder(self.settings, "test", record=FolderRecord(self.folder))
 
-    def keep(self, name: str, event: Mapping[str, Any]) -> None:
-        path = self.folder / "failed" / f"{name}.json"
+    def wait(self, name: str, *messages: str, content: str | None = None) -> Path:
+        """Let an entry wait."""
+        path = self.folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(lambda_record(event))
+        path.write_text(content or lambda_record(subscription(messages)))
+        return path
 
-    def redrive(self, **options: Any) -> Any:
-        return self.replay(self.source.entries(Kind.FAILED), **options)
+    def redrive(self, entries: Iterable[Entry] | None = None) -> Outcome:
+        entries = self.source.entries(Kind.FAILED) if entries is None else entries
+        return redrive(self.source, self.forwarder, entries, lambda: 60.0)
 
-    def replay(self, entries: Iterable[Entry], source: Source | None = None, **options: Any) -> Outcome:
-        return redrive(source or self.source, self.forwarder, entries, lambda: 60.0, **options)
-
-    def names(self, kind: Kind) -> list[str]:
+    def names(self, kind: Kind = Kind.FAILED) -> list[str]:
         return [entry.name for entry in self.source.entries(kind)]
+
+    def arrived(self) -> list[Any]:
+        return [event["event"] for event in self.server.collector.indexed]
 
 
 @pytest.fixture
@@ -77,21 +77,28 @@ def place(tmp_path: Path) -> Any:
 
 def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
     for number in range(20):
-        place.keep(f"{number:02d}", subscription(["☠07"]))
+        place.wait(f"failed/{number:02d}", "☠07")
     outcome = place.redrive()
     assert (outcome.replayed, len(outcome.refused)) == (0, 5)
+    assert outcome.stopped is not None
     assert outcome.stopped.startswith("refused 5 in a row; the last: the collector refuses")
-    assert len(place.names(Kind.FAILED)) == 20
+    assert len(place.names()) == 20
+
+
+def test_entries_that_are_accepted_in_between_let_a_redrive_go_on(place: Place) -> None:
+    for number in range(20):
+        place.wait(f"failed/{number:02d}", "good" if number % 5 == 4 else "☠07")
+    outcome = place.redrive()
+    assert (outcome.replayed, len(outcome.refused), outcome.stopped) == (4, 16, None)
 
 
 def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -> None:
     """Some versions of Python read what they can't write."""
-    place.keep("b", subscription(["b"]))
+    place.wait("failed/b", "b")
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    entries = [Entry("failed/a.json", {"detail": deep}, "", "", ""), *place.source.entries(Kind.FAILED)]
-    outcome = place.replay(entries)
+    outcome = place.redrive([Entry("failed/a.json", {"detail": deep}, "", "", ""), *place.source.entries(Kind.FAILED)])
     assert (outcome.replayed, list(outcome.refused), outcome.stopped) == (1, ["failed/a.json"], None)
     while deep:  # without recursion either
         deep = deep.popitem()[1]
@@ -99,35 +106,37 @@ def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -
 
 def test_a_busy_splunk_ends_a_redrive_and_no_entry_counts_as_refused(place: Place) -> None:
     for name in "ab":
-        place.keep(name, subscription([name]))
+        place.wait(f"failed/{name}", name)
     place.server.faults.append(ForcedCode(9, retry_after="900"))
     outcome = place.redrive()
     assert (outcome.replayed, outcome.refused) == (0, {})
-    assert "server is busy" in outcome.stopped
+    assert "server is busy" in str(outcome.stopped)
     assert len(place.server.requests) == 1
 
 
 def test_an_unavailable_failure_record_ends_a_redrive(place: Place) -> None:
     for name in "ab":
-        place.keep(name, subscription([name, "☠13"]))
+        place.wait(f"failed/{name}", name, "☠13")
     (place.folder / "poison").write_text("in the way")
     outcome = place.redrive()
     assert (outcome.replayed, outcome.refused) == (0, {})
-    assert "did not take an entry" in outcome.stopped
-    assert len(place.names(Kind.FAILED)) == 2
+    assert "did not take an entry" in str(outcome.stopped)
+    assert len(place.names()) == 2
 
 
-def test_poison_of_several_reasons_is_one_entry_and_stays_the_same_entry(place: Place) -> None:
+def test_poison_is_left_for_a_person_and_stays_the_same_entry_if_it_still_is_poison(place: Place) -> None:
     """However its events met their end the first time."""
     place.forwarder.forward(subscription(["☠13", "x" * 600_000, None, "y" * 600_000, "☠15", None]), lambda: 60_000)
     (name,) = place.names(Kind.POISON)
-    outcome = place.replay(place.source.entries(Kind.POISON))
+    assert place.redrive().replayed == 0
+    outcome = place.redrive(place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 4)
     assert place.names(Kind.POISON) == [name]
 
 
 def test_a_failed_eventbridge_event_is_replayed_as_one(place: Place) -> None:
-    place.keep("a", {"id": "1", "time": "2026-11-21T04:00:00Z", "source": "aws.codebuild", "detail": {}})
+    event = {"id": "1", "time": "2026-11-21T04:00:00Z", "source": "aws.codebuild", "detail": {}}
+    place.wait("failed/a", content=lambda_record(event))
     assert place.redrive().events == 1
     assert place.server.collector.indexed[0]["sourcetype"] == "aws:cloudwatch:event"
 
@@ -136,25 +145,14 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "{}",
-        "[]",
-        "null",
-        DEEP,
-        '{"requestPayload": {"a": ' + DEEP + "}}",
-        '{"requestPayload": 1}',
-        '{"requestPayload": null}',
-    ],
+    "content", ["", "[]", "null", DEEP, '{"requestPayload": {"a": ' + DEEP + "}}", '{"requestPayload": 1}', "{}"]
 )
 def test_what_is_no_record_has_no_payload(content: str) -> None:
     assert parse("n", content, "h").payload is None
 
 
 def test_a_summary_counts_events_and_shows_no_message() -> None:
-    found = summary(parse("n", lambda_record(subscription(["private", "b"])), "h"))
-    assert found == {
+    assert summary(parse("n", lambda_record(subscription(["private", "b"])), "h")) == {
         "name": "n",
         "at": "2026-11-21T04:00:00.000Z",
         "reason": "the collector did not accept the events in time",
@@ -163,44 +161,43 @@ def test_a_summary_counts_events_and_shows_no_message() -> None:
     }
 
 
+# --- Commands --------------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture(autouse=True)
 def no_log_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service logs there, and tests that ran before may have made it so; the command does not."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
 
-def terminal(place: Place, settings: Splunk | None = None, **clients: Any) -> Any:
+def command(place: Place, name: str, *arguments: str, folder: bool = True) -> Any:
     class At(Terminal):
         def deployment(self) -> Any:
-            splunk = SimpleNamespace(splunk=settings or place.settings)
-            stage = SimpleNamespace(settings=splunk, stage="test", aws=clients.get)
+            stage = SimpleNamespace(settings=SimpleNamespace(splunk=place.settings), stage="test", aws={}.get)
             stage.with_deployed_splunk = lambda: stage
             return stage
 
-    return At()
-
-
-def command(place: Place, *arguments: str, name: str = "redrive") -> Any:
-    return CliRunner().invoke(splunk, [name, "--folder", str(place.folder), *arguments], obj=terminal(place))
+    where = ["--folder", str(place.folder)] if folder else []
+    return CliRunner().invoke(splunk, [name, *where, *arguments], obj=At())
 
 
 def reported(place: Place, *arguments: str, exit_code: int = 0) -> Any:
     """What a redrive reports as JSON."""
-    run = command(place, *arguments, "--json")
+    run = command(place, "redrive", *arguments, "--json")
     assert run.exit_code == exit_code, run.output
     return json.loads(run.stdout)[str(place.folder)]
 
 
-def listed(place: Place) -> list[Any]:
-    run = command(place, "--json", name="failed")
+def listed(place: Place) -> list[tuple[str, str, int | None]]:
+    """Kind, name and events of what `failed` lists."""
+    run = command(place, "failed", "--json")
     assert run.exit_code == 0, run.output
-    rows: list[Any] = json.loads(run.stdout)
-    return rows
+    return [(row["kind"], row["name"], row["events"]) for row in json.loads(run.stdout)]
 
 
 def test_the_command_replays_and_prints_the_result(place: Place) -> None:
-    place.keep("a", subscription(["a", "☠13"]))
-    run = command(place)
+    place.wait("failed/a", "a", "☠13")
+    run = command(place, "redrive")
     assert run.exit_code == 0, run.output
     assert "1 entries replayed, 1 events accepted" in run.output
     assert "1 events are poison" in run.output
@@ -208,90 +205,68 @@ def test_the_command_replays_and_prints_the_result(place: Place) -> None:
 
 def test_the_command_names_rejected_entries_and_fails(place: Place) -> None:
     for name in "abc":
-        place.keep(name, subscription([name]))
-    place.server.faults.extend([None, ForcedCode(7, 1)])
-    run = command(place)
+        place.wait(f"failed/{name}", "☠07" if name == "b" else name)
+    run = command(place, "redrive")
     assert run.exit_code == 1
     assert "2 entries replayed" in run.stdout
     assert "rejected, not removed: failed/b.json: the collector refuses" in run.stderr
-    place.server.faults.extend([ForcedCode(7, 1)])
     assert list(reported(place, exit_code=1)["refused"]) == ["failed/b.json"]
 
 
 def test_entries_can_be_named_whatever_their_kind(place: Place) -> None:
-    for name in ("a", "b"):
-        place.keep(name, subscription([name]))
-    refused = place.folder / "refused" / "failed" / "c.json"
-    refused.parent.mkdir(parents=True)
-    refused.write_text(lambda_record(subscription(["c"])))
-    assert reported(place, "refused/failed/c.json", "failed/a.json", "failed/a.json")["replayed"] == 2
-    assert [event["event"] for event in place.server.collector.indexed] == ["c", "a"]
-    assert place.names(Kind.FAILED) == ["failed/b.json"]
+    for name in ("failed/a", "failed/b", "refused/failed/c", "poison/d"):
+        place.wait(name, name)
+    named = ["refused/failed/c.json", "failed/a.json", "failed/a.json", "poison/d.json"]
+    assert reported(place, *named)["replayed"] == 3
+    assert place.arrived() == ["refused/failed/c", "failed/a", "poison/d"]
+    assert place.names() == ["failed/b.json"]
 
 
 def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> None:
-    names = [f"failed/{number}.json" for number in range(8)]
-    for number in range(8):
-        place.keep(str(number), subscription(["☠07" if number < 7 else "good"]))
-    outcome = reported(place, *names, exit_code=1)
-    assert (outcome["replayed"], list(outcome["refused"])) == (1, names[:7])
+    names = [f"failed/{number}" for number in range(8)]
+    for name in names:
+        place.wait(name, "good" if name == names[-1] else "☠07")
+    outcome = reported(place, *(f"{name}.json" for name in names), exit_code=1)
+    assert (outcome["replayed"], len(outcome["refused"])) == (1, 7)
 
 
 @pytest.mark.parametrize(
     "wrong", ["failed/x.json", "x", "", "failed/../outside.json", "/etc/passwd", "failed/" + "x" * 300]
 )
 def test_a_name_of_no_entry_is_an_error_and_the_others_are_replayed(place: Place, wrong: str) -> None:
-    place.keep("a", subscription(["a"]))
-    outside = place.folder / "outside.json"
-    outside.write_text(lambda_record(subscription(["no entry"])))
+    place.wait("failed/a", "a")
+    outside = place.wait("outside", "no entry")
     for option in ([], ["--json"]):
-        run = command(place, wrong, "failed/a.json", *option)
+        run = command(place, "redrive", wrong, "failed/a.json", *option)
         assert run.exit_code == 1
         assert f"Error: there is no entry {wrong}\n" in run.stderr
-    assert [event["event"] for event in place.server.collector.indexed] == ["a"]
+    assert place.arrived() == ["a"]
     assert outside.exists()
 
 
-def test_refused_entries_are_listed_and_replayed_with_the_rest(place: Place) -> None:
-    put_aside = place.folder / "refused" / "failed" / "a.json"
-    put_aside.parent.mkdir(parents=True)
-    put_aside.write_text(lambda_record(subscription(["a"])))
-    assert [(row["kind"], row["name"]) for row in listed(place)] == [("refused", "refused/failed/a.json")]
-    assert command(place).exit_code == 0
-    assert not put_aside.exists()
-
-
-def test_the_list_shows_both_kinds_and_removes_nothing(place: Place) -> None:
-    place.keep("a", subscription(["a"]))
+def test_all_that_waits_is_listed_and_what_is_not_poison_replayed(place: Place) -> None:
+    place.wait("failed/a", "a")
+    place.wait("refused/failed/b", "b")
+    place.wait("failed/c", content=DEEP)
+    place.wait("failed/d", content='{"requestPayload": {"detail": ' + DEEP + "}}")
     place.forwarder.forward(subscription([None, "ok", "☠15"]), lambda: 60_000)
-    for _ in range(2):
-        assert [(row["kind"], row["events"]) for row in listed(place)] == [("failed", 1), ("poison", 2)]
-    run = command(place, name="failed")
+    (poison,) = place.names(Kind.POISON)
+    odd = [("failed", "failed/c.json", None), ("failed", "failed/d.json", None)]
+    left = [*odd, ("poison", poison, 2)]
+    for _ in range(2):  # to list removes nothing
+        assert listed(place) == [
+            ("failed", "failed/a.json", 1), *odd, ("refused", "refused/failed/b.json", 1), ("poison", poison, 2)
+        ]  # fmt: skip
+    run = command(place, "failed")
     assert "1 events: malformed" in run.output
     assert "code 15" in run.output
-
-
-def test_an_entry_that_is_nested_too_deep_is_listed_and_named_and_the_others_go_on(place: Place) -> None:
-    place.keep("b", subscription(["b"]))
-    (place.folder / "failed" / "a.json").write_text(DEEP)
-    (place.folder / "failed" / "c.json").write_text('{"requestPayload": {"detail": ' + DEEP + "}}")
-    assert [(row["name"], row["events"]) for row in listed(place)] == [
-        ("failed/a.json", None), ("failed/b.json", 1), ("failed/c.json", None),
-    ]  # fmt: skip
-    outcome = place.redrive()
-    assert (outcome.replayed, outcome.unreadable) == (1, ["failed/a.json", "failed/c.json"])
-    assert place.names(Kind.FAILED) == ["failed/a.json", "failed/c.json"]
-
-
-def test_named_poison_can_be_replayed(place: Place) -> None:
-    place.forwarder.forward(subscription(["☠13"]), lambda: 60_000)
-    (name,) = place.names(Kind.POISON)
-    place.server.collector._check = lambda *_: None
-    assert reported(place, name)["replayed"] == 1
+    outcome = reported(place, exit_code=1)
+    assert (outcome["replayed"], outcome["unreadable"]) == (2, ["failed/c.json", "failed/d.json"])
+    assert listed(place) == left
 
 
 @pytest.mark.parametrize("options", [[], ["--queue-url", "https://queue"]])
 def test_a_place_for_poison_must_be_named(place: Place, options: list[str]) -> None:
-    run = CliRunner().invoke(splunk, ["redrive", *options], obj=terminal(place))
+    run = command(place, "redrive", *options, folder=False)
     assert run.exit_code == 2
     assert "--bucket" in run.output

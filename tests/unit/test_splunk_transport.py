@@ -9,6 +9,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,10 @@ import requests
 import trustme
 
 from chalicelib.splunk.errors import Misconfigured, SplunkError
-from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.transport import NoAnswer, Transport, endpoint, failure
 from tests.support.hec_faults import Fault, ForcedCode
 from tests.support.hec_rules import Reply
-from tests.support.hec_server import HecServer, refusing_port, splunk_settings, write_authority
-from tests.support.splunk_world import subscription
+from tests.support.hec_server import HecServer, refusing_port, write_authority
 
 PATIENCE_SECONDS = 60  # a busy machine may need some of it
 BODY = gzip.compress(json.dumps({"event": "café", "fields": {"event_id": "1"}}, ensure_ascii=False).encode())
@@ -121,7 +120,7 @@ def test_after_an_answer_about_a_node_or_none_the_next_request_reaches_another(s
         server.faults.extend([None, sickness])
         transport = Transport(server.url)
         transport.post(BODY, "the-token", PATIENCE_SECONDS)
-        with pytest.raises(NoAnswer) if sickness in NO_ANSWER else contextlib.nullcontext():
+        with pytest.raises(NoAnswer) if sickness in NO_ANSWER else nullcontext():
             transport.post(BODY, "the-token", PATIENCE_SECONDS)
         for _ in range(2):
             assert json.loads(transport.post(BODY, "the-token", PATIENCE_SECONDS).body)["code"] == 0
@@ -136,18 +135,6 @@ def test_a_cookie_does_not_pin_the_next_connection_to_a_failing_node() -> None:
         for _ in range(2):
             transport.post(BODY, "the-token", PATIENCE_SECONDS)
         assert "cookie" not in server.requests[1].headers
-
-
-@pytest.mark.parametrize("code", [4, 9], ids=["a token that one node does not know", "busy"])
-def test_a_warm_forwarder_delivers_although_one_of_two_nodes_fails(code: int) -> None:
-    with HecServer() as server:
-        server.nodes = [ForcedCode(code), None]
-        settings = splunk_settings(server.url)
-        warm = forwarder(settings, "test")
-        for number in range(3):
-            left = iter(range(60_000, 0, -1_000))
-            assert warm.forward(subscription(["a"], first_id=number), lambda left=left: next(left, 0)).delivered == 1
-        assert (server.connections, len(server.requests)) == (2, 4)
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -196,27 +183,23 @@ def test_an_answer_that_trips_our_own_code_is_no_answer_and_never_the_end() -> N
         assert "the clock" not in str(caught.value)
 
 
-def test_tls_is_verified_with_the_authority_that_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "is_trusted", "reason"),
+    [
+        ("127.0.0.1", True, None),
+        ("127.0.0.1", False, "it comes from no authority that we trust"),
+        ("127.0.0.2", True, "it is for another address"),
+    ],
+)
+def test_the_token_is_sent_only_to_a_host_with_a_certificate_of_the_named_authority(
+    name: str, is_trusted: bool, reason: str | None, tmp_path: Path
+) -> None:
     authority = trustme.CA()
-    with HecServer(authority=authority) as server:
-        trusting = Transport(server.url, write_authority(authority, tmp_path))
-        assert trusting.post(BODY, "the-token", PATIENCE_SECONDS).status == 200
-
-
-def test_an_unknown_authority_is_a_matter_of_configuration_and_the_token_is_not_sent() -> None:
-    with HecServer(authority=trustme.CA()) as server:
-        with pytest.raises(Misconfigured, match="can't be verified: it comes from no authority that we trust"):
-            Transport(server.url).post(BODY, "the-token", PATIENCE_SECONDS)
-        assert server.requests == []
-
-
-def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    with HecServer(authority=authority, names=("127.0.0.2",)) as server:
-        server_elsewhere = Transport(server.url, write_authority(authority, tmp_path))
-        with pytest.raises(Misconfigured, match="can't be verified: it is for another address"):
-            server_elsewhere.post(BODY, "the-token", PATIENCE_SECONDS)
-        assert server.requests == []
+    with HecServer(authority=authority, names=(name,)) as server:
+        transport = Transport(server.url, write_authority(authority, tmp_path) if is_trusted else None)
+        with pytest.raises(Misconfigured, match=f"can't be verified: {reason}") if reason else nullcontext():
+            transport.post(BODY, "the-token", PATIENCE_SECONDS)
+        assert len(server.requests) == (0 if reason else 1)
 
 
 def test_no_variable_of_the_environment_changes_whom_we_trust_or_what_we_send(
