@@ -57,6 +57,7 @@ def main(port: str) -> NoReturn:
         str(shutil.which("java")),
         f"-Djava.library.path={library}",
         f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+        "-XX:TieredStopAtLevel=1",  # compile quickly: no run is long enough for more to pay
         "-XX:-UsePerfData",  # a file for each Java program, whatever the folder for such files is
         # The configuration is ours; there is no schema to hold it against.
         "-Dorg.eclipse.jetty.xml.XmlParser.Validating=false",

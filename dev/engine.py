@@ -31,6 +31,8 @@ REGION: Final = "us-east-1"
 _READY_WITHIN_SECONDS: Final = 90.0
 # Saving the state of a large store takes its time; only a hanging engine is killed.
 _STOPPED_WITHIN_SECONDS: Final = 60.0
+# MiniStack waits for functions that run, up to a minute; without a state there is nothing to wait for.
+_STATELESS_STOPPED_WITHIN_SECONDS: Final = 2.0
 _FIRST_PORT: Final = 20_000
 _EPHEMERAL_FROM: Final = 32_768
 
@@ -50,10 +52,12 @@ class Server(ABC):
 
     Attributes:
         name: in messages.
+        stopped_within_seconds: it is killed after so long a stop.
         credentials: new for every object, as environment variables. They open no account elsewhere.
     """
 
     name: ClassVar[str]
+    stopped_within_seconds = _STOPPED_WITHIN_SECONDS
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -78,12 +82,6 @@ class Server(ABC):
         return {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": REGION, **self.credentials}
 
     @property
-    def pid(self) -> int:
-        if self._process is None:
-            raise EngineError(f"{self.name} is not running")
-        return self._process.pid
-
-    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -102,7 +100,7 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Let it save its state and end; does nothing if it does not run."""
-        self._end(lambda process: leash.stop(process, _STOPPED_WITHIN_SECONDS))
+        self._end(lambda process: leash.stop(process, self.stopped_within_seconds))
 
     def kill(self) -> None:
         """End it at once, as a crash would: nothing is saved."""
@@ -184,6 +182,8 @@ class Engine(Server):
     ) -> None:
         super().__init__(log)
         self._state_dir = state_dir
+        if state_dir is None:
+            self.stopped_within_seconds = _STATELESS_STOPPED_WITHIN_SECONDS
         self._environ = {"SERVICES": ",".join(services), **(environ or {})}
 
     def _check(self) -> None:
