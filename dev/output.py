@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from tokenctl.deployment import private
 
@@ -80,32 +77,27 @@ def _of_event(event: Mapping[str, Any]) -> list[str]:
     return [str(event.get("event"))] + [f"{name}={event[name]}" for name in event if name not in _REPEATED]
 
 
-class LogFile(RotatingFileHandler):
-    """Writes lines to a file that only its owner can read: they name documents.
+class LogFile:
+    """Appends lines to a file that only its owner can read: they name documents.
 
     A full file is renamed to `<name>.1`, which replaces the one before. If lines can't be written, the service goes on,
     and one message is printed.
     """
 
-    terminator = ""  # the lines have theirs
-
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        super().__init__(path, maxBytes=max_bytes, backupCount=1, encoding="utf-8", errors="replace", delay=True)
         self._path = path
+        self._max_bytes = max_bytes
         self._has_failed = False
 
     def write(self, line: bytes) -> None:
-        self.handle(logging.makeLogRecord({"msg": line.decode("utf-8", "replace")}))
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name for it
-        if not self._has_failed:
-            self._has_failed = True
-            why = sys.exc_info()[1]
-            cause = why.strerror if isinstance(why, OSError) else type(why).__name__
-            print(f"tokenservice: {self._path.name} can't be written: {cause}", file=sys.stderr, flush=True)
-
-    def _open(self) -> TextIOWrapper:
-        opened = open(  # noqa: SIM115 - only the plain `open` takes an opener; the handler closes it
-            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=private
-        )
-        return cast(TextIOWrapper, opened)
+        try:
+            with open(self._path, "ab", opener=private) as file:
+                file.write(line)
+                is_full = file.tell() > self._max_bytes
+            if is_full:
+                self._path.replace(f"{self._path}.1")
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                message = f"tokenservice: {self._path.name} can't be written: {error.strerror}"
+                print(message, file=sys.stderr, flush=True)

@@ -8,12 +8,12 @@ which `tokenctl splunk redrive --folder` sends it again.
 from __future__ import annotations
 
 import json
-import queue
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,6 @@ _COLLECT_SECONDS: Final = 1.0
 _MAX_LINES: Final = 1_000
 _DELIVER_MS: Final = 20_000
 _LAST_DELIVERY_MS: Final = 4_000
-_END: Final = b""
 
 
 class Shipping:
@@ -44,52 +43,37 @@ class Shipping:
     def __init__(self, splunk: Forwarder, record: FolderRecord) -> None:
         self._splunk = splunk
         self._record = record
-        self._waiting: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+        self._waiting: deque[tuple[int, bytes]] = deque()
         self._stream = f"make-run/{uuid.uuid4()}"
         self._count = 0
-        self._ending = False
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._ship, name="ship", daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        self._waiting.put((time.time_ns() // 1_000_000, line))
+        self._waiting.append((time.time_ns() // 1_000_000, line))
 
     def finish(self) -> None:
         """Wait until all lines are delivered or stored."""
-        self._ending = True
-        self._waiting.put((0, _END))
+        self._ending.set()
         self._thread.join()
 
     def _ship(self) -> None:
-        ended = False
-        while not ended:
-            collected, ended = self._collect()
-            if collected:
-                self._forward(collected)
+        while not self._ending.wait(_COLLECT_SECONDS):
+            self._forward_waiting()
+        self._forward_waiting()
 
-    def _collect(self) -> tuple[list[tuple[int, bytes]], bool]:
-        """The lines of about a second, and whether they are the last."""
-        collected: list[tuple[int, bytes]] = []
-        deadline: float | None = None
-        while len(collected) < _MAX_LINES:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                at_ms, line = self._waiting.get(timeout=left)
-            except queue.Empty:
-                break
-            if line == _END:
-                return collected, True
-            collected.append((at_ms, line))
-            deadline = deadline or time.monotonic() + _COLLECT_SECONDS
-        return collected, False
+    def _forward_waiting(self) -> None:
+        while self._waiting:
+            self._forward([self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_LINES))])
 
-    def _forward(self, collected: list[tuple[int, bytes]]) -> None:
-        event = self._subscription_event(collected)
-        deadline = time.monotonic() * 1000 + (_LAST_DELIVERY_MS if self._ending else _DELIVER_MS)
+    def _forward(self, lines: Sequence[tuple[int, bytes]]) -> None:
+        event = self._subscription_event(lines)
+        deadline = time.monotonic() * 1000 + (_LAST_DELIVERY_MS if self._ending.is_set() else _DELIVER_MS)
         try:
             self._splunk.forward(json.loads(event), lambda: int(deadline - time.monotonic() * 1000))
         except Exception as error:  # noqa: BLE001 - one failure must not end the shipping of what comes later
-            self._store(event, len(collected), error)
+            self._store(event, len(lines), error)
 
     def _store(self, event: bytes, lines: int, error: Exception) -> None:
         """Store the whole event in the failure record, as Lambda does after its retries."""

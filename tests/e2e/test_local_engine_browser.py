@@ -60,12 +60,6 @@ CALLS = {
     "list the tables": dynamodb("ListTables", {}),
     "read the tokens": dynamodb("Scan", {"TableName": "tokenservice-local-tokens"}),
     "delete the tokens": dynamodb("DeleteTable", {"TableName": "tokenservice-local-tokens"}),
-    "make a function": {
-        "path": "/2015-03-31/functions",
-        "method": "POST",
-        "headers": {"Content-Type": "application/json"},
-        "body": json.dumps({"FunctionName": "f", "Runtime": "python3.11", "Role": "r", "Handler": "f.f", "Code": {}}),
-    },
     "read the engine's health": {"path": "/_ministack/health", "method": "GET", "headers": {}},
     "read whether it is ready": {"path": "/_ministack/ready", "method": "GET", "headers": {}},
     "change the engine": {"path": "/_ministack/config", "method": "POST", "headers": {}, "body": "{}"},

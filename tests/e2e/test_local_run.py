@@ -121,7 +121,6 @@ def by_the_death_of(name: str) -> Callable[[Run], tuple[int, str]]:
 
 ENDS: list[tuple[Callable[[Run], tuple[int, str]], int, str]] = [
     (by(signal.SIGTERM), 0, ""),
-    (by(signal.SIGHUP), 0, ""),
     (by_two_interrupts, 0, ""),
     (by_the_death_of("dev.gateway"), 1, "tokenservice: the service ended by itself with code -9\n"),
     (by_the_death_of("engine_process"), 1, "tokenservice: the local store ended by itself; see .local/engine.log\n"),
@@ -164,11 +163,13 @@ def test_however_it_ends_nothing_is_left_running_and_nothing_is_lost(checkout: P
     assert processes_of(checkout) == {}
 
 
-@pytest.mark.parametrize("begun", [".local/engine.log", ".local/demo.env"])
-def test_a_stop_during_the_start_leaves_nothing_running(checkout: Path, begun: str) -> None:
+@pytest.mark.parametrize(
+    ("begun", "number"), [(".local/engine.log", signal.SIGTERM), (".local/demo.env", signal.SIGHUP)]
+)
+def test_a_stop_during_the_start_leaves_nothing_running(checkout: Path, begun: str, number: int) -> None:
     run = Run(checkout, {"PORT": str(free_port())})
     run.wait_until((checkout / begun).exists)
-    assert (run.stop(), run.errors) == (0, [])
+    assert (run.stop(number), run.errors) == (0, [])
     assert processes_of(checkout) == {}
 
 

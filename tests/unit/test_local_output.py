@@ -74,7 +74,6 @@ def test_only_its_owner_can_read_the_log_file(tmp_path: Path) -> None:
         log = LogFile(path, max_bytes=40)
         for _ in range(4):
             log.write(b'{"nodeId":"secret"}\n')
-        log.close()
     finally:
         os.umask(before)
     parts = sorted(tmp_path.iterdir())
@@ -87,7 +86,6 @@ def test_the_log_file_holds_the_newest_lines_and_the_part_before_those_before_th
     lines = [f"line {number:03}\n".encode() for number in range(100)]
     for line in lines:
         log.write(line)
-    log.close()
     stored = (tmp_path / "service.log.1").read_bytes() + (tmp_path / "service.log").read_bytes()
     assert stored == b"".join(lines)[-len(stored) :]
     assert 100 < len(stored) <= 200
@@ -98,7 +96,6 @@ def test_a_log_file_goes_on_where_an_earlier_run_ended(tmp_path: Path) -> None:
     for line in (b"yesterday\n", b"today %s %d\n"):
         log = LogFile(tmp_path / "service.log")
         log.write(line)
-        log.close()
     assert (tmp_path / "service.log").read_bytes() == b"yesterday\ntoday %s %d\n"
 
 
