@@ -31,8 +31,7 @@ _COMPLETION = "_TOKENCTL_COMPLETE"
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name=_PROGRAM)
 @common
-@click.pass_context
-def cli(context: click.Context) -> None:
+def cli(_: Terminal) -> None:
     """Operate the token service: its clients, tokens and tables.
 
     STAGE or --stage names the stage. Default: `local`, which `make run` serves.

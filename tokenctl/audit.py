@@ -63,7 +63,6 @@ _CLOUDWATCH_DELAY: Final = timedelta(minutes=5)
     help="How far the clocks of two events may be apart.",
 )
 @common
-@click.pass_obj
 def audit(
     terminal: Terminal,
     *,

@@ -59,7 +59,6 @@ _SCOPES = click.option(
 @_NEW_NAME
 @_SCOPES
 @common
-@click.pass_obj
 def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
     """Add a client and print its secret. The secret is printed once and not stored."""
     instant = now()
@@ -72,7 +71,6 @@ def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
 
 @client.command("list")
 @common
-@click.pass_obj
 def client_list(terminal: Terminal) -> None:
     """List clients, and when their old secrets expire."""
     known = terminal.deployment().client_store().all()
@@ -97,7 +95,6 @@ def client_list(terminal: Terminal) -> None:
 @client.command("show")
 @_NAME
 @common
-@click.pass_obj
 def client_show(terminal: Terminal, name: str) -> None:
     """Show a client's scopes, state and secrets' dates, never a secret."""
     facts = _client_facts(_existing(terminal.deployment().client_store().find(name), name), now())
@@ -108,7 +105,6 @@ def client_show(terminal: Terminal, name: str) -> None:
 @_NAME
 @_SCOPES
 @common
-@click.pass_obj
 def client_change(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
     """Replace a client's scopes."""
     scopes_given = _scopes(scopes)
@@ -138,7 +134,6 @@ def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
     help="Hours for which the old secret stays valid; 0 revokes it now.",
 )
 @common
-@click.pass_obj
 def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
     """Give a client a new secret. The old one stays valid for a while.
 
@@ -159,7 +154,6 @@ def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
 @client.command("limit")
 @click.argument("names", nargs=-1, shell_complete=_names)
 @common
-@click.pass_obj
 def client_limit(terminal: Terminal, names: Sequence[str]) -> None:
     """Put clients under the stage's limits for each client, all of them if none is named.
 
@@ -179,7 +173,6 @@ def client_limit(terminal: Terminal, names: Sequence[str]) -> None:
 @client.command("disable")
 @_NAME
 @common
-@click.pass_obj
 def client_disable(terminal: Terminal, name: str) -> None:
     """Reject a client's calls until 'enable'.
 
@@ -194,7 +187,6 @@ def client_disable(terminal: Terminal, name: str) -> None:
 @client.command("enable")
 @_NAME
 @common
-@click.pass_obj
 def client_enable(terminal: Terminal, name: str) -> None:
     """Accept a disabled client's calls again, with the same scopes and secrets.
 
@@ -207,7 +199,6 @@ def client_enable(terminal: Terminal, name: str) -> None:
 @_NAME
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @common
-@click.pass_obj
 def client_delete(terminal: Terminal, name: str, yes: bool) -> None:
     """Delete a client for good; 'disable' can be undone.
 

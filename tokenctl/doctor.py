@@ -43,7 +43,6 @@ class _Failed(Exception):
 @click.command("doctor")
 @click.option("--url", metavar="URL", help="The service's address, without /tokenservice.")
 @common
-@click.pass_obj
 def doctor(terminal: Terminal, url: str | None) -> None:
     """Check a stage: tables, TTL, recovery, Splunk, service, credentials."""
     findings = list(examine(terminal.deployment(), url.rstrip("/") if url else None))

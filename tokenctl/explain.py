@@ -57,7 +57,6 @@ _STYLES: Final = {_USED: "green", _REFUSED: "red", "token.locked": "bold red", _
 @click.command("explain")
 @TOKEN_ID
 @common
-@click.pass_obj
 def explain(terminal: Terminal, token_id: str) -> None:
     """Show a token's life: issued, used, refused and why, and what to do.
 

@@ -54,7 +54,6 @@ def logs() -> None:
     help="How long log events are stored. Default: 90 days in prod, 14 elsewhere.",
 )
 @common
-@click.pass_obj
 def logs_create(terminal: Terminal, days: str | None) -> None:
     """Create missing log groups and the failure bucket, before 'chalice deploy'."""
     _show(terminal, create(terminal.deployment(), int(days) if days else None))
@@ -62,7 +61,6 @@ def logs_create(terminal: Terminal, days: str | None) -> None:
 
 @logs.command("subscribe")
 @common
-@click.pass_obj
 def logs_subscribe(terminal: Terminal) -> None:
     """Subscribe the log forwarder to the logs and store its failed inputs, after 'chalice deploy'."""
     _show(terminal, subscribe(terminal.deployment()))
@@ -87,7 +85,6 @@ def _log_groups(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 @click.option("--since", type=Instant(), default="1h", show_default=True, help="RFC 3339, or 30m, 2h, 3d ago.")
 @click.option("--until", type=Instant(), help="RFC 3339, or 30m, 2h, 3d ago. Default: now.")
 @common
-@click.pass_obj
 def logs_query(terminal: Terminal, groups: Sequence[str], text: str, since: datetime, until: datetime | None) -> None:
     """Search log groups with a QUERY in the language of CloudWatch Logs Insights.
 

@@ -32,7 +32,6 @@ _SUBSCRIBED: Final = [name for name in LOG_GROUPS if name != "forwarder"]
 @click.option("--until", type=Instant(), help="The same; else now.")
 @splunk.place_options
 @common
-@click.pass_obj
 def resend(
     terminal: Terminal,
     *,

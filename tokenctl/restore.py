@@ -56,7 +56,6 @@ class Copy:
 @click.option("--dry-run", is_flag=True, help="Count what would be copied. Nothing is written.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
-@click.pass_obj
 def restore(terminal: Terminal, source: str, dry_run: bool, yes: bool) -> None:
     """Copy the items of TABLE, which a backup was restored to, into the stage's table of tokens or of clients.
 

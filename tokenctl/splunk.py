@@ -75,7 +75,6 @@ def splunk() -> None:
 @splunk.command("failed")
 @place_options
 @common
-@click.pass_obj
 def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None, folder: Path | None) -> None:
     """List the entries that wait for a redrive, and the poison for a person. Changes nothing."""
     deployment = terminal.deployment().with_deployed_splunk()
@@ -88,7 +87,6 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
 @place_options
 @common
 @click.argument("names", nargs=-1, metavar="[ENTRY]...")
-@click.pass_obj
 def redrive_command(terminal: Terminal, /, names: tuple[str, ...], **where: Any) -> None:
     """Replay the entries that wait, or those that are named.
 

@@ -22,7 +22,6 @@ from tokenctl.trail import open_trail, read, show_unread
 
 @click.command("stats")
 @common
-@click.pass_obj
 def stats(terminal: Terminal) -> None:
     """Count tokens by state, and today's uses and refusals.
 

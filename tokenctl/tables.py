@@ -26,7 +26,6 @@ def tables() -> None:
 
 @tables.command("create")
 @common
-@click.pass_obj
 def tables_create(terminal: Terminal) -> None:
     """Create missing tables, with TTL, on-demand billing and point-in-time recovery."""
     done = create(terminal.deployment())

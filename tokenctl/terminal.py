@@ -177,7 +177,7 @@ def fail(message: str) -> NoReturn:
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--stage` and `--json` to a command or group; the option nearest to the command counts."""
+    """Add `--stage` and `--json` to a command or group, and pass the terminal; the nearest option counts."""
 
     def set_stage(context: click.Context, _: click.Parameter, value: str | None) -> None:
         terminal = context.ensure_object(Terminal)
@@ -196,4 +196,4 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         shell_complete=lambda _context, _option, begun: [name for name in stages() if name.startswith(begun)],
     )
     as_json = click.option("--json", is_flag=True, expose_value=False, callback=set_json, help="Print JSON.")
-    return stage(as_json(function))
+    return stage(as_json(click.pass_obj(function)))

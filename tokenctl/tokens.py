@@ -40,7 +40,6 @@ TOKEN_ID = click.argument("token_id", metavar="ID", callback=_token_id)
 @token.command("show")
 @TOKEN_ID
 @common
-@click.pass_obj
 def show(terminal: Terminal, token_id: str) -> None:
     """Show a token's limits and uses, never the token or the document's id."""
     with _service(terminal.deployment()) as service:
@@ -62,7 +61,6 @@ def show(terminal: Terminal, token_id: str) -> None:
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @common
-@click.pass_obj
 def revoke(
     terminal: Terminal, *, token_id: str | None, user: str | None, node: str | None, sibling: str | None, yes: bool
 ) -> None:

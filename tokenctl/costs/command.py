@@ -53,7 +53,6 @@ def _number(
 @_number("--deployments", 0, 10_000, 0, "Pipeline runs a month.")
 @click.option("--free-tier", is_flag=True, help="Subtract AWS's free tier, as if nothing else used it.")
 @common
-@click.pass_obj
 def cost(terminal: Terminal, /, **options: Any) -> None:
     """Estimate the monthly cost on AWS, and compare it with containers.
 
