@@ -14,8 +14,8 @@ from chalicelib import __version__
 from chalicelib.aws.errors import AwsError
 from chalicelib.errors import ServiceError, StoreUnavailable
 from chalicelib.http import problems
+from chalicelib.splunk.errors import SplunkError
 from tokenctl import doctor, explain, logs, restore, splunk, stats, tables, tokens
-from tokenctl import resend as resend_
 from tokenctl.audit import audit
 from tokenctl.clients import client
 from tokenctl.costs import command as costs
@@ -52,7 +52,6 @@ for _command in (
     *(doctor.doctor, restore.restore, costs.cost),
 ):
     cli.add_command(_command)
-splunk.splunk.add_command(resend_.resend)
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
     terminal = Terminal(stage=os.environ.get("STAGE", LOCAL_STAGE))
     try:
         cli(prog_name=_PROGRAM, obj=terminal)
-    except DeploymentError as error:
+    except (DeploymentError, SplunkError) as error:
         _end(str(error), terminal)
     except (StoreUnavailable, AwsError, PynamoDBException, BotoCoreError, ClientError) as error:
         _end(f"no response from the store ({cause(error)}): {advice(error, terminal.stage)}", terminal)

@@ -1,21 +1,17 @@
-"""Sources of entries beside the bucket: an SQS queue, and a folder on the developer's machine."""
+"""Entries of the failure record: what may be shown of them, and those in a folder of the developer's machine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.waiting import PREFIXES, Entry, is_below_a_prefix, parse
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SECONDS_PER_ENTRY: Final = 120.0
-_VISIBILITY_SECONDS: Final = 300  # longer than one entry may take, so that no second redrive gets it meanwhile
-_QUEUE_WAIT_SECONDS: Final = 1
 
 # An operator's machine has the memory for inputs that a function must reject.
 MAX_BYTES: Final = 1024 * 1024 * 1024
@@ -33,48 +29,6 @@ def summary(entry: Entry) -> dict[str, Any]:
     except MalformedEnvelope:
         return facts | {"events": None}
     return facts | {"events": len(envelope.events), "source": envelope.log_group}
-
-
-class QueueSource:
-    """An SQS queue as Lambda's on-failure destination. It holds failed invocations, never poison.
-
-    Reading a message hides it from others for five minutes; unless it is removed, it comes back.
-    """
-
-    def __init__(self, client: Any, queue_url: str) -> None:
-        self._client = client
-        self._queue_url = queue_url
-
-    def entries(self, kind: Kind) -> Iterator[Entry]:
-        """The messages that are visible now."""
-        seen: set[str] = set()
-        while kind is Kind.FAILED:
-            answer = self._client.receive_message(
-                QueueUrl=self._queue_url,
-                MaxNumberOfMessages=1,
-                VisibilityTimeout=_VISIBILITY_SECONDS,
-                WaitTimeSeconds=_QUEUE_WAIT_SECONDS,
-            )
-            messages = answer.get("Messages", ())
-            if not messages or messages[0]["MessageId"] in seen:
-                return
-            for message in messages:
-                seen.add(message["MessageId"])
-                yield parse(message["MessageId"], message["Body"], message["ReceiptHandle"])
-
-    def find(self, name: str) -> Entry | None:
-        """None: a queue has an order of its own, and searching for a message would hide the others."""
-        return None
-
-    def count(self) -> int:
-        """About how many messages wait. Reads none."""
-        answer = self._client.get_queue_attributes(
-            QueueUrl=self._queue_url, AttributeNames=["ApproximateNumberOfMessages"]
-        )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
-
-    def remove(self, entry: Entry) -> None:
-        self._client.delete_message(QueueUrl=self._queue_url, ReceiptHandle=entry.handle)
 
 
 class FolderSource:

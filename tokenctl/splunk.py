@@ -1,70 +1,56 @@
-"""`tokenctl splunk`: list and replay events that Splunk did not accept."""
+"""`tokenctl splunk`: list and replay events that Splunk did not accept, or never got."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 
-from chalicelib.splunk.errors import Misconfigured
+from chalicelib.audit import timestamp
+from chalicelib.instants import now
+from chalicelib.splunk.envelope import Envelope, LogEvent, encode
+from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
 from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
-from chalicelib.splunk.waiting import BucketSource
-from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE
-from tokenctl.errors import OwnErrors
-from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, FolderSource, QueueSource, summary
-from tokenctl.terminal import Terminal, common, plain, table, tracked
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from chalicelib.splunk.waiting import Entry, Source
-    from tokenctl.deployment import Deployment
+from chalicelib.splunk.waiting import BucketSource, Source
+from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE, Deployment
+from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
+from tokenctl.logs import FILTER_NAME, LOG_GROUPS, check_stage
+from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, FolderSource, summary
+from tokenctl.terminal import Instant, Terminal, common, fail, plain, table, tracked
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The failure record of a stage: a bucket or a folder, and perhaps a queue."""
+    """The failure record of a stage: a bucket, or a folder of the developer's machine.
 
-    bucket: str | None
-    queue_url: str | None
-    folder: Path | None
+    Attributes:
+        source: reads its entries.
+        record: stores what a replay finds to be poison.
+    """
 
-    def sources(self, aws: Callable[[str], Any]) -> Iterator[tuple[str, Source]]:
-        if self.bucket:
-            yield f"s3://{self.bucket}", BucketSource(OwnErrors(aws("s3")), self.bucket)
-        if self.queue_url:
-            yield self.queue_url, QueueSource(aws("sqs"), self.queue_url)
-        if self.folder:
-            yield str(self.folder), FolderSource(self.folder)
-
-    def record(self, aws: Callable[[str], Any]) -> FailureRecord | None:
-        """The record in which a replay stores poison."""
-        if self.bucket:
-            return S3Record(self.bucket, OwnErrors(aws("s3")))
-        return FolderRecord(self.folder) if self.folder else None
+    name: str
+    source: Source
+    record: FailureRecord
 
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that name the failure record."""
-    options = (
-        click.option("--bucket", metavar="NAME", help="S3 bucket of the record; else that of the stage's forwarder."),
-        click.option("--queue-url", envvar="SPLUNK_FAILURE_QUEUE_URL", metavar="URL", help="SQS queue beside it."),
-        click.option(
-            "--folder",
-            envvar="SPLUNK_FAILURE_FOLDER",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="Folder of the record; for the local stage, that of 'make run'.",
-        ),
-    )
-    for add in reversed(options):
-        function = add(function)
-    return function
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    text = "Folder of the record; for the local stage, that of 'make run'."
+    function = click.option("--folder", type=folder, help=text)(function)
+    return click.option("--bucket", metavar="NAME", help="Bucket of the record; else the stage's own.")(function)
 
 
 @click.group()
@@ -75,11 +61,10 @@ def splunk() -> None:
 @splunk.command("failed")
 @place_options
 @common
-def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None, folder: Path | None) -> None:
+def failed_command(terminal: Terminal, bucket: str | None, folder: Path | None) -> None:
     """List the entries that wait for a redrive, and the poison for a person. Changes nothing."""
-    deployment = terminal.deployment().with_deployed_splunk()
-    place = place_of(deployment, bucket, queue_url, folder)
-    rows = list(listing(place, deployment.aws))
+    place = _place(terminal.deployment().with_deployed_splunk(), bucket, folder)
+    rows = [{"kind": kind.value, **summary(entry)} for kind in Kind for entry in place.source.entries(kind)]
     terminal.show(rows, lambda console: _show_entries(console, rows))
 
 
@@ -87,81 +72,119 @@ def failed_command(terminal: Terminal, bucket: str | None, queue_url: str | None
 @place_options
 @common
 @click.argument("names", nargs=-1, metavar="[ENTRY]...")
-def redrive_command(terminal: Terminal, /, names: tuple[str, ...], **where: Any) -> None:
+def redrive_command(terminal: Terminal, bucket: str | None, folder: Path | None, names: tuple[str, ...]) -> None:
     """Replay the entries that wait, or those that are named.
 
     Poison is replayed only if it is named. An entry is removed after Splunk has accepted it, so the command may be
     repeated at any time. A rejected entry is listed and stays; the others are replayed.
     """
     deployment = terminal.deployment().with_deployed_splunk()
-    place = place_of(deployment, **where)
-    try:
-        replay = build(deployment, place)
-    except Misconfigured as error:
-        raise click.ClickException(str(error)) from None
-    selected = tuple(dict.fromkeys(names))
-    missing: list[str] = []
-    outcomes: dict[str, Outcome] = {}
-    for name, source in place.sources(deployment.aws):
-        if selected and isinstance(source, QueueSource):
-            continue  # its entries have no names that a person could know
-        entries = _named(source, selected, missing) if selected else _waiting(source)
-        # Counting the entries would read each of them twice.
-        with terminal.progress(f"Replaying {name}", total=None) as advance:
-            most_refused = None if selected else MOST_REFUSED
-            outcomes[name] = redrive(
-                source, replay, tracked(entries, advance), lambda: SECONDS_PER_ENTRY, most_refused=most_refused
-            )
-    terminal.show({name: outcome.facts() for name, outcome in outcomes.items()}, lambda _: _show_outcomes(outcomes))
+    place = _place(deployment, bucket, folder)
+    source, replay = place.source, _forwarder(deployment, place)
+    named = {name: source.find(name) for name in names}
+    entries = chain(source.entries(Kind.FAILED), source.entries(Kind.REFUSED))
+    if names:
+        entries = chain(entry for entry in named.values() if entry)
+    # Counting the entries would read each of them twice.
+    with terminal.progress(f"Replaying {place.name}", total=None) as advance:
+        most_refused = None if names else MOST_REFUSED
+        outcome = redrive(
+            source, replay, tracked(entries, advance), lambda: SECONDS_PER_ENTRY, most_refused=most_refused
+        )
+    terminal.show({place.name: outcome.facts()}, lambda _: _show_outcome(place.name, outcome))
+    missing = [name for name, entry in named.items() if entry is None]
     for name in missing:
         click.echo(f"Error: there is no entry {plain(name)}", err=True)
-    if missing or not all(outcome.is_complete for outcome in outcomes.values()):
+    if missing or not outcome.is_complete:
         raise SystemExit(1)
 
 
-def listing(place: Place, aws: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
-    """Kind, name, time, reason and number of events of each entry; for a queue only the number of entries."""
-    for name, source in place.sources(aws):
-        if isinstance(source, QueueSource):
-            # Reading a message would hide it from a redrive for a while.
-            if waiting := source.count():
-                reason = f"{waiting} failed invocations wait"
-                yield {"kind": Kind.FAILED.value, "name": name, "at": "", "reason": reason, "events": None}
-            continue
-        for kind in Kind:
-            for entry in source.entries(kind):
-                yield {"kind": kind.value, **summary(entry)}
+@splunk.command("resend")
+@click.argument("group", type=click.Choice([name for name in LOG_GROUPS if name != "forwarder"]))
+@click.option("--since", type=Instant(), required=True, help="RFC 3339, or 30m, 2h, 3d ago.")
+@click.option("--until", type=Instant(), help="The same; else now.")
+@place_options
+@common
+def resend_command(  # noqa: PLR0917 - click passes them by name
+    terminal: Terminal, group: str, since: datetime, until: datetime | None, bucket: str | None, folder: Path | None
+) -> None:
+    """Send what a log group received in a time to Splunk again: where events are in neither Splunk nor failure record.
+
+    The group's subscription says which lines go. What Splunk has already comes twice, with the same event_id.
+    """
+    deployment = terminal.deployment().with_deployed_splunk()
+    check_stage(deployment)
+    name = LOG_GROUPS[group].format(stage=deployment.stage)
+    sent = Counter(events=0, setAside=0, deferred=0)
+    with aws_errors(f"log group {name}"), terminal.progress(f"Sending {name}", total=None) as advance:
+        replay = _forwarder(deployment, _place(deployment, bucket, folder))
+        for reached, batch in tracked(_logged(deployment.aws("logs"), name, since, until or now()), advance):
+            try:
+                ledger = _send(replay, batch)
+            except SplunkError as error:
+                fail(f"{error}; when that is mended, go on with --since {timestamp(reached)}")
+            sent.update(events=ledger.delivered, setAside=ledger.set_aside, deferred=ledger.deferred)
+    text = f"{name}: {sent['events']} events accepted by Splunk, {sent['setAside']} set aside, "
+    text += f"{sent['deferred']} stored for the redrive."
+    terminal.show({"logGroup": name, **sent}, lambda console: console.print(plain(text)))
 
 
-def build(deployment: Deployment, place: Place) -> Forwarder:
+def _send(replay: Forwarder, batch: Mapping[str, Any]) -> Ledger:
+    deadline = time.monotonic() + SECONDS_PER_ENTRY
+    return replay.forward(batch, lambda: int((deadline - time.monotonic()) * 1000))
+
+
+def _logged(client: Any, group: str, since: datetime, until: datetime) -> Iterator[tuple[datetime, Mapping[str, Any]]]:
+    """What the group's subscription would hand to the forwarder of a time, each with the first instant of its page.
+
+    Raises:
+        DeploymentError: the group has no such subscription.
+    """
+    found = client.describe_subscription_filters(logGroupName=group, filterNamePrefix=FILTER_NAME)
+    if not found["subscriptionFilters"]:
+        raise DeploymentError(f"log group {group} is not sent to Splunk: it has no subscription {FILTER_NAME!r}")
+    subscription = found["subscriptionFilters"][0]
+    owner = subscription["destinationArn"].split(":")[4]
+    times = {"startTime": int(since.timestamp() * 1000), "endTime": int(until.timestamp() * 1000)}
+    pattern = subscription.get("filterPattern", "")
+    for page in client.get_paginator("filter_log_events").paginate(logGroupName=group, filterPattern=pattern, **times):
+        streams: dict[str, list[LogEvent]] = {}
+        for event in page["events"]:
+            log = LogEvent(event["eventId"], event["timestamp"], event["message"])
+            streams.setdefault(event["logStreamName"], []).append(log)
+        # Whoever goes on after a failure sends the whole page again.
+        first_ms = min((event["timestamp"] for event in page["events"]), default=0)
+        for stream, logs in streams.items():
+            envelope = Envelope(False, owner, group, stream, (FILTER_NAME,), logs)
+            yield datetime.fromtimestamp(first_ms / 1000, UTC), json.loads(encode(envelope, logs))
+
+
+def _place(deployment: Deployment, bucket: str | None, folder: Path | None) -> Place:
+    """The failure record that the options name, or else the stage's."""
+    if bucket and folder:
+        raise click.UsageError("give one of --bucket and --folder")
+    if not folder:
+        bucket = bucket or deployment.settings.splunk.failure_bucket
+    if bucket:
+        s3 = OwnErrors(deployment.aws("s3"))
+        return Place(f"s3://{bucket}", BucketSource(s3, bucket), S3Record(bucket, s3))
+    if not folder and deployment.stage != LOCAL_STAGE:
+        raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket or --folder")
+    folder = folder or LOCAL_SPLUNK
+    return Place(str(folder), FolderSource(folder), FolderRecord(folder))
+
+
+def _forwarder(deployment: Deployment, place: Place) -> Forwarder:
     """The forwarder of a stage, the same as in its Lambda functions.
 
     Raises:
-        Misconfigured: the stage has no Splunk, or its settings can't be used.
+        SplunkError: the stage's settings can't be used.
     """
     settings = deployment.settings.splunk
     if not settings.hec_url:
-        raise Misconfigured("SPLUNK_HEC_URL is not set for this stage: there is no Splunk to replay to")
-    return forwarder(
-        settings,
-        deployment.stage,
-        ssm=OwnErrors(deployment.aws("ssm")) if settings.hec_token_parameter else None,
-        record=place.record(deployment.aws),
-        max_bytes=MAX_BYTES,
-    )
-
-
-def _waiting(source: Source) -> Iterator[Entry]:
-    return chain(source.entries(Kind.FAILED), source.entries(Kind.REFUSED))
-
-
-def _named(source: Source, names: Iterable[str], missing: list[str]) -> Iterator[Entry]:
-    """The entries of these names; names without an entry are added to `missing`."""
-    for name in names:
-        if entry := source.find(name):
-            yield entry
-        else:
-            missing.append(name)
+        fail("SPLUNK_HEC_URL is not set for this stage: there is no Splunk to replay to")
+    ssm = OwnErrors(deployment.aws("ssm")) if settings.hec_token_parameter else None
+    return forwarder(settings, deployment.stage, ssm=ssm, record=place.record, max_bytes=MAX_BYTES)
 
 
 def _show_entries(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -181,25 +204,13 @@ def _show_entries(console: Console, rows: list[dict[str, Any]]) -> None:
     console.print(table(("kind", "name", "events", "at", "reason"), cells))
 
 
-def place_of(deployment: Deployment, bucket: str | None, queue_url: str | None, folder: Path | None) -> Place:
-    """The place of the options, or else of the stage."""
-    if not (bucket or folder):
-        bucket = deployment.settings.splunk.failure_bucket
-        folder = LOCAL_SPLUNK if deployment.stage == LOCAL_STAGE and not bucket else None
-    if not (bucket or folder):
-        # A queue alone is not enough: a replay may have to store poison.
-        raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket or --folder")
-    return Place(bucket, queue_url, folder)
-
-
-def _show_outcomes(outcomes: Mapping[str, Outcome]) -> None:
-    for name, outcome in outcomes.items():
-        click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
-        if outcome.set_aside:
-            click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
-        for unreadable in outcome.unreadable:
-            click.echo(f"  unreadable, not removed: {unreadable}")
-        for refused, reason in outcome.refused.items():
-            click.echo(f"  rejected, not removed: {refused}: {reason}", err=True)
-        if outcome.stopped:
-            click.echo(f"  stopped; the rest waits for the next run: {outcome.stopped}", err=True)
+def _show_outcome(name: str, outcome: Outcome) -> None:
+    click.echo(f"{name}: {outcome.replayed} entries replayed, {outcome.events} events accepted.")
+    if outcome.set_aside:
+        click.echo(f"  {outcome.set_aside} events are poison; see 'tokenctl splunk failed'.")
+    for unreadable in outcome.unreadable:
+        click.echo(f"  unreadable, not removed: {unreadable}")
+    for refused, reason in outcome.refused.items():
+        click.echo(f"  rejected, not removed: {refused}: {reason}", err=True)
+    if outcome.stopped:
+        click.echo(f"  stopped; the rest waits for the next run: {outcome.stopped}", err=True)

@@ -34,12 +34,12 @@ def logs(deployment: Deployment) -> Iterator[Any]:
     client.delete_log_group(logGroupName=GROUP)
 
 
-def write(logs: Any, stream: str, *messages: str, hours_ago: float = 0.5) -> None:
+def write(logs: Any, stream: str, *messages: str, hours_ago: float = 0.5, group: str = GROUP) -> None:
     """Write lines into a stream, as a function does."""
-    logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
     at = int(time.time() * 1000 - hours_ago * HOUR_MS)
     events = [{"timestamp": at + number, "message": message} for number, message in enumerate(messages)]
-    logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
 
 def line(number: int) -> str:
@@ -67,12 +67,10 @@ class TestQuery:
         assert tokenctl(*longer, "--json").json == [{"@message": "too old"}]
 
     def test_several_groups_are_searched_at_once(self, tokenctl: Tokenctl, logs: Any) -> None:
-        write(logs, "a", "of the function")
         other = f"{GROUP}-basic_auth"
         logs.create_log_group(logGroupName=other)
-        logs.create_log_stream(logGroupName=other, logStreamName="b")
-        event = {"timestamp": int(time.time() * 1000), "message": "of the authorizer"}
-        logs.put_log_events(logGroupName=other, logStreamName="b", logEvents=[event])
+        write(logs, "a", "of the function")
+        write(logs, "b", "of the authorizer", group=other)
         run = tokenctl("logs", "query", "api,authorizer", "fields @message", "--stage", "test", "--json")
         logs.delete_log_group(logGroupName=other)
         assert sorted(row["@message"] for row in run.json) == ["of the authorizer", "of the function"]
@@ -125,7 +123,7 @@ class TestResend:
         write(logs, "c", line(4), hours_ago=2)
         run = resend("--json")
         assert run.code == 0, run.err
-        assert run.json == {"logGroup": GROUP, "events": 4, "setAside": 0, "stopped": None}
+        assert run.json == {"logGroup": GROUP, "events": 4, "setAside": 0, "deferred": 0}
         found = logs.filter_log_events(logGroupName=GROUP, startTime=int(time.time() * 1000 - HOUR_MS))["events"]
         indexed = {event["fields"]["event_id"]: event for event in server.collector.indexed}
         assert set(indexed) == {event["eventId"] for event in found}
@@ -134,7 +132,7 @@ class TestResend:
             assert (sent["source"], sent["host"]) == (GROUP, event["logStreamName"])
             assert (sent["fields"]["stage"], sent["time"]) == ("test", event["timestamp"] / 1000)
         human = resend()
-        assert human.out == f"{GROUP}: 4 events accepted by Splunk, 0 set aside.\n"
+        assert human.out == f"{GROUP}: 4 events accepted by Splunk, 0 set aside, 0 stored for the redrive.\n"
 
     def test_if_splunk_is_unavailable_it_prints_where_to_continue(
         self, logs: Any, server: HecServer, resend: Any, monkeypatch: pytest.MonkeyPatch
@@ -152,7 +150,7 @@ class TestResend:
         self, logs: Any, server: HecServer, resend: Any, tmp_path: Path
     ) -> None:
         write(logs, "a", line(1), "☠06", line(2))
-        assert resend("--json").json == {"logGroup": GROUP, "events": 2, "setAside": 1, "stopped": None}
+        assert resend("--json").json == {"logGroup": GROUP, "events": 2, "setAside": 1, "deferred": 0}
         assert len(list(tmp_path.rglob("poison/**/*.json"))) == 1
 
     def test_a_group_that_is_not_sent_to_splunk_is_refused(self, logs: Any, server: HecServer, resend: Any) -> None:

@@ -1,4 +1,4 @@
-"""The failure record and its redrive on a real S3 and SQS interface: the local AWS engine."""
+"""The failure record and its redrive on a real S3 interface: the local AWS engine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from click.testing import CliRunner
 
 from chalicelib.splunk.forward import forwarder
 from chalicelib.splunk.record import Kind, S3Record
-from chalicelib.splunk.redrive import redrive
 from chalicelib.splunk.secret import from_parameter
 from chalicelib.splunk.waiting import BucketSource
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.deployment import Deployment
-from tokenctl.redrive import QueueSource
 from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal
 
@@ -80,41 +78,6 @@ def test_a_record_of_lambda_s_own_in_the_bucket_is_replayed(deployment: Deployme
     assert command(deployment, server, "redrive")[f"s3://{BUCKET}"]["replayed"] == 1
     assert server.collector.indexed[0]["event"] == "from Lambda"
     assert key not in [entry.name for entry in BucketSource(s3, BUCKET).entries(Kind.FAILED)]
-
-
-def test_a_queue_is_read_counted_and_emptied_after_acceptance(
-    deployment: Deployment, s3: Any, server: HecServer
-) -> None:
-    sqs = deployment.aws("sqs")
-    url = sqs.create_queue(QueueName="failed-invocations")["QueueUrl"]
-    body = json.dumps({"version": "1.0", "requestPayload": subscription(["from a queue"])})
-    sqs.send_message(QueueUrl=url, MessageBody=body)
-    listed = [row for row in command(deployment, server, "failed", "--queue-url", url) if row["name"] == url]
-    assert listed[0]["reason"] == "1 failed invocations wait"
-
-    assert command(deployment, server, "redrive", "--queue-url", url)[url]["replayed"] == 1
-    assert server.collector.indexed[0]["event"] == "from a queue"
-    assert messages_in(sqs, url) == 0
-
-
-def test_a_message_that_splunk_refuses_stays_in_the_queue(deployment: Deployment, server: HecServer) -> None:
-    sqs = deployment.aws("sqs")
-    url = sqs.create_queue(QueueName="refused-invocations")["QueueUrl"]
-    for text in "ab":
-        sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"requestPayload": subscription([text])}))
-    server.faults.extend([None, ForcedCode(7, 1)])
-    source = QueueSource(sqs, url)
-    made = forwarder(splunk_settings(server.url), "test")
-    outcome = redrive(source, made, source.entries(Kind.FAILED), lambda: 60.0)
-    assert (outcome.replayed, len(outcome.refused)) == (1, 1)
-    assert messages_in(sqs, url) == 1
-    assert list(source.entries(Kind.POISON)) == []
-
-
-def messages_in(sqs: Any, url: str) -> int:
-    """Messages of a queue, those included that a reader has taken and not deleted."""
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    return sum(map(int, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()))
 
 
 def test_the_hec_token_is_read_from_a_secure_string(deployment: Deployment) -> None:
