@@ -29,14 +29,10 @@ LOG_GROUPS: Final = {
     "forwarder": "/aws/lambda/tokenservice-{stage}-forward_logs",
     "redrive": "/aws/lambda/tokenservice-{stage}-redrive",
 }
-"""By the names that commands take."""
+"""By the names that commands take. `chalice deploy` makes no access log."""
 FILTER_NAME: Final = "splunk"
 """The subscription that forwards a log group."""
-RETENTIONS: Final = (
-    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
-    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
-)
-"""Days for which CloudWatch Logs can store events. Source: its API reference, PutRetentionPolicy."""
+_FORWARDERS: Final = ("forward_logs", "forward_events")
 _POLL_SECONDS: Final = 0.5
 _UNNAMED_REGION: Final = "us-east-1"  # S3 wants every region but this one named
 
@@ -48,15 +44,12 @@ def logs() -> None:
 
 @logs.command("create")
 @click.option(
-    "--days",
-    type=click.Choice([str(days) for days in RETENTIONS]),
-    metavar="DAYS",
-    help="How long log events are stored. Default: 90 days in prod, 14 elsewhere.",
+    "--days", type=click.IntRange(1), help="How long events are stored. Default: 90 days in prod, 14 elsewhere."
 )
 @common
-def logs_create(terminal: Terminal, days: str | None) -> None:
+def logs_create(terminal: Terminal, days: int | None) -> None:
     """Create missing log groups and the failure bucket, before 'chalice deploy'."""
-    _show(terminal, create(terminal.deployment(), int(days) if days else None))
+    _show(terminal, create(terminal.deployment(), days))
 
 
 @logs.command("subscribe")
@@ -90,7 +83,18 @@ def logs_query(terminal: Terminal, groups: Sequence[str], text: str, since: date
 
     A GROUP is 'access', 'api', 'authorizer', 'events', 'forwarder' or 'redrive'.
     """
-    rows = query(terminal.deployment(), groups, text, since, until or now())
+    deployment = terminal.deployment()
+    check_stage(deployment)
+    names = [LOG_GROUPS[group].format(stage=deployment.stage) for group in groups]
+    times = {"startTime": int(since.timestamp()), "endTime": math.ceil((until or now()).timestamp())}
+    with aws_errors(f"query of {', '.join(names)}"):
+        client = deployment.aws("logs")
+        query_id = client.start_query(logGroupNames=names, queryString=text, **times)["queryId"]
+        while (answer := client.get_query_results(queryId=query_id))["status"] in ("Scheduled", "Running"):
+            time.sleep(_POLL_SECONDS)
+    if answer["status"] != "Complete":
+        raise DeploymentError(f"query of {', '.join(names)}: it ended as {answer['status']}")
+    rows = [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in answer["results"]]
     columns = list(dict.fromkeys(name for row in rows for name in row))
 
     def human(console: Console) -> None:
@@ -119,28 +123,23 @@ def create(deployment: Deployment, days: int | None = None) -> dict[str, str]:
     check_stage(deployment)
     template = stage_template(deployment.stage)
     days = days or template["Mappings"]["Stages"][deployment.stage]["LogDays"]
-    with aws_errors("account"):
-        account = deployment.aws("sts").get_caller_identity()
-    client = deployment.aws("logs")
-    bucket = _bucket_name(deployment, template, account["Account"], client.meta.region_name)
     done = {}
-    for group in _names(template, "LogGroupName", deployment.stage).values():
-        if not _is_of_function(group):
-            continue  # `chalice deploy` makes no access log
-        with aws_errors(f"log group {group}"):
+    with aws_errors(f"stage {deployment.stage}"):
+        client, values = deployment.aws("logs"), _values(deployment)
+        bucket = _bucket_name(deployment, template, values)
+        for group in (name.format(stage=deployment.stage) for key, name in LOG_GROUPS.items() if key != "access"):
             is_new = unless("ResourceAlreadyExistsException", client.create_log_group, logGroupName=group)
             client.put_retention_policy(logGroupName=group, retentionInDays=days)
-        done[group] = f"{'created' if is_new else 'exists'}; stores events for {days} days"
-    with aws_errors(f"bucket {bucket}"):
-        done[bucket] = _create_bucket(deployment.aws("s3"), bucket, account, template)
+            done[group] = f"{'created' if is_new else 'exists'}; stores events for {days} days"
+        done[bucket] = _create_bucket(deployment.aws("s3"), bucket, values, template)
     return done
 
 
 def subscribe(deployment: Deployment) -> dict[str, str]:
     """Subscribe the log forwarder to all other functions' logs, and store the inputs at which the forwarders fail.
 
-    If there is an access log (`chalice deploy` makes none), its lines about refused credentials are forwarded, too.
-    Needed after the first deployment, and after one that changes the failure bucket. Idempotent.
+    If there is an access log, its lines about refused credentials are forwarded, too. Needed after the first
+    deployment, and after one that changes the failure bucket. Idempotent.
 
     Returns:
         Name of log group or function to what was done.
@@ -149,58 +148,42 @@ def subscribe(deployment: Deployment) -> dict[str, str]:
         DeploymentError: functions or log groups are missing, there is no Splunk, or AWS refused something.
     """
     check_stage(deployment)
-    template = stage_template(deployment.stage)
-    with aws_errors("functions"):
-        client = deployment.aws("lambda")
-    names = _names(template, "FunctionName", deployment.stage)
-    retries = {
-        config["FunctionName"]["Ref"]: config
-        for config in of_type(template, "AWS::Lambda::EventInvokeConfig").values()
-        if "DestinationConfig" in config
-    }
-    forwarders = {function: _deployed_forwarder(client, names[function], deployment.stage) for function in retries}
-    done = {}
-    with aws_errors("log groups"):
-        log_client = deployment.aws("logs")
-    groups = _names(template, "LogGroupName", deployment.stage)
-    for subscription in of_type(template, "AWS::Logs::SubscriptionFilter").values():
-        group = groups[subscription["LogGroupName"]["Ref"]]
-        with aws_errors(f"log group {group}"):
-            if _is_of_function(group) or _exists(log_client, group):
-                destination = forwarders[subscription["DestinationArn"]["Fn::GetAtt"][0]]["FunctionArn"]
-                done[group] = _subscribe(client, log_client, group, destination, subscription)
-    for function, forwarder in forwarders.items():
-        with aws_errors(f"function {names[function]}"):
-            done[names[function]] = _store_failed_inputs(client, forwarder, retries[function])
+    stage, done = deployment.stage, {}
+    template = stage_template(stage)
+    with aws_errors(f"stage {stage}"):
+        functions, client, values = deployment.aws("lambda"), deployment.aws("logs"), _values(deployment)
+        forwarders = [_deployed(functions, f"tokenservice-{stage}-{name}", stage) for name in _FORWARDERS]
+        permission = template["Resources"]["LogPermission"]["Properties"]
+        unless(
+            "ResourceConflictException",  # the permission exists
+            functions.add_permission,
+            FunctionName=forwarders[0]["FunctionName"],
+            StatementId="logs",
+            Action=permission["Action"],
+            Principal=permission["Principal"],
+            SourceAccount=values["AWS::AccountId"],
+            SourceArn=filled(permission["SourceArn"], values),
+        )
+        for subscription in of_type(template, "AWS::Logs::SubscriptionFilter").values():
+            group = filled(
+                template["Resources"][subscription["LogGroupName"]["Ref"]]["Properties"]["LogGroupName"], values
+            )
+            answer = unless(
+                "ResourceNotFoundException",
+                client.put_subscription_filter,
+                logGroupName=group,
+                filterName=subscription["FilterName"],
+                filterPattern=subscription["FilterPattern"],
+                destinationArn=forwarders[0]["FunctionArn"],
+            )
+            if answer:
+                done[group] = f"goes to {forwarders[0]['FunctionName']}"
+            elif group.startswith("/aws/lambda/"):
+                raise DeploymentError(f"there is no log group {group}: run 'tokenctl logs create' for this stage first")
+        config = template["Resources"]["ForwardLogsOnFailure"]["Properties"]
+        for forwarder in forwarders:
+            done[forwarder["FunctionName"]] = _store_failed_inputs(functions, forwarder, config)
     return done
-
-
-def query(
-    deployment: Deployment, groups: Sequence[str], text: str, since: datetime, until: datetime
-) -> list[dict[str, str]]:
-    """Search log groups with CloudWatch Logs Insights.
-
-    Args:
-        groups: of `LOG_GROUPS`.
-        text: in the language of Logs Insights.
-
-    Returns:
-        The rows of the answer, each by the names of its columns.
-
-    Raises:
-        DeploymentError: a log group does not exist, or CloudWatch refused or aborted the query.
-    """
-    check_stage(deployment)
-    names = [LOG_GROUPS[group].format(stage=deployment.stage) for group in groups]
-    times = {"startTime": int(since.timestamp()), "endTime": math.ceil(until.timestamp())}
-    with aws_errors(f"query of {', '.join(names)}"):
-        client = deployment.aws("logs")
-        query_id = client.start_query(logGroupNames=names, queryString=text, **times)["queryId"]
-        while (answer := client.get_query_results(queryId=query_id))["status"] in ("Scheduled", "Running"):
-            time.sleep(_POLL_SECONDS)
-    if answer["status"] != "Complete":
-        raise DeploymentError(f"query of {', '.join(names)}: it ended as {answer['status']}")
-    return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in answer["results"]]
 
 
 def check_stage(deployment: Deployment) -> None:
@@ -213,40 +196,33 @@ def check_stage(deployment: Deployment) -> None:
         raise DeploymentError(f"stage {LOCAL_STAGE!r} has no functions on AWS; name another with --stage")
 
 
-def _names(template: Template, attribute: str, stage: str) -> dict[str, str]:
-    """Logical ids to names, of all resources that have this attribute as their own name."""
+def _values(deployment: Deployment) -> dict[str, str]:
+    """What the template's variables mean here."""
+    sts = deployment.aws("sts")
+    _, partition, _, _, account, *_ = sts.get_caller_identity()["Arn"].split(":")
     return {
-        logical_id: filled(properties[attribute], {"Stage": stage})
-        for logical_id, properties in ((key, resource["Properties"]) for key, resource in template["Resources"].items())
-        if "Fn::Sub" in properties.get(attribute, ())
+        "Stage": deployment.stage,
+        "AWS::Partition": partition,
+        "AWS::AccountId": account,
+        "AWS::Region": sts.meta.region_name,
     }
 
 
-def _is_of_function(group: str) -> bool:
-    return group.startswith("/aws/lambda/")
-
-
-def _exists(client: Any, group: str) -> bool:
-    groups = client.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-    return group in [found["logGroupName"] for found in groups]
-
-
-def _bucket_name(deployment: Deployment, template: Template, account: str, region: str) -> str:
+def _bucket_name(deployment: Deployment, template: Template, values: Mapping[str, str]) -> str:
     """The configured name, if the functions' policies let them write there, or else that of the template."""
-    values = {"Stage": deployment.stage, "AWS::AccountId": account, "AWS::Region": region}
     default: str = filled(template["Resources"]["FailureBucket"]["Properties"]["BucketName"], values)
-    prefix = default.removesuffix(f"{account}-{region}")
+    prefix = default.removesuffix(f"{values['AWS::AccountId']}-{values['AWS::Region']}")
     name = deployment.settings.splunk.failure_bucket or default
     if not name.startswith(prefix):
         raise DeploymentError(f"SPLUNK_FAILURE_BUCKET: {name!r} does not begin with {prefix!r}, as the roles demand")
     return name
 
 
-def _create_bucket(s3: Any, bucket: str, account: Mapping[str, str], template: Template) -> str:
+def _create_bucket(s3: Any, bucket: str, values: Mapping[str, str], template: Template) -> str:
     """Create the bucket as the template has it. A policy that a person gave it stays."""
     properties = template["Resources"]["FailureBucket"]["Properties"]
     region = s3.meta.region_name
-    owned = {"Bucket": bucket, "ExpectedBucketOwner": account["Account"]}
+    owned = {"Bucket": bucket, "ExpectedBucketOwner": values["AWS::AccountId"]}
     is_new = unless("404", s3.head_bucket, **owned) is None
     if is_new:
         where = {} if region == _UNNAMED_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
@@ -257,16 +233,16 @@ def _create_bucket(s3: Any, bucket: str, account: Mapping[str, str], template: T
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": rule["ServerSideEncryptionByDefault"]}]}
     s3.put_bucket_encryption(**owned, ServerSideEncryptionConfiguration=encryption)
     if unless("NoSuchBucketPolicy", s3.get_bucket_policy, **owned) is None:
-        arn = f"arn:{account['Arn'].split(':')[1]}:s3:::{bucket}"
         document = template["Resources"]["FailureBucketPolicy"]["Properties"]["PolicyDocument"]
+        arn = f"arn:{values['AWS::Partition']}:s3:::{bucket}"
         s3.put_bucket_policy(**owned, Policy=json.dumps(filled(document, {"FailureBucket.Arn": arn})))
     return f"{'created' if is_new else 'exists'}; set it as SPLUNK_FAILURE_BUCKET"
 
 
-def _deployed_forwarder(client: Any, name: str, stage: str) -> dict[str, Any]:
+def _deployed(client: Any, name: str, stage: str) -> dict[str, Any]:
+    """The configuration of a forwarder that has a Splunk."""
     deploy = f"'chalice deploy --stage {stage}'"
-    with aws_errors(f"function {name}"):
-        function = unless("ResourceNotFoundException", client.get_function_configuration, FunctionName=name)
+    function = unless("ResourceNotFoundException", client.get_function_configuration, FunctionName=name)
     if function is None:
         raise DeploymentError(f"there is no function {name}: run {deploy} first")
     if not _variable(function, "SPLUNK_HEC_URL"):
@@ -280,31 +256,6 @@ def _deployed_forwarder(client: Any, name: str, stage: str) -> dict[str, Any]:
 def _variable(function: Mapping[str, Any], name: str) -> str:
     value: str = function.get("Environment", {}).get("Variables", {}).get(name, "")
     return value.strip()
-
-
-def _subscribe(functions: Any, client: Any, group: str, destination: str, subscription: Mapping[str, Any]) -> str:
-    _, partition, _, region, account, _, forwarder = destination.split(":")
-    unless(
-        "ResourceConflictException",  # the permission exists
-        functions.add_permission,
-        FunctionName=forwarder,
-        StatementId=f"logs-of-{group.rpartition('/')[2]}",
-        Action="lambda:InvokeFunction",
-        Principal="logs.amazonaws.com",
-        SourceAccount=account,
-        SourceArn=f"arn:{partition}:logs:{region}:{account}:log-group:{group}:*",
-    )
-    answer = unless(
-        "ResourceNotFoundException",
-        client.put_subscription_filter,
-        logGroupName=group,
-        filterName=subscription["FilterName"],
-        filterPattern=subscription["FilterPattern"],
-        destinationArn=destination,
-    )
-    if answer is None:
-        raise DeploymentError(f"there is no log group {group}: run 'tokenctl logs create' for this stage first")
-    return f"goes to {forwarder}"
 
 
 def _store_failed_inputs(client: Any, forwarder: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -1,24 +1,20 @@
-"""`tokenctl logs`: what a stage made by `chalice deploy` lacks, on the local AWS."""
+"""`tokenctl logs create` and `subscribe`: what a stage made by `chalice deploy` lacks, on the local AWS."""
 
 from __future__ import annotations
 
 import io
 import json
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from deploy.policies import policies
 from dev.engine import HOST, Engine, free_port
-from tokenctl import __main__ as program
-from tokenctl import logs
+from tests.support.operator import Tokenctl
 from tokenctl.deployment import Deployment, open_stage
-from tokenctl.errors import DeploymentError
 
 STAGE = "test"
 BUCKET = f"tokenservice-{STAGE}-failures-000000000000-us-east-1"
@@ -34,17 +30,13 @@ TRUST = json.dumps(
     }
 )
 FORWARDERS = ("-forward_logs", "-forward_events")
-GROUPS = [f"/aws/lambda/tokenservice-{STAGE}{function}" for function in ("", "-basic_auth", *FORWARDERS, "-redrive")]
+GROUPS = [f"/aws/lambda/tokenservice-{STAGE}{name}" for name in ("", "-basic_auth", *FORWARDERS, "-redrive")]
 REFUSED_CREDENTIALS = '{ ($.status = "401") || ($.error = "ACCESS_DENIED") }'
-CLOSED = {
-    "BlockPublicAcls": True,
-    "IgnorePublicAcls": True,
-    "BlockPublicPolicy": True,
-    "RestrictPublicBuckets": True,
-}
+CLOSED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+SPLUNK = {"SPLUNK_HEC_URL": "https://splunk.example:8088", "SPLUNK_FAILURE_BUCKET": BUCKET}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def stage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A stage of which nothing is there yet."""
     monkeypatch.delenv("SPLUNK_FAILURE_BUCKET", raising=False)
@@ -58,7 +50,14 @@ def stage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploymen
         stage.aws("s3").delete_bucket(Bucket=bucket["Name"])
 
 
-def deploy(stage: Deployment, functions: tuple[str, ...] = FORWARDERS, **environ: str) -> None:
+def create(tokenctl: Tokenctl, *arguments: str, stage: str = STAGE) -> dict[str, str]:
+    """`tokenctl logs create`: name to what was done."""
+    run = tokenctl("logs", "create", "--stage", stage, "--json", *arguments)
+    assert run.code == 0, run.err
+    return dict(run.json)
+
+
+def deploy(stage: Deployment, *functions: str, **environ: str) -> None:
     """Make functions by the names that Chalice gives them."""
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as zipped:
@@ -76,254 +75,161 @@ def deploy(stage: Deployment, functions: tuple[str, ...] = FORWARDERS, **environ
         )
 
 
-SPLUNK = {"SPLUNK_HEC_URL": "https://splunk.example:8088", "SPLUNK_FAILURE_BUCKET": BUCKET}
-
-
 def retention(stage: Deployment) -> dict[str, int | None]:
     groups = stage.aws("logs").describe_log_groups()["logGroups"]
     return {each["logGroupName"]: each.get("retentionInDays") for each in groups}
 
 
-def seen(stage: Deployment) -> dict[str, Any]:
-    """All that a subscription is."""
-    functions, log = stage.aws("lambda"), stage.aws("logs")
-    filters = [log.describe_subscription_filters(logGroupName=group)["subscriptionFilters"] for group in GROUPS]
-    configs = [
-        functions.get_function_event_invoke_config(FunctionName=f"tokenservice-{STAGE}{function}")
-        for function in FORWARDERS
-    ]
-    for volatile in (*(each for found in filters for each in found), *configs):
-        for name in ("creationTime", "LastModified", "ResponseMetadata"):
-            volatile.pop(name, None)
-    return {
-        "policy": json.loads(functions.get_policy(FunctionName=FORWARDER)["Policy"]),
-        "filters": dict(zip(GROUPS, filters, strict=True)),
-        "configs": configs,
-    }
+def filters(stage: Deployment, group: str) -> list[tuple[str, str, str]]:
+    found = stage.aws("logs").describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    return [(each["filterName"], each["filterPattern"], each["destinationArn"]) for each in found]
 
 
 class TestCreate:
-    def test_the_log_groups_of_all_functions_are_there_and_forget_in_time(self, stage: Deployment) -> None:
-        logs.create(stage)
-        assert retention(stage) == dict.fromkeys(GROUPS, 14)
-
-    def test_the_failure_bucket_is_private_encrypted_and_reached_through_tls_alone(self, stage: Deployment) -> None:
-        done = logs.create(stage)
+    def test_every_function_has_a_log_group_that_forgets_in_time(self, tokenctl: Tokenctl, stage: Deployment) -> None:
+        for arguments, days, what in (((), 14, "created"), (("--days", "365"), 365, "exists"), ((), 14, "exists")):
+            done = create(tokenctl, *arguments)
+            assert [reported.split(";")[0] for reported in done.values()] == [what] * 6
+            assert retention(stage) == dict.fromkeys(GROUPS, days)
         assert "SPLUNK_FAILURE_BUCKET" in done[BUCKET]
+
+    def test_prod_remembers_longer(self, tokenctl: Tokenctl, stage: Deployment) -> None:
+        create(tokenctl, stage="prod")
+        assert set(retention(stage).values()) == {90}
+
+    def test_long_names_are_not_truncated(self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        run = tokenctl("logs", "create", "--stage", STAGE)
+        assert sorted(line.split(": ")[0] for line in run.out.splitlines()) == sorted([*GROUPS, BUCKET])
+
+    @pytest.mark.parametrize("is_half_made", [False, True], ids=["new", "half made"])
+    def test_the_failure_bucket_is_private_encrypted_and_reached_through_tls_alone(
+        self, tokenctl: Tokenctl, stage: Deployment, is_half_made: bool
+    ) -> None:
         s3 = stage.aws("s3")
-        assert s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == CLOSED
+        if is_half_made:
+            s3.create_bucket(Bucket=BUCKET)
+        create(tokenctl)
+        assert s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == dict.fromkeys(
+            CLOSED, True
+        )
         [rule] = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
         assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
-        [statement] = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
+        policy = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])
+        [statement] = policy["Statement"]
         assert (statement["Effect"], statement["Action"]) == ("Deny", "s3:*")
         assert statement["Resource"] == [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-
-    def test_a_second_run_changes_nothing_and_reports_that(self, stage: Deployment) -> None:
-        first, second = logs.create(stage), logs.create(stage)
-        assert [reported.split(";")[0] for reported in first.values()] == ["created"] * 6
-        assert [reported.split(";")[0] for reported in second.values()] == ["exists"] * 6
-        assert retention(stage) == dict.fromkeys(GROUPS, 14)
-
-    def test_the_days_can_be_chosen_and_changed(self, stage: Deployment) -> None:
-        logs.create(stage)
-        logs.create(stage, 365)
-        assert retention(stage) == dict.fromkeys(GROUPS, 365)
-
-    def test_prod_remembers_longer(self, stage: Deployment) -> None:
-        logs.create(open_stage("prod"))
-        assert set(retention(stage).values()) == {90}
+        statement["Sid"] = "Mine"
+        s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(policy))
+        create(tokenctl)
+        assert '"Mine"' in s3.get_bucket_policy(Bucket=BUCKET)["Policy"], "a person's policy stays"
 
     def test_a_region_is_named_where_the_bucket_is_made(
-        self, stage: Deployment, monkeypatch: pytest.MonkeyPatch
+        self, tokenctl: Tokenctl, stage: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
         for reported in ("created", "exists"):
-            assert logs.create(stage)[BUCKET.replace("us-east-1", "eu-central-1")].startswith(reported)
+            assert create(tokenctl)[BUCKET.replace("us-east-1", "eu-central-1")].startswith(reported)
         [bucket] = stage.aws("s3").list_buckets()["Buckets"]
         assert stage.aws("s3").get_bucket_location(Bucket=bucket["Name"])["LocationConstraint"] == "eu-central-1"
 
-    def test_a_bucket_that_was_left_half_made_is_finished(self, stage: Deployment) -> None:
-        s3 = stage.aws("s3")
-        s3.create_bucket(Bucket=BUCKET)
-        logs.create(stage)
-        assert s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == CLOSED
-        assert s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
-
-    def test_a_policy_that_the_bucket_has_stays(self, stage: Deployment) -> None:
-        s3 = stage.aws("s3")
-        logs.create(stage)
-        policy = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])
-        policy["Statement"][0]["Sid"] = "Mine"
-        s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(policy))
-        logs.create(stage)
-        assert '"Mine"' in s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
-
-    def test_a_bucket_of_another_name_is_made_where_the_settings_name_one(
-        self, stage: Deployment, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("SPLUNK_FAILURE_BUCKET", f"tokenservice-{STAGE}-failures-ours")
-        logs.create(open_stage(STAGE))
-        assert [each["Name"] for each in stage.aws("s3").list_buckets()["Buckets"]] == [
-            f"tokenservice-{STAGE}-failures-ours"
-        ]
-
-    def test_a_bucket_where_no_role_may_write_is_refused_before_anything_is_made(
-        self, stage: Deployment, monkeypatch: pytest.MonkeyPatch
+    def test_the_settings_may_name_a_bucket_where_the_roles_may_write(
+        self, tokenctl: Tokenctl, stage: Deployment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SPLUNK_FAILURE_BUCKET", "failures")
-        with pytest.raises(DeploymentError, match="SPLUNK_FAILURE_BUCKET: 'failures'"):
-            logs.create(open_stage(STAGE))
+        tokenctl("logs", "create", "--stage", STAGE).assert_refused("SPLUNK_FAILURE_BUCKET: 'failures'")
         assert retention(stage) == {}
-
-    def test_the_name_of_the_bucket_is_what_the_policies_admit(self) -> None:
+        ours = f"tokenservice-{STAGE}-failures-ours"
+        monkeypatch.setenv("SPLUNK_FAILURE_BUCKET", ours)
+        create(tokenctl)
+        assert [each["Name"] for each in stage.aws("s3").list_buckets()["Buckets"]] == [ours]
         for function in FORWARDERS:
-            policy = json.dumps(policies(STAGE)[function[1:]])
-            assert f'"arn:aws:s3:::{BUCKET.partition("0")[0]}*/*"' in policy
+            assert f'"arn:aws:s3:::{ours.removesuffix("ours")}*/*"' in json.dumps(policies(STAGE)[function[1:]])
 
 
 class TestSubscribe:
-    def test_every_log_but_the_forwarders_own_goes_to_the_forwarder(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, **SPLUNK)
-        logs.subscribe(stage)
-        arn = stage.aws("lambda").get_function_configuration(FunctionName=FORWARDER)["FunctionArn"]
-        for group, filters in seen(stage)["filters"].items():
-            if group.endswith("-forward_logs"):
-                assert filters == []
-                continue
-            [each] = filters
-            assert (each["filterName"], each["filterPattern"], each["destinationArn"]) == ("splunk", "", arn)
+    def test_every_log_but_the_forwarders_own_goes_to_the_forwarder(
+        self, tokenctl: Tokenctl, stage: Deployment
+    ) -> None:
+        create(tokenctl)
+        deploy(stage, *FORWARDERS, **SPLUNK)
+        functions, logs = stage.aws("lambda"), stage.aws("logs")
+        arn = functions.get_function_configuration(FunctionName=FORWARDER)["FunctionArn"]
+        logs.create_log_group(logGroupName=f"{ACCESS}-of-old")
+        for has_access_log in (False, True):
+            if has_access_log:
+                logs.create_log_group(logGroupName=ACCESS)
+            done = tokenctl("logs", "subscribe", "--stage", STAGE, "--json").json
+            assert (ACCESS in done) == has_access_log
+            assert done[GROUPS[0]] == f"goes to {FORWARDER}"
+            assert f"s3://{BUCKET}" in done[FORWARDER]
+            for group in GROUPS:
+                assert filters(stage, group) == ([] if group.endswith(FORWARDER) else [("splunk", "", arn)])
+            [allowed] = json.loads(functions.get_policy(FunctionName=FORWARDER)["Policy"])["Statement"]
+            assert (allowed["Principal"], allowed["Action"]) == (
+                {"Service": "logs.amazonaws.com"},
+                "lambda:InvokeFunction",
+            )
+            assert allowed["Condition"]["StringEquals"]["AWS:SourceAccount"] == "000000000000"
+            groups = f"arn:aws:logs:us-east-1:000000000000:log-group:*tokenservice?{STAGE}*"
+            assert allowed["Condition"]["ArnLike"]["AWS:SourceArn"] == groups
+            for function in FORWARDERS:
+                config = functions.get_function_event_invoke_config(FunctionName=f"tokenservice-{STAGE}{function}")
+                assert config["DestinationConfig"]["OnFailure"]["Destination"] == f"arn:aws:s3:::{BUCKET}"
+                assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (2, 21600)
+        assert filters(stage, ACCESS) == [("splunk", REFUSED_CREDENTIALS, arn)]
+        assert filters(stage, f"{ACCESS}-of-old") == []
 
-    def test_of_an_access_log_refused_credentials_go_to_the_forwarder(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, **SPLUNK)
-        stage.aws("logs").create_log_group(logGroupName=f"{ACCESS}-of-old")
-        assert ACCESS not in logs.subscribe(stage)
-        stage.aws("logs").create_log_group(logGroupName=ACCESS)
-        assert logs.subscribe(stage)[ACCESS] == f"goes to {FORWARDER}"
-        [each] = stage.aws("logs").describe_subscription_filters(logGroupName=ACCESS)["subscriptionFilters"]
-        assert each["filterPattern"] == REFUSED_CREDENTIALS
-        sources = [found["Condition"]["ArnLike"]["AWS:SourceArn"] for found in seen(stage)["policy"]["Statement"]]
-        assert sources[-1].endswith(f":log-group:{ACCESS}:*")
-
-    def test_logs_may_invoke_the_forwarder_for_these_groups_of_this_account_alone(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, **SPLUNK)
-        logs.subscribe(stage)
-        statements = seen(stage)["policy"]["Statement"]
-        assert {each["Principal"]["Service"] for each in statements} == {"logs.amazonaws.com"}
-        assert {each["Action"] for each in statements} == {"lambda:InvokeFunction"}
-        assert {each["Condition"]["StringEquals"]["AWS:SourceAccount"] for each in statements} == {"000000000000"}
-        sources = [each["Condition"]["ArnLike"]["AWS:SourceArn"] for each in statements]
-        begin = "arn:aws:logs:us-east-1:000000000000:log-group:"
-        assert sources == [f"{begin}{group}:*" for group in GROUPS if not group.endswith("-forward_logs")]
-
-    def test_what_the_forwarders_fail_at_goes_to_the_failure_bucket(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, **SPLUNK)
-        done = logs.subscribe(stage)
-        for config in seen(stage)["configs"]:
-            assert config["DestinationConfig"]["OnFailure"]["Destination"] == f"arn:aws:s3:::{BUCKET}"
-            assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (2, 21600)
-        assert f"s3://{BUCKET}" in done[FORWARDER]
-
-    def test_once_more_changes_nothing(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, **SPLUNK)
-        reported = logs.subscribe(stage)
-        before = seen(stage)
-        assert logs.subscribe(stage) == reported
-        assert seen(stage) == before
-
-    def test_without_a_failure_bucket_it_warns(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, SPLUNK_HEC_URL=SPLUNK["SPLUNK_HEC_URL"], SPLUNK_HEC_TOKEN="for-local-use")
-        done = logs.subscribe(stage)
-        assert done[FORWARDER] == "failed inputs are lost: SPLUNK_FAILURE_BUCKET is not set"
+    def test_without_a_failure_bucket_it_warns(self, tokenctl: Tokenctl, stage: Deployment) -> None:
+        create(tokenctl)
+        deploy(stage, *FORWARDERS, SPLUNK_HEC_URL=SPLUNK["SPLUNK_HEC_URL"], SPLUNK_HEC_TOKEN="for-local-use")
+        run = tokenctl("logs", "subscribe", "--stage", STAGE)
+        assert f"{FORWARDER}: failed inputs are lost: SPLUNK_FAILURE_BUCKET is not set" in run.out
         with pytest.raises(ClientError):
             stage.aws("lambda").get_function_event_invoke_config(FunctionName=FORWARDER)
 
-    @pytest.mark.parametrize("functions", [(), ("-forward_logs",), ("-forward_events",)])
-    def test_functions_that_are_not_deployed_are_named_and_nothing_is_changed(
-        self, stage: Deployment, functions: tuple[str, ...]
+    @pytest.mark.parametrize(
+        ("functions", "environ", "words"),
+        [
+            ((), SPLUNK, ["no function tokenservice", f"'chalice deploy --stage {STAGE}' first"]),
+            (("-forward_logs",), SPLUNK, ["no function tokenservice-test-forward_events"]),
+            (FORWARDERS, {"SPLUNK_HEC_URL": " "}, ["no SPLUNK_HEC_URL: set it", ".chalice/config.json"]),
+        ],
+        ids=["no function", "one function", "no Splunk"],
+    )
+    def test_what_is_not_deployed_is_named_and_nothing_is_changed(
+        self,
+        tokenctl: Tokenctl,
+        stage: Deployment,
+        functions: tuple[str, ...],
+        environ: dict[str, str],
+        words: list[str],
     ) -> None:
-        logs.create(stage)
-        deploy(stage, functions, **SPLUNK)
-        with pytest.raises(DeploymentError, match=f"no function tokenservice.*'chalice deploy --stage {STAGE}' first"):
-            logs.subscribe(stage)
-        for group in GROUPS:
-            assert not stage.aws("logs").describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+        create(tokenctl)
+        deploy(stage, *functions, **environ)
+        tokenctl("logs", "subscribe", "--stage", STAGE).assert_refused(*words)
+        assert [filters(stage, group) for group in GROUPS] == [[]] * len(GROUPS)
 
-    def test_a_forwarder_without_a_splunk_is_not_subscribed(self, stage: Deployment) -> None:
-        logs.create(stage)
-        deploy(stage, SPLUNK_FAILURE_BUCKET=BUCKET, SPLUNK_HEC_URL=" ")
-        with pytest.raises(DeploymentError, match=r"no SPLUNK_HEC_URL: set it .* \.chalice/config\.json"):
-            logs.subscribe(stage)
-        assert not stage.aws("logs").describe_subscription_filters(logGroupName=GROUPS[0])["subscriptionFilters"]
-
-    def test_a_log_group_that_is_missing_is_named(self, stage: Deployment) -> None:
-        deploy(stage, **SPLUNK)
-        with pytest.raises(DeploymentError, match=f"no log group {GROUPS[0]}: run 'tokenctl logs create'"):
-            logs.subscribe(stage)
+    def test_a_log_group_that_is_missing_is_named(self, tokenctl: Tokenctl, stage: Deployment) -> None:
+        deploy(stage, *FORWARDERS, **SPLUNK)
+        tokenctl("logs", "subscribe", "--stage", STAGE).assert_refused(
+            f"no log group {GROUPS[0]}: run 'tokenctl logs create'"
+        )
 
 
-@pytest.fixture
-def tokenctl(
-    stage: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the program in this process; gives exit code, output and errors."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tokenctl", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            program.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
+@pytest.mark.parametrize("command", ["create", "subscribe"])
+def test_errors_are_reported_in_one_line(tokenctl: Tokenctl, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenctl("logs", command).assert_refused("stage 'local' has no functions on AWS")
+    with monkeypatch.context() as nowhere:
+        nowhere.delenv("AWS_DEFAULT_REGION")
+        tokenctl("logs", command, "--stage", STAGE).assert_refused("You must specify a region")
+    with monkeypatch.context() as away:
+        away.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
+        tokenctl("logs", command, "--stage", STAGE).assert_refused("Could not connect")
 
 
-class TestAtTheTerminal:
-    def test_long_names_are_not_truncated(
-        self, tokenctl: Any, stage: Deployment, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("COLUMNS", "40")
-        code, out, _ = tokenctl("logs", "create", "--stage", STAGE, "--days", "30")
-        assert code == 0
-        assert [line.split(": ")[0] for line in out.splitlines()] == [*GROUPS, BUCKET]
-        assert retention(stage) == dict.fromkeys(GROUPS, 30)
-
-    def test_programs_read_json(self, tokenctl: Any, stage: Deployment) -> None:
-        assert list(json.loads(tokenctl("logs", "create", "--stage", STAGE, "--json")[1])) == [*GROUPS, BUCKET]
-        deploy(stage, **SPLUNK)
-        reported = json.loads(tokenctl("logs", "subscribe", "--stage", STAGE, "--json")[1])
-        assert reported[GROUPS[0]] == f"goes to {FORWARDER}"
-
-    def test_days_that_cloudwatch_does_not_know_are_refused(self, tokenctl: Any, stage: Deployment) -> None:
-        for days in ("0", "-1", "31", "a"):
-            code, _, err = tokenctl("logs", "create", "--stage", STAGE, "--days", days)
-            assert code == 2
-            assert "'--days'" in err
-        assert retention(stage) == {}
-
-    @pytest.mark.parametrize("command", ["create", "subscribe"])
-    def test_errors_are_reported_in_one_line(
-        self, tokenctl: Any, command: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        local = tokenctl("logs", command)
-        monkeypatch.delenv("AWS_DEFAULT_REGION")
-        without_region = tokenctl("logs", command, "--stage", STAGE)
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        with monkeypatch.context() as away:
-            away.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
-            unreachable = tokenctl("logs", command, "--stage", STAGE)
-        for (code, out, err), words in (
-            (local, "stage 'local' has no functions on AWS"),
-            (without_region, "You must specify a region"),
-            (unreachable, "Could not connect"),
-        ):
-            assert (code, out) == (1, "")
-            assert err.startswith("Error: ")
-            assert err.count("\n") == 1
-            assert words in err
+def test_days_must_be_a_number(tokenctl: Tokenctl, stage: Deployment) -> None:
+    for days in ("0", "-1", "a"):
+        tokenctl("logs", "create", "--stage", STAGE, "--days", days).assert_refused("'--days'", code=2)
+    assert retention(stage) == {}
