@@ -38,8 +38,6 @@ KMS_SECONDS: Final = 300  # DynamoDB asks for a table's key, and a forwarder for
 REDRIVE_MS: Final = 500
 REDRIVE_LISTINGS: Final = 2
 TROUBLE_HOURS: Final = 24  # from one trouble to the next; a guess
-PIPELINE_MINUTES: Final = 60
-BUILD_MINUTES: Final = 30
 # Of a whole processor: 2.5 ms for a batch of seven events over HTTP, measured with bench/forwarder.py's own forwarder
 # and receiver; more events cost what forwarder.json says.
 BATCH_CPU_MS: Final = 2.5
@@ -52,33 +50,24 @@ class Traffic:
 
     Attributes:
         calls: of the REST API.
-        duration_ms: of a warm call; None means as measured.
         uses_per_token: uses that are granted for each token.
         refused: share of the calls that are refused uses; their reasons are spread evenly.
         clients: applications; each calls the authorizer once in its TTL.
-        cache_hit: share of calls whose authorization the gateway has cached; None means from clients and TTL.
         calls_per_batch: calls whose lines a forwarder gets at once. CloudWatch Logs decides; 1 is the most expensive.
         splunk_ms: how long Splunk takes for a request.
         cold: share of invocations that start a process. AWS says: under 1 %.
         looks: how often somebody opens the dashboard.
-        log_bytes: what a call writes besides the access log; None means the size of its lines.
-        deployments: runs of the pipeline.
     """
 
     calls: float
     memory_mb: int
-    duration_ms: float | None = None
     uses_per_token: int = 1
     refused: float = 0.05
     clients: int = 3
-    authorizer_ttl_seconds: int = 60
-    cache_hit: float | None = None
     calls_per_batch: float = 1
     splunk_ms: float = 50
     cold: float = 0.01
     looks: float = 100
-    log_bytes: float | None = None
-    deployments: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +117,8 @@ class Month:
     @property
     def authorizer_calls(self) -> float:
         """A client calls at random times; the cache answers all calls in the TTL after each miss."""
-        traffic = self.traffic
-        if traffic.cache_hit is not None:
-            return traffic.calls * (1 - traffic.cache_hit)
-        spared = self.calls_per_second / traffic.clients * traffic.authorizer_ttl_seconds
-        return traffic.calls / (1 + spared)
+        spared = self.calls_per_second / self.traffic.clients * self._stage.authorizer_ttl_seconds
+        return self.traffic.calls / (1 + spared)
 
     @property
     def batches(self) -> float:
@@ -156,10 +142,6 @@ class Month:
         return sum(kind.calls * kind.write_units for kind in self._kinds)
 
     @property
-    def read_units(self) -> float:
-        return self.authorizer_calls * READ_UNITS
-
-    @property
     def call_ms(self) -> float:
         """The mean over kinds of calls of what a warm one takes."""
         return self._mean(lambda kind: kind.ms)
@@ -178,9 +160,7 @@ class Month:
     def bytes_of_functions(self) -> dict[str, float]:
         """What each function's log group gets. State changes are rare: their forwarder writes next to nothing."""
         stage, batch = self._stage.name, round(self._events_per_call * self.traffic.calls_per_batch)
-        own = self.traffic.log_bytes
-        if own is None:
-            own = self._mean(lambda kind: lines.size(kind.written)) + self._platform_bytes("api_handler")
+        own = self._mean(lambda kind: lines.size(kind.written)) + self._platform_bytes("api_handler")
 
         def written(name: str, those: lines.Lines) -> int:
             return lines.size(those) + self._platform_bytes(name)
@@ -236,15 +216,12 @@ class Month:
             Quantity("KMS", "keys of tables, HEC token", "kms-request", 3 * self._seconds / KMS_SECONDS),
             Quantity("Transfer", "answers to callers", "transfer", self.traffic.calls * RESPONSE_BYTES / GB),
             Quantity("Transfer", "logs to Splunk, gzipped", "transfer", self.logged_bytes * SENT_SHRUNK / GB),
-            *self._pipeline(),
         ]
 
     def _all_kinds(self) -> Iterator[_Kind]:
         traffic, stage, uses = self.traffic, self._stage.name, self.traffic.uses_per_token
-        issue_ms, use_ms = self._measured.issue_ms, self._measured.use_ms
-        if traffic.duration_ms is not None:
-            issue_ms = use_ms = traffic.duration_ms
-        yield _Kind(self.tokens, issue_ms, lines.of_issue(stage), ISSUE_UNITS)
+        use_ms = self._measured.use_ms
+        yield _Kind(self.tokens, self._measured.issue_ms, lines.of_issue(stage), ISSUE_UNITS)
         claims = [_units(TOKEN_BYTES + number * CLAIM_BYTES) for number in range(1, uses + 1)]
         yield _Kind(self.tokens * uses, use_ms, lines.of_use(stage), sum(claims) / uses)
         # A refused write is charged like one that was made, and a mismatch is counted by a second one.
@@ -255,25 +232,21 @@ class Month:
             yield _Kind(refused, use_ms * writes, lines.of_refusal(stage, reason), full * writes)
 
     def _lambda(self) -> Iterator[Quantity]:
-        traffic, cold = self.traffic, self.traffic.cold * self._measured.init_ms
-        ms = self._mean(lambda kind: math.ceil(kind.ms)) + cold
-        yield Quantity("Lambda", "REST, requests", "lambda-request", traffic.calls)
-        yield Quantity("Lambda", "REST, duration", "lambda-gb-second", self._gb_seconds(traffic.calls, ms))
-        ms = math.ceil(self._measured.authorizer_ms) + cold
-        yield Quantity("Lambda", "authorizer, requests", "lambda-request", self.authorizer_calls)
-        duration = self._gb_seconds(self.authorizer_calls, ms)
-        yield Quantity("Lambda", "authorizer, duration", "lambda-gb-second", duration)
-        yield Quantity("Lambda", "log forwarder, requests", "lambda-request", self.batches)
-        duration = self._gb_seconds(self.batches, math.ceil(self.batch_ms) + cold)
-        yield Quantity("Lambda", "log forwarder, duration", "lambda-gb-second", duration)
-        yield Quantity("Lambda", "redrive, requests", "lambda-request", self.redrives)
-        # A quarter of an hour is too long for a process to be kept: each run starts one.
-        duration = self._gb_seconds(self.redrives, REDRIVE_MS + self._measured.init_ms)
-        yield Quantity("Lambda", "redrive, duration", "lambda-gb-second", duration)
+        cold = self.traffic.cold * self._measured.init_ms
+        for function, calls, ms in (
+            ("REST", self.traffic.calls, self._mean(lambda kind: math.ceil(kind.ms)) + cold),
+            ("authorizer", self.authorizer_calls, math.ceil(self._measured.authorizer_ms) + cold),
+            ("log forwarder", self.batches, math.ceil(self.batch_ms) + cold),
+            # A quarter of an hour is too long for a process to be kept: each run starts one.
+            ("redrive", self.redrives, REDRIVE_MS + self._measured.init_ms),
+        ):
+            gb_seconds = calls * ms / 1000 * self.traffic.memory_mb / 1024
+            yield Quantity("Lambda", f"{function}, requests", "lambda-request", calls)
+            yield Quantity("Lambda", f"{function}, duration", "lambda-gb-second", gb_seconds)
 
     def _dynamodb(self) -> Iterator[Quantity]:
         yield Quantity("DynamoDB", "writes, indexes too", "dynamodb-write", self.write_units)
-        yield Quantity("DynamoDB", "reads of clients", "dynamodb-read", self.read_units)
+        yield Quantity("DynamoDB", "reads of clients", "dynamodb-read", self.authorizer_calls * READ_UNITS)
         stored = self.tokens * KEPT_DAYS * 24 / self._hours * STORED_BYTES / GB
         yield Quantity("DynamoDB", "storage", "dynamodb-storage", stored)
         yield Quantity("DynamoDB", "point-in-time recovery", "dynamodb-recovery", stored)
@@ -289,18 +262,21 @@ class Month:
     def _metrics(self) -> Iterator[Quantity]:
         by_dimension: dict[tuple[str, ...], float] = defaultdict(float)
         for (_, dimensions), values in self.values_of_metrics().items():
-            by_dimension[tuple(name for name, _ in dimensions)] += self._metered(values)
+            # A metric costs nothing in an hour without a value.
+            by_dimension[tuple(name for name, _ in dimensions)] += 1 - math.exp(-values / self._hours)
         for names, metrics in sorted(by_dimension.items()):
             yield Quantity("CloudWatch", f"metrics by {names[-1].lower()}", "metric", metrics)
 
     def values_of_metrics(self) -> dict[lines.Series, float]:
         """Return how many values each metric gets in the month."""
         values: dict[lines.Series, float] = defaultdict(float)
-        written = [(kind.calls, kind.written) for kind in self._kinds]
-        written.append((self.authorizer_calls, lines.of_authorizer(self._stage.name)))
-        written.append((self.batches, lines.of_forwarder(self._stage.name, 1)))
-        written.append((self.redrives, lines.of_redrive(self._stage.name)))
-        written.append((self._hours / TROUBLE_HOURS, lines.of_trouble(self._stage.name)))
+        written = [
+            *((kind.calls, kind.written) for kind in self._kinds),
+            (self.authorizer_calls, lines.of_authorizer(self._stage.name)),
+            (self.batches, lines.of_forwarder(self._stage.name, 1)),
+            (self.redrives, lines.of_redrive(self._stage.name)),
+            (self._hours / TROUBLE_HOURS, lines.of_trouble(self._stage.name)),
+        ]
         for times, calls_lines in written:
             for series in lines.series(calls_lines):
                 values[series] += times
@@ -313,12 +289,6 @@ class Month:
             if name in self._stage.traced:
                 yield Quantity("X-Ray", f"traces, {name}", "trace", self._traced(invocations))
 
-    def _pipeline(self) -> Iterator[Quantity]:
-        if self.traffic.deployments:
-            runs = self.traffic.deployments
-            yield Quantity("CodePipeline", "actions", "pipeline-minute", runs * PIPELINE_MINUTES)
-            yield Quantity("CodeBuild", "builds and tests", "build-minute", runs * BUILD_MINUTES)
-
     def _traced(self, invocations: float) -> float:
         """The first of each second, and of the others a twentieth: X-Ray's default rule.
 
@@ -327,13 +297,6 @@ class Month:
         rate = invocations / self._seconds
         first = 1 - math.exp(-rate)
         return (first + 0.05 * (rate - first)) * self._seconds
-
-    def _metered(self, values: float) -> float:
-        """Metric-months: a metric costs nothing in an hour without a value."""
-        return 1 - math.exp(-values / self._hours)
-
-    def _gb_seconds(self, calls: float, ms: float) -> float:
-        return calls * ms / 1000 * self.traffic.memory_mb / 1024
 
     def _mean(self, of: Callable[[_Kind], float]) -> float:
         """Over all calls, each kind by its share."""

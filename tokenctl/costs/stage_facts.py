@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chalicelib.settings import Settings
-from tokenctl.deployment import CONFIG, ROOT, in_checkout
+from tokenctl.deployment import CONFIG, ROOT, stage_environ
 from tokenctl.errors import DeploymentError
 from tokenctl.resources import FOLDER, of_type, stage_template
 
@@ -23,10 +23,6 @@ _SOURCE: Final = re.compile(r"SOURCE '/aws/lambda/tokenservice-\$\{Stage\}-?(\w*
 _FUNCTIONS: Final = {"api_handler": "APIHandler", "basic_auth": "BasicAuth", "forward_logs": "ForwardLogs"}
 """Of those that log for every call: Chalice's name to the one of the template."""
 FORWARDER: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
-
-
-class NotMeasured(DeploymentError):
-    """A measurement is missing; the message is one line that says how to do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,54 +65,46 @@ class Stage:
     burst_limit: int
     forwarders: int
     redrive_minutes: int
+    authorizer_ttl_seconds: int
 
 
 def measured(memory_mb: int, path: Path = LAMBDA_BOX) -> Measured:
     """Return the measurements at a memory size.
 
     Raises:
-        NotMeasured: there are none, or the results can't be read.
+        DeploymentError: there are none.
     """
-    results = _read_json(path)
-    try:
-        runs = {run["memory_mb"]: _rows(run) for run in results["runs"] if run["tls"]}
-        if memory_mb not in runs:
-            known = ", ".join(str(size) for size in sorted(runs))
-            raise NotMeasured(
-                f"no duration was measured at {memory_mb} MB, only at {known}: give it with --duration-ms"
-            )
-        ours, authorizer = runs[memory_mb]["ours"], runs[128]["authorizer"]
-        return Measured(
-            issue_ms=ours["warm"]["issue"]["wall_ms"]["p50"],
-            use_ms=ours["warm"]["use"]["wall_ms"]["p50"],
-            authorizer_ms=authorizer["warm"]["authorize"]["wall_ms"]["p50"],
-            init_ms=ours["init_ms"]["median"],
-        )
-    except (KeyError, TypeError) as error:
-        raise NotMeasured(f"{path.name} has no {error}: 'make bench' measures it") from None
+    results = json.loads(path.read_text("utf-8"))
+    runs = {run["memory_mb"]: {row["name"]: row for row in run["rows"]} for run in results["runs"] if run["tls"]}
+    if memory_mb not in runs:
+        known = ", ".join(str(size) for size in sorted(runs))
+        raise DeploymentError(f"no duration was measured at {memory_mb} MB, only at {known}")
+    ours, authorizer = runs[memory_mb]["ours"], runs[128]["authorizer"]
+    return Measured(
+        issue_ms=ours["warm"]["issue"]["wall_ms"]["p50"],
+        use_ms=ours["warm"]["use"]["wall_ms"]["p50"],
+        authorizer_ms=authorizer["warm"]["authorize"]["wall_ms"]["p50"],
+        init_ms=ours["init_ms"]["median"],
+    )
 
 
-def events_per_cpu_second(path: Path = FORWARDER) -> float:
+def events_per_cpu_second() -> float:
     """Return how many log events of 200 bytes the forwarder forwards in a second of a whole processor."""
-    results = _read_json(path)
-    try:
-        return float(results["events_per_cpu_second"][0]["median"])
-    except (KeyError, TypeError, IndexError):
-        raise NotMeasured(f"{path.name} has no events_per_cpu_second: 'make bench' measures it") from None
+    return float(json.loads(FORWARDER.read_text("utf-8"))["events_per_cpu_second"][0]["median"])
 
 
-def stage(name: str, config: Path = CONFIG) -> Stage:
+def stage(name: str) -> Stage:
     """Read what the stage's template and configuration say.
 
     Raises:
         DeploymentError: there is no such stage.
     """
     template = stage_template(name)
-    configured = _read_json(config)
+    configured = json.loads(CONFIG.read_text("utf-8"))
     settings = configured["stages"][name]
-    variables = {"STAGE": name, **configured.get("environment_variables", {}), **settings["environment_variables"]}
+    deployed = Settings.from_environ({"STAGE": name, **stage_environ(name)})
     alarms = of_type(template, "AWS::CloudWatch::Alarm").values()
-    widgets = _read_json(DASHBOARD)["widgets"]
+    widgets = json.loads(DASHBOARD.read_text("utf-8"))["widgets"]
     [gateway] = template["Resources"]["RestAPI"]["Properties"]["MethodSettings"]
     return Stage(
         name=name,
@@ -130,11 +118,16 @@ def stage(name: str, config: Path = CONFIG) -> Stage:
             for name in _SOURCE.findall(widget["properties"].get("query", ""))
         ),
         traced=frozenset(name for name, each in settings["lambda_functions"].items() if each.get("xray")),
-        quiet=frozenset(name for name, each in _FUNCTIONS.items() if _is_quiet(template["Resources"][each])),
+        quiet=frozenset(
+            name
+            for name, each in _FUNCTIONS.items()
+            if template["Resources"][each]["Properties"].get("LoggingConfig", {}).get("SystemLogLevel") == "WARN"
+        ),
         rate_limit=gateway["ThrottlingRateLimit"],
         burst_limit=gateway["ThrottlingBurstLimit"],
         forwarders=template["Parameters"]["ForwarderConcurrency"]["Default"],
-        redrive_minutes=Settings.from_environ(variables).splunk.redrive_minutes,
+        redrive_minutes=deployed.splunk.redrive_minutes,
+        authorizer_ttl_seconds=deployed.authorizer_ttl_seconds,
     )
 
 
@@ -147,24 +140,3 @@ def metrics(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "MetricName" in alarm:
         return [alarm]
     return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
-
-
-def _is_quiet(function: Mapping[str, Any]) -> bool:
-    return bool(function["Properties"].get("LoggingConfig", {}).get("SystemLogLevel") == "WARN")
-
-
-def _rows(run: dict[str, Any]) -> dict[str, Any]:
-    return {row["name"]: row for row in run["rows"]}
-
-
-def _read_json(path: Path) -> Any:
-    if not in_checkout():
-        raise NotMeasured("this command reads the templates and measurements of a checkout, and there is none here")
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise NotMeasured(
-            f"{path.name}: {error.strerror}; 'make bench' makes what is in studies/bench/results"
-        ) from None
-    except ValueError as error:
-        raise NotMeasured(f"{path.name} is not JSON: {error}") from None
