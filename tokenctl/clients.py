@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -20,8 +19,6 @@ from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.errors import aws_errors
 from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table
 
-_DEFAULT_OVERLAP_HOURS = 24
-
 
 @click.group()
 def client() -> None:
@@ -32,6 +29,10 @@ def _client_id(_: click.Context, __: click.Parameter, value: str) -> str:
     if not clients.CLIENT_ID.fullmatch(value):
         raise click.BadParameter("1 to 64 letters, digits, '.', '_' and '-', not beginning with a sign")
     return value
+
+
+def _scopes(_: click.Context, __: click.Parameter, names: Sequence[str]) -> frozenset[Scope]:
+    return frozenset(map(Scope, names))
 
 
 def _names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
@@ -50,6 +51,7 @@ _SCOPES = click.option(
     "scopes",
     multiple=True,
     required=True,
+    callback=_scopes,
     type=click.Choice([scope.value for scope in Scope]),
     help="A right of the client; repeatable. 'introspect' returns document ids without spending a use.",
 )
@@ -59,11 +61,11 @@ _SCOPES = click.option(
 @_NEW_NAME
 @_SCOPES
 @common
-def client_add(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
+def client_add(terminal: Terminal, name: str, scopes: frozenset[Scope]) -> None:
     """Add a client and print its secret. The secret is printed once and not stored."""
     instant = now()
     secret, stored = clients.new_secret(instant)
-    added = Client(name, _scopes(scopes), (stored,), instant)
+    added = Client(name, scopes, (stored,), instant)
     if not terminal.deployment().client_store().add(added):
         fail(f"client {name!r} exists; 'tokenctl client rotate {name}' gives it a new secret")
     _show_secret(terminal, added, secret, instant)
@@ -83,7 +85,7 @@ def client_list(terminal: Terminal) -> None:
                 fact["clientId"],
                 " ".join(fact["scopes"]),
                 plain(fact["state"], "green" if fact["state"] == "active" else "red"),
-                _to_the_minute(fact["oldSecretEndsAt"]) if "oldSecretEndsAt" in fact else "",
+                f"{fact['oldSecretEndsAt'][:16]}Z" if "oldSecretEndsAt" in fact else "",  # to the minute
             )
             for fact in facts
         ]
@@ -105,21 +107,10 @@ def client_show(terminal: Terminal, name: str) -> None:
 @_NAME
 @_SCOPES
 @common
-def client_change(terminal: Terminal, name: str, scopes: Sequence[str]) -> None:
+def client_change(terminal: Terminal, name: str, scopes: frozenset[Scope]) -> None:
     """Replace a client's scopes."""
-    scopes_given = _scopes(scopes)
-    _change(
-        terminal,
-        name,
-        lambda known: known._replace(scopes=scopes_given),
-        f"{name} has the scopes {' '.join(sorted(scopes_given))}",
-    )
-
-
-def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
-    if math.isnan(value):
-        raise click.BadParameter("not a number")
-    return value
+    result = f"{name} has the scopes {' '.join(sorted(scopes))}"
+    _change(terminal, name, lambda known: known._replace(scopes=scopes), result)
 
 
 @client.command("rotate")
@@ -127,14 +118,13 @@ def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--overlap",
     "hours",
-    type=click.FloatRange(0, 24 * 30),
-    callback=_a_number,
-    default=_DEFAULT_OVERLAP_HOURS,
+    type=click.IntRange(0, 24 * 30),
+    default=24,
     show_default=True,
     help="Hours for which the old secret stays valid; 0 revokes it now.",
 )
 @common
-def client_rotate(terminal: Terminal, name: str, hours: float) -> None:
+def client_rotate(terminal: Terminal, name: str, hours: int) -> None:
     """Give a client a new secret. The old one stays valid for a while.
 
     Enable a disabled client first.
@@ -179,9 +169,8 @@ def client_disable(terminal: Terminal, name: str) -> None:
     The gateway caches the authorizer's decision for AUTHORIZER_TTL_SECONDS.
     """
     instant = now()
-    _change(
-        terminal, name, lambda known: known._replace(disabled_at=known.disabled_at or instant), f"{name} is disabled"
-    )
+    result = f"{name} is disabled"
+    _change(terminal, name, lambda known: known._replace(disabled_at=known.disabled_at or instant), result)
 
 
 @client.command("enable")
@@ -222,10 +211,6 @@ def client_delete(terminal: Terminal, name: str, yes: bool) -> None:
     )
 
 
-def _scopes(names: Sequence[str]) -> frozenset[Scope]:
-    return frozenset(map(Scope, names))
-
-
 def _change(terminal: Terminal, name: str, to: Callable[[Client], Client], result: str) -> None:
     deployment = terminal.deployment()
     facts = _client_facts(_existing(deployment.client_store().change(name, to), name), now())
@@ -260,11 +245,6 @@ def _client_facts(known: Client, instant: datetime) -> dict[str, Any]:
     if known.disabled_at:
         facts["disabledAt"] = timestamp(known.disabled_at)
     return facts
-
-
-def _to_the_minute(at: str) -> str:
-    """`2026-01-31T12:00Z` of a time stamp."""
-    return f"{at[:16]}Z"
 
 
 def _show_secret(terminal: Terminal, known: Client, secret: str, instant: datetime) -> None:

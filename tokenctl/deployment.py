@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
@@ -113,8 +115,8 @@ def leave_aws() -> None:
 def stages() -> list[str]:
     """Return the stages of `.chalice/config.json`; none if it can't be read."""
     try:
-        return list(_config()["stages"])
-    except (DeploymentError, KeyError, TypeError):
+        return list(_config().stages)
+    except DeploymentError:
         return []
 
 
@@ -132,26 +134,14 @@ def stage_environ(stage: str) -> dict[str, str]:
     if not in_checkout():
         return {"STAGE": stage}
     config = _config()
-    configured = config.get("stages") if isinstance(config, dict) else None
-    if not isinstance(configured, dict) or not isinstance(configured.get(stage), dict):
-        known = ", ".join(configured) if isinstance(configured, dict) else "none"
-        raise DeploymentError(f".chalice/config.json has no stage {stage!r}; it has: {known}")
-    variables: dict[str, str] = {}
-    for level in (config, configured[stage]):
-        given = level.get("environment_variables", {})
-        if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
-            raise DeploymentError(".chalice/config.json: environment_variables must be an object of strings")
-        variables.update(given)
-    return variables
+    if stage not in config.stages:
+        raise DeploymentError(f".chalice/config.json has no stage {stage!r}; it has: {', '.join(config.stages)}")
+    return {**config.environment_variables, **config.stages[stage].environment_variables}
 
 
 def stage_setting(stage: str, name: str) -> Any:
-    """Return another setting of a stage in `.chalice/config.json`, or else of the whole file; None if neither has it.
-
-    Raises:
-        DeploymentError: the file can't be read.
-    """
-    config = _config()
+    """Return another setting of a stage in `.chalice/config.json`, or else of the whole file, or else None."""
+    config = json.loads(CONFIG.read_bytes())
     return config["stages"][stage].get(name, config.get(name))
 
 
@@ -160,13 +150,21 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _config() -> Any:
+class _Stage(msgspec.Struct, kw_only=True):
+    environment_variables: dict[str, str] = {}
+
+
+class _Config(_Stage, kw_only=True):
+    stages: dict[str, _Stage]
+
+
+def _config() -> _Config:
     try:
-        return json.loads(CONFIG.read_text("utf-8"))
+        return msgspec.json.decode(CONFIG.read_bytes(), type=_Config)
     except OSError as error:
         raise DeploymentError(f".chalice/config.json: {error.strerror}") from None
-    except ValueError as error:
-        raise DeploymentError(f".chalice/config.json is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DeploymentError(f".chalice/config.json: {error}") from None
 
 
 def read_env_file(path: Path) -> Mapping[str, str]:

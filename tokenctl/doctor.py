@@ -154,8 +154,5 @@ def _version(base: str, user: str, password: str) -> str:
 
 
 def _credentials(deployment: Deployment) -> tuple[str, str]:
-    variables = dict(read_env_file(DEMO_ENV)) if deployment.stage == LOCAL_STAGE else {}
-    variables.update(
-        {name: os.environ[name] for name in ("TOKENSERVICE_USER", "TOKENSERVICE_PASSWORD") if name in os.environ}
-    )
-    return variables.get("TOKENSERVICE_USER", ""), variables.get("TOKENSERVICE_PASSWORD", "")
+    known = {**(read_env_file(DEMO_ENV) if deployment.stage == LOCAL_STAGE else {}), **os.environ}
+    return known.get("TOKENSERVICE_USER", ""), known.get("TOKENSERVICE_PASSWORD", "")

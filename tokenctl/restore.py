@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 import click
@@ -88,35 +89,28 @@ def run(
         Items by what became of them: copied (would be, on a dry run), there already, expired; and usable, the copied
         tokens that TOKENS_ISSUED_AFTER does not refuse.
     """
-    counts: Counter[str] = Counter()
-    lock, stopped = threading.Lock(), threading.Event()
+    stopped = threading.Event()
 
-    def copy_segment(segment: int) -> None:
+    def copy_segment(segment: int) -> Counter[str]:
+        counts: Counter[str] = Counter()
         pages = dynamodb.get_paginator("scan").paginate(
             TableName=copy.source, ConsistentRead=True, Segment=segment, TotalSegments=_WORKERS
         )
+        for item in chain.from_iterable(page["Items"] for page in pages):
+            if stopped.is_set():
+                break
+            fate = _copy_item(copy, dynamodb, item, instant, dry_run=dry_run)
+            counts[fate] += 1
+            counts[USABLE] += copy.is_of_tokens and fate == COPIED and _is_usable(copy, item, instant)
+            advance()
+        return counts
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
         try:
-            for page in pages:
-                for item in page["Items"]:
-                    if stopped.is_set():
-                        return
-                    fate = _copy_item(copy, dynamodb, item, instant, dry_run=dry_run)
-                    with lock:
-                        counts[fate] += 1
-                        counts[USABLE] += copy.is_of_tokens and fate == COPIED and _is_usable(copy, item, instant)
-                    advance()
+            return sum(pool.map(copy_segment, range(_WORKERS)), Counter())
         except BaseException:
             stopped.set()  # the others end, too
             raise
-
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        for done in [pool.submit(copy_segment, segment) for segment in range(_WORKERS)]:
-            try:
-                done.result()
-            except KeyboardInterrupt:
-                stopped.set()
-                raise
-    return counts
 
 
 def _copy_item(copy: Copy, dynamodb: Any, item: Mapping[str, Any], instant: datetime, *, dry_run: bool) -> str:

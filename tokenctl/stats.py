@@ -105,10 +105,9 @@ def _show(console: Console, facts: Mapping[str, Any], unread: str | None) -> Non
     rows = [_row(name, today[name]) for name in ("issued", "used", "refused") if today[name] is not None]
     rows += [_row(f"  {reason}", times) for reason, times in (today["refusals"] or {}).items()]
     console.print(table(("today", ""), rows))
-    if facts["clients"]:
-        console.print()
-        numbers = [(name, *(f"{number:,}" for number in counts.values())) for name, counts in facts["clients"].items()]
-        console.print(table(("client", "live", "issued today", "used today"), numbers))
+    console.print()
+    numbers = [(name, *(f"{number:,}" for number in counts.values())) for name, counts in facts["clients"].items()]
+    console.print(table(("client", "live", "issued today", "used today"), numbers))
     show_unread(console, unread)
 
 
