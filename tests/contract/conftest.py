@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from tests.support.operator import Run, Tokenctl
 from tokenctl import __main__ as program
 from tokenctl import deployment as deployment_
 from tokenctl.deployment import Deployment
+
+_numbers = count()
+
+
+@pytest.fixture
+def name() -> str:
+    """A client's name that is still free."""
+    return f"application-{next(_numbers)}"
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +17,7 @@ from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
 from chalicelib.tokens import Reason, Refusal, Terms, Use
 from tests.support.audits import SilentAudit
-from tests.support.store_engines import MINISTACK, StoreEngine
+from tests.support.store_engines import StoreEngine
 from tokenctl import restore
 from tokenctl.restore import Copy
 
@@ -29,37 +28,14 @@ RESTORED_AT = ISSUED_AT + 30 * MINUTE
 CALLER = Caller("app", frozenset(Scope), "request")
 KEY = "a-key"
 
-Restore = Callable[[], StoreEngine]
-BackUp = Callable[[StoreEngine], Restore]
 
-
-def by_export(engine: StoreEngine) -> Restore:
-    """Every item, read and later written into a table of its own: both engines, and any other."""
-    dynamodb = engine.dynamodb()
-    pages = dynamodb.get_paginator("scan").paginate(TableName=engine.token_table, ConsistentRead=True)
-    kept = [item for page in pages for item in page["Items"]]
-
-    def restore() -> StoreEngine:
-        restored = a_table_of(engine)
-        for item in kept:
+def copied(engine: StoreEngine) -> StoreEngine:
+    """Every item as it is now, in a table of its own: the backup, restored."""
+    dynamodb, restored = engine.dynamodb(), a_table_of(engine)
+    for page in dynamodb.get_paginator("scan").paginate(TableName=engine.token_table, ConsistentRead=True):
+        for item in page["Items"]:
             dynamodb.put_item(TableName=restored.token_table, Item=item)
-        return restored
-
-    return restore
-
-
-def by_backup(engine: StoreEngine) -> Restore:
-    """DynamoDB's own on-demand backup."""
-    dynamodb = engine.dynamodb()
-    backup = dynamodb.create_backup(TableName=engine.token_table, BackupName="drill")["BackupDetails"]["BackupArn"]
-
-    def restore() -> StoreEngine:
-        name = f"{engine.token_table}-restored"
-        dynamodb.restore_table_from_backup(TargetTableName=name, BackupArn=backup)
-        dynamodb.get_waiter("table_exists").wait(TableName=name)
-        return replace(engine, token_table=name)
-
-    return restore
+    return restored
 
 
 def a_table_of(engine: StoreEngine) -> StoreEngine:
@@ -120,23 +96,10 @@ class Drill:
         return late
 
 
-@pytest.fixture(params=[by_export, by_backup])
-def back_up(request: pytest.FixtureRequest, store_engine: StoreEngine) -> BackUp:
-    if request.param is by_backup and store_engine.name != MINISTACK:
-        # DynamoDB Local answers UnknownOperationException to CreateBackup; on AWS and MiniStack there are backups.
-        code = store_engine.dynamodb().exceptions.ClientError
-        with pytest.raises(code, match="UnknownOperationException"):
-            by_backup(store_engine)
-        return by_export
-    chosen: BackUp = request.param
-    return chosen
-
-
-def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine, back_up: BackUp) -> None:
+def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine) -> None:
     drill = Drill(a_table_of(store_engine))
-    restore = back_up(drill.table)
+    restored = copied(drill.table)
     late = drill.go_on()
-    restored = restore()
 
     naive = service(restored, RESTORED_AT)
     assert [reported(naive.introspect(CALLER, use_of(secret))) for secret in drill.secrets.values()] == [
@@ -174,10 +137,10 @@ class TestCopyingBack:
     """Into a damaged table that is still there."""
 
     def test_what_is_missing_comes_back_and_nothing_that_happened_since_is_undone(
-        self, store_engine: StoreEngine, back_up: BackUp
+        self, store_engine: StoreEngine
     ) -> None:
         drill = Drill(a_table_of(store_engine))
-        restored = back_up(drill.table)()
+        restored = copied(drill.table)
         late = drill.go_on()
         delete(drill, "spent", "untouched")
         store = drill.table.token_store()
@@ -196,14 +159,14 @@ class TestCopyingBack:
 
     def test_a_token_that_the_setting_refuses_is_not_counted_as_usable(self, store_engine: StoreEngine) -> None:
         drill = Drill(a_table_of(store_engine))
-        restored = by_export(drill.table)()
+        restored = copied(drill.table)
         for after, usable in ((ISSUED_AT, 5), (ISSUED_AT + timedelta(milliseconds=1), 0)):
             delete(drill, *drill.FATES)
             assert copy_back(drill, restored, after)["usable"] == usable
 
     def test_an_interrupted_copy_continues_with_the_missing_items(self, store_engine: StoreEngine) -> None:
         drill = Drill(a_table_of(store_engine))
-        restored = by_export(drill.table)()
+        restored = copied(drill.table)
         delete(drill, *drill.FATES)
         steps = iter(range(2))
 
@@ -220,7 +183,7 @@ class TestCopyingBack:
 
     def test_an_item_that_dynamodb_would_delete_is_left_out(self, store_engine: StoreEngine) -> None:
         drill = Drill(a_table_of(store_engine))
-        restored = by_export(drill.table)()
+        restored = copied(drill.table)
         delete(drill, *drill.FATES)
         copy = Copy(restored.token_table, drill.table.token_table, "id")
         long_after = ISSUED_AT + LIFETIME + tokens.KEPT_AFTER_EXPIRY + timedelta(seconds=1)
@@ -237,19 +200,3 @@ class TestCopyingBack:
         copy = Copy(restored.client_table, table.client_table, "client_id")
         assert restore.run(copy, table.dynamodb(), RESTORED_AT) == Counter(copied=1, there=1)
         assert table.client_store().all() == [changed._replace(disabled_at=RESTORED_AT), old]
-
-
-def test_the_restored_table_has_its_indexes_and_can_be_revoked_by_node(
-    store_engine: StoreEngine, back_up: BackUp
-) -> None:
-    drill = Drill(a_table_of(store_engine))
-    restored = back_up(drill.table)()
-    found = service(restored, RESTORED_AT).revoke_all(CALLER, node_id="node", time_left=lambda: True)
-    assert (found.revoked, found.more) == (5, False)
-
-
-def test_the_setting_is_exact_to_the_millisecond(store_engine: StoreEngine) -> None:
-    drill = Drill(a_table_of(store_engine))
-    for after, outcome in ((ISSUED_AT, "granted"), (ISSUED_AT + timedelta(milliseconds=1), Reason.REVOKED)):
-        restored = service(drill.table, RESTORED_AT, issued_after=after.isoformat())
-        assert reported(restored.introspect(CALLER, use_of(drill.secrets["spent"]))) == outcome

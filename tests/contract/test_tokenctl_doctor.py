@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +28,11 @@ def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield url
 
 
+def as_client(monkeypatch: pytest.MonkeyPatch, user: str, password: str) -> None:
+    monkeypatch.setenv("TOKENSERVICE_USER", user)
+    monkeypatch.setenv("TOKENSERVICE_PASSWORD", password)
+
+
 class TestDoctor:
     @pytest.fixture(autouse=True)
     def nobodys_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -37,10 +41,6 @@ class TestDoctor:
         monkeypatch.setattr(doctor, "DEMO_ENV", tmp_path / "demo.env")
         for variable in ("TOKENSERVICE_USER", "TOKENSERVICE_PASSWORD"):
             monkeypatch.delenv(variable, raising=False)
-
-    def as_client(self, monkeypatch: pytest.MonkeyPatch, user: str, password: str) -> None:
-        monkeypatch.setenv("TOKENSERVICE_USER", user)
-        monkeypatch.setenv("TOKENSERVICE_PASSWORD", password)
 
     def unwell(self, run: Run) -> dict[str, tuple[str, str]]:
         """What is not well: what was seen and the advice."""
@@ -53,7 +53,7 @@ class TestDoctor:
     def test_a_healthy_stage_is_reported_as_such(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.as_client(monkeypatch, client.user, client.password)
+        as_client(monkeypatch, client.user, client.password)
         for given in (url, url + "/"):
             run = tokenctl("doctor", "--url", given, "--json")
             assert (run.code, run.err) == (0, "")
@@ -75,7 +75,7 @@ class TestDoctor:
     def test_the_local_stage_is_looked_for_where_make_run_serves(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        self.as_client(monkeypatch, client.user, client.password)
+        as_client(monkeypatch, client.user, client.password)
         monkeypatch.setattr(doctor, "LOCAL_ENV", tmp_path / "local.env")
         nowhere = tokenctl("doctor")
         assert nowhere.code == 1
@@ -109,27 +109,22 @@ class TestDoctor:
         assert found["expired tokens are deleted (TTL)"][0] == "off"
         assert found["point-in-time recovery"][0] == f"off for {clients}"
 
-    @pytest.mark.parametrize(("user", "password"), [("nobody", "x"), ("é", "ü")])
-    def test_wrong_credentials_are_reported_without_the_password(
-        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch, user: str, password: str
+    @pytest.mark.parametrize(
+        ("user", "where", "seen"),
+        [
+            ("nobody", None, "rejected with 40[13]"),
+            ("é", None, "rejected with 40[13]"),
+            ("a:b", None, "not sent: .*"),
+            ("nobody", "http://elsewhere.invalid:1", ".*in the clear.*"),
+        ],
+    )
+    def test_wrong_credentials_are_reported_without_the_password(  # noqa: PLR0917 - fixtures
+        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch, user: str, where: str | None, seen: str
     ) -> None:
-        self.as_client(monkeypatch, user, password + "-hunter2")
-        run = tokenctl("doctor", "--url", url, "--json")
-        found = self.unwell(run)
-        assert list(found) == [f"credentials of {user}"]
-        assert re.fullmatch("rejected with 40[13]", found[f"credentials of {user}"][0])
+        as_client(monkeypatch, user, "ü-hunter2")
+        run = tokenctl("doctor", "--url", where or url, "--json")
+        assert re.fullmatch(seen, self.unwell(run)[f"credentials of {user}"][0])
         assert "hunter2" not in run.out + run.err
-
-    def test_credentials_that_can_not_be_sent_are_not(
-        self, tokenctl: Tokenctl, url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.as_client(monkeypatch, "a:b", "hunter2")
-        run = tokenctl("doctor", "--url", url, "--json")
-        assert self.unwell(run)["credentials of a:b"][0].startswith("not sent: ")
-        self.as_client(monkeypatch, "nobody", "hunter2")
-        elsewhere = tokenctl("doctor", "--url", f"http://{socket.gethostname()}.invalid:1", "--json")
-        assert "in the clear" in self.unwell(elsewhere)["credentials of nobody"][0]
-        assert "hunter2" not in run.out + run.err + elsewhere.out + elsewhere.err
 
     def splunk(self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, url: str, token: str = "the-token") -> Any:
         """What is found of a Splunk at this address, and the whole output."""
@@ -177,7 +172,7 @@ class TestDoctor:
     def test_a_service_that_does_not_respond_is_reported(
         self, tokenctl: Tokenctl, client: Credentials, monkeypatch: pytest.MonkeyPatch, wrong: str
     ) -> None:
-        self.as_client(monkeypatch, client.user, client.password)
+        as_client(monkeypatch, client.user, client.password)
         run = tokenctl("doctor", "--url", wrong.format(free_port()), "--json")
         found = self.unwell(run)
         assert found["service"][0].startswith("no response")
@@ -200,7 +195,7 @@ class TestDoctor:
     def test_an_unavailable_store_is_reported_and_the_rest_is_checked(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.as_client(monkeypatch, client.user, client.password)
+        as_client(monkeypatch, client.user, client.password)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
         found = self.unwell(tokenctl("doctor", "--url", url, "--json"))
         assert len(found) == 4

@@ -72,14 +72,13 @@ def test_a_table_of_clients_is_recognized_by_its_key_with_advice_to_rotate(
     assert api.call("GET", "/version", gone).status == 200
 
 
-@pytest.mark.parametrize(("typed", "code"), [("n\n", 1), ("y\n", 0)])
 def test_it_asks_for_confirmation_before_it_writes(
-    tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, rescue: str, typed: str, code: int
+    tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, rescue: str
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", Typed(typed))
+    monkeypatch.setattr(sys, "stdin", Typed("n\n"))
     run = tokenctl("restore", rescue)
     assert f"Copy what is missing in tokenservice-local-tokens from {rescue}?" in run.err
-    assert run.code == code
+    assert run.code == 1
     tokenctl("restore", rescue, "--json").assert_refused("--yes", code=2)
 
 

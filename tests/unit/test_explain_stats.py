@@ -61,11 +61,7 @@ def test_the_state_is_what_the_use_that_was_meant_would_get(
     terms: dict[str, Any], changes: dict[str, Any], later: int, issued_after: datetime | None, expected: str
 ) -> None:
     assert state(replace(token(**terms), **changes), NOW + later * HOUR, issued_after) == expected
-
-
-def test_a_missing_or_not_yet_valid_token_has_its_state() -> None:
     assert state(None, NOW, None) == Reason.NOT_FOUND
-    assert state(token(not_before=NOW + SECOND), NOW, None) == Reason.NOT_YET_VALID
 
 
 @pytest.mark.parametrize("reason", [LIVE, *Reason])
@@ -116,13 +112,6 @@ def test_refusals_are_counted_by_reason_the_most_frequent_first() -> None:
     known = life(stored.id, stored, log, NOW)
     assert list(known["refusals"].items()) == [("user_mismatch", 3), ("token_exhausted", 1)]
     assert names(known)[-1] == "locked"
-
-
-def test_a_deleted_token_is_shown_from_the_log_alone() -> None:
-    gone = token()
-    log = [event(gone, "token.issued", NOW), event(gone, "token.refused", NOW, reason=Reason.EXPIRED)]
-    known = life(gone.id, None, log, NOW + 100 * HOUR)
-    assert (names(known), known["state"]) == (["issued", "refused"], Reason.NOT_FOUND)
 
 
 def test_neither_the_document_nor_other_tokens_are_ever_shown() -> None:
@@ -181,12 +170,3 @@ class TestStats:
         counted = self.counted([])
         assert (counted["stored"], counted["today"]["refused"]) == (0, None)
         assert stats.count_refusals([]) == {"refused": 0, "refusals": {}}
-
-    def test_only_refusals_are_counted_as_such(self) -> None:
-        one = token()
-        log = [
-            event(one, "token.refused", NOW, reason=Reason.USER),
-            event(one, "token.locked", NOW, reason=Reason.USER),
-            event(one, "token.refused", NOW, reason=Reason.USER),
-        ]
-        assert stats.count_refusals(log) == {"refused": 2, "refusals": {"user_mismatch": 2}}
