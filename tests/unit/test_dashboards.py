@@ -40,9 +40,6 @@ AWS_METRICS = {
 """Source: the developer guides of API Gateway, Lambda and DynamoDB, "metrics"."""
 
 
-# --- The questions ---------------------------------------------------------------------------------------------------
-
-
 def rows_of_cloudwatch() -> list[list[Widget]]:
     widgets = sorted(WIDGETS, key=lambda widget: (widget["y"], widget["x"]))
     return [list(row) for _, row in groupby(widgets, key=lambda widget: widget["y"])]
@@ -62,17 +59,13 @@ def test_the_five_questions_are_the_same_in_the_same_order() -> None:
     assert len(questions) == QUESTIONS
     assert all(title.endswith("?") for title in questions)
     assert headings_of_splunk()[:QUESTIONS] == questions
+    beyond = headings_of_splunk()[QUESTIONS:]
+    assert beyond[0], "further panels are below, under their own heading"
+    assert not any(title.endswith("?") for title in beyond)
     page = (ROOT / "docs" / "splunk.md").read_text("utf-8")
     section = page.partition("\n## The five questions\n")[2].partition("\n## ")[0]
     cells = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
     assert [cell for cell in cells if cell.endswith("?")] == questions
-
-
-def test_further_panels_are_below_the_questions_under_their_own_heading() -> None:
-    beyond = headings_of_splunk()[QUESTIONS:]
-    assert beyond
-    assert beyond[0]
-    assert not any(title.endswith("?") for title in beyond)
 
 
 def test_the_documents_name_every_graph_and_every_panel_of_the_questions() -> None:
@@ -83,9 +76,6 @@ def test_the_documents_name_every_graph_and_every_panel_of_the_questions() -> No
     for row in VIEW.findall("row")[:QUESTIONS]:
         for title in row.findall("panel/title")[1:]:
             assert str(title.text) in page
-
-
-# --- CloudWatch ------------------------------------------------------------------------------------------------------
 
 
 def test_widgets_fill_the_grid_without_overlap() -> None:
@@ -135,12 +125,15 @@ def kept() -> set[tuple[str, tuple[str, ...]]]:
     return {(name, tuple(key for key, _ in dimensions)) for name, dimensions in lines.series(written())}
 
 
-def test_every_metric_of_the_dashboard_is_written_with_its_dimensions() -> None:
-    ours = [metric for metric in shown() if metric.namespace == NAMESPACE]
-    assert ours
-    for metric in ours:
-        assert (metric.name, tuple(metric.dimensions)) in kept(), metric
-        assert metric.dimensions["Stage"] == "prod"
+def test_every_metric_of_the_dashboard_and_of_an_alarm_is_written_with_its_dimensions() -> None:
+    alarmed = [each for metrics in watched().values() for each in metrics]
+    for metrics, stage in ((shown(), "prod"), (alarmed, {"Ref": "Stage"})):
+        ours = [metric for metric in metrics if metric.namespace == NAMESPACE]
+        assert ours
+        for metric in ours:
+            assert (metric.name, tuple(metric.dimensions)) in kept(), metric
+            assert metric.dimensions["Stage"] == stage
+            assert metric.dimensions.get("Reason", Reason.LOCKED) == Reason.LOCKED == WATCHED_REASON
 
 
 def test_every_measurement_is_written_and_those_that_are_kept_are_metrics() -> None:
@@ -154,23 +147,11 @@ PUBLIC = {"TokensIssued", "TokensUsed", "TokensRefused", "StoreLatency"}
 
 
 def test_ten_metrics_are_kept_at_most_each_for_an_alarm_or_by_a_public_name() -> None:
-    everything = set(lines.series(written()))
-    assert len(everything) <= 10
+    assert len(set(lines.series(written()))) <= 10
+    assert len(watched()) <= 12
     alarmed = {(each.name, tuple(each.dimensions)) for metrics in watched().values() for each in metrics}
     assert kept() == {(name, ("Stage",)) for name in PUBLIC} | {each for each in alarmed if each[0] in KEPT}
     assert {("TokensRefused", ("Stage", "Reason")), ("AuthRefused", ("Stage",))} <= alarmed
-
-
-def test_every_metric_that_an_alarm_watches_is_written() -> None:
-    ours = [each for metrics in watched().values() for each in metrics if each.namespace == NAMESPACE]
-    for metric in ours:
-        assert (metric.name, tuple(metric.dimensions)) in kept(), metric
-        assert metric.dimensions["Stage"] == {"Ref": "Stage"}
-        assert metric.dimensions.get("Reason", Reason.LOCKED) == Reason.LOCKED == WATCHED_REASON
-
-
-def test_there_are_twelve_alarms_at_most() -> None:
-    assert len(watched()) <= 12
 
 
 LOSSES = {
@@ -269,9 +250,6 @@ def test_every_metric_of_aws_is_of_a_function_or_api_that_the_template_has() -> 
         else:
             assert list(dimensions) == ["FunctionName"]
             assert dimensions["FunctionName"] in named("FunctionName")
-
-
-# --- Splunk ----------------------------------------------------------------------------------------------------------
 
 
 def bases() -> dict[str, str]:
