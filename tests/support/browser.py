@@ -37,17 +37,11 @@ def find() -> Browser:
     versions = {name: major(path) for name in _BROWSERS if (path := shutil.which(name))}
     if not versions:
         _leave_out("neither google-chrome nor chromium is installed (Debian: chromium)")
-    name = closest(wanted, versions)
-    if name is None:
+    name = min(versions, key=lambda name: abs(versions[name] - wanted))
+    if abs(versions[name] - wanted) > _MAX_APART:
         found = ", ".join(f"{name} {version}" for name, version in versions.items())
         _leave_out(f"{_DRIVER} {wanted} fits none of: {found}")
     return Browser(str(shutil.which(name)), driver)
-
-
-def closest(driver: int, browsers: dict[str, int]) -> str | None:
-    """The browser whose major version is closest to the driver's; None: all are too far from it."""
-    name = min(browsers, key=lambda name: abs(browsers[name] - driver))
-    return name if abs(browsers[name] - driver) <= _MAX_APART else None
 
 
 @cache
