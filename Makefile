@@ -91,6 +91,7 @@ lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, SAM transl
 	@for stage in $(STAGES); do AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} \
 		.venv/bin/python -m deploy.package --stage $$stage || exit 1; done
 	.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- $(TEMPLATES)
+	@.venv/bin/python -m deploy.checks.grants $(TEMPLATES)
 	@.venv/bin/python -m deploy.checks.transform $(STAGES:%=out/%/template.yaml)
 	.venv-scanners/bin/checkov --config-file deploy/checks/checkov.yaml -f $(TEMPLATES)
 	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/dev.txt
