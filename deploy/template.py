@@ -67,6 +67,7 @@ def finish(merged: Template, stage: str, commit: str, archive: bytes, *, snap_st
     resources["APIHandler"]["Properties"]["Environment"]["Variables"]["COMMIT"] = commit
     resources["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-gateway-responses"] = gateway_responses()
     keep_logs(template)
+    bound_roles(template)
     require_keys(resources["RestAPI"]["Properties"]["DefinitionBody"])
     _, _, body = problems.answer(problems.TooManyRequests(), "unknown")
     content = {"ContentType": "APPLICATION_JSON", "Content": json.dumps(body)}
@@ -85,6 +86,13 @@ def keep_logs(template: Template) -> None:
     for group in of_type(template, "AWS::Logs::LogGroup").values():
         group["RetentionInDays"] = {"Fn::If": ["SetsLogDays", {"Ref": "LogDays"}, group["RetentionInDays"]]}
         group["KmsKeyId"] = {"Fn::If": ["HasKey", {"Ref": "KeyArn"}, {"Ref": "AWS::NoValue"}]}
+
+
+def bound_roles(template: Template) -> None:
+    """Let a parameter choose the permissions boundary of every role."""
+    boundary = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:policy/${Boundary}"}
+    for role in of_type(template, "AWS::IAM::Role").values():
+        role["PermissionsBoundary"] = {"Fn::If": ["IsBounded", boundary, {"Ref": "AWS::NoValue"}]}
 
 
 def require_keys(definition: dict[str, Any]) -> None:

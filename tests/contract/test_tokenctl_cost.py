@@ -53,6 +53,21 @@ def tariff() -> Tariff:
     return Tariff(prices.load(), known, measured, stage_facts.events_per_cpu_second())
 
 
+FREE = {
+    *("TlsPolicy", "EndpointAccessMode", "SecurityGroupIds", "AllowedRanges", "DomainName", "CertificateArn"),
+    *("TruststoreUri", "ApiConcurrency", "AuthorizerConcurrency", "ClientRate", "ClientBurst", "WebFirewallRate"),
+    *("Boundary", "SplunkLayerArn", "SplunkCaBundle", "SplunkClientCertificate"),
+    "BackupVaultArn",  # cents
+}
+
+
+def test_exactly_the_options_that_cost_something_have_a_price(tariff: Tariff) -> None:
+    priced = {option.name for option in options.priced_options(tariff, Traffic(1e6, 128))}
+    settings = {"snap_start", "xray"}  # of .chalice/config.json
+    assert settings < priced
+    assert priced - settings == read_template(ROOT / "deploy" / "options.yaml")["Parameters"].keys() - FREE
+
+
 class TestTheCommand:
     def test_it_calls_neither_aws_nor_a_running_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def connect(*_: object) -> None:

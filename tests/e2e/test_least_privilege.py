@@ -16,9 +16,11 @@ from botocore.exceptions import ClientError
 
 from deploy.policies import policies
 from tests.support.api import NODE
+from tests.support.expansion import expansion
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
 from tests.support.splunk_world import MarkedCollector, subscription
+from tokenctl.resources import FOLDER, filled, read_template
 
 HEC_TOKEN = "0c7ad0c4-6f5b-4d4e-8f0a-51f7a3a0c0de"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
@@ -98,6 +100,7 @@ class Probes:
         return answer.ok
 
     def of(self, grant: Grant) -> Callable[[], bool]:
+        """Some probes need a new process: a running one keeps the HEC token for some minutes."""
         function, action, resource = grant
         if function == "api_handler":
             return {
@@ -121,7 +124,7 @@ class Probes:
             ),
         }[function]
         return {
-            "ssm:GetParameter": lambda: self._forwards(function, good),
+            "ssm:GetParameter": lambda: self._forwards(function, good, is_new=True),
             "s3:PutObject": lambda: self._forwards(function, poison),
         }[action]
 
@@ -136,7 +139,6 @@ class Probes:
             }[folder]
             return lambda: self._redrives(waits, message)
         waits = "aws/lambda/async/" if "async" in resource else "failed/"
-        # A new process: a running one keeps the HEC token for some minutes.
         return lambda: self._redrives(waits, "good", is_new=action == "ssm:GetParameter")
 
     def _redrives(self, waits: str, message: str | None, *, is_new: bool = False) -> bool:
@@ -156,9 +158,9 @@ class Probes:
         assert answer.status_code in (200, 503), answer.text
         return answer.ok
 
-    def _forwards(self, function: str, event: dict[str, Any]) -> bool:
-        # A new process: a running one keeps the HEC token for some minutes.
-        self._stack.restart(f"tokenservice-dev-{function}")
+    def _forwards(self, function: str, event: dict[str, Any], *, is_new: bool = False) -> bool:
+        if is_new:
+            self._stack.restart(f"tokenservice-dev-{function}")
         return self._stack.invoke(f"tokenservice-dev-{function}", event)["error"] is None
 
 
@@ -250,6 +252,71 @@ def test_a_function_may_not_touch_what_is_not_its_own(
     with pytest.raises(ClientError) as refused:
         getattr(role(service), action)(**named)
     assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException")
+
+
+# --- Roles that a deployment makes
+
+
+@pytest.fixture(scope="module")
+def deployer() -> Any:
+    """The deploying role of dev and the boundary, without variables."""
+    values = {"Stage": "dev", "AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000"}
+    resources = expansion(read_template(FOLDER / "deployer.yaml"), Stage="dev")["Resources"]
+    return {name: filled(resources[name]["Properties"], values) for name in ("Boundary", "Deployer")}
+
+
+@contextmanager
+def may_do_everything(stack: Stack, role: str) -> Iterator[Callable[[str], Any]]:
+    """Give a role every permission; yields clients that have it."""
+    iam = stack.aws.client("iam")
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.put_role_policy(RoleName=role, PolicyName="everything", PolicyDocument=json.dumps(everything))
+    try:
+        yield stack.aws.as_role(role)
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="everything")
+
+
+def test_a_role_with_every_permission_does_no_more_than_its_boundary(stack: Stack, deployer: Any) -> None:
+    iam, role = stack.aws.client("iam"), stack.resources()[ROLES["api_handler"]]
+    document = json.dumps(deployer["Boundary"]["PolicyDocument"])
+    boundary = iam.create_policy(PolicyName=deployer["Boundary"]["ManagedPolicyName"], PolicyDocument=document)
+    of_prod = {"TableName": "tokenservice-prod-tokens", "Key": {"id": {"S": "x"}}}
+    with may_do_everything(stack, role) as service:
+        assert service("iam").get_role(RoleName=role)
+        iam.put_role_permissions_boundary(RoleName=role, PermissionsBoundary=boundary["Policy"]["Arn"])
+        try:
+            service("dynamodb").get_item(**{**of_prod, "TableName": "tokenservice-dev-tokens"})
+            with pytest.raises(ClientError, match="AccessDenied"):
+                service("dynamodb").get_item(**of_prod)
+            with pytest.raises(ClientError, match="AccessDenied"):
+                service("iam").get_role(RoleName=role)
+        finally:
+            iam.delete_role_permissions_boundary(RoleName=role)
+
+
+def test_the_deploying_role_makes_no_role_without_a_boundary_and_takes_none_away(stack: Stack, deployer: Any) -> None:
+    """MiniStack knows no condition on a boundary: it refuses what has one, even with the boundary."""
+    iam, role, account = (
+        stack.aws.client("iam"),
+        stack.resources()[ROLES["api_handler"]],
+        "arn:aws:iam::000000000000:root",
+    )
+    trust = {"Effect": "Allow", "Principal": {"AWS": account}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam.create_role(RoleName="tokenservice-deployer-dev", AssumeRolePolicyDocument=document)
+    [policy] = deployer["Deployer"]["Policies"]
+    granted = json.dumps(policy["PolicyDocument"])
+    iam.put_role_policy(RoleName="tokenservice-deployer-dev", PolicyName="stage", PolicyDocument=granted)
+    deploying = stack.aws.as_role("tokenservice-deployer-dev")("iam")
+    deploying.get_role(RoleName=role)
+    for action, named in {
+        "create_role": {"RoleName": "tokenservice-dev-admin", "AssumeRolePolicyDocument": document},
+        "put_role_policy": {"RoleName": role, "PolicyName": "more", "PolicyDocument": granted},
+        "delete_role_permissions_boundary": {"RoleName": role},
+    }.items():
+        with pytest.raises(ClientError, match="AccessDenied"):
+            getattr(deploying, action)(**named)
 
 
 def test_the_stages_have_the_same_rights_on_things_of_their_own() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +15,8 @@ from chalicelib import clients
 from chalicelib.authorizer import MalformedCredentials, parse_basic
 from tests.support.api import NODE
 from tests.support.expansion import expansion, of_type
-from tests.support.local_aws import FUNCTIONS, LocalAws, Package, Stack, Template, local_aws
-from tokenctl.resources import FOLDER, read_template
+from tests.support.local_aws import FUNCTIONS, Package, Stack, Template
+from tokenctl.resources import FOLDER, filled, read_template
 
 IN_VPC: Final = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
 PRIVATE: Final = {"ApiEndpointIds": "vpce-0a,vpce-0b"}
@@ -33,6 +34,7 @@ CLIENTS: Final = {"ClientRate": "20", "ClientBurst": "40"}
 KEY: Final = {"KeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}
 RETENTION: Final = {"LogDays": "400"}
 BACKUP: Final = {"BackupVaultArn": "arn:aws:backup:eu-west-1:444455556666:backup-vault:tokens"}
+BOUNDARY: Final = {"Boundary": "org/tokenservice-boundary-prod"}
 FIREWALL: Final = {"WebFirewall": "on", "WebFirewallRate": "500"}
 OPTIONS: Final[dict[str, dict[str, str]]] = {
     "none": {},
@@ -48,24 +50,22 @@ OPTIONS: Final[dict[str, dict[str, str]]] = {
     "key": KEY,
     "retention": RETENTION,
     "backup": BACKUP,
+    "boundary": BOUNDARY,
 }
-REST: Final = {**SPLUNK, **LIMITS, **CLIENTS, **FIREWALL, **KEY, **RETENTION, **BACKUP}
+REST: Final = {**SPLUNK, **LIMITS, **CLIENTS, **FIREWALL, **KEY, **RETENTION, **BACKUP, **BOUNDARY}
 # A domain is for a public API, so there are two ways to switch on everything.
 ALL: Final = {
     "everything, public": {**IN_VPC, **RANGES, **MUTUAL_TLS, **REST},
     "everything, private": {**IN_VPC, **RANGES, **PRIVATE, **REST},
 }
+PARAMETERS: Final = read_template(FOLDER / "options.yaml")["Parameters"]
+with_each = pytest.mark.parametrize("name", [*OPTIONS, *ALL])
 ROLES: Final = ("ApiHandlerRole", "BasicAuthRole", "ForwardLogsRole", "ForwardEventsRole", "RedriveRole")
 
 
 @pytest.fixture(scope="module")
 def made(packages: Path) -> Package:
     return Package.of("prod", packages)
-
-
-@pytest.fixture(scope="module")
-def plain(made: Package) -> Template:
-    return expansion(made)
 
 
 @pytest.fixture(scope="module")
@@ -81,29 +81,25 @@ def api(template: Template) -> dict[str, Any]:
 # --- Of all options
 
 
-def test_every_parameter_has_a_description_and_a_default() -> None:
-    for name, parameter in read_template(FOLDER / "options.yaml")["Parameters"].items():
+def test_every_parameter_is_described_tried_here_and_documented() -> None:
+    documented = (FOLDER.parent / "docs" / "options.md").read_text("utf-8")
+    tried = {name for values in ALL.values() for name in values} | {"TlsPolicy", "EndpointAccessMode"}
+    assert tried >= PARAMETERS.keys()
+    for name, parameter in PARAMETERS.items():
         assert len(parameter["Description"]) > 20, name
         assert "Default" in parameter, name
+        assert f"`{name}`" in documented, name
 
 
-def test_every_parameter_is_tried_here_and_documented() -> None:
-    parameters = set(read_template(FOLDER / "options.yaml")["Parameters"])
-    tried = {name for values in ALL.values() for name in values}
-    assert parameters - {"TlsPolicy", "EndpointAccessMode"} <= tried
-    documented = (FOLDER.parent / "docs" / "options.md").read_text("utf-8")
-    assert {name for name in parameters if f"`{name}`" not in documented} == set()
-
-
-def test_without_values_a_stage_has_no_resource_of_the_options(plain: Template) -> None:
+def test_without_values_a_stage_has_no_resource_of_the_options(each: dict[str, Template]) -> None:
     added = {
         name for name, resource in read_template(FOLDER / "options.yaml")["Resources"].items() if "Type" in resource
     }
     assert added
-    assert added & set(plain["Resources"]) == set()
+    assert added & set(each["none"]["Resources"]) == set()
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_a_template_with_options_stays_below_the_limits(made: Package, each: dict[str, Template], name: str) -> None:
     template = each[name]
     assert (made.folder / "template.yaml").stat().st_size < 1_000_000
@@ -117,23 +113,20 @@ def test_a_template_with_options_stays_below_the_limits(made: Package, each: dic
 # --- TLS
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_no_endpoint_accepts_less_than_tls_1_2(each: dict[str, Template], name: str) -> None:
+    chosen = PARAMETERS["TlsPolicy"]["AllowedValues"]
+    assert all(policy.startswith(("SecurityPolicy_TLS13_1_2_", "SecurityPolicy_TLS13_1_3_")) for policy in chosen)
     assert api(each[name])["SecurityPolicy"] == "SecurityPolicy_TLS13_1_2_2021_06"
     assert api(each[name])["EndpointAccessMode"] == "STRICT"
     for domain in of_type(each[name], "AWS::ApiGateway::DomainName").values():
         assert domain["SecurityPolicy"] in ("SecurityPolicy_TLS13_1_2_2021_06", "TLS_1_2")
 
 
-def test_no_policy_that_can_be_chosen_accepts_less_than_tls_1_2() -> None:
-    chosen = read_template(FOLDER / "options.yaml")["Parameters"]["TlsPolicy"]["AllowedValues"]
-    assert all(policy.startswith(("SecurityPolicy_TLS13_1_2_", "SecurityPolicy_TLS13_1_3_")) for policy in chosen)
-
-
 # --- Network
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_functions_are_in_the_vpc_with_the_right_for_it_or_not_at_all(each: dict[str, Template], name: str) -> None:
     is_in = name in ("vpc", *ALL)
     functions = of_type(each[name], "AWS::Lambda::Function")
@@ -153,57 +146,43 @@ def test_functions_are_in_the_vpc_with_the_right_for_it_or_not_at_all(each: dict
             assert set(ec2["Deny"]["Condition"]["ArnLike"]) == {"lambda:SourceFunctionArn"}
 
 
-def test_another_network_publishes_a_version(made: Package, plain: Template) -> None:
+def test_another_network_publishes_a_version(made: Package, each: dict[str, Template]) -> None:
     """CloudFormation replaces a version whose description differs; the digest of the package can't see parameters."""
 
-    [description] = {version["Description"]["Fn::Sub"] for version in of_type(plain, "AWS::Lambda::Version").values()}
+    [description] = {
+        version["Description"]["Fn::Sub"] for version in of_type(each["none"], "AWS::Lambda::Version").values()
+    }
     assert all(f"${{{name}}}" in description for name in IN_VPC)
     # Lambda takes at most 256 characters.
-    parameters = read_template(FOLDER / "options.yaml")["Parameters"]
-    assert sum(parameters[name]["MaxLength"] for name in IN_VPC) + len("Network:  ") <= 256
+    assert sum(PARAMETERS[name]["MaxLength"] for name in IN_VPC) + len("Network:  ") <= 256
     for name in ("APIHandler", "BasicAuth"):
         properties = made.template()["Resources"][name]["Properties"]
         # Of the function as a whole, not of a version.
         del properties["ReservedConcurrentExecutions"]
-        given = {ref for ref in parameters if f'"{ref}"' in json.dumps(properties)}
+        given = {ref for ref in PARAMETERS if f'"{ref}"' in json.dumps(properties)}
         assert given <= set(IN_VPC), "each parameter of a function with an alias belongs in its VersionDescription"
 
 
-def statements(template: Template) -> list[dict[str, Any]]:
-    return list(api(template).get("Policy", {}).get("Statement", []))
+THROUGH_ENDPOINTS: Final = {"StringNotEquals": {"aws:SourceVpce": ["vpce-0a", "vpce-0b"]}}
+FROM_RANGES: Final = {"NotIpAddress": {"aws:SourceIp": ["192.0.2.0/24", "2001:db8::/32"]}}
+# Through an endpoint, aws:SourceIp is not there.
+FROM_RANGES_IN_VPC: Final = {"NotIpAddress": {"aws:VpcSourceIp": ["192.0.2.0/24", "2001:db8::/32"]}}
+DENIED: Final = {
+    "private": [THROUGH_ENDPOINTS],
+    "ranges": [FROM_RANGES],
+    "everything, public": [FROM_RANGES],
+    "everything, private": [THROUGH_ENDPOINTS, FROM_RANGES_IN_VPC],
+}
 
 
-def test_a_public_api_without_ranges_has_no_policy(each: dict[str, Template]) -> None:
-    for name in OPTIONS.keys() - {"private", "ranges"}:
-        assert statements(each[name]) == []
-        assert api(each[name])["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
-
-
-@pytest.mark.parametrize("name", ["private", "everything, private"])
-def test_a_private_api_is_called_through_its_endpoints_alone(each: dict[str, Template], name: str) -> None:
-    assert api(each[name])["EndpointConfiguration"] == {"Types": ["PRIVATE"], "VpcEndpointIds": ["vpce-0a", "vpce-0b"]}
-    assert api(each[name])["Parameters"] == {"endpointConfigurationTypes": "PRIVATE"}
-    denied = [each["Condition"] for each in statements(each[name]) if each["Effect"] == "Deny"]
-    assert {"StringNotEquals": {"aws:SourceVpce": ["vpce-0a", "vpce-0b"]}} in denied
-
-
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [
-        ("ranges", "aws:SourceIp"),
-        ("everything, public", "aws:SourceIp"),
-        # Through an endpoint, aws:SourceIp is not there.
-        ("everything, private", "aws:VpcSourceIp"),
-    ],
-)
-def test_callers_from_other_ranges_are_denied(each: dict[str, Template], name: str, key: str) -> None:
-    denied = [each["Condition"] for each in statements(each[name]) if each["Effect"] == "Deny"]
-    assert {"NotIpAddress": {key: ["192.0.2.0/24", "2001:db8::/32"]}} in denied
-    assert statements(each[name])[0]["Effect"] == "Allow"
-
-
-def test_a_changed_policy_is_deployed() -> None:
-    """A resource policy works only once the API is deployed again, and SAM does not see values of parameters."""
+@with_each
+def test_only_the_named_endpoints_and_ranges_may_call(each: dict[str, Template], name: str) -> None:
+    statements = api(each[name]).get("Policy", {}).get("Statement", [])
+    assert [statement["Effect"] for statement in statements] == ["Allow", "Deny", "Deny"][: len(statements)]
+    assert [statement["Condition"] for statement in statements[1:]] == DENIED.get(name, [])
+    private = {"Types": ["PRIVATE"], "VpcEndpointIds": ["vpce-0a", "vpce-0b"]}
+    assert api(each[name])["EndpointConfiguration"] == (private if "private" in name else {"Types": ["REGIONAL"]})
+    # A policy works only once the API is deployed again, and SAM does not see values of parameters.
     assert read_template(FOLDER / "options.yaml")["Resources"]["RestAPI"]["Properties"]["AlwaysDeploy"] is True
 
 
@@ -216,40 +195,40 @@ def test_the_path_of_the_contract_is_the_whole_path_of_a_domain(each: dict[str, 
     assert each[name]["Outputs"]["DomainTarget"]["Value"] == {"Fn::GetAtt": ["Domain", "RegionalDomainName"]}
 
 
-def test_mutual_tls_has_no_way_around_it(each: dict[str, Template]) -> None:
-    for name, template in each.items():
-        body = api(template)["Body"]
-        endpoint = body.get("x-amazon-apigateway-endpoint-configuration", {})
-        demands = name in ("mutual TLS", "everything, public")
-        assert endpoint.get("disableExecuteApiEndpoint") is demands, name
-        for domain in of_type(template, "AWS::ApiGateway::DomainName").values():
-            assert ("MutualTlsAuthentication" in domain) is demands
-            # AWS has no mutual TLS with a newer policy, and no access mode with an older one.
-            assert ("EndpointAccessMode" in domain) is not demands
+@with_each
+def test_mutual_tls_has_no_way_around_it(each: dict[str, Template], name: str) -> None:
+    demands = name in ("mutual TLS", "everything, public")
+    endpoint = api(each[name])["Body"].get("x-amazon-apigateway-endpoint-configuration", {})
+    assert endpoint.get("disableExecuteApiEndpoint") is demands
+    for domain in of_type(each[name], "AWS::ApiGateway::DomainName").values():
+        assert ("MutualTlsAuthentication" in domain) is demands
+        # AWS has no mutual TLS with a newer policy, and no access mode with an older one.
+        assert ("EndpointAccessMode" in domain) is not demands
 
 
-def test_files_for_splunk_reach_each_forwarder_from_a_layer(each: dict[str, Template]) -> None:
-    for name, template in each.items():
-        for function, properties in of_type(template, "AWS::Lambda::Function").items():
-            has_layer = function in ("ForwardLogs", "ForwardEvents", "Redrive") and name in ("splunk files", *ALL)
-            assert properties.get("Layers") == ([SPLUNK["SplunkLayerArn"]] if has_layer else None), function
-            if has_layer:
-                variables = properties["Environment"]["Variables"]
-                assert variables["SPLUNK_CA_BUNDLE"] == "/opt/ca.pem"
-                assert variables["SPLUNK_CLIENT_CERTIFICATE"] == "/opt/client.pem"
+@with_each
+def test_files_for_splunk_reach_each_forwarder_from_a_layer(each: dict[str, Template], name: str) -> None:
+    functions = of_type(each[name], "AWS::Lambda::Function")
+    with_layer = {key for key, properties in functions.items() if "Layers" in properties}
+    assert with_layer == ({"ForwardLogs", "ForwardEvents", "Redrive"} if name in ("splunk files", *ALL) else set())
+    for key in with_layer:
+        assert functions[key]["Layers"] == [SPLUNK["SplunkLayerArn"]]
+        variables = functions[key]["Environment"]["Variables"]
+        files = (variables["SPLUNK_CA_BUNDLE"], variables["SPLUNK_CLIENT_CERTIFICATE"])
+        assert files == ("/opt/ca.pem", "/opt/client.pem")
 
 
 # --- Limits
 
 
-def test_concurrency_is_reserved_for_the_functions_behind_the_gateway(each: dict[str, Template]) -> None:
-    for name, template in each.items():
-        functions = of_type(template, "AWS::Lambda::Function")
-        reserved = [functions[key].get("ReservedConcurrentExecutions") for key in ("APIHandler", "BasicAuth")]
-        assert reserved == (["200", "50"] if name in ("concurrency", *ALL) else [None, None])
+@with_each
+def test_concurrency_is_reserved_for_the_functions_behind_the_gateway(each: dict[str, Template], name: str) -> None:
+    functions = of_type(each[name], "AWS::Lambda::Function")
+    reserved = [functions[key].get("ReservedConcurrentExecutions") for key in ("APIHandler", "BasicAuth")]
+    assert reserved == (["200", "50"] if name in ("concurrency", *ALL) else [None, None])
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_each_client_has_its_own_limit_on_every_method_or_none_has(each: dict[str, Template], name: str) -> None:
     is_limited = name in ("clients", *ALL)
     schemes = {"basic_auth", "api_key"} if is_limited else {"basic_auth"}
@@ -262,16 +241,23 @@ def test_each_client_has_its_own_limit_on_every_method_or_none_has(each: dict[st
 
 
 @pytest.mark.parametrize("name", ["firewall", *ALL])
-def test_the_firewall_guards_the_stage(each: dict[str, Template], name: str) -> None:
+def test_the_firewall_guards_the_stage_and_lets_what_the_contract_allows_pass(
+    each: dict[str, Template], name: str
+) -> None:
     [firewall] = of_type(each[name], "AWS::WAFv2::WebACL").values()
     [association] = of_type(each[name], "AWS::WAFv2::WebACLAssociation").values()
     assert association["ResourceArn"]["Fn::Sub"].endswith("::/restapis/${RestAPI}/stages/api")
     assert firewall["DefaultAction"] == {"Allow": {}}
-    rate, *managed = firewall["Rules"]
-    assert rate["Statement"]["RateBasedStatement"]["Limit"] == "500"
-    assert {rule["Statement"]["ManagedRuleGroupStatement"]["VendorName"] for rule in managed} == {"AWS"}
     # Samples show URLs, and a GET has its token there.
     assert {rule["VisibilityConfig"]["SampledRequestsEnabled"] for rule in firewall["Rules"]} == {False}
+    rate, *managed = firewall["Rules"]
+    assert rate["Statement"]["RateBasedStatement"]["Limit"] == "500"
+    groups = [rule["Statement"]["ManagedRuleGroupStatement"] for rule in managed]
+    assert {group["VendorName"] for group in groups} == {"AWS"}
+    assert groups[-1]["Name"] == "AWSManagedRulesCommonRuleSet"
+    counted = {rule["Name"] for rule in groups[-1]["RuleActionOverrides"] if rule["ActionToUse"] == {"Count": {}}}
+    assert {"SizeRestrictions_BODY", "NoUserAgent_HEADER"} <= counted
+    assert all(rule.endswith(("_BODY", "NoUserAgent_HEADER")) for rule in counted)
 
 
 def test_refusals_of_the_firewall_have_our_body(each: dict[str, Template]) -> None:
@@ -281,15 +267,6 @@ def test_refusals_of_the_firewall_have_our_body(each: dict[str, Template]) -> No
     assert (answer["ResponseCode"], body["status"], body["code"]) == (429, 429, "too_many_requests")
     filtered = api(each["firewall"])["Body"]["x-amazon-apigateway-gateway-responses"]["WAF_FILTERED"]
     assert json.loads(filtered["responseTemplates"]["application/json"])["code"] == "route_not_found"
-
-
-def test_the_firewall_lets_what_the_contract_allows_pass(each: dict[str, Template]) -> None:
-    [firewall] = of_type(each["firewall"], "AWS::WAFv2::WebACL").values()
-    common = firewall["Rules"][-1]["Statement"]["ManagedRuleGroupStatement"]
-    assert common["Name"] == "AWSManagedRulesCommonRuleSet"
-    counted = {rule["Name"] for rule in common["RuleActionOverrides"] if rule["ActionToUse"] == {"Count": {}}}
-    assert {"SizeRestrictions_BODY", "NoUserAgent_HEADER"} <= counted
-    assert {name for name in counted if not name.endswith(("_BODY", "NoUserAgent_HEADER"))} == set()
 
 
 @pytest.mark.parametrize(
@@ -305,8 +282,8 @@ def test_the_firewall_lets_what_the_contract_allows_pass(each: dict[str, Templat
         "Basic =a",
     ],
 )
-def test_the_gateway_refuses_headers_that_the_authorizer_can_not_read(plain: Template, header: str) -> None:
-    definition = api(plain)["Body"]["securityDefinitions"]["basic_auth"]["x-amazon-apigateway-authorizer"]
+def test_the_gateway_refuses_headers_that_the_authorizer_can_not_read(each: dict[str, Template], header: str) -> None:
+    definition = api(each["none"])["Body"]["securityDefinitions"]["basic_auth"]["x-amazon-apigateway-authorizer"]
     passes = re.search(definition["identityValidationExpression"], header) is not None
     try:
         parse_basic(header)
@@ -319,7 +296,7 @@ def test_the_gateway_refuses_headers_that_the_authorizer_can_not_read(plain: Tem
 # --- Keys and retention
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_everything_that_is_stored_has_the_key_or_one_of_aws(each: dict[str, Template], name: str) -> None:
     key = KEY["KeyArn"] if name in ("key", *ALL) else None
     for table in of_type(each[name], "AWS::DynamoDB::Table").values():
@@ -335,7 +312,7 @@ def test_everything_that_is_stored_has_the_key_or_one_of_aws(each: dict[str, Tem
         assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_each_function_may_use_the_key_for_its_own_services_alone(each: dict[str, Template], name: str) -> None:
     services = {}
     for role in ROLES:
@@ -350,7 +327,7 @@ def test_each_function_may_use_the_key_for_its_own_services_alone(each: dict[str
     assert services == (wanted if name in ("key", *ALL) else {})
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *ALL])
+@with_each
 def test_logs_are_kept_for_the_days_that_are_given_or_those_of_the_stage(each: dict[str, Template], name: str) -> None:
     days = {str(group["RetentionInDays"]) for group in of_type(each[name], "AWS::Logs::LogGroup").values()}
     assert days == {"400" if name in ("retention", *ALL) else "90"}
@@ -366,43 +343,77 @@ def test_the_clients_table_is_copied_to_the_other_vault_each_day(each: dict[str,
     assert selection["BackupSelection"]["Resources"] == [{"Fn::GetAtt": ["ClientTable", "Arn"]}]
 
 
+# --- Roles
+
+
+@with_each
+def test_every_role_has_the_boundary_or_none_has(each: dict[str, Template], name: str) -> None:
+    roles = of_type(each[name], "AWS::IAM::Role")
+    assert {*ROLES, "CodeDeployServiceRole"} <= roles.keys()
+    arn = "arn:${AWS::Partition}:iam::${AWS::AccountId}:policy/${Boundary}"
+    wanted = {"Fn::Sub": arn} if name in ("boundary", *ALL) else None
+    assert [role.get("PermissionsBoundary") for role in roles.values()] == [wanted] * len(roles)
+
+
+NAMES: Final = {
+    "Stage": "prod",
+    "AWS::Partition": "aws",
+    "AWS::Region": "eu-central-1",
+    "AWS::AccountId": "111122223333",
+    "ClientTable.Arn": "arn:aws:dynamodb:eu-central-1:111122223333:table/tokenservice-prod-clients",
+    "ClientBackupVault.BackupVaultArn": "arn:aws:backup:eu-central-1:111122223333:backup-vault:tokenservice-prod",
+}
+
+
+def granted(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """Each action with each resource that a policy allows."""
+    allowed = [each for each in filled(document, NAMES)["Statement"] if each["Effect"] == "Allow"]
+    return {pair for each in allowed for pair in product(as_list(each["Action"]), as_list(each["Resource"]))}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@with_each
+def test_the_boundary_allows_all_that_a_role_of_the_stage_is_granted(each: dict[str, Template], name: str) -> None:
+    options = {} if name == "none" else {"Options": "yes", **KEY}
+    deployer = expansion(read_template(FOLDER / "deployer.yaml"), Stage="prod", **options)
+    boundary = granted(of_type(deployer, "AWS::IAM::ManagedPolicy")["Boundary"]["PolicyDocument"])
+    for role in of_type(each[name], "AWS::IAM::Role").values():
+        for policy in role.get("Policies", ()):
+            for action, resource in granted(policy["PolicyDocument"]):
+                within = [pattern for known, pattern in boundary if known == action]
+                assert any(fnmatchcase(resource, pattern) for pattern in within), (action, resource)
+
+
 # --- On the local AWS
 
 
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    with local_aws(tmp_path_factory.mktemp("options") / "engine.log") as aws:
-        yield aws
+def test_a_deployed_stage_takes_options_and_serves(dev: Stack) -> None:
+    """MiniStack passes over VPC, TLS and reserved concurrency, and takes a client's key from the header only.
 
-
-def test_a_stage_with_options_is_deployed_and_serves(aws: LocalAws, packages: Path) -> None:
-    """MiniStack passes over VPC and TLS, so the calls need neither a network nor a certificate.
-
-    It passes over reserved concurrency, too, and has no selection of a backup and no firewall in front of an API.
+    It has no selection of a backup and no firewall in front of an API.
     """
-    made = Package.of("dev", packages)
-    stack = Stack(aws, made)
-    before = aws.client("lambda").get_alias(FunctionName="tokenservice-dev", Name="live")["FunctionVersion"]
-    stack.change_parameters({**IN_VPC, **MUTUAL_TLS, **LIMITS, **KEY, **RETENTION})
-    functions = aws.client("lambda")
-    after = functions.get_alias(FunctionName="tokenservice-dev", Name="live")["FunctionVersion"]
-    assert after != before
-    groups = aws.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/tokenservice-dev")["logGroups"]
+
+    def live() -> str:
+        found = dev.aws.client("lambda").get_alias(FunctionName="tokenservice-dev", Name="live")
+        return str(found["FunctionVersion"])
+
+    before = live()
+    dev.change_parameters({**IN_VPC, **MUTUAL_TLS, **LIMITS, **CLIENTS, **KEY, **RETENTION})
+    assert live() != before
+    groups = dev.aws.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/tokenservice-dev")["logGroups"]
     assert {group["retentionInDays"] for group in groups} == {400}
-    [domain] = aws.client("apigateway").get_domain_names()["items"]
+    [domain] = dev.aws.client("apigateway").get_domain_names()["items"]
     assert domain["domainName"] == DOMAIN["DomainName"]
-    client = stack.add_client("records")
-    token = stack.call("POST", "/token", client, {"nodeId": NODE}).json()["token"]
-    assert [stack.call("POST", "/use", client, {"token": token}).status_code for _ in range(2)] == [200, 410]
 
-
-def test_a_client_is_under_its_limit_once_it_has_a_key(aws: LocalAws, packages: Path) -> None:
-    """MiniStack takes the key from the header only, where on AWS the authorizer names it."""
-    stack = Stack(aws, Package.of("test", packages), CLIENTS)
-    client = stack.add_client("records")
-    refused = stack.call("GET", "/version", client)
+    client = dev.add_client("records")
+    refused = dev.call("GET", "/version", client)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
-    assert aws.tokenctl("test", "client", "limit") == [{"clientId": "records", "added": True}]
-    assert aws.tokenctl("test", "client", "limit", "records") == [{"clientId": "records", "added": False}]
-    key = clients.usage_key("test", "records")
-    assert stack.call("GET", "/version", client, headers={"x-api-key": key}).status_code == 200
+    assert dev.aws.tokenctl("dev", "client", "limit") == [{"clientId": "records", "added": True}]
+    assert dev.aws.tokenctl("dev", "client", "limit", "records") == [{"clientId": "records", "added": False}]
+    key = {"x-api-key": clients.usage_key("dev", "records")}
+    token = dev.call("POST", "/token", client, {"nodeId": NODE}, headers=key).json()["token"]
+    uses = [dev.call("POST", "/use", client, {"token": token}, headers=key).status_code for _ in range(2)]
+    assert uses == [200, 410]

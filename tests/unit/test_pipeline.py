@@ -13,6 +13,7 @@ import yaml
 
 from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.transport import endpoint
+from deploy.checks import grants as grants_check
 from deploy.checks import vulnerabilities
 from dev.engine import ROOT
 from tokenctl.resources import FOLDER, read_template
@@ -84,7 +85,10 @@ def policies() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def grants() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each statement of these policies, but for a boundary, which grants nothing."""
     for name, document in policies():
+        if name == "deployer.yaml:Boundary":
+            continue
         for statement in document["Statement"]:
             yield name, statement.get("Fn::If", [None, statement])[1]
 
@@ -168,20 +172,12 @@ def test_the_url_of_splunk_may_have_any_collector_path(file: str, name: str) -> 
 
 
 @pytest.mark.parametrize("stage", ["dev", "test", "prod"])
-def test_the_options_of_a_stage_are_parameters_of_its_template(stage: str) -> None:
+def test_the_pipeline_gives_a_stage_options_and_the_boundary_that_its_deployer_demands(stage: str) -> None:
     given = json.loads((FOLDER / "parameters" / f"{stage}.json").read_text("utf-8"))
     assert given.keys() == {"Parameters"}
     assert given["Parameters"].keys() <= read_template(FOLDER / "options.yaml")["Parameters"].keys()
-
-
-def test_source_branch_and_connection_are_parameters() -> None:
-    [source] = stages()["Source"]
-    configuration = source["Configuration"]
-    assert {key: configuration[key]["Ref"] for key in ("ConnectionArn", "FullRepositoryId", "BranchName")} == {
-        "ConnectionArn": "ConnectionArn",
-        "FullRepositoryId": "Repository",
-        "BranchName": "Branch",
-    }
+    boundary = text(READ["deployer.yaml"]["Resources"]["Boundary"]["Properties"]["ManagedPolicyName"])
+    assert given["Parameters"]["Boundary"] == boundary.replace("${Stage}", stage)
 
 
 def test_no_action_is_granted_by_a_star() -> None:
@@ -215,12 +211,17 @@ def test_the_package_of_each_commit_stays_where_a_rollback_finds_it() -> None:
         assert f'"out/$stage/{file}" "s3://$ARTIFACT_BUCKET/packages/$stage/$COMMIT.{kept}"' in package
     configuration = stages()["Build"][0]["Configuration"]
     assert json.loads(configuration["EnvironmentVariables"])[0]["name"] == "COMMIT"
+    bucket = READ["pipeline.yaml"]["Resources"]["Artifacts"]
+    assert bucket["DeletionPolicy"] == "Retain"
+    rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert [rule["Prefix"] for rule in rules if "ExpirationInDays" in rule] == ["tokenservice/"]
 
 
 def test_each_policy_stays_below_the_limit_of_iam() -> None:
     """IAM does not count white space. What `!Sub` fills in is about as long as the name of the variable."""
     sizes = {name: len("".join(json.dumps(document, separators=(",", ":")).split())) for name, document in policies()}
-    assert sizes.pop("deployer.yaml:OptionsPolicy") < 6_144
+    for managed in ("deployer.yaml:OptionsPolicy", "deployer.yaml:Boundary"):
+        assert sizes.pop(managed) < 6_144
     assert {name: size for name, size in sizes.items() if size > 9_500} == {}
 
 
@@ -258,9 +259,8 @@ def test_one_service_takes_on_a_role_and_the_build_services_for_this_account_alo
                 assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}, key
 
 
-def test_the_change_set_is_made_before_its_approval_and_kept_by_the_same_stage() -> None:
-    prepare, approve, deploy = sorted(stages()["Prod"], key=lambda action: action["RunOrder"])
-    assert [action["RunOrder"] for action in (prepare, approve, deploy)] == [1, 2, 3]
+def test_the_request_for_an_approval_names_the_change_set() -> None:
+    prepare, approve, _ = sorted(stages()["Prod"], key=lambda action: action["RunOrder"])
     request = approve["Configuration"]
     assert request["NotificationArn"]["Fn::If"][:2] == ["Notifies", {"Ref": "ApprovalTopicArn"}]
     name, stack = (prepare["Configuration"][key] for key in ("ChangeSetName", "StackName"))
@@ -292,38 +292,52 @@ def test_each_deploying_role_has_the_boundary_that_is_given() -> None:
             )
 
 
-def test_the_artifact_bucket_is_private_encrypted_versioned_and_reached_by_tls() -> None:
-    bucket = READ["pipeline.yaml"]["Resources"]["Artifacts"]
-    properties = bucket["Properties"]
-    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
-    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+MAKES_ADMINISTRATORS = {
+    *("iam:AttachRolePolicy", "iam:CreateRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy"),
+    *("iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"),
+}
+"""IAM lets a boundary be demanded of these."""
+ON_ROLES = {
+    *("iam:CreateServiceLinkedRole", "iam:DeleteRole", "iam:GetRole", "iam:GetRolePolicy", "iam:PassRole"),
+    *("iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:TagRole", "iam:UntagRole"),
+    *("iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription"),
+}
+"""None of these adds a permission or takes a boundary away."""
+
+
+def test_nothing_makes_or_changes_a_role_without_the_boundary_of_its_stage() -> None:
+    for name, statement in grants():
+        actions = {action for action in as_list(statement["Action"]) if action.startswith("iam:")}
+        assert actions <= MAKES_ADMINISTRATORS | ON_ROLES, name
+        if actions & MAKES_ADMINISTRATORS:
+            demanded = statement["Condition"]["StringEquals"]["iam:PermissionsBoundary"]
+            assert demanded["Fn::If"][0] == "MakesBoundary"
+            assert [text(each).rpartition(":policy/")[2] for each in demanded["Fn::If"][1:]] == [
+                text(READ["deployer.yaml"]["Resources"]["Boundary"]["Properties"]["ManagedPolicyName"]),
+                "${StageBoundary}",
+            ]
+
+
+def test_the_artifact_bucket_is_encrypted_versioned_and_reached_by_tls_and_shared_for_reading() -> None:
+    properties = READ["pipeline.yaml"]["Resources"]["Artifacts"]["Properties"]
     assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
-    assert bucket["DeletionPolicy"] == "Retain"
-    statement, shared = READ["pipeline.yaml"]["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"][
-        "Statement"
-    ]
+    policy = READ["pipeline.yaml"]["Resources"]["ArtifactsPolicy"]["Properties"]["PolicyDocument"]
+    tls, shared = policy["Statement"]
+    assert (tls["Effect"], tls["Principal"], tls["Action"]) == ("Deny", "*", "s3:*")
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert shared["Fn::If"][0] == "HasOwnProdAccount"
     assert shared["Fn::If"][1]["Action"] == ["s3:GetObject", "s3:GetObjectVersion"]
-    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
-    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    # A rollback needs the archive of the version before, so nothing below packages/ may expire.
-    expiring = [rule for rule in properties["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
-    assert [rule["Prefix"] for rule in expiring] == ["tokenservice/"]
 
 
 def test_builds_run_unprivileged_and_their_logs_end() -> None:
-    projects = resources("pipeline.yaml", "AWS::CodeBuild::Project")
-    assert len(projects) == 2
-    for project in projects.values():
-        assert project["Properties"]["Environment"]["PrivilegedMode"] is False
-        # The prefix to which forward_events listens.
-        assert project["Properties"]["Name"].startswith("tokenservice-")
-    groups = resources("pipeline.yaml", "AWS::Logs::LogGroup").values()
-    assert {group["Properties"]["LogGroupName"] for group in groups} == {
-        f"/aws/codebuild/{project['Properties']['Name']}" for project in projects.values()
-    }
-    assert all(group["Properties"]["RetentionInDays"] for group in groups)
+    projects = [each["Properties"] for each in resources("pipeline.yaml", "AWS::CodeBuild::Project").values()]
+    assert [project["Environment"]["PrivilegedMode"] for project in projects] == [False, False]
+    # The prefix that forward_events listens for.
+    assert all(project["Name"].startswith("tokenservice-") for project in projects)
+    groups = [each["Properties"] for each in resources("pipeline.yaml", "AWS::Logs::LogGroup").values()]
+    assert {group["LogGroupName"] for group in groups} == {f"/aws/codebuild/{project['Name']}" for project in projects}
+    assert all(group["RetentionInDays"] for group in groups)
 
 
 def test_the_build_checks_and_packages_what_is_deployed() -> None:
@@ -338,14 +352,23 @@ def test_the_build_checks_and_packages_what_is_deployed() -> None:
         assert str(spec["phases"]["install"]["runtime-versions"]["python"]) == deployed
 
 
-def test_every_make_target_of_the_builds_exists() -> None:
-    commands = [
-        each for spec in (BUILD, SMOKE) for phase in spec["phases"].values() for each in phase.get("commands", ())
-    ]
-    wanted = {command.split()[1] for command in commands if command.startswith("make ")}
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert wanted == {"check", "package", "setup"}
-    assert wanted <= targets
+TABLE = "arn:aws:dynamodb:eu-central-1:111122223333:table/t"
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "wrong"),
+    [
+        ("dynamodb:GetItem", TABLE, []),
+        ("dynamodb:GetItems", TABLE, ["role: W3037"]),
+        ("s3:GetObject", TABLE, ["role: I3510"]),
+    ],
+)
+def test_an_unknown_action_and_a_resource_of_another_kind_are_errors(
+    action: str, resource: str, wrong: list[str]
+) -> None:
+    statement = {"Effect": "Allow", "Action": [action], "Resource": resource}
+    found = grants_check.errors({"role": {"Version": "2012-10-17", "Statement": [statement]}})
+    assert [error[: len("role: W3037")] for error in found] == wrong
 
 
 def test_every_check_that_is_left_out_has_its_reason() -> None:
@@ -374,14 +397,13 @@ UNKNOWN = {"name": "private", "skip_reason": "not found"}
 CLEAN = {"name": "six", "version": "1.17.0", "vulns": []}
 
 
-def test_a_vulnerability_is_named_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vulnerability_is_named_and_counted_unless_it_has_a_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert vulnerabilities.report("lock.txt", [FOUND, CLEAN]) == 1
-    said = capsys.readouterr().out
-    assert "VULNERABLE: lock.txt: leftpad 1.0: PYSEC-2026-1; fixed in 1.1\n" in said
-    assert "NOT AUDITED" not in said
-
-
-def test_a_vulnerability_with_a_reason_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = capsys.readouterr().out
+    assert "VULNERABLE: lock.txt: leftpad 1.0: PYSEC-2026-1; fixed in 1.1\n" in output
+    assert "NOT AUDITED" not in output
     monkeypatch.setattr(vulnerabilities, "IGNORED", {"CVE-2026-1": "we pad on the right"})
     assert vulnerabilities.report("lock.txt", [FOUND]) == 0
 
