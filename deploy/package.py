@@ -51,6 +51,15 @@ def package(stage: str, out: Path) -> None:
         out.mkdir(parents=True)
         archive.write(task, out / "deployment.zip")
     sbom.write(sbom.of_archive(out / "deployment.zip", wheels), out / f"sbom{sbom.SUFFIX}")
+    write_template(stage, packaged, out)
+
+
+def write_template(stage: str, packaged: Template, out: Path) -> None:
+    """Write the whole template of a stage beside its archive.
+
+    Args:
+        packaged: the template that Chalice wrote.
+    """
     packed = (out / "deployment.zip").read_bytes()
     finished = template.finish(packaged, stage, commit(), packed, snap_start=bool(stage_setting(stage, SNAP_START)))
     (out / "template.yaml").write_text(template.to_yaml(finished), "utf-8")
@@ -97,8 +106,7 @@ def lay_out(stage: str, task: Path) -> tuple[Template, dict[str, str]]:
         PackageError: Chalice failed, or a library is not what the lock names.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _chalice_package(stage, Path(folder))
-        packaged: Template = yaml.safe_load(Path(folder, "sam.yaml").read_text("utf-8"))
+        packaged = chalice_package(stage, Path(folder))
         [architecture] = packaged["Resources"]["APIHandler"]["Properties"]["Architectures"]
         try:
             wheels = libraries.install(task, architecture)
@@ -108,8 +116,8 @@ def lay_out(stage: str, task: Path) -> tuple[Template, dict[str, str]]:
     return packaged, wheels
 
 
-def _chalice_package(stage: str, folder: Path) -> None:
-    """Run Chalice, which writes its template, and its archive without libraries, into a folder."""
+def chalice_package(stage: str, folder: Path) -> Template:
+    """Run Chalice, which writes its archive without libraries into a folder; return the template that it writes."""
     project = folder / "project"
     settings = project / ".chalice"
     settings.mkdir(parents=True)
@@ -124,6 +132,8 @@ def _chalice_package(stage: str, folder: Path) -> None:
     if run.returncode:
         lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
         raise PackageError(f"chalice package: {' '.join(lines[-3:])}")
+    written: Template = yaml.safe_load((folder / "sam.yaml").read_text("utf-8"))
+    return written
 
 
 @click.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import requests
 
 from deploy.template import versioned
 from tests.support.api import NODE
-from tests.support.local_aws import LocalAws, Package, Stack
+from tests.support.local_aws import LocalAws, Package, Stack, Template
 
 DONE_BEFORE_AND_AFTER = 20
 KINDS = ("clients", "tokens")
@@ -69,6 +71,67 @@ def test_each_stage_has_one_door(dev: Stack, prod: Stack) -> None:
     for stack in (dev, prod):
         stages = stack.aws.client("apigateway").get_stages(restApiId=stack.outputs["RestAPIId"])["item"]
         assert [stage["stageName"] for stage in stages] == ["api"]
+
+
+# --- New versions
+
+
+def live(stack: Stack) -> tuple[str, tuple[str, int]]:
+    """The version that the gateway calls, and the code and memory it has."""
+    functions = stack.aws.client("lambda")
+    version = functions.get_alias(FunctionName=f"tokenservice-{stack.stage}", Name="live")["FunctionVersion"]
+    named = functions.get_function_configuration(FunctionName=f"tokenservice-{stack.stage}", Qualifier=version)
+    return version, (named["CodeSha256"], named["MemorySize"])
+
+
+def with_memory(made: Package, size_mb: int) -> Template:
+    """The template of a package whose functions behind the gateway have another memory size."""
+    template = made.template()
+    for name in ("APIHandler", "BasicAuth"):
+        template["Resources"][name]["Properties"]["MemorySize"] = size_mb
+    return versioned(template, made.archive.read_bytes())
+
+
+def test_the_same_package_from_another_address_is_deployed_and_publishes_nothing(dev: Stack, packages: Path) -> None:
+    before, made = live(dev), Package.of("dev", packages)
+    template = made.template()
+    for name in ("APIHandler", "BasicAuth"):
+        template["Resources"][name]["Properties"]["Tags"] = {"cost-centre": "7"}
+    dev.update(made, template)  # each update has an address of its own
+    assert live(dev) == before
+
+
+def test_other_code_with_other_properties_is_deployed_and_taken_back(
+    dev: Stack, packages: Path, tmp_path: Path
+) -> None:
+    (before, first), made = live(dev), Package.of("dev", packages)
+    other = Package("dev", tmp_path)
+    for path in made.folder.iterdir():
+        shutil.copy(path, tmp_path)
+    with zipfile.ZipFile(other.archive, "a") as archive:
+        archive.writestr("another.txt", "other code")
+    dev.update(other, with_memory(other, 256))
+    changed, second = live(dev)
+    assert (second[0] == first[0], second[1]) == (False, 256)
+    dev.update(made, made.template())
+    again, third = live(dev)
+    assert len({before, changed, again}) == 3
+    assert third == first
+
+
+def test_a_deployment_that_failed_can_be_tried_again(dev: Stack, packages: Path) -> None:
+    before, made = live(dev), Package.of("dev", packages)
+    broken = with_memory(made, 512)
+    broken["Resources"]["SecondAlias"] = {
+        "Type": "AWS::Lambda::Alias",
+        "DependsOn": "APIHandlerAliaslive",
+        "Properties": {"FunctionName": {"Ref": "APIHandler"}, "FunctionVersion": "1", "Name": "live"},
+    }
+    with pytest.raises(AssertionError, match="already exists"):
+        dev.update(made, broken)
+    assert live(dev) == before
+    dev.update(made, with_memory(made, 512))
+    assert live(dev)[1] == (before[1][0], 512)
 
 
 def test_calls_go_on_while_a_new_version_is_deployed(dev: Stack, packages: Path) -> None:

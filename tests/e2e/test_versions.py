@@ -1,8 +1,7 @@
-"""What publishes a new version of a function, and what must not: in the expanded template and on the local AWS."""
+"""What publishes a new version of a function, and what must not, in the expanded template. Deployed: test_stages.py."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from deploy import template as completed
 from tests.support.expansion import expansion, of_type
-from tests.support.local_aws import LocalAws, Package, Stack, Template
+from tests.support.local_aws import Package, Template
 
 NAMES = ("APIHandler", "BasicAuth")
 
@@ -100,67 +99,3 @@ def test_an_older_package_gets_its_own_versions_back(made: Package) -> None:
 def test_a_version_of_a_failed_deployment_is_deleted(made: Package) -> None:
     versions = [each for each in expansion(made)["Resources"].values() if each["Type"] == "AWS::Lambda::Version"]
     assert {version["DeletionPolicy"] for version in versions} == {"Delete"}
-
-
-# --- On the local AWS
-
-
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws, made: Package) -> Stack:
-    return Stack(aws, made)
-
-
-def live(stack: Stack) -> tuple[str, tuple[str, int]]:
-    """The version that the gateway calls, and the code and memory it has."""
-    functions = stack.aws.client("lambda")
-    version = functions.get_alias(FunctionName=f"tokenservice-{stack.stage}", Name="live")["FunctionVersion"]
-    named = functions.get_function_configuration(FunctionName=f"tokenservice-{stack.stage}", Qualifier=version)
-    return version, (named["CodeSha256"], named["MemorySize"])
-
-
-def test_the_same_package_from_another_address_is_deployed_and_publishes_nothing(stack: Stack, made: Package) -> None:
-    before = live(stack)
-    template = made.template()
-    set_property("Tags", {"cost-centre": "7"})(template)
-    stack.update(made, template)  # each update has an address of its own
-    assert live(stack) == before
-
-
-def test_a_changed_template_is_deployed_and_taken_back(stack: Stack, made: Package) -> None:
-    before, first = live(stack)
-    stack.update(made, anew(made, set_property("MemorySize", 256)))
-    changed, second = live(stack)
-    stack.update(made, made.template())
-    again, third = live(stack)
-    assert len({before, changed, again}) == 3
-    assert first == third != second
-
-
-def test_other_code_is_deployed_and_taken_back(stack: Stack, made: Package, tmp_path: Path) -> None:
-    before, first = live(stack)
-    other = Package("dev", tmp_path)
-    other.archive.write_bytes(made.archive.read_bytes())
-    with zipfile.ZipFile(other.archive, "a") as archive:
-        archive.writestr("another.txt", "other code")
-    stack.update(other, anew(made, archive=other.archive.read_bytes()))
-    assert live(stack)[1] != first
-    stack.update(made, made.template())
-    again, second = live(stack)
-    assert again != before
-    assert second == first
-
-
-def test_a_deployment_that_failed_can_be_tried_again(stack: Stack, made: Package) -> None:
-    before = live(stack)
-    template = anew(made, set_property("MemorySize", 512))
-    broken = anew(made, set_property("MemorySize", 512))
-    broken["Resources"]["SecondAlias"] = {
-        "Type": "AWS::Lambda::Alias",
-        "DependsOn": "APIHandlerAliaslive",
-        "Properties": {"FunctionName": {"Ref": "APIHandler"}, "FunctionVersion": "1", "Name": "live"},
-    }
-    with pytest.raises(AssertionError, match="already exists"):
-        stack.update(made, broken)
-    assert live(stack) == before
-    stack.update(made, template)
-    assert live(stack)[1] != before[1]

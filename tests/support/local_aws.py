@@ -10,8 +10,11 @@ import copy
 import fcntl
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +28,7 @@ import requests
 import yaml
 from botocore.exceptions import ClientError
 
+from deploy import package
 from deploy.checks.transform import expanded
 from dev.engine import ROOT, Engine
 from tests.support.api import BASE_PATH, Credentials
@@ -53,15 +57,23 @@ class Package:
 
     @classmethod
     def of(cls, stage: str, folder: Path) -> Package:
-        """Make it, unless another test has; what tests share is below `folder`."""
+        """Make it, unless another test has; what tests share is below `folder`.
+
+        Each stage has the same archive (`test_package.py` holds it to that), so it is made for dev alone.
+        """
         made = cls(stage, folder / stage)
         folder.mkdir(exist_ok=True)
-        with (folder / f"{stage}.lock").open("w") as lock:
+        with (
+            (folder / f"{stage}.lock").open("w") as lock,
+            mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": "eu-central-1"}),
+        ):
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not made.folder.exists():
-                command = [sys.executable, "-m", "deploy.package", "--stage", stage, "--out", str(made.folder)]
-                environ = {**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"}
-                subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
+            if not made.folder.exists() and stage == "dev":
+                package.package(stage, made.folder)
+            elif not made.folder.exists():
+                shutil.copytree(cls.of("dev", folder).folder, made.folder)
+                with tempfile.TemporaryDirectory() as scratch:
+                    package.write_template(stage, package.chalice_package(stage, Path(scratch)), made.folder)
         return made
 
     @property
@@ -69,7 +81,10 @@ class Package:
         return self.folder / "deployment.zip"
 
     def template(self) -> Template:
-        return dict(yaml.safe_load((self.folder / "template.yaml").read_text()))
+        # The loader in C: the template is read a hundred times.
+        return dict(
+            yaml.load((self.folder / "template.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        )
 
 
 def adapted(template: Template, environ: Mapping[str, str] | None = None) -> Template:
@@ -177,10 +192,16 @@ class LocalAws:
 
 @contextmanager
 def local_aws(log: Path, environ: Mapping[str, str] | None = None) -> Iterator[LocalAws]:
-    """Start MiniStack with IAM enforced and with quick retries of failed invocations."""
+    """Start MiniStack with IAM enforced and with quick retries of failed invocations.
+
+    At the end it is killed together with the functions' processes: in order, it would first work off what is queued.
+    """
     quick = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1", **(environ or {})}
     with Engine(services=SERVICES, log=log, environ=quick) as engine:
-        yield LocalAws(engine)
+        try:
+            yield LocalAws(engine)
+        finally:
+            os.killpg(engine.pid, signal.SIGKILL)
 
 
 class Stack:
