@@ -61,7 +61,7 @@ def cost(  # noqa: PLR0917 - click passes them by name
     """
     try:
         known_prices = prices.load()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DeploymentError(f"{prices.TABLE.name} can't be read: {error}") from None
     stage = stage_facts.stage(_DEFAULT_STAGE if terminal.stage == LOCAL_STAGE else terminal.stage)
     traffic = Traffic(
@@ -111,7 +111,7 @@ def _line(tariff: Tariff, quantity: Any, usd: float) -> dict[str, Any]:
         "what": quantity.what,
         "quantity": round(quantity.amount, _PLACES),
         "unit": price.unit,
-        "usdForPer": price.first_usd,
+        "usdForPer": price.tiers[0][1],
         "per": price.per,
         "usd": round(usd, 4),
         "page": price.page,
