@@ -70,7 +70,6 @@ def _create_one(model: type[Model], name: str, dynamodb: Any) -> str:
     if unless("ResourceNotFoundException", dynamodb.describe_table, TableName=name):
         return "exists"
     model.create_table(wait=True, billing_mode="PAY_PER_REQUEST")
-    dynamodb.get_waiter("table_exists").wait(TableName=name)
     return "created"
 
 
