@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from chalicelib import tokens
-from chalicelib.clients import Client, Scope
+from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
 from chalicelib.tokens import Reason, Refusal, Terms, Use
@@ -190,13 +190,3 @@ class TestCopyingBack:
         assert restore.run(copy, drill.table.dynamodb(), long_after) == Counter(expired=5)
         kept = restore.run(copy, drill.table.dynamodb(), long_after - MINUTE)
         assert (kept["copied"], kept["usable"]) == (5, 0), "expired tokens can't be used"
-
-    def test_clients_come_back_as_they_were(self, store_engine: StoreEngine) -> None:
-        table, restored = a_table_of(store_engine), a_table_of(store_engine)
-        old, changed = (Client(name, frozenset({Scope.USE}), (), ISSUED_AT) for name in ("old", "changed"))
-        for each in (old, changed):
-            restored.client_store().add(each)
-        table.client_store().add(changed._replace(disabled_at=RESTORED_AT))
-        copy = Copy(restored.client_table, table.client_table, "client_id")
-        assert restore.run(copy, table.dynamodb(), RESTORED_AT) == Counter(copied=1, there=1)
-        assert table.client_store().all() == [changed._replace(disabled_at=RESTORED_AT), old]

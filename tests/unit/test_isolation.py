@@ -111,17 +111,12 @@ def test_scopes_that_are_none_open_no_route(api: MemoryApi, reported: str, metho
     assert api.store.tokens[subject.token_id] == before
 
 
-@pytest.mark.parametrize("scopes", [each for each in SETS if Scope.ISSUE in each], ids=named)
-def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: MemoryApi, scopes: frozenset[Scope]) -> None:
-    holder = api.client(*scopes)
+def test_a_client_with_manage_manages_the_tokens_that_it_issued(api: MemoryApi) -> None:
+    holder = api.client(Scope.ISSUE, Scope.MANAGE)
     for method, path in (("GET", OF_ONE_TOKEN), ("POST", "/revoke"), ("DELETE", OF_ONE_TOKEN)):
-        subject = issue(api, holder, f"own-{named(scopes)}-{method}")
-        answer = ask(api, method, path, holder, subject)
-        if scopes & {Scope.MANAGE, Scope.ADMIN}:
-            assert answer.status == GOOD.get((method, path), 200)
-            assert path != "/revoke" or answer.json["revoked"] == 1
-        else:
-            assert (answer.status, answer.code) == (403, "insufficient_scope")
+        answer = ask(api, method, path, holder, issue(api, holder, f"own-{method}"))
+        assert answer.status == GOOD.get((method, path), 200)
+        assert path != "/revoke" or answer.json["revoked"] == 1
 
 
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
@@ -135,14 +130,13 @@ def test_no_client_uses_sees_or_revokes_tokens_of_another(api: MemoryApi, method
     for secret in (SECRET_NODE, SECRET_USER, SECRET_TITLE, owner.user):
         assert secret not in answer.text
     assert api.store.tokens[subject.token_id] == before
-    if path == "/use":
-        assert (answer.status, answer.code) == (403, "audience_mismatch")
-    if path == "/introspect":
-        assert answer.json == {"active": False, "reason": "audience_mismatch"}
-    if path == OF_ONE_TOKEN:
-        assert (answer.status, answer.code) == (403, "insufficient_scope")
-    if path == "/revoke":
-        assert answer.json == {"revoked": 0, "more": False}
+    refused = {
+        "/use": {"code": "audience_mismatch", "status": 403},
+        "/introspect": {"active": False, "reason": "audience_mismatch"},
+        OF_ONE_TOKEN: {"code": "insufficient_scope", "status": 403},
+        "/revoke": {"revoked": 0, "more": False},
+    }
+    assert answer.json.items() >= refused.get(path, {}).items()
     assert api.use(owner, subject.token, user=SECRET_USER).status == 200
 
 
@@ -162,11 +156,7 @@ def test_only_clients_that_may_manage_can_distinguish_existing_from_missing_toke
     unknown = Subject("0" * 64, "tok_" + "0" * 32, "n")
     for method in ("GET", "DELETE"):
         there, not_there = (ask(api, method, OF_ONE_TOKEN, outsider, each) for each in (subject, unknown))
-        assert (there.status, there.code, there.json["detail"]) == (
-            not_there.status,
-            not_there.code,
-            not_there.json["detail"],
-        )
+        assert (there.status, there.json | {"requestId": ""}) == (not_there.status, not_there.json | {"requestId": ""})
 
 
 @pytest.mark.parametrize(("method", "path"), OPENED_BY)
