@@ -6,7 +6,6 @@ The standard library's reader builds an e-mail message of the headers, which alo
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import time
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LINES_BYTES: Final = 64 * 1024
-_SIZE: Final = re.compile("[0-9a-fA-F]{1,7}")
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+_MAX_DIGITS: Final = 7  # the longest answer of DynamoDB has 16 MB
+_STATUS_DIGITS: Final = 3
 _PIECE_BYTES: Final = 64 * 1024
-_STATUS_LINE: Final = re.compile("HTTP/1\\.1 ([0-9]{3})(?: |$)")
 _NO_CONTENT: Final = 204
 _KEPT: Final = 50
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -209,19 +209,19 @@ class _Connection:
 
 
 def _number(text: str, base: int) -> int:
-    """A size; the longest answer of DynamoDB has 16 MB."""
     try:
-        if _SIZE.fullmatch(text):
+        if len(text) <= _MAX_DIGITS and _HEX.issuperset(text):
             return int(text, base)
     except ValueError:
         pass
-    raise Garbled("a body of unknown length")
+    raise Garbled("a status or a length that is no number")
 
 
 def _parse(head: bytes) -> tuple[int, dict[str, str]]:
     first, *lines = head.decode("iso-8859-1").split("\r\n")
-    status = _STATUS_LINE.match(first)
-    if status is None:
+    version, _, rest = first.partition(" ")
+    status = rest.partition(" ")[0]
+    if version != "HTTP/1.1" or len(status) != _STATUS_DIGITS:
         raise Garbled("no status line of HTTP/1.1")
     headers: dict[str, str] = {}
     for line in lines:
@@ -231,7 +231,7 @@ def _parse(head: bytes) -> tuple[int, dict[str, str]]:
             raise Garbled("a header that makes no sense")
         value = value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return int(status[1]), headers
+    return _number(status, 10), headers
 
 
 def _remaining(deadline: float) -> float:

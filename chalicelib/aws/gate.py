@@ -2,7 +2,7 @@
 
 PynamoDB imports classes of botocore for its annotations and catches two of its errors. With our own client that is all
 it needs of botocore, which takes two seconds to load on a small function. It imports `inspect` for two functions, and
-`calendar` and `random` for calls that are rare or never made here. `close()` puts stand-ins in their place.
+`calendar`, `random` and `uuid` for calls that are rare or never made here. `close()` puts stand-ins in their place.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Inspect(Late):
 
 def close() -> None:
     """Make imports return the stand-ins, in this process from now on. Call it before PynamoDB is imported."""
-    for late in (Inspect("inspect"), Late("calendar"), Late("random")):
+    for late in (Inspect("inspect"), Late("calendar"), Late("random"), Late("uuid")):
         sys.modules.setdefault(late.__name__, late)
     package = ModuleType("botocore")
     package.__path__ = []

@@ -69,28 +69,24 @@ class Server:
         self.requests.append(request)
         return request
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._thread.join()
 
 
 @contextmanager
-def serving(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def connected(
+    *scripts: Script, tls: ssl.SSLContext | None = None, bundle: str = ""
+) -> Iterator[tuple[Server, Endpoint]]:
+    """A server, and what reaches it."""
     server = Server(*scripts, tls=tls)
+    endpoint = Endpoint(server.url, bundle)
     try:
-        yield server
-    finally:
-        server.close()
-
-
-@contextmanager
-def reaching(server: Server, ca_bundle: str = "") -> Iterator[Endpoint]:
-    endpoint = Endpoint(server.url, ca_bundle)
-    try:
-        yield endpoint
+        yield server, endpoint
     finally:
         endpoint.close()
+        server.stop()
 
 
 def deadline(seconds: float = SECONDS) -> float:
@@ -134,15 +130,16 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         (OK, b"{}"),
         (b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nX: \xe4\r\n\r\n{}", b"{}"),
         (b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
         (CHUNKED + b"0a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
     ],
 )
 @pytest.mark.parametrize("way", [answering, dripping], ids=["at once", "byte for byte"])
 def test_an_answer_is_read_whole(answer: bytes, body: bytes, way: Callable[[bytes], Script]) -> None:
-    with serving(way(answer)) as server, reaching(server) as endpoint:
+    with connected(way(answer)) as (server, endpoint):
         response = endpoint.exchange(REQUEST, deadline())
-    assert (response.status, response.body) == (200, body)
+    assert (response.status, response.body) == (int(answer[9:12]), body)
     assert server.requests == [REQUEST]
 
 
@@ -171,7 +168,7 @@ def test_an_answer_is_read_whole(answer: bytes, body: bytes, way: Callable[[byte
     ],
 )
 def test_an_invalid_answer_is_rejected_and_its_connection_is_not_reused(answer: bytes) -> None:
-    with serving(answering(answer), answering(OK)) as server, reaching(server) as endpoint:
+    with connected(answering(answer), answering(OK)) as (server, endpoint):
         with pytest.raises(Garbled):
             endpoint.exchange(REQUEST, deadline())
         assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
@@ -180,14 +177,14 @@ def test_an_invalid_answer_is_rejected_and_its_connection_is_not_reused(answer: 
 
 @pytest.mark.parametrize("length", range(len(OK)))
 def test_an_answer_that_ends_early_is_none(length: int) -> None:
-    with serving(answering(OK[:length])) as server, reaching(server) as endpoint:
+    with connected(answering(OK[:length])) as (_, endpoint):
         with pytest.raises(ConnectionError) as refused:
             endpoint.exchange(REQUEST, deadline())
         assert not isinstance(refused.value, Closed), "nobody had kept this connection"
 
 
 def test_a_connection_is_kept_and_used_again() -> None:
-    with serving(answering(OK, OK, OK)) as server, reaching(server) as endpoint:
+    with connected(answering(OK, OK, OK)) as (server, endpoint):
         for _ in range(3):
             assert endpoint.exchange(REQUEST, deadline()).status == 200
         assert server.connections == 1
@@ -202,14 +199,14 @@ def test_a_connection_is_kept_and_used_again() -> None:
     ids=["it says that it closes", "it sends more than was asked for"],
 )
 def test_a_connection_that_can_not_be_trusted_any_more_is_not_kept(last: bytes) -> None:
-    with serving(answering(last), answering(OK)) as server, reaching(server) as endpoint:
+    with connected(answering(last), answering(OK)) as (server, endpoint):
         assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
         assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
         assert server.connections == 2
 
 
 def test_a_closed_kept_connection_is_recognized_and_the_next_one_is_new() -> None:
-    with serving(answering(OK)) as server, reaching(server) as endpoint:
+    with connected(answering(OK)) as (_, endpoint):
         endpoint.exchange(REQUEST, deadline())
         with pytest.raises(Closed):
             endpoint.exchange(REQUEST, deadline())
@@ -217,7 +214,7 @@ def test_a_closed_kept_connection_is_recognized_and_the_next_one_is_new() -> Non
 
 
 def test_an_answer_that_breaks_off_on_a_kept_connection_is_no_closed_one() -> None:
-    with serving(answering(OK, OK[:10])) as server, reaching(server) as endpoint:
+    with connected(answering(OK, OK[:10])) as (_, endpoint):
         endpoint.exchange(REQUEST, deadline())
         with pytest.raises(ConnectionError) as refused:
             endpoint.exchange(REQUEST, deadline())
@@ -235,14 +232,14 @@ def test_the_deadline_bounds_the_whole_and_not_each_byte() -> None:
             if stop.wait(0.1):
                 return
 
-    with serving(slow) as server, reaching(server) as endpoint:
+    with connected(slow) as (_, endpoint):
         with pytest.raises(TimeoutError):
             endpoint.exchange(REQUEST, deadline(1))
         stop.set()
 
 
 def test_a_silent_server_ends_in_time_and_a_past_deadline_sends_nothing() -> None:
-    with serving(silent) as server, reaching(server) as endpoint:
+    with connected(silent) as (server, endpoint):
         with pytest.raises(TimeoutError):
             endpoint.exchange(REQUEST, deadline(0.2))
         with pytest.raises(TimeoutError):
@@ -262,7 +259,7 @@ def test_the_next_address_is_tried_where_the_first_one_takes_no_connection(monke
     find = socket.getaddrinfo
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = find("127.0.0.1", taken.getsockname()[1], type=socket.SOCK_STREAM)
-    with serving(answering(OK)) as server, reaching(server) as endpoint:
+    with connected(answering(OK)) as (_, endpoint):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **kind: [*nobody, *find(*place, **kind)])
         assert endpoint.exchange(REQUEST, deadline()).status == 200
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
@@ -278,52 +275,19 @@ def test_the_host_header_holds_the_port_where_it_is_not_the_usual_one() -> None:
     assert list(hosts.values()) == ["127.0.0.1:8000", "localhost", "[::1]:8000", "x"]
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-class TestTls:
-    @staticmethod
-    def context(authority: trustme.CA, name: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(context)
-        return context
-
-    @staticmethod
-    def bundle(authority: trustme.CA, folder: Path) -> str:
-        path = folder / "authorities.pem"
-        authority.cert_pem.write_to_path(str(path))
-        return str(path)
-
-    def test_a_certificate_of_the_bundle_is_trusted_and_the_connection_kept(
-        self, authority: trustme.CA, tmp_path: Path
-    ) -> None:
-        bundle = self.bundle(authority, tmp_path)
-        tls = self.context(authority, "127.0.0.1")
-        with serving(answering(OK, OK), tls=tls) as server, reaching(server, bundle) as endpoint:
-            for _ in range(2):
-                assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
-            assert server.connections == 1
-
-    def test_another_authority_and_another_name_are_not_trusted_and_are_sent_nothing(
-        self, authority: trustme.CA, tmp_path: Path
-    ) -> None:
-        bundle = self.bundle(authority, tmp_path)
-        for tls in (self.context(trustme.CA(), "127.0.0.1"), self.context(authority, "elsewhere.example")):
-            with serving(answering(OK), tls=tls) as server, reaching(server, bundle) as endpoint:
-                with pytest.raises(ssl.SSLCertVerificationError):
-                    endpoint.exchange(REQUEST, deadline())
-                assert server.requests == []
-
-    def test_a_closed_kept_connection_is_recognized(self, authority: trustme.CA, tmp_path: Path) -> None:
-        bundle = self.bundle(authority, tmp_path)
-        tls = self.context(authority, "127.0.0.1")
-        with serving(answering(OK), tls=tls) as server, reaching(server, bundle) as endpoint:
+def test_over_tls_a_connection_is_kept_and_a_closed_one_is_recognized(tmp_path: Path) -> None:
+    """test_tls.py and test_aws_dynamodb.py have the servers that are not trusted."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authorities.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with connected(answering(OK, OK), tls=tls, bundle=str(tmp_path / "authorities.pem")) as (server, endpoint):
+        for _ in range(2):
+            assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
+        assert server.connections == 1
+        with pytest.raises(Closed):
             endpoint.exchange(REQUEST, deadline())
-            with pytest.raises(Closed):
-                endpoint.exchange(REQUEST, deadline())
-            assert endpoint.exchange(REQUEST, deadline()).status == 200
+        assert endpoint.exchange(REQUEST, deadline()).status == 200
 
 
 def test_closing_what_is_idle_ends_if_another_thread_takes_the_last_connection() -> None:
