@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from chalicelib.aws.connection import Answer, Closed, Endpoint
@@ -22,27 +23,15 @@ if TYPE_CHECKING:
 AMAZON_ROOTS: Final = os.path.join(os.path.dirname(__file__), "amazon_roots.pem")  # noqa: PTH118, PTH120 - pathlib loads slowly
 """The authorities that AWS's own endpoints have their certificates from, out of the hundred and more of a browser."""
 
-_PASSING: Final = frozenset(
-    {
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "ReplicatedWriteConflictException",
-        "RequestLimitExceeded",
-        "SlowDown",
-        "ThrottlingException",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-    }
-)
-_PASSING_REASONS: Final = frozenset(
-    {
-        "ProvisionedThroughputExceeded",
-        "ReplicatedWriteConflict",
-        "RequestLimitExceeded",
-        "ThrottlingError",
-        "TransactionConflict",
-    }
-)
+_PASSING: Final = {
+    *("LimitExceededException", "ProvisionedThroughputExceededException", "ReplicatedWriteConflictException"),
+    *("RequestLimitExceeded", "SlowDown", "ThrottlingException", "TransactionConflictException"),
+    "TransactionInProgressException",
+}
+_PASSING_REASONS: Final = {
+    *("ProvisionedThroughputExceeded", "ReplicatedWriteConflict", "RequestLimitExceeded", "ThrottlingError"),
+    "TransactionConflict",
+}
 _SERVER_ERROR: Final = 500
 _TOO_MANY_REQUESTS: Final = 429
 
@@ -78,8 +67,8 @@ class Request(NamedTuple):
 
     method: str
     path: str
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
     query: str = ""
 
 
@@ -123,20 +112,16 @@ class AwsClient:
         endpoint = Endpoint(url or f"https://{name}.{region}.{suffix}", environ.get("AWS_CA_BUNDLE") or AMAZON_ROOTS)
         return cls(service, endpoint, Signer(_credentials(environ), region, service), patience)
 
-    @property
-    def host(self) -> str:
-        """The endpoint's host, with its port where that is not the usual one."""
-        return self._endpoint.host
-
     def close(self) -> None:
         self._endpoint.close()
 
-    def send(self, request: Request, read: Callable[[Answer], T]) -> T:
+    def send(self, request: Request, read: Callable[[Answer], T], attempts: int | None = None) -> T:
         """Send a request until it is answered or our patience ends.
 
         Args:
             read: makes of the answer what the caller wants of it. Raises Refused where the service refused, and
                 OSError where the answer can't be trusted.
+            attempts: how often it is sent; None means as often as our patience allows.
 
         Raises:
             Refused: the service refused, was throttling or had an error of its own.
@@ -158,20 +143,12 @@ class AwsClient:
             longest = 0.0 if isinstance(failed, Closed) else self._patience.pause_seconds * 2 ** (attempt - 1)
             # Of the kernel: functions that are restored from one snapshot share the state of Python's own generator.
             pause = random.SystemRandom().uniform(0, longest)
-            if attempt < self._patience.attempts and time.monotonic() + pause < last:
+            if attempt < (attempts or self._patience.attempts) and time.monotonic() + pause < last:
                 self._sleep(pause)
             elif isinstance(failed, OSError):
                 raise NoAnswer(self._service, type(failed).__name__) from failed
             else:
                 raise failed
-
-    def send_once(self, request: Request, read: Callable[[Answer], T]) -> T:
-        """The same in one attempt.
-
-        Raises:
-            Refused, OSError: it failed.
-        """
-        return self._attempt(request, read, time.monotonic() + self._patience.total_seconds)
 
     def _attempt(self, request: Request, read: Callable[[Answer], T], last: float) -> T:
         headers = {**request.headers, "host": self._endpoint.host}
@@ -187,7 +164,7 @@ def _credentials(environ: Mapping[str, str]) -> Source:
     if environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") and not environ.get("AWS_ACCESS_KEY_ID"):
         from chalicelib.aws.container import ContainerCredentials  # noqa: PLC0415 - under SnapStart alone
 
-        return ContainerCredentials.from_environ(environ)
+        return ContainerCredentials(environ)
     return Credentials.from_environ(environ)
 
 

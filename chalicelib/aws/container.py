@@ -31,30 +31,21 @@ class ContainerCredentials:
     """Fetches credentials with the first request, and again five minutes before they expire.
 
     Args:
-        url: of the endpoint, on this machine.
-        token: what the endpoint wants in `Authorization`.
+        environ: names the endpoint, which is on this machine, and what it wants in `Authorization`.
         clock: epoch seconds.
+
+    Raises:
+        NoCredentials: a variable is missing.
     """
 
-    def __init__(self, url: str, token: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
+        url, token = needed(environ, URL), needed(environ, _TOKEN)
         path = urlsplit(url).path or "/"
         self._endpoint = Endpoint(url, "")
         self._request = f"GET {path} HTTP/1.1\r\nhost: {self._endpoint.host}\r\nauthorization: {token}\r\n\r\n".encode()
         self._clock = clock
         self._credentials: Credentials | None = None
         self._expires_at = 0.0
-
-    def __repr__(self) -> str:
-        return "ContainerCredentials()"
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> ContainerCredentials:
-        """Read where they are.
-
-        Raises:
-            NoCredentials: a variable is missing.
-        """
-        return cls(needed(environ, URL), needed(environ, _TOKEN))
 
     def current(self) -> Credentials:
         """The credentials to sign with now.
@@ -80,7 +71,7 @@ class ContainerCredentials:
             raise Garbled(f"no credentials: status {answer.status}")
         try:
             document = json.loads(answer.body)
-            found = Credentials(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
-            return found, datetime.fromisoformat(document["Expiration"]).timestamp()
+            credentials = Credentials(document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
+            return credentials, datetime.fromisoformat(document["Expiration"]).timestamp()
         except (ValueError, KeyError, TypeError):
             raise Garbled("no credentials: not what was asked for") from None

@@ -54,17 +54,12 @@ class DynamoDbClient:
             key: name of the table's partition key.
 
         Raises:
-            Refused, OSError: that failed. Nothing depends on it.
+            Refused, NoAnswer: that failed. Nothing depends on it.
         """
-        self._protocol.call("GetItem", {"TableName": table_name, "Key": {key: {"S": "warm-up"}}}, once=True)
+        self._protocol.call("GetItem", {"TableName": table_name, "Key": {key: {"S": "warm-up"}}}, attempts=1)
 
     def _make_api_call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Called by PynamoDB.
-
-        Raises:
-            Refused: DynamoDB refused, was throttling or had an error of its own.
-            NoAnswer: it gave no answer that can be trusted.
-        """
+        """Called by PynamoDB. Raises Refused and NoAnswer."""
         if operation == "TransactWriteItems":
             request.setdefault("ClientRequestToken", os.urandom(16).hex())
         return self._protocol.call(operation, request)

@@ -1,12 +1,4 @@
-"""The errors of every call to AWS, whoever makes it.
-
-```
-AwsError
-├── NoCredentials      the environment lacks credentials or a region
-├── NoAnswer           no trustworthy response
-└── Refused            the service refused the request, or failed
-```
-"""
+"""The errors of every call to AWS, whoever makes it."""
 
 from __future__ import annotations
 

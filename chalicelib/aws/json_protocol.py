@@ -34,21 +34,20 @@ class JsonProtocol:
         self._target = target
         self._content_type = f"application/x-amz-json-{version}"
 
-    def call(self, operation: str, request: Mapping[str, Any], *, once: bool = False) -> dict[str, Any]:
+    def call(self, operation: str, request: Mapping[str, Any], attempts: int | None = None) -> dict[str, Any]:
         """Call an operation.
 
         Args:
             request: without binary values: bytes are no JSON.
-            once: in one attempt.
+            attempts: how often it is sent; None means as often as the client's patience allows.
 
         Raises:
             Refused: the service refused, was throttling or had an error of its own.
-            NoAnswer: it gave no answer that can be trusted. With `once`: OSError.
+            NoAnswer: it gave no answer that can be trusted.
         """
         headers = {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"}
-        send = self._client.send_once if once else self._client.send
         sent = Request("POST", "/", headers, json.dumps(request).encode())
-        return send(sent, lambda answer: _read(answer, operation))
+        return self._client.send(sent, lambda answer: _read(answer, operation), attempts)
 
 
 def _read(answer: Answer, operation: str) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def _document(answer: Answer) -> dict[str, Any]:
     if checksum not in (None, str(zlib.crc32(answer.body))):
         raise Garbled("the checksum does not fit")
     try:
-        document = json.loads(answer.body)
+        document = json.loads(answer.body.decode())
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
     from chalicelib.aws.connection import Answer
 
-_PUT: Final = Patience(attempts=3, attempt_seconds=3.0, total_seconds=9.0, pause_seconds=0.2)
+_PATIENCE: Final = Patience(attempts=3, attempt_seconds=3.0, total_seconds=9.0, pause_seconds=0.2)
 READ_ENTRIES: Final = Patience(attempts=3, attempt_seconds=10.0, total_seconds=25.0, pause_seconds=0.5)
 """For the failure record: an entry has some megabytes, and a small function reads them slowly."""
-_READ: Final = Patience(attempts=3, attempt_seconds=3.0, total_seconds=9.0, pause_seconds=0.2)
 _SUCCESS: Final = frozenset({200, 204})
 _XMLNS: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 _ITEM: Final = f"{_XMLNS}Contents"
@@ -45,29 +44,23 @@ class S3:
         self._client = client
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], patience: Patience = _PUT) -> S3:
+    def from_environ(cls, environ: Mapping[str, str], patience: Patience = _PATIENCE) -> S3:
         return cls(AwsClient.from_environ("s3", environ, patience))
 
     def put_object(
-        self,
-        *,
-        Bucket: str,
-        Key: str,
-        Body: bytes,
-        ContentType: str,
-        Metadata: Mapping[str, str] | None = None,
+        self, *, Bucket: str, Key: str, Body: bytes, ContentType: str, Metadata: Mapping[str, str] | None = None
     ) -> None:
         """Keep an object; one of the same name is replaced."""
         headers = {"content-type": ContentType} | {f"{_METADATA}{name}": v for name, v in (Metadata or {}).items()}
-        self._send("PUT", f"/{Bucket}/{quote(Key)}", "PutObject", headers=headers, body=Body)
+        self._send("PutObject", Request("PUT", f"/{Bucket}/{quote(Key)}", headers, Body))
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """An object: `Body`, to be read, and `Metadata`."""
-        return self._send("GET", f"/{Bucket}/{quote(Key)}", "GetObject", read=_object)
+        return self._send("GetObject", Request("GET", f"/{Bucket}/{quote(Key)}"), _object)
 
     def delete_object(self, *, Bucket: str, Key: str) -> None:
         """Forget an object; one that is not there is no error."""
-        self._send("DELETE", f"/{Bucket}/{quote(Key)}", "DeleteObject")
+        self._send("DeleteObject", Request("DELETE", f"/{Bucket}/{quote(Key)}"))
 
     def list_objects_v2(self, *, Bucket: str, Prefix: str, StartAfter: str = "") -> dict[str, Any]:
         """The next objects in the order of names, a thousand at most: `Contents`, and whether it `IsTruncated`."""
@@ -75,22 +68,13 @@ class S3:
         query = f"encoding-type=url&list-type=2&prefix={quote(Prefix, safe='')}"
         if StartAfter:
             query += f"&start-after={quote(StartAfter, safe='')}"
-        return self._send("GET", f"/{Bucket}", "ListObjectsV2", query=query, read=_list)
+        return self._send("ListObjectsV2", Request("GET", f"/{Bucket}", query=query), _list)
 
     def _send(
-        self,
-        method: str,
-        path: str,
-        operation: str,
-        *,
-        query: str = "",
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        read: Callable[[Answer], dict[str, Any]] = lambda answer: {},
+        self, operation: str, request: Request, read: Callable[[Answer], dict[str, Any]] = lambda _: {}
     ) -> dict[str, Any]:
-        signed = {**(headers or {}), "x-amz-content-sha256": sha256(body).hexdigest()}
-        request = Request(method, path, signed, body, query)
-        return self._client.send(request, lambda answer: read(_done(answer, operation)))
+        headers = {**request.headers, "x-amz-content-sha256": sha256(request.body).hexdigest()}
+        return self._client.send(request._replace(headers=headers), lambda answer: read(_done(answer, operation)))
 
 
 class Ssm:
@@ -100,16 +84,11 @@ class Ssm:
         self._protocol = JsonProtocol(client, "AmazonSSM", "1.1")
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], patience: Patience = _READ) -> Ssm:
-        return cls(AwsClient.from_environ("ssm", environ, patience))
+    def from_environ(cls, environ: Mapping[str, str]) -> Ssm:
+        return cls(AwsClient.from_environ("ssm", environ, _PATIENCE))
 
     def get_parameter(self, *, Name: str, WithDecryption: bool) -> dict[str, Any]:
-        """A parameter and its value.
-
-        Raises:
-            Refused: Systems Manager refused, was throttling or had an error of its own.
-            NoAnswer: it gave no answer that can be trusted.
-        """
+        """A parameter and its value. Raises as `S3` does."""
         return self._protocol.call("GetParameter", {"Name": Name, "WithDecryption": WithDecryption})
 
 

@@ -95,7 +95,7 @@ class Signer:
 
         Args:
             path: as it is sent and as it is signed: percent-encoded, without the query.
-            headers: with lower-case names, `host` among them; all of them are signed.
+            headers: with lower-case names, `host` among them, and values without needless spaces; all are signed.
             query: percent-encoded and in the order of names.
 
         Raises:
@@ -107,7 +107,7 @@ class Signer:
         if credentials.session_token is not None:
             signed["x-amz-security-token"] = credentials.session_token
         names = sorted(signed)
-        lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in names)
+        lines = "".join(f"{name}:{signed[name]}\n" for name in names)
         listed = ";".join(names)
         request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{sha256(body).hexdigest()}"
         scope = f"{instant[:8]}/{self._scope}"

@@ -63,7 +63,8 @@ def start() -> None:
             if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                 import_module("chalicelib.entry.dynamodb").disconnect()
         except Exception as error:  # noqa: BLE001 - the first request meets any error again and reports it
-            logging.getLogger("tokenservice").warning("The start could not be warmed up: %s", type(error).__name__)
+            why = getattr(error, "why", type(error).__name__)
+            logging.getLogger("tokenservice").warning("The start could not be warmed up: %s", why)
     gc.freeze()  # no later collection needs to look at what is loaded
     gc.enable()
 

@@ -7,12 +7,10 @@ import json
 import ssl
 import subprocess
 import sys
-import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from chalicelib.aws.errors import NoAnswer, NoCredentials, Refused
 from chalicelib.aws.signing import Credentials, Signer
 from chalicelib.storage.token_item import TokenItem
 from chalicelib.tokens import Terms
+from tests.support.scripted_server import Move, Server, answer, drop
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
@@ -40,60 +39,22 @@ THROTTLED = "com.amazon.coral.availability#ThrottlingException"
 SECRET = "a-secret-access-key"
 
 
-@dataclass(frozen=True)
-class Scripted:
-    """One answer. `crc32`: None means correct, "" means none."""
-
-    body: bytes
-    status: int = 200
-    crc32: str | None = None
-
-    @classmethod
-    def of(cls, document: Any, status: int = 200) -> Scripted:
-        return cls(json.dumps(document).encode(), status)
-
-    @classmethod
-    def error(cls, name: str, status: int = 400, **more: Any) -> Scripted:
-        return cls.of({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", "message": "Why.", **more}, status)
+def document(content: Any, status: int = 200, crc32: str | None = None) -> Move:
+    """A response with its checksum, or with another one."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return answer(status, body, x_amz_crc32=crc32 or str(zlib.crc32(body)), x_amzn_RequestId="request-1")
 
 
-DONE = Scripted.of({"Item": {"id": {"S": "tok_1"}}})
+def error(name: str, status: int = 400, **more: Any) -> Move:
+    return document({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", "message": "Why.", **more}, status)
 
 
-class Server(ThreadingHTTPServer):
-    """Gives the answers in turn, the last one for ever; None: closes the connection."""
-
-    daemon_threads = True
-
-    def __init__(self, answers: tuple[Scripted | None, ...], tls: ssl.SSLContext | None = None) -> None:
-        self.answers = answers
-        self.asked: list[tuple[dict[str, str], bytes]] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_side=True)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_address[1]}"
+def cancelled(*codes: str) -> Move:
+    return error("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.asked.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        answer = self.server.answers[min(len(self.server.asked), len(self.server.answers)) - 1]
-        if answer is None:
-            self.close_connection = True
-            return
-        self.send_response_only(answer.status)
-        self.send_header("Content-Length", str(len(answer.body)))
-        crc32 = str(zlib.crc32(answer.body)) if answer.crc32 is None else answer.crc32
-        if crc32:
-            self.send_header("x-amz-crc32", crc32)
-        self.send_header("x-amzn-RequestId", "request-1")
-        self.end_headers()
-        self.wfile.write(answer.body)
+ITEM = {"Item": {"id": {"S": "tok_1"}}}
+DONE = document(ITEM)
 
 
 @dataclass
@@ -107,95 +68,83 @@ class World:
 
 
 @contextmanager
-def world(*answers: Scripted | None, patience: Patience = PATIENT) -> Iterator[World]:
-    server = Server(answers)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
+def world(*moves: Move, patience: Patience = PATIENT) -> Iterator[World]:
     pauses: list[float] = []
     signer = Signer(Credentials("AKID", SECRET, "a-session-token"), "eu-central-1", "dynamodb")
-    client = DynamoDbClient(AwsClient("dynamodb", Endpoint(server.url, ""), signer, patience, pauses.append))
-    try:
-        yield World(server, client, pauses)
-    finally:
-        client.close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with Server(*moves) as server:
+        client = DynamoDbClient(AwsClient("dynamodb", Endpoint(server.url, ""), signer, patience, pauses.append))
+        try:
+            yield World(server, client, pauses)
+        finally:
+            client.close()
 
 
 def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
     with world(DONE) as there:
-        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
-    [(headers, body)] = there.server.asked
-    assert json.loads(body) == REQUEST
-    assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
-    assert headers["content-type"] == "application/x-amz-json-1.0"
-    assert headers["x-amz-security-token"] == "a-session-token"
-    assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
-    assert SECRET not in str(headers)
+        assert there.ask() == ITEM
+    [sent] = there.server.received
+    assert sent.body == REQUEST
+    assert sent.headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
+    assert sent.headers["content-type"] == "application/x-amz-json-1.0"
+    assert sent.headers["x-amz-security-token"] == "a-session-token"
+    assert sent.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
+    assert SECRET not in str(sent.headers)
 
 
 @pytest.mark.parametrize(
     "trouble",
     [
-        Scripted.error("ProvisionedThroughputExceededException"),
-        Scripted.error("TransactionInProgressException"),
-        Scripted.error("RequestLimitExceeded"),
-        Scripted.error("LimitExceededException"),
-        Scripted.error("TransactionConflictException"),
-        Scripted.error("ReplicatedWriteConflictException"),
         *(
-            Scripted.error("TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": reason}])
-            for reason in (
-                *("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded"),
-                "ReplicatedWriteConflict",
-            )
+            error(f"{name}Exception")
+            for name in ("ProvisionedThroughputExceeded", "TransactionInProgress", "LimitExceeded")
         ),
-        Scripted.of({"__type": THROTTLED}, 400),
-        Scripted.error("InternalServerError", 500),
-        Scripted(b"<html>Service Unavailable</html>", 503, ""),
-        Scripted(b"{}", 429),
-        Scripted(b'{"Item"', 200),
-        Scripted(b"[]", 200),
-        Scripted(b"[" * 100_000, 200),
-        Scripted(b"", 200),
-        replace(DONE, crc32="1"),
-        None,
+        *(error(f"{name}Exception") for name in ("TransactionConflict", "ReplicatedWriteConflict")),
+        *(cancelled("None", reason) for reason in ("TransactionConflict", "ThrottlingError", "RequestLimitExceeded")),
+        *(cancelled("None", reason) for reason in ("ProvisionedThroughputExceeded", "ReplicatedWriteConflict")),
+        error("RequestLimitExceeded"),
+        document({"__type": THROTTLED}, 400),
+        error("InternalServerError", 500),
+        answer(503, b"<html>Service Unavailable</html>"),
+        document(b"{}", 429),
+        *(document(body) for body in (b'{"Item"', b"[]", b"[" * 100_000, b"", b"\xff")),
+        document(ITEM, crc32="1"),
+        drop,
     ],
 )
-def test_a_transient_error_is_retried_once_after_a_short_pause(trouble: Scripted | None) -> None:
+def test_a_transient_error_is_retried_once_after_a_short_pause(trouble: Move) -> None:
     with world(trouble, DONE) as there:
-        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
-    assert len(there.server.asked) == 2
+        assert there.ask() == ITEM
+    assert len(there.server.received) == 2
     assert len(there.pauses) == 1
     assert 0 <= there.pauses[0] <= PATIENCE.pause_seconds
 
 
-def test_a_lasting_error_is_raised_after_two_attempts() -> None:
-    with world(Scripted.of({"__type": THROTTLED}, 400)) as there, pytest.raises(Refused) as refused:
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        (document({"__type": THROTTLED}, 400), "ThrottlingException"),
+        (answer(503, b"<html>"), "503"),
+        (drop, "ConnectionResetError"),
+        (document(ITEM, crc32="1"), "Garbled"),
+    ],
+)
+def test_a_lasting_error_is_raised_after_two_attempts(trouble: Move, why: str) -> None:
+    with world(trouble) as there, pytest.raises((Refused, NoAnswer)) as failed:
         there.ask()
-    assert refused.value.response["Error"]["Code"] == "ThrottlingException"
-    assert len(there.server.asked) == 2
-    with world(Scripted(b"<html>", 503, "")) as there, pytest.raises(Refused) as refused:
-        there.ask()
-    assert refused.value.response["Error"]["Code"] == "503"
-    with world(None) as there, pytest.raises(NoAnswer, match="ConnectionResetError"):
-        there.ask()
-    with world(replace(DONE, crc32="1")) as there, pytest.raises(NoAnswer, match="Garbled"):
-        there.ask()
+    assert failed.value.why == why
+    assert len(there.server.received) == 2
 
 
 def test_a_failed_condition_is_raised_at_once_with_the_old_item() -> None:
-    item = {"id": {"S": "tok_1"}}
-    reasons = [{"Code": "ConditionalCheckFailed", "Item": item}, {"Code": "None"}]
-    answer = Scripted.error("ConditionalCheckFailedException", Item=item, CancellationReasons=reasons)
-    with world(answer) as there, pytest.raises(Refused) as refused:
+    reasons = [{"Code": "ConditionalCheckFailed", **ITEM}, {"Code": "None"}]
+    move = error("ConditionalCheckFailedException", **ITEM, CancellationReasons=reasons)
+    with world(move) as there, pytest.raises(Refused) as refused:
         there.ask("UpdateItem")
-    assert len(there.server.asked) == 1
+    assert len(there.server.received) == 1
     assert there.pauses == []
     response = refused.value.response
     assert response["Error"] == {"Code": "ConditionalCheckFailedException", "Message": "Why."}
-    assert (response["Item"], response["CancellationReasons"]) == (item, reasons)
+    assert (response["Item"], response["CancellationReasons"]) == (ITEM["Item"], reasons)
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert response["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"] == "request-1"
 
@@ -203,59 +152,53 @@ def test_a_failed_condition_is_raised_at_once_with_the_old_item() -> None:
 @pytest.mark.parametrize(
     "codes",
     [
-        ("ValidationError", "None"),
-        ("ConditionalCheckFailed", "None"),
-        ("ConditionalCheckFailed", "TransactionConflict"),
-        ("ValidationError", "ThrottlingError"),
-        ("ItemCollectionSizeLimitExceeded",),
-        ("SomethingNew",),
-        ("None", "None"),
-        (),
+        *(("ValidationError", "None"), ("ConditionalCheckFailed", "None"), ("None", "None"), ()),
+        *(("ConditionalCheckFailed", "TransactionConflict"), ("ValidationError", "ThrottlingError")),
+        *(("ItemCollectionSizeLimitExceeded",), ("SomethingNew",)),
     ],
 )
 def test_a_transaction_that_would_be_cancelled_again_is_not_repeated(codes: tuple[str, ...]) -> None:
-    answer = Scripted.error("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
-    with world(answer) as there, pytest.raises(Refused):
+    with world(cancelled(*codes)) as there, pytest.raises(Refused):
         there.ask("TransactWriteItems", {"TransactItems": []})
-    assert len(there.server.asked) == 1
+    assert len(there.server.received) == 1
 
 
 def test_an_engine_without_checksums_is_believed() -> None:
-    with world(replace(DONE, crc32="")) as there:
-        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
+    with world(answer(200, ITEM)) as there:
+        assert there.ask() == ITEM
 
 
 def test_a_repeated_transaction_bears_the_same_token_and_the_next_one_another() -> None:
     """DynamoDB knows a repetition by it and does nothing twice."""
-    with world(None, DONE) as there:
+    with world(drop, DONE) as there:
         there.ask("TransactWriteItems", {"TransactItems": []})
         there.ask("TransactWriteItems", {"TransactItems": []})
         there.ask("TransactWriteItems", {"TransactItems": [], "ClientRequestToken": "mine"})
-    first, second, third, fourth = (json.loads(body)["ClientRequestToken"] for _, body in there.server.asked)
+    first, second, third, fourth = (sent.body["ClientRequestToken"] for sent in there.server.received)
     assert first == second != third
     assert 1 <= len(first) <= 36
     assert fourth == "mine"
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_costs_no_pause() -> None:
-    with world(DONE, None, DONE) as there:
+    with world(DONE, drop, DONE) as there:
         there.ask()
-        assert there.ask() == {"Item": {"id": {"S": "tok_1"}}}
+        assert there.ask() == ITEM
         assert there.pauses == [0.0]
 
 
 def test_no_attempt_begins_when_the_time_is_over() -> None:
-    with world(None, patience=PATIENT._replace(total_seconds=0.0)) as there, pytest.raises(NoAnswer):
+    with world(drop, patience=PATIENT._replace(total_seconds=0.0)) as there, pytest.raises(NoAnswer):
         there.ask()
-    assert there.server.asked == []
-    with world(None, patience=PATIENT._replace(attempts=9, total_seconds=9, pause_seconds=1e6)) as there:
+    assert there.server.received == []
+    with world(drop, patience=PATIENT._replace(attempts=9, total_seconds=9, pause_seconds=1e6)) as there:
         with pytest.raises(NoAnswer):
             there.ask()
-        assert len(there.server.asked) == 1, "a pause longer than the time that is left"
+        assert len(there.server.received) == 1, "a pause longer than the time that is left"
 
 
 def test_pauses_grow_and_are_random() -> None:
-    with world(None, patience=PATIENT._replace(attempts=8)) as there, pytest.raises(NoAnswer):
+    with world(drop, patience=PATIENT._replace(attempts=8)) as there, pytest.raises(NoAnswer):
         there.ask()
     assert all(pause <= PATIENCE.pause_seconds * 2**n for n, pause in enumerate(there.pauses))
     assert max(there.pauses) > PATIENCE.pause_seconds
@@ -265,23 +208,19 @@ def test_pauses_grow_and_are_random() -> None:
 def test_binary_values_are_no_json_and_are_sent_nowhere() -> None:
     with world(DONE) as there, pytest.raises(TypeError):
         there.ask(request={"Key": {"id": {"B": b"x"}}})
-    assert there.server.asked == []
+    assert there.server.received == []
 
 
-class TestWarmingUp:
-    def test_a_read_that_finds_nothing_opens_the_connection(self) -> None:
-        with world(Scripted(b"{}"), DONE) as there:
+@pytest.mark.parametrize("trouble", [drop, error("InternalServerError", 500)])
+def test_warming_up_is_one_read_that_finds_nothing_and_is_tried_once(trouble: Move) -> None:
+    with world(document(b"{}"), trouble) as there:
+        there.client.warm_up("tokens", "id")
+        [sent] = there.server.received
+        assert sent.headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
+        assert sent.body == {"TableName": "tokens", "Key": {"id": {"S": "warm-up"}}}
+        with pytest.raises((NoAnswer, Refused)):
             there.client.warm_up("tokens", "id")
-            there.ask()
-        (headers, body), _ = there.server.asked
-        assert headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
-        assert json.loads(body) == {"TableName": "tokens", "Key": {"id": {"S": "warm-up"}}}
-
-    @pytest.mark.parametrize("trouble", [None, Scripted.error("InternalServerError", 500)])
-    def test_it_is_tried_once_and_raised(self, trouble: Scripted | None) -> None:
-        with world(trouble) as there, pytest.raises((OSError, Refused)):
-            there.client.warm_up("tokens", "id")
-        assert len(there.server.asked) == 1
+        assert len(there.server.received) == 2
 
 
 class TestFromTheEnvironment:
@@ -299,7 +238,7 @@ class TestFromTheEnvironment:
         ],
     )
     def test_the_endpoint_is_the_regions_unless_another_is_named(self, more: dict[str, str], host: str) -> None:
-        assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._client.host == host
+        assert DynamoDbClient.from_environ({**self.ENVIRON, **more})._client._endpoint.host == host
 
     @pytest.mark.parametrize("region", ["us-east-2", "us-gov-west-1", "ca-central-1"])
     @pytest.mark.parametrize("service", ["dynamodb", "s3", "ssm"])
@@ -312,7 +251,8 @@ class TestFromTheEnvironment:
             aws_secret_access_key=SECRET,
             config=Config(use_fips_endpoint=True, ignore_configured_endpoint_urls=True),
         )
-        assert f"https://{AwsClient.from_environ(service, environ, PATIENT).host}" == theirs.meta.endpoint_url
+        ours = AwsClient.from_environ(service, environ, PATIENT)
+        assert f"https://{ours._endpoint.host}" == theirs.meta.endpoint_url
 
     def test_missing_credentials_are_named(self) -> None:
         with pytest.raises(NoCredentials, match="AWS_SECRET_ACCESS_KEY: missing"):
@@ -324,20 +264,14 @@ class TestFromTheEnvironment:
         authority.cert_pem.write_to_path(str(bundle))
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(tls)
-        server = Server((DONE,), tls)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        environ = {**self.ENVIRON, "AWS_ENDPOINT_URL": server.url}
-        try:
-            trusting = DynamoDbClient.from_environ({**environ, "AWS_CA_BUNDLE": str(bundle)}, PATIENT)
-            assert trusting._make_api_call("GetItem", dict(REQUEST)) == {"Item": {"id": {"S": "tok_1"}}}
+        with Server(DONE, tls=tls) as server:
+            environ = {**self.ENVIRON, "AWS_ENDPOINT_URL": server.url}
+            trusting = DynamoDbClient.from_environ({**environ, "AWS_CA_BUNDLE": str(bundle)}, PATIENCE)
+            assert trusting._make_api_call("GetItem", dict(REQUEST)) == ITEM
             trusting.close()
             with pytest.raises(NoAnswer, match="SSLCertVerificationError"):
-                DynamoDbClient.from_environ(environ, PATIENT)._make_api_call("GetItem", dict(REQUEST))
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+                DynamoDbClient.from_environ(environ, PATIENCE)._make_api_call("GetItem", dict(REQUEST))
+            assert len(server.received) == 1
 
 
 def test_amazons_roots_are_those_that_browsers_trust() -> None:

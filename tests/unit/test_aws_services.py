@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,66 +12,45 @@ from chalicelib.aws.connection import Endpoint
 from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.aws.services import S3, Ssm
 from chalicelib.aws.signing import Credentials, Signer
-from tests.unit.test_aws_connection import Server, answering, serving
+from tests.support.scripted_server import Move, Server, answer, drop
 
 PATIENCE = Patience(attempts=3, attempt_seconds=30, total_seconds=100, pause_seconds=0)
-DONE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-_DENIED = b"<Error><Code>AccessDenied</Code><Message/></Error>"
-DENIED = b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(_DENIED), _DENIED)
-_BUSY = b"<Error><Code>SlowDown</Code></Error>"
-SLOW_DOWN = b"HTTP/1.1 503 No\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_BUSY), _BUSY)
+DONE = answer(200)
+SLOW_DOWN = answer(503, b"<Error><Code>SlowDown</Code></Error>")
 BODY = b"{}"
 
 
-def client(server: Server, service: str) -> AwsClient:
-    signer = Signer(Credentials("AKID", "secret"), "eu-central-1", service)
-    return AwsClient(service, Endpoint(server.url, ""), signer, PATIENCE, lambda _: None)
+def call(server: Server, operation: str, **arguments: Any) -> Any:
+    signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "s3")
+    client = AwsClient("s3", Endpoint(server.url, ""), signer, PATIENCE, lambda _: None)
+    try:
+        return getattr(S3(client), operation)(Bucket="kept", **arguments)
+    finally:
+        client.close()
 
 
 def put(server: Server) -> None:
-    made = client(server, "s3")
-    try:
-        S3(made).put_object(Bucket="kept", Key="failed/a b.json", Body=BODY, ContentType="application/json")
-    finally:
-        made.close()
+    call(server, "put_object", Key="failed/a b.json", Body=BODY, ContentType="application/json", Metadata={"a": "2"})
 
 
 def test_an_object_is_put_under_its_coded_name_with_the_digest_of_its_body() -> None:
-    with serving(answering(DONE)) as server:
+    with Server(DONE) as server:
         put(server)
-    head, _, body = server.requests[0].partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")
-    assert lines[0] == "PUT /kept/failed/a%20b.json HTTP/1.1"
-    assert f"x-amz-content-sha256: {hashlib.sha256(BODY).hexdigest()}" in lines
-    assert "content-type: application/json" in lines
-    assert any("SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date" in line for line in lines)
-    assert body == BODY
+    [sent] = server.received
+    assert (sent.method, sent.path, sent.content) == ("PUT", "/kept/failed/a%20b.json", BODY)
+    assert sent.headers["x-amz-content-sha256"] == hashlib.sha256(BODY).hexdigest()
+    assert (sent.headers["content-type"], sent.headers["x-amz-meta-a"]) == ("application/json", "2")
+    signed = "content-type;host;x-amz-content-sha256;x-amz-date;x-amz-meta-a"
+    assert f"SignedHeaders={signed}," in sent.headers["authorization"]
 
 
-def ok(body: bytes, *headers: bytes) -> bytes:
-    lines = b"".join(header + b"\r\n" for header in headers)
-    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (lines, len(body), body)
-
-
-def call(server: Server, operation: str, **arguments: str) -> Any:
-    made = client(server, "s3")
-    try:
-        return getattr(S3(made), operation)(Bucket="kept", **arguments)
-    finally:
-        made.close()
-
-
-def test_an_object_comes_with_its_metadata() -> None:
-    with serving(answering(ok(b"content", b"x-amz-meta-attempts: 2"))) as server:
+def test_an_object_comes_with_its_metadata_and_is_deleted() -> None:
+    with Server(answer(200, b"content", X_Amz_Meta_Attempts="2"), answer(204)) as server:
         found = call(server, "get_object", Key="failed/a b.json")
+        call(server, "delete_object", Key="failed/a b.json")
     assert (found["Body"].read(), found["Metadata"]) == (b"content", {"attempts": "2"})
-    assert server.requests[0].startswith(b"GET /kept/failed/a%20b.json HTTP/1.1\r\n")
-
-
-def test_an_object_is_deleted_though_the_answer_states_no_length() -> None:
-    with serving(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as server:
-        call(server, "delete_object", Key="failed/a.json")
-    assert server.requests[0].startswith(b"DELETE /kept/failed/a.json HTTP/1.1\r\n")
+    sent = [(request.method, request.path) for request in server.received]
+    assert sent == [("GET", "/kept/failed/a%20b.json"), ("DELETE", "/kept/failed/a%20b.json")]
 
 
 LIST = """<?xml version="1.0" encoding="UTF-8"?>
@@ -85,67 +62,56 @@ LISTED = [{"Key": "failed/a+b c&.json", "Size": 17}, {"Key": "failed/d.json", "S
 
 @pytest.mark.parametrize(("truncated", "text"), [(True, "<IsTruncated>true</IsTruncated>"), (False, "")])
 def test_objects_are_listed_in_pages(truncated: bool, text: str) -> None:
-    with serving(answering(ok(LIST.format(text).encode()))) as server:
+    with Server(answer(200, LIST.format(text).encode())) as server:
         found = call(server, "list_objects_v2", Prefix="failed/", StartAfter="failed/a&b")
     assert found == {"Contents": LISTED, "IsTruncated": truncated}
-    query = b"encoding-type=url&list-type=2&prefix=failed%2F&start-after=failed%2Fa%26b"
-    assert server.requests[0].startswith(b"GET /kept?" + query + b" HTTP/1.1\r\n")
+    query = "encoding-type=url&list-type=2&prefix=failed%2F&start-after=failed%2Fa%26b"
+    assert server.received[0].path == f"/kept?{query}"
 
 
 @pytest.mark.parametrize(
     "garbled", [b"", b"{}", b"<a>", LIST.replace("17", "many").encode(), LIST.replace("Key", "K").encode()]
 )
 def test_an_unreadable_list_is_retried(garbled: bytes) -> None:
-    good = ok(LIST.format("").encode())
-    with serving(answering(ok(garbled)), answering(good)) as server:
+    with Server(answer(200, garbled), answer(200, LIST.format("").encode())) as server:
         assert call(server, "list_objects_v2", Prefix="failed/")["Contents"] == LISTED
-    with serving(*[answering(ok(garbled))] * 3) as server, pytest.raises(NoAnswer, match="Garbled"):
+    with Server(answer(200, garbled)) as server, pytest.raises(NoAnswer, match="Garbled"):
         call(server, "list_objects_v2", Prefix="failed/")
 
 
 def test_a_busy_bucket_is_retried() -> None:
-    with serving(answering(SLOW_DOWN), answering(DONE)) as server:
+    with Server(SLOW_DOWN, DONE) as server:
         put(server)
-    assert len(server.requests) == 2
+    assert len(server.received) == 2
 
 
-def test_an_error_is_raised_with_its_code() -> None:
-    with serving(answering(DENIED)) as server, pytest.raises(Refused) as refused:
+@pytest.mark.parametrize(
+    ("move", "code"),
+    [
+        (answer(403, b"<Error><Code>AccessDenied</Code><Message/></Error>"), "AccessDenied"),
+        (answer(404, b"no"), "404"),
+    ],
+)
+def test_an_error_is_raised_at_once_with_its_code_or_else_its_status(move: Move, code: str) -> None:
+    with Server(move) as server, pytest.raises(Refused) as refused:
         put(server)
-    assert refused.value.response["Error"]["Code"] == "AccessDenied"
-    assert len(server.requests) == 1
+    assert refused.value.why == code
+    assert len(server.received) == 1
 
 
-def test_an_error_without_a_code_is_raised_with_its_status() -> None:
-    page = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
-    with serving(answering(page)) as server, pytest.raises(Refused) as refused:
+@pytest.mark.parametrize(("move", "error"), [(drop, NoAnswer), (SLOW_DOWN, Refused)], ids=["silence", "busy"])
+def test_an_unavailable_service_is_raised_after_three_attempts(move: Move, error: type[Exception]) -> None:
+    with Server(move) as server, pytest.raises(error):
         put(server)
-    assert refused.value.response["Error"]["Code"] == "404"
-
-
-@pytest.mark.parametrize("end", [lambda: answering(b""), lambda: answering(SLOW_DOWN)], ids=["silence", "busy"])
-def test_an_unavailable_service_is_raised_after_three_attempts(end: Callable[[], object]) -> None:
-    with serving(end()) as server, pytest.raises((NoAnswer, Refused)):
-        put(server)
-    assert len(server.requests) == 3
+    assert len(server.received) == 3
 
 
 def test_a_parameter_is_requested_decrypted() -> None:
-    body = json.dumps({"Parameter": {"Value": "the-token"}}).encode()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-
-    def script(stream, _read):
-        request = b""
-        while not request.endswith(b"true}"):
-            request += stream.recv(65_536)
-        server.requests.append(request)
-        stream.sendall(answer)
-
-    with serving(script) as server:
-        made = client(server, "ssm")
-        assert Ssm(made).get_parameter(Name="/hec", WithDecryption=True)["Parameter"]["Value"] == "the-token"
-        made.close()
-    head, _, body = server.requests[0].decode().partition("\r\n\r\n")
-    assert "x-amz-target: AmazonSSM.GetParameter" in head
-    assert "content-type: application/x-amz-json-1.1" in head
-    assert json.loads(body) == {"Name": "/hec", "WithDecryption": True}
+    environ = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
+    with Server(answer(200, {"Parameter": {"Value": "the-token"}})) as server:
+        ssm = Ssm.from_environ({**environ, "AWS_ENDPOINT_URL": server.url})
+        assert ssm.get_parameter(Name="/hec", WithDecryption=True)["Parameter"]["Value"] == "the-token"
+    [sent] = server.received
+    assert sent.headers["x-amz-target"] == "AmazonSSM.GetParameter"
+    assert sent.headers["content-type"] == "application/x-amz-json-1.1"
+    assert sent.body == {"Name": "/hec", "WithDecryption": True}

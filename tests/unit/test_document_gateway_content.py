@@ -10,16 +10,15 @@ import pytest
 
 from examples.document_gateway.content import ContentApi, ContentError, ContentUnavailable, Document, DocumentMissing
 from examples.document_gateway.content_server import REPORT
-from tests.unit.test_client_transport import Move, Server, answer, drop
+from tests.support.scripted_server import Move, Server, answer, drop
 
 PASSWORD = "the content's password"
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture
