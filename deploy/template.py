@@ -13,8 +13,8 @@ from typing import Any, Final
 import yaml
 
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
-from chalicelib.http import problems, schemas
-from chalicelib.http.problems import FieldError
+from chalicelib.http import problems
+from chalicelib.http.problems import FieldError, InvalidRequest, Problem
 from tokenctl.resources import FOLDER, Template, of_type, overlaid
 
 RESOURCES: Final = FOLDER / "resources.yaml"
@@ -23,26 +23,26 @@ RESOURCES: Final = FOLDER / "resources.yaml"
 # is missed only where there is no such route, since the gateway then takes Basic credentials for a signature.
 # Source: API Gateway developer guide, "Gateway response types for API Gateway".
 GATEWAY_RESPONSES: Final[dict[str, ServiceError]] = {
-    "ACCESS_DENIED": problems.Unauthorized(),
-    "UNAUTHORIZED": problems.Unauthorized(),
+    "ACCESS_DENIED": Problem("unauthorized"),
+    "UNAUTHORIZED": Problem("unauthorized"),
     "AUTHORIZER_FAILURE": StoreUnavailable(),
     "AUTHORIZER_CONFIGURATION_ERROR": StoreUnavailable(),
     "INTEGRATION_FAILURE": StoreUnavailable(),
     "INTEGRATION_TIMEOUT": StoreUnavailable(),
-    "MISSING_AUTHENTICATION_TOKEN": problems.RouteNotFound(),
-    "INVALID_SIGNATURE": problems.RouteNotFound(),
-    "RESOURCE_NOT_FOUND": problems.RouteNotFound(),
-    "BAD_REQUEST_BODY": problems.InvalidRequest([FieldError("body", "malformed")]),
-    "BAD_REQUEST_PARAMETERS": problems.InvalidRequest([FieldError("request line", "malformed")]),
-    "REQUEST_TOO_LARGE": problems.PayloadTooLarge(schemas.MAX_BODY_BYTES),
-    "UNSUPPORTED_MEDIA_TYPE": problems.UnsupportedMediaType(),
-    "THROTTLED": problems.TooManyRequests(),
+    "MISSING_AUTHENTICATION_TOKEN": Problem("route_not_found"),
+    "INVALID_SIGNATURE": Problem("route_not_found"),
+    "RESOURCE_NOT_FOUND": Problem("route_not_found"),
+    "BAD_REQUEST_BODY": InvalidRequest([FieldError("body", "malformed")]),
+    "BAD_REQUEST_PARAMETERS": InvalidRequest([FieldError("request line", "malformed")]),
+    "REQUEST_TOO_LARGE": Problem("payload_too_large"),
+    "UNSUPPORTED_MEDIA_TYPE": Problem("unsupported_media_type"),
+    "THROTTLED": Problem("too_many_requests"),
     # A client without a key in the usage plan has no calls to spend.
-    "INVALID_API_KEY": problems.TooManyRequests(),
+    "INVALID_API_KEY": Problem("too_many_requests"),
     # Whoever probes learns nothing of the rule.
-    "WAF_FILTERED": problems.RouteNotFound(),
-    "QUOTA_EXCEEDED": problems.TooManyRequests(),
-    "DEFAULT_4XX": problems.RouteNotFound(),
+    "WAF_FILTERED": Problem("route_not_found"),
+    "QUOTA_EXCEEDED": Problem("too_many_requests"),
+    "DEFAULT_4XX": Problem("route_not_found"),
     "DEFAULT_5XX": InternalError(),
 }
 
@@ -69,7 +69,7 @@ def finish(merged: Template, stage: str, commit: str, archive: bytes, *, snap_st
     keep_logs(template)
     bound_roles(template)
     require_keys(resources["RestAPI"]["Properties"]["DefinitionBody"])
-    _, _, body = problems.answer(problems.TooManyRequests(), "unknown")
+    _, _, body = problems.answer(Problem("too_many_requests"), "unknown")
     content = {"ContentType": "APPLICATION_JSON", "Content": json.dumps(body)}
     resources["Firewall"]["Properties"]["CustomResponseBodies"] = {"too-many-requests": content}
     dashboard = json.loads((FOLDER / "dashboard.json").read_text("utf-8"))

@@ -36,14 +36,7 @@ from waitress.utilities import InternalServerError, RequestEntityTooLarge
 from chalicelib import audit
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
 from chalicelib.http import parsing, problems
-from chalicelib.http.problems import (
-    FieldError,
-    InvalidRequest,
-    MethodNotAllowed,
-    PayloadTooLarge,
-    RouteNotFound,
-    Unauthorized,
-)
+from chalicelib.http.problems import FieldError, InvalidRequest, MethodNotAllowed, Problem
 from chalicelib.http.routes import METHODS
 from dev.leash import end_with_parent
 
@@ -208,7 +201,7 @@ class _Refusal(ErrorTask):
     def execute(self) -> None:
         problem: ServiceError = self.request.problem
         if isinstance(self.request.error, RequestEntityTooLarge):
-            problem = PayloadTooLarge(MAX_BODY_BYTES)
+            problem = Problem("payload_too_large")
         elif isinstance(self.request.error, InternalServerError):
             problem = InternalError()
         answer = self.channel.server.application.refuse(self.channel.addr[0], problem)
@@ -319,11 +312,11 @@ def main() -> int:
 def _problem(error: LocalGatewayException) -> ServiceError:
     match error:
         case NotAuthorizedError():
-            return Unauthorized()
+            return Problem("unauthorized")
         case ForbiddenError(headers={"x-amzn-ErrorType": "AccessDeniedException"}):
-            return Unauthorized()
+            return Problem("unauthorized")
         case ForbiddenError():
-            return RouteNotFound()
+            return Problem("route_not_found")
         case InvalidAuthorizerError():
             return StoreUnavailable()
         case _:

@@ -1,22 +1,6 @@
 """Every error of the API in one table (RFC 9457, Problem Details for HTTP APIs).
 
-```
-ServiceError                     carries its code and the detail of this case
-├── InsufficientScope            the client lacks the scope
-├── TokenNotFound                no token has this id
-├── StoreUnavailable             no trustworthy response from DynamoDB
-├── InternalError                a bug in the service
-├── InvalidRequest               the request is malformed; names each field
-├── Unauthorized                 the request has no valid credentials
-├── RouteNotFound                no route has this path; only a gateway answers this
-├── UseRefused                   a token was refused; its code is the reason
-├── MethodNotAllowed
-├── PayloadTooLarge
-├── UnsupportedMediaType
-└── TooManyRequests              the caller must slow down; only a gateway answers this
-```
-The first four are in `chalicelib.errors`, below HTTP. Any other exception is a bug too: its answer is
-`internal_error` without its text.
+An exception that is no `ServiceError` is a bug: its answer is `internal_error` without its text.
 """
 
 from __future__ import annotations
@@ -73,7 +57,7 @@ TABLE: Final = MappingProxyType(
         "token_locked": Row(
             410, "Locked", "The token is locked after too many uses with a wrong user, address or action."
         ),
-        "payload_too_large": Row(413, "Payload too large", "The body is larger than allowed."),
+        "payload_too_large": Row(413, "Payload too large", "The body is larger than 64 KB."),
         "unsupported_media_type": Row(415, "Unsupported media type", "The body must be application/json."),
         "idempotency_key_reused": Row(
             422, "Idempotency key reused", "The key belongs to another request, or was first used over 10 minutes ago."
@@ -83,6 +67,18 @@ TABLE: Final = MappingProxyType(
         "store_unavailable": Row(503, "Store unavailable", "The store did not respond. Retry the request.", _RETRY),
     }
 )
+
+
+class Problem(ServiceError):
+    """An error that its code explains.
+
+    Args:
+        code: of `TABLE`; for a token that was refused, the reason.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        super().__init__()
 
 
 class FieldError(Struct, frozen=True):
@@ -126,26 +122,6 @@ class InvalidRequest(ServiceError):
         super().__init__("; ".join([f"{error.field}: {error.message}" for error in self.errors]))
 
 
-class Unauthorized(ServiceError):
-    """The request has no valid credentials."""
-
-    code = "unauthorized"
-
-
-class RouteNotFound(ServiceError):
-    """No route has this path. Only a gateway answers this, without calling the application."""
-
-    code = "route_not_found"
-
-
-class UseRefused(ServiceError):
-    """A token was refused; `code` is the reason."""
-
-    def __init__(self, reason: str) -> None:
-        self.code = reason
-        super().__init__()
-
-
 class MethodNotAllowed(ServiceError):
     """The path does not support the method; the response lists those it supports."""
 
@@ -156,41 +132,16 @@ class MethodNotAllowed(ServiceError):
         super().__init__(f"{method} is not supported. This path supports {self.allowed}.")
 
 
-class PayloadTooLarge(ServiceError):
-    """The body is larger than allowed."""
-
-    code = "payload_too_large"
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is larger than {limit_bytes} bytes.")
-
-
-class UnsupportedMediaType(ServiceError):
-    """The body is declared as something other than JSON."""
-
-    code = "unsupported_media_type"
-
-
-class TooManyRequests(ServiceError):
-    """The caller must slow down. Only a gateway answers this, without calling the application."""
-
-    code = "too_many_requests"
-
-
-class Answer(NamedTuple):
-    """The answer to a request that failed; `body` is a JSON object."""
-
-    status: int
-    headers: dict[str, str]
-    body: dict[str, Any]
-
-
 def detail(error: ServiceError) -> str:
     return error.detail or TABLE[error.code].detail
 
 
-def answer(error: ServiceError, request_id: str) -> Answer:
-    """The answer that reports an error: as RFC 9457 shapes it, with `code` and `requestId` of our own."""
+def answer(error: ServiceError, request_id: str) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """The answer that reports an error.
+
+    Returns:
+        Status, headers and JSON object: as RFC 9457 shapes it, with `code` and `requestId` of our own.
+    """
     row = TABLE[error.code]
     headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **row.headers}
     body: dict[str, Any] = {
@@ -205,4 +156,4 @@ def answer(error: ServiceError, request_id: str) -> Answer:
         body["errors"] = [{"field": wrong.field, "message": wrong.message} for wrong in error.errors]
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allowed
-    return Answer(row.status, headers, body)
+    return row.status, headers, body

@@ -17,15 +17,7 @@ from chalicelib.audit import to_line
 from chalicelib.clients import Scope
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable, TokenNotFound
 from chalicelib.http import conversion, parsing, problems, schemas
-from chalicelib.http.problems import (
-    FieldError,
-    InvalidRequest,
-    MethodNotAllowed,
-    PayloadTooLarge,
-    Unauthorized,
-    UnsupportedMediaType,
-    UseRefused,
-)
+from chalicelib.http.problems import FieldError, InvalidRequest, MethodNotAllowed, Problem
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Refusal
 
@@ -81,7 +73,7 @@ class Call(NamedTuple):
         """Parse the request by the route's type.
 
         Raises:
-            InvalidRequest, UnsupportedMediaType, PayloadTooLarge
+            InvalidRequest, Problem
         """
         kind: Any = self.route.request
         if self.route.method == "GET":
@@ -94,11 +86,11 @@ class Call(NamedTuple):
         """The JSON body as bytes.
 
         Raises:
-            InvalidRequest, UnsupportedMediaType, PayloadTooLarge
+            InvalidRequest, Problem
         """
         # JSON is the default, as in API Gateway.
         if parsing.parse_media_type(self.request.headers.get("content-type", _JSON)) != _JSON:
-            raise UnsupportedMediaType
+            raise Problem("unsupported_media_type")
         try:
             body = self.request.raw_body
         except ValueError as error:
@@ -106,7 +98,7 @@ class Call(NamedTuple):
             message = "holds half of a surrogate pair" if is_text else "not base64, although it was said to be"
             raise InvalidRequest([FieldError("body", message)]) from None
         if len(body) > schemas.MAX_BODY_BYTES:
-            raise PayloadTooLarge(schemas.MAX_BODY_BYTES)
+            raise Problem("payload_too_large")
         return body if isinstance(body, bytes) else body.encode()
 
     def idempotency_key(self) -> str | None:
@@ -158,7 +150,7 @@ def _use(call: Call) -> Response:
     read = partial(conversion.to_use, client_id=call.caller.client_id, idempotency_key=call.idempotency_key())
     decision = call.service.use(call.caller, call.parse(read))
     if isinstance(decision, Refusal):
-        raise UseRefused(decision.reason)
+        raise Problem(decision.reason)
     headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
     return call.respond(conversion.use_answer(decision), **headers)
 
@@ -293,12 +285,13 @@ def _caller(context: Mapping[str, Any], request_id: str) -> Caller:
     """The client that the authorizer found.
 
     Raises:
-        Unauthorized: the request passed no authorizer.
+        Problem: the request passed no authorizer.
     """
     client = context.get("authorizer") or {}
     if not client.get("clientId"):
-        raise Unauthorized
-    scopes = frozenset(scope for scope in Scope if scope in str(client.get("scopes", "")).split())
+        raise Problem("unauthorized")
+    named = str(client.get("scopes", "")).split()
+    scopes = frozenset(scope for scope in Scope if scope in named)
     source_ip = context.get("identity", {}).get("sourceIp")
     return Caller(str(client["clientId"]), scopes, request_id, source_ip, context.get("extendedRequestId"))
 

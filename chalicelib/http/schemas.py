@@ -30,28 +30,35 @@ INSTANT: Final = "a time with an offset, for example 2026-12-31T23:59:59Z (RFC 3
 
 USER: Final = f"a string of 1 to {MAX_USER} characters without control characters"
 
-# `wanted` describes a string in error messages, since a pattern does not explain itself.
+
+def _text(wanted: str, most: int | None = None, **more: Any) -> Meta:
+    """A text of 1 to so many characters; `wanted` describes it in error messages: a pattern does not explain itself."""
+    return Meta(min_length=1, max_length=most, extra={"wanted": wanted}, **more)
+
+
+def _set(most: int, description: str | None = None) -> Meta:
+    return Meta(min_length=1, max_length=most, description=description, extra_json_schema={"uniqueItems": True})
+
+
 NodeId = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=1024,
+    _text(
+        "a string of 1 to 1024 characters without control characters",
+        1024,
         pattern=_NO_CONTROL,
         description="The secret document id to hide. Returned unchanged; use one Unicode spelling.",
         examples=["f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"],
-        extra={"wanted": "a string of 1 to 1024 characters without control characters"},
     ),
 ]
 User = Annotated[
     str,
-    Meta(
-        min_length=1,
+    _text(
+        USER,
         pattern=_NO_CONTROL,
         description="The end user. Compared in Unicode normal form C, including case.",
         examples=["alice"],
         # It is counted in normal form C (`_user()`), and may be sent in another.
         extra_json_schema={"maxLength": MAX_USER},
-        extra={"wanted": USER},
     ),
 ]
 TokenText = Annotated[
@@ -66,32 +73,16 @@ TokenText = Annotated[
 ]
 AddressText = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=64,
-        description="IPv4 or IPv6 address; an IPv4-mapped one counts as IPv4.",
-        examples=["192.0.2.7"],
-        extra={"wanted": ADDRESS},
-    ),
+    _text(ADDRESS, 64, description="IPv4 or IPv6 address; an IPv4-mapped one counts as IPv4.", examples=["192.0.2.7"]),
 ]
-RangeText = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=64,
-        description="Address or CIDR range.",
-        examples=["192.0.2.0/24"],
-        extra={"wanted": RANGE},
-    ),
-]
+RangeText = Annotated[str, _text(RANGE, 64, description="Address or CIDR range.", examples=["192.0.2.0/24"])]
 ClientIdText = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=64,
+    _text(
+        "a client id: 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first",
+        64,
         pattern=f"^{CLIENT_ID.pattern}{_END}",
         examples=["records"],
-        extra={"wanted": "a client id: 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"},
     ),
 ]
 Lifetime = Annotated[
@@ -104,20 +95,8 @@ Lifetime = Annotated[
 ]
 MetadataName = Annotated[str, Meta(min_length=1)]  # DynamoDB takes an empty value, but no empty name
 # A text, since msgspec would round a fraction of more than six digits.
-Instant = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        extra_json_schema={"format": "date-time"},
-        examples=["2026-12-31T23:59:59Z"],
-        extra={"wanted": INSTANT},
-    ),
-]
+Instant = Annotated[str, _text(INSTANT, extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59Z"])]
 InstantText = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-12-31T23:59:59.000Z"])]
-
-
-def _set(most: int, description: str | None = None) -> Meta:
-    return Meta(min_length=1, max_length=most, description=description, extra_json_schema={"uniqueItems": True})
 
 
 class Request(Struct, forbid_unknown_fields=True, rename="camel"):
