@@ -22,10 +22,6 @@ _TRACE_ROOT: Final = r"Root=([0-9A-Fa-f-]+)"  # compiled by the first refusal
 log = logging.getLogger("tokenservice.authorizer")
 
 
-class MalformedCredentials(ValueError):
-    """The Authorization header holds no Basic credentials."""
-
-
 class ClientStore(Protocol):
     """What the authorizer needs of a store."""
 
@@ -40,31 +36,27 @@ class Audit(Protocol):
     def count(self, name: Metric, **facts: str) -> None: ...
 
 
-def parse_basic(header: str) -> tuple[str, str]:
+def parse_basic(header: str) -> tuple[str, str] | None:
     """Read Basic credentials.
 
     Returns:
-        User id and password. The password may hold colons, the user id not.
-
-    Raises:
-        MalformedCredentials: another scheme, not base64, not UTF-8, no colon or a control character.
+        User id and password; the password may hold colons. None for another scheme, for what is not base64 as it is
+        written, not UTF-8, without a colon or with a control character.
 
     Source: RFC 7617, section 2.
     """
     scheme, _, encoded = header.partition(" ")
     encoded = encoded.strip(" ")
-    if scheme.lower() != "basic" or not encoded:
-        raise MalformedCredentials("not Basic credentials")
     try:
         decoded = binascii.a2b_base64(encoded, strict_mode=True)
         text = decoded.decode()
     except ValueError:
-        raise MalformedCredentials("not base64 of UTF-8") from None
-    if binascii.b2a_base64(decoded, newline=False) != encoded.encode():
-        raise MalformedCredentials("not base64 as it is written")
+        return None
     user, colon, password = text.partition(":")
-    if not colon or any(character < " " or character == "\x7f" for character in text):
-        raise MalformedCredentials("no colon, or a control character")
+    is_canonical = binascii.b2a_base64(decoded, newline=False) == encoded.encode()
+    has_control = any(character < " " or character == "\x7f" for character in text)
+    if scheme.lower() != "basic" or not is_canonical or not colon or has_control:
+        return None
     return user, password
 
 
@@ -106,7 +98,7 @@ class Authorizer:
         """
         now = self._clock()
         try:
-            client_id, doubt, client = self._check(request.token, now)
+            doubt, client = self._check(request.token, now)
         except Exception:
             log.exception("credentials could not be checked", extra={"requestId": _request_id()})
             self._audit.count(Metric.AUTH_FAILED)
@@ -114,20 +106,20 @@ class Authorizer:
         if doubt is None and client is not None:
             return Allowed(client, self._stage)
         # A name that no client has may be a secret in the wrong place: it is not logged.
-        known_id = client_id if client else None
+        known_id = client.id if client else None
         request_id = _request_id()
         self._audit.event(Event.AUTH_REFUSED, now, "WARNING", requestId=request_id, clientId=known_id, reason=doubt)
         self._audit.count(Metric.AUTH_REFUSED)
         return _deny(request.method_arn, known_id, doubt, request_id)
 
-    def _check(self, header: str, now: datetime) -> tuple[str | None, Doubt | None, Client | None]:
-        try:
-            client_id, secret = parse_basic(header)
-        except MalformedCredentials:
-            return None, Doubt.MALFORMED, None
+    def _check(self, header: str, now: datetime) -> tuple[Doubt | None, Client | None]:
+        credentials = parse_basic(header)
+        if credentials is None:
+            return Doubt.MALFORMED, None
+        client_id, secret = credentials
         # A name that can't be a client's takes the same way as one that nobody bears.
         client = self._store.find(client_id if CLIENT_ID.fullmatch(client_id) else "-")
-        return client_id, clients.doubt(client, secret, now), client
+        return clients.doubt(client, secret, now), client
 
 
 def _deny(method_arn: str, client_id: str | None, doubt: Doubt | None, request_id: str) -> dict[str, Any]:

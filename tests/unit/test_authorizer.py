@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ import pytest
 from chalice.app import AuthRequest, AuthResponse
 
 from chalicelib import clients
-from chalicelib.authorizer import Authorizer, MalformedCredentials, parse_basic
+from chalicelib.authorizer import Authorizer, parse_basic
 from chalicelib.clients import Client, Scope
 from tests.support.audits import RecordingAudit
 
@@ -90,11 +89,6 @@ class TestPolicy:
             "context": {"reason": "wrong_secret", "authRequestId": TRACE},
         }
 
-    def test_a_name_that_no_client_has_does_not_reach_the_access_log(self) -> None:
-        policy = Gateway(RECORDS).authorize(basic("perhaps-a-secret", "wrong"))
-        assert (policy["principalId"], policy["context"]["reason"]) == ("nobody", "unknown_client")
-        assert "perhaps-a-secret" not in json.dumps(policy)
-
     def test_while_the_store_is_away_the_gateway_gets_no_policy_to_keep(self, caplog: pytest.LogCaptureFixture) -> None:
         gateway = Gateway()
         with caplog.at_level(logging.ERROR):
@@ -119,7 +113,9 @@ class TestRefusals:
     def test_a_refusal_is_reported_with_the_client_only_if_there_is_one(self, user: str, facts: dict[str, str]) -> None:
         """The name of no client may be a secret that somebody typed into the wrong box."""
         gateway = Gateway(RECORDS)
-        gateway.authorize(basic(user, "hunter3"))
+        policy = gateway.authorize(basic(user, "hunter3"))
+        assert policy["principalId"] == facts.get("clientId", "nobody")
+        assert policy["context"] == {"reason": facts["reason"], "authRequestId": TRACE}
         assert gateway.audit.events == [("auth.refused", NOW, "WARNING", {"requestId": TRACE, **facts})]
         assert gateway.audit.counts == [("AuthRefused", {})]
 
@@ -136,6 +132,7 @@ class TestRefusals:
             *("Basic YTpi\n", "\tBasic YTpi", "Basic\tYTpi", "BasicYTpi", "Basic YTp\u0131", "Basic Y\x00Tpi"),
             *map(encoded, (b"no-colon", b"\xff\xfe:secret", b"records:sec\x00ret", b"records\r\n:secret")),
             *('Digest username="a"', "Basic YTpi, Basic YTpi", "Basic YTpi x", "Basic YTr_", "YTpi", "Basic YTpi\xe4"),
+            *("Bearer YTpi", "Basic YTpiYh==", "Basic \ud800"),
             "Basic " + "A" * 100_000,
         ],
     )
@@ -159,11 +156,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "credentials",
         [
-            f":{SECRET}",
-            "records:",
-            f"{SECRET}:records",
-            f"records:{SECRET} ",
-            f"records :{SECRET}",
+            *(f":{SECRET}", "records:", f"{SECRET}:records", f"records:{SECRET} ", f"records :{SECRET}"),
             f"RECORDS:{SECRET}",
         ],
         ids=["no user", "no password", "the wrong way round", "a space behind", "a space between", "another case"],
@@ -188,22 +181,6 @@ class TestHeader:
     def test_the_scheme_may_be_written_in_any_case_and_the_password_may_hold_colons(self) -> None:
         header = encoded("é:a:b:ü".encode()).replace("Basic ", "bAsIc  ")
         assert parse_basic(header) == ("é", "a:b:ü")
-
-    @pytest.mark.parametrize(
-        ("header", "message"),
-        [
-            ("Basic", "not Basic credentials"),
-            ("Bearer x", "not Basic credentials"),
-            ("Basic YQ", "not base64 of UTF-8"),
-            (encoded(b"\xff:x"), "not base64 of UTF-8"),
-            ("Basic YTpi" + "Yh==", "not base64 as it is written"),
-            (encoded(b"no-colon"), "no colon, or a control character"),
-            (encoded(b"a:\x00"), "no colon, or a control character"),
-        ],
-    )
-    def test_the_error_names_what_is_wrong_and_holds_no_credentials(self, header: str, message: str) -> None:
-        with pytest.raises(MalformedCredentials, match=f"^{message}$"):
-            parse_basic(header)
 
 
 class TestRotation:
