@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+import requests
 from tokenservice_client import (
     InsufficientScope,
     InvalidRequest,
@@ -23,8 +20,8 @@ from tokenservice_client import (
 )
 
 from chalicelib.clients import Scope
-from dev.engine import HOST
 from tests.support.api import NODE, Api
+from tests.support.scripted_server import Handler, Server, answer, drop
 
 
 @pytest.fixture(scope="module")
@@ -35,76 +32,39 @@ def tokens(service: str, api: Api) -> Iterator[TokenServiceClient]:
         yield client
 
 
-class LossyLine(ThreadingHTTPServer):
-    """Between client and service; loses the first `to_lose` answers, after the service gave them."""
+class LossyLine:
+    """Between client and service; loses the first `to_lose` answers, after the service gave them.
 
-    daemon_threads = True
-    request_queue_size = 128
+    Attributes:
+        lost: the status of each.
+    """
 
     def __init__(self, upstream: str) -> None:
-        super().__init__((HOST, 0), _LossyHandler)
-        self.upstream = str(urlsplit(upstream).netloc)
+        self._upstream = upstream
+        self._lock = threading.Lock()
+        self.url = ""
         self.to_lose = 0
         self.lost: list[int] = []
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
 
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.server_address[1]}"
-
-    def loses(self, status: int) -> bool:
+    def __call__(self, handler: Handler) -> None:
+        sent = handler.received
+        url, headers = self._upstream + sent.path, dict(sent.headers)
+        response = requests.request(sent.method, url, data=sent.content, headers=headers, timeout=60)
         with self._lock:
-            if not self.to_lose:
-                return False
-            self.to_lose -= 1
-            self.lost.append(status)
-            return True
-
-    def stop(self) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up is what these tests are about."""
-
-
-class _LossyHandler(BaseHTTPRequestHandler):
-    server: LossyLine
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
-        try:
-            upstream.request("POST", self.path, body, dict(self.headers))
-            answer = upstream.getresponse()
-            content = answer.read()
-        finally:
-            upstream.close()
-        if self.server.loses(answer.status):
-            self.close_connection = True
-            return
-        self.send_response(answer.status)
-        for name in ("Content-Type", "Idempotent-Replayed", "x-amzn-RequestId"):
-            if answer.headers[name]:
-                self.send_header(name, answer.headers[name])
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
-        pass
+            is_lost = len(self.lost) < self.to_lose
+            if is_lost:
+                self.lost.append(response.status_code)
+        names = [name for name in ("Content-Type", "Idempotent-Replayed") if name in response.headers]
+        move = answer(response.status_code, response.content, **{name: response.headers[name] for name in names})
+        (drop if is_lost else move)(handler)
 
 
 @pytest.fixture
 def line(service: str) -> Iterator[LossyLine]:
     line = LossyLine(service)
-    yield line
-    line.stop()
+    with Server(line) as server:
+        line.url = server.url
+        yield line
 
 
 @pytest.fixture
@@ -149,11 +109,6 @@ def test_a_refusal_is_an_error_on_use_and_an_answer_on_introspection(tokens: Tok
     assert (look.active, look.reason, look.node_id) == (False, "user_mismatch", None)
 
 
-def test_several_are_issued_in_their_order(tokens: TokenServiceClient) -> None:
-    issued = tokens.issue_many(Terms(node_id=NODE, max_uses=number) for number in (1, 2, 3))
-    assert [each.max_uses for each in issued] == [1, 2, 3]
-
-
 def test_what_is_revoked_is_refused_and_may_be_revoked_again(tokens: TokenServiceClient) -> None:
     issued = tokens.issue(NODE)
     tokens.revoke(issued.token_id)
@@ -163,8 +118,9 @@ def test_what_is_revoked_is_refused_and_may_be_revoked_again(tokens: TokenServic
         tokens.use(issued.token)
 
 
-def test_all_tokens_of_a_node_or_user_are_revoked(tokens: TokenServiceClient) -> None:
-    tokens.issue_many([Terms(node_id="revoked-by-node") for _ in range(3)])
+def test_several_are_issued_in_their_order_and_revoked_by_their_node_or_user(tokens: TokenServiceClient) -> None:
+    issued = tokens.issue_many(Terms(node_id="revoked-by-node", max_uses=number) for number in (1, 2, 3))
+    assert [each.max_uses for each in issued] == [1, 2, 3]
     tokens.issue("another", user="revoked-by-user")
     assert tokens.revoke_all(node_id="revoked-by-node") == 3
     assert tokens.revoke_all(user="revoked-by-user") == 1

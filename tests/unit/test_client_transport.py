@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import socket
 import ssl
@@ -11,8 +10,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
@@ -30,98 +27,11 @@ from tokenservice_client import (
     UntrustedServer,
 )
 
+from tests.support.scripted_server import HOST, Handler, Move, Server, answer, drop, silent
 from tests.unit.test_client_values import NODE, PASSWORD, SAMPLES, TOKEN
 
-HOST = "127.0.0.1"
 USED = SAMPLES["UseAnswer"]
 TOKEN_ID = "tok_" + "0" * 32
-
-
-@dataclass
-class Received:
-    """One request as it came in."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    connection: tuple[str, int]
-
-
-Move = Callable[["Handler"], None]
-
-
-class Server(ThreadingHTTPServer):
-    """Plays its moves, one for each request, the last one again and again."""
-
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        super().__init__((HOST, 0), Handler)
-        self.moves: list[Move] = [answer(200, USED)]
-        self.received: list[Received] = []
-        self.closing = threading.Event()
-        self.scheme = "https" if context else "http"
-        if context:
-            self.socket = context.wrap_socket(self.socket, server_side=True)
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{HOST}:{self.server_address[1]}"
-
-    def stop(self) -> None:
-        self.closing.set()
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that timed out: these tests cause them."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-
-    def serve(self) -> None:
-        length = int(self.headers.get("Content-Length", "0"))
-        body = json.loads(self.rfile.read(length)) if length else None
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.received.append(Received(self.command, self.path, headers, body, self.client_address))
-        move = self.server.moves.pop(0) if len(self.server.moves) > 1 else self.server.moves[0]
-        move(self)
-
-    do_GET = do_POST = do_DELETE = serve  # noqa: N815 - names of http.server
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
-        pass
-
-
-def answer(status: int, body: Any = None, *, announced: int | None = None, **headers: str) -> Move:
-    raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-
-    def move(handler: Handler) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(raw) if announced is None else announced))
-        handler.end_headers()
-        handler.wfile.write(raw)
-        handler.close_connection = announced is not None
-
-    return move
-
-
-def drop(handler: Handler) -> None:
-    handler.close_connection = True
-
-
-def silent(handler: Handler) -> None:
-    handler.server.closing.wait(60)
-    handler.close_connection = True
 
 
 def problem(status: int, code: str, **headers: str) -> Move:
@@ -134,20 +44,16 @@ NOT_NOW = (problem(503, "store_unavailable"), problem(429, "too_many_requests"),
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
+    with Server(answer(200, USED)) as server:
+        yield server
 
 
-@dataclass
-class Waits:
+class Waits(list[float]):
     """Takes down how long the client would wait, and does not wait."""
 
-    seconds: list[float] = field(default_factory=list)
-
     def __call__(self, seconds: float) -> None:
-        assert len(self.seconds) < 100, "it never gives up"
-        self.seconds.append(seconds)
+        assert len(self) < 100, "it never gives up"
+        self.append(seconds)
 
 
 @pytest.fixture
@@ -189,7 +95,7 @@ def test_every_call_is_repeated_until_an_answer_comes(make: Any, server: Server,
     call(make())
     assert len(server.received) == 7
     assert len({(each.method, each.path, str(each.body)) for each in server.received}) == 1
-    assert len(waits.seconds) == 6
+    assert len(waits) == 6
 
 
 def test_a_use_keeps_its_key_over_its_repetitions_and_takes_a_new_one_for_the_next(make: Any, server: Server) -> None:
@@ -208,8 +114,8 @@ def test_a_use_keeps_its_key_over_its_repetitions_and_takes_a_new_one_for_the_ne
 def test_retry_after_is_respected_and_other_waits_grow_with_jitter(make: Any, server: Server, waits: Waits) -> None:
     server.moves = [problem(429, "too_many_requests", Retry_After="7"), *[drop] * 3, answer(200, USED)]
     make(patience_seconds=60).use(TOKEN)
-    assert 7.0 <= waits.seconds[0] <= 7.2
-    for number, seconds in enumerate(waits.seconds[1:], 2):
+    assert 7.0 <= waits[0] <= 7.2
+    for number, seconds in enumerate(waits[1:], 2):
         assert 0.0 <= seconds <= 0.2 * 2 ** (number - 1)
 
 
@@ -220,7 +126,7 @@ def test_a_wait_beyond_patience_is_not_begun(make: Any, server: Server, waits: W
         make(patience_seconds=30).use(TOKEN)
     assert refused.value.retry_after is not None
     assert refused.value.retry_after >= 31
-    assert waits.seconds == []
+    assert waits == []
     assert len(server.received) == 1
 
 
@@ -320,14 +226,11 @@ def test_a_certificate_must_be_of_an_authority_that_was_named(make: Any, tmp_pat
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(HOST).configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    server = Server(context)
-    try:
+    with Server(answer(200, USED), tls=context) as server:
         assert make(url=server.url, ca_bundle=str(tmp_path / "ca.pem")).use(TOKEN).node_id == NODE
         with pytest.raises(UntrustedServer):
             make(url=server.url).use(TOKEN)
         assert len(server.received) == 1
-    finally:
-        server.stop()
 
 
 ECHO = {

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from tokenservice_client import Claim, Introspection, Issued, Status, Terms, TokenServiceClient, Use, Version
 from tokenservice_client.errors import UnexpectedAnswer
-from tokenservice_client.transport import base_url, retry_after
+from tokenservice_client.transport import BASE_PATH, base_url, retry_after
 
 from chalicelib.http import routes, schemas
 from tests.unit.test_client_errors import OPENAPI
@@ -21,56 +21,37 @@ PASSWORD = "tss_" + "p" * 43
 AT = datetime(2026, 11, 21, 4, 53, 32, 867000, tzinfo=UTC)
 INSTANT = "2026-11-21T04:53:32.867Z"
 
+LIMITS: dict[str, Any] = {"tokenId": "tok_1", "expiresAt": INSTANT, "actions": ["download"], "user": "alice"}
+GRANTED = {**LIMITS, "nodeId": NODE, "usesRemaining": 0, "metadata": {"name": "Report.pdf"}}
+CLAIM = {
+    "useId": "use_1",
+    "at": INSTANT,
+    "clientId": "demo",
+    "user": "alice",
+    "ipAddress": "192.0.2.7",
+    "action": "download",
+}
 SAMPLES: dict[str, Any] = {
     "IssueAnswer": {"token": TOKEN, "tokenId": "tok_1", "expiresAt": INSTANT, "maxUses": 1, "actions": ["download"]},
-    "UseAnswer": {
-        "tokenId": "tok_1",
-        "nodeId": NODE,
-        "actions": ["download"],
+    "UseAnswer": {**GRANTED, "useId": "use_1"},
+    "IntrospectAnswer": {**GRANTED, "active": True, "reason": "token_expired"},
+    "ClaimAnswer": CLAIM,
+    "StatusAnswer": {
+        **LIMITS,
+        "issuer": "demo",
+        "issuedAt": INSTANT,
+        "maxUses": 1,
         "usesRemaining": 0,
-        "expiresAt": INSTANT,
-        "useId": "use_1",
-        "user": "alice",
-        "metadata": {"name": "Report.pdf"},
-    },
-    "IntrospectAnswer": {
-        "active": True,
-        "tokenId": "tok_1",
-        "nodeId": NODE,
-        "actions": ["download"],
-        "usesRemaining": 1,
-        "expiresAt": INSTANT,
-        "user": "alice",
-        "metadata": {},
-        "reason": "token_expired",
-    },
-    "ClaimAnswer": {
-        "useId": "use_1",
-        "at": INSTANT,
-        "clientId": "demo",
-        "user": "alice",
-        "ipAddress": "192.0.2.7",
-        "action": "download",
+        "claims": [CLAIM],
+        "mismatches": 0,
+        "locked": False,
+        "revoked": True,
+        "revokedAt": INSTANT,
+        "notBefore": INSTANT,
+        "ipAddresses": ["192.0.2.0/24"],
+        "audience": ["records"],
     },
     "VersionAnswer": {"service": "tokenservice", "version": "0.1.0", "commit": "abc", "stage": "dev"},
-}
-SAMPLES["StatusAnswer"] = {
-    "tokenId": "tok_1",
-    "issuer": "demo",
-    "issuedAt": INSTANT,
-    "expiresAt": INSTANT,
-    "actions": ["download"],
-    "maxUses": 1,
-    "usesRemaining": 0,
-    "claims": [SAMPLES["ClaimAnswer"]],
-    "mismatches": 0,
-    "locked": False,
-    "revoked": True,
-    "revokedAt": INSTANT,
-    "notBefore": INSTANT,
-    "user": "alice",
-    "ipAddresses": ["192.0.2.0/24"],
-    "audience": ["records"],
 }
 READERS: dict[str, Any] = {
     "IssueAnswer": Issued.read,
@@ -121,10 +102,9 @@ def test_a_missing_or_malformed_member_is_named_without_its_value(name: str, mem
 
 
 @pytest.mark.parametrize("found", [None, [], "text", 7])
-@pytest.mark.parametrize("name", READERS)
-def test_an_answer_must_be_an_object(name: str, found: Any) -> None:
+def test_an_answer_must_be_an_object(found: Any) -> None:
     with pytest.raises(UnexpectedAnswer):
-        READERS[name](found)
+        Version.read(found)
 
 
 def test_instants_are_aware_and_one_without_an_offset_is_unexpected() -> None:
@@ -171,37 +151,18 @@ def test_all_terms_are_written_as_the_service_reads_them() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"expires_at": datetime(2026, 1, 1)},  # noqa: DTZ001 - what is refused
-        {"not_before": datetime(2026, 1, 1)},  # noqa: DTZ001 - without a zone on purpose
-        {"expires_at": "2026-12-31T23:59:59Z"},
-        {"expires_at": date(2026, 1, 1)},
-        {"expires_at": 1_798_761_599},
-        {"not_before": "tomorrow"},
-        {"expires_in": "600"},
-        {"expires_in": 600.0},
-        {"expires_in": True},
-        {"max_uses": True},
-        {"max_uses": "1"},
-        {"max_uses": 1.0},
-        {"node_id": None},
-        {"node_id": b"node"},
-        {"node_id": UUID(NODE)},
-        {"user": 7},
-        {"user": ["alice"]},
-        {"actions": "download"},
-        {"actions": [None]},
-        {"actions": 7},
-        {"ip_addresses": "192.0.2.7"},
-        {"ip_addresses": b"192.0.2.7"},
-        {"ip_addresses": ip_network("10.0.0.0/8")},
-        {"ip_addresses": [3221225991]},
+        # The first is without a zone.
+        *({"expires_at": wrong} for wrong in (AT.replace(tzinfo=None), INSTANT, date(2026, 1, 1), 1_798_761_599)),
+        *({"not_before": wrong} for wrong in (AT.replace(tzinfo=None), "tomorrow")),
+        *({"expires_in": wrong} for wrong in ("600", 600.0, True)),
+        *({"max_uses": wrong} for wrong in ("1", 1.0, True)),
+        *({"node_id": wrong} for wrong in (None, b"node", UUID(NODE))),
+        *({"user": wrong} for wrong in (7, ["alice"])),
+        *({"actions": wrong} for wrong in ("download", [None], 7)),
+        *({"ip_addresses": wrong} for wrong in ("192.0.2.7", b"192.0.2.7", ip_network("10.0.0.0/8"), [3221225991])),
         {"ip_addresses": (each for each in ["192.0.2.7"])},
-        {"audience": "records"},
-        {"audience": [b"records"]},
-        {"metadata": [("a", "b")]},
-        {"metadata": {"a": 1}},
-        {"metadata": {1: "a"}},
-        {"metadata": "a"},
+        *({"audience": wrong} for wrong in ("records", [b"records"])),
+        *({"metadata": wrong} for wrong in ([("a", "b")], {"a": 1}, {1: "a"}, "a")),
     ],
 )
 def test_terms_that_mean_something_else_than_they_say_are_refused(wrong: dict[str, Any]) -> None:
@@ -217,18 +178,13 @@ def test_terms_that_mean_something_else_than_they_say_are_refused(wrong: dict[st
 @pytest.mark.parametrize(
     ("given", "base"),
     [
-        ("https://h.example", "https://h.example"),
-        ("https://h.example/", "https://h.example"),
-        ("https://h.example/tokenservice/services/api", "https://h.example"),
-        ("https://h.example/tokenservice/services/api/", "https://h.example"),
+        *((f"https://h.example{path}", "https://h.example") for path in ("", "/", BASE_PATH, f"{BASE_PATH}/")),
         ("https://h.example:8443/prod", "https://h.example:8443/prod"),
-        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
-        ("http://localhost:8000", "http://localhost:8000"),
-        ("http://[::1]:8000", "http://[::1]:8000"),
+        *((local, local) for local in ("http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000")),
     ],
 )
 def test_an_address_is_taken_with_and_without_the_base_path(given: str, base: str) -> None:
-    assert base_url(given) == base + "/tokenservice/services/api"
+    assert base_url(given) == base + BASE_PATH
 
 
 @pytest.mark.parametrize(
@@ -252,38 +208,21 @@ def test_plain_http_is_accepted_if_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("named", "argument", "wrong"),
     [
-        ({"user": ""}, "client id"),
-        ({"user": "a:b"}, "client id"),
-        ({"user": "a\nb"}, "client id"),
-        ({"password": ""}, "password"),
-        ({"password": "secret\r\nX: y"}, "password"),
-        ({"timeout_seconds": 0}, "timeout_seconds"),
-        ({"patience_seconds": -1}, "patience_seconds"),
-        ({"patience_seconds": 301}, "patience_seconds"),
-        ({"patience_seconds": float("nan")}, "patience_seconds"),
-        ({"timeout_seconds": float("nan")}, "timeout_seconds"),
-        ({"ca_bundle": "/nonexistent.pem"}, "ca_bundle"),
-        ({"ca_bundle": 7}, "ca_bundle"),
-        ({"ca_bundle": True}, "ca_bundle"),
-        ({"url": None}, "url"),
-        ({"url": b"https://tokens.example"}, "url"),
-        ({"user": None}, "user"),
-        ({"password": b"secret"}, "password"),
-        ({"password": None}, "password"),
-        ({"timeout_seconds": "10"}, "timeout_seconds"),
-        ({"timeout_seconds": True}, "timeout_seconds"),
-        ({"patience_seconds": None}, "patience_seconds"),
-        ({"connections": 0}, "connections"),
-        ({"connections": "10"}, "connections"),
-        ({"connections": True}, "connections"),
-        ({"allow_insecure": "no"}, "allow_insecure"),
-        ({"allow_insecure": 1}, "allow_insecure"),
+        *(("client id", "user", wrong) for wrong in ("", "a:b", "a\nb")),
+        ("user", "user", None),
+        *(("password", "password", wrong) for wrong in ("", "secret\r\nX: y", b"secret", None)),
+        *(("url", "url", wrong) for wrong in (None, b"https://tokens.example")),
+        *(("timeout_seconds", "timeout_seconds", wrong) for wrong in (0, float("nan"), "10", True)),
+        *(("patience_seconds", "patience_seconds", wrong) for wrong in (-1, 301, float("nan"), None)),
+        *(("ca_bundle", "ca_bundle", wrong) for wrong in ("/nonexistent.pem", 7, True)),
+        *(("connections", "connections", wrong) for wrong in (0, "10", True)),
+        *(("allow_insecure", "allow_insecure", wrong) for wrong in ("no", 1)),
     ],
 )
-def test_an_invalid_argument_is_named_without_a_secret(changed: dict[str, Any], named: str) -> None:
-    arguments = {"url": "https://tokens.example", "user": "demo", "password": PASSWORD, **changed}
+def test_an_invalid_argument_is_named_without_a_secret(named: str, argument: str, wrong: Any) -> None:
+    arguments = {"url": "https://tokens.example", "user": "demo", "password": PASSWORD, argument: wrong}
     with pytest.raises(ValueError, match=named) as refused:
         TokenServiceClient(**arguments)
     assert "secret" not in str(refused.value)
@@ -305,32 +244,22 @@ def test_invalid_values_are_rejected_before_sending() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "arguments", "name"),
+    ("call", "name", "wrong"),
     [
-        ("use", {"token": None}, "token"),
-        ("use", {"token": TOKEN.encode()}, "token"),
-        ("use", {"token": TOKEN, "user": 7}, "user"),
-        ("use", {"token": TOKEN, "action": ["download"]}, "action"),
-        ("use", {"token": TOKEN, "ip_address": 3221225991}, "ip_address"),
-        ("use", {"token": TOKEN, "ip_address": ip_network("192.0.2.7/32")}, "ip_address"),
-        ("use", {"token": TOKEN, "idempotency_key": UUID(NODE)}, "idempotency_key"),
-        ("use", {"token": TOKEN, "idempotency_key": 7}, "idempotency_key"),
-        ("introspect", {"token": 7}, "token"),
-        ("introspect", {"token": TOKEN, "user": b"alice"}, "user"),
-        ("status", {"token_id": None}, "token_id"),
-        ("revoke", {"token_id": b"tok_"}, "token_id"),
-        ("revoke_all", {"node_id": UUID(NODE)}, "node_id"),
-        ("revoke_all", {"user": 7}, "user"),
-        ("issue_many", {"tokens": [{"node_id": NODE}]}, "tokens"),
-        ("issue_many", {"tokens": [Terms(node_id=NODE), None]}, "tokens"),
+        *(("use", "token", wrong) for wrong in (None, TOKEN.encode())),
+        *(("use", "ip_address", wrong) for wrong in (3221225991, ip_network("192.0.2.7/32"))),
+        *(("use", "idempotency_key", wrong) for wrong in (UUID(NODE), 7)),
+        *(("use", "user", 7), ("use", "action", ["download"]), ("introspect", "token", 7), ("revoke_all", "user", 7)),
+        *(("introspect", "user", b"alice"), ("revoke_all", "node_id", UUID(NODE))),
+        *(("status", "token_id", None), ("revoke", "token_id", b"tok_")),
+        *(("issue_many", "tokens", wrong) for wrong in ([{"node_id": NODE}], [Terms(node_id=NODE), None])),
     ],
 )
-def test_an_argument_of_another_kind_is_named_before_anything_is_sent(
-    call: str, arguments: dict[str, Any], name: str
-) -> None:
+def test_an_argument_of_another_kind_is_named_before_anything_is_sent(call: str, name: str, wrong: Any) -> None:
     client = TokenServiceClient("https://tokens.example", "demo", PASSWORD)
+    token = {"token": TOKEN} if call in ("use", "introspect") else {}
     with pytest.raises(ValueError, match=name) as refused:
-        getattr(client, call)(**arguments)
+        getattr(client, call)(**{**token, name: wrong})
     for secret in (TOKEN, NODE):
         assert secret not in str(refused.value)
 
@@ -338,16 +267,9 @@ def test_an_argument_of_another_kind_is_named_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
-        ("3", 3.0),
-        (" 0 ", 0.0),
-        ("9" * 50, 999_999_999.0),
-        ("Sat, 21 Nov 2026 10:00:05 GMT", 5.0),
-        ("Sat, 21 Nov 2020 10:00:05 GMT", 0.0),
-        (None, None),
-        ("", None),
-        ("soon", None),
-        ("-1", None),
-        ("٣", None),
+        *(("3", 3.0), (" 0 ", 0.0), ("9" * 50, 999_999_999.0)),
+        *(("Sat, 21 Nov 2026 10:00:05 GMT", 5.0), ("Sat, 21 Nov 2020 10:00:05 GMT", 0.0)),
+        *((none, None) for none in (None, "", "soon", "-1", "٣")),
     ],
 )
 def test_how_long_to_wait_is_read_from_seconds_or_a_date(header: str | None, seconds: float | None) -> None:

@@ -6,7 +6,7 @@ issued = client.issue("f2f42052-6e24-4c54-bc15-1e0bb6dce9f7", max_uses=1)
 use = client.use(issued.token, user="alice")  # use.node_id is the document
 ```
 A use has an idempotency key, so that the client can repeat it if the response is lost: it counts once. All errors are
-`TokenServiceError`s; `tokenservice_client.errors` shows their tree.
+`TokenServiceError`s; see `tokenservice_client.errors`.
 """
 
 from tokenservice_client.answers import Claim, Introspection, Issued, Status, Use, Version

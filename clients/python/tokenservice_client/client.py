@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tokenservice_client.answers import Batch, Introspection, Issued, Revocation, Status, Use, Version
 from tokenservice_client.errors import UnexpectedAnswer
 from tokenservice_client.terms import Action, Address, Range, Terms, check, check_address, check_text, without_none
-from tokenservice_client.transport import Reply, Request, Transport, base_url, basic
+from tokenservice_client.transport import Transport, base_url, basic
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -89,8 +89,6 @@ class TokenServiceClient:
                 raise ValueError("ca_bundle: there is no such file")
         self._base = base_url(url, allow_insecure)
         self._user = user
-        self._timeout_seconds = timeout_seconds
-        self._patience_seconds = patience_seconds
         authorization = basic(user, password)
         secrets = (password, authorization.partition(" ")[2].rstrip("="))  # a URL has its padding as %3D
         self._transport = Transport(
@@ -100,6 +98,8 @@ class TokenServiceClient:
             verify=str(ca_bundle) if ca_bundle else True,
             user_agent=_USER_AGENT,
             connections=connections,
+            timeout_seconds=timeout_seconds,
+            patience_seconds=patience_seconds,
         )
 
     def __repr__(self) -> str:
@@ -147,7 +147,7 @@ class TokenServiceClient:
             audience=audience,
             metadata=metadata,
         )
-        return Issued.read(self._call("POST", "/token", terms.as_json()).body)
+        return Issued.read(self._transport.call("POST", "/token", terms.as_json()).body)
 
     def issue_many(self, tokens: Iterable[Terms]) -> list[Issued]:
         """Issue up to 100 tokens, all or none, and return them in the same order. The scope is `issue`.
@@ -159,7 +159,7 @@ class TokenServiceClient:
         for terms in tokens:
             check("each of tokens", terms, Terms, "Terms")
         body = {"tokens": [terms.as_json() for terms in tokens]}
-        issued = Batch.read(self._call("POST", "/tokens", body).body).tokens
+        issued = Batch.read(self._transport.call("POST", "/tokens", body).body).tokens
         if len(issued) != len(tokens):
             raise UnexpectedAnswer(
                 "unexpected_answer", f"the response has {len(issued)} tokens instead of {len(tokens)}"
@@ -192,7 +192,9 @@ class TokenServiceClient:
         check_text("idempotency_key", key)
         if not _KEY.fullmatch(key):
             raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
-        reply = self._call("POST", "/use", _use_body(token, user, ip_address, action), {"Idempotency-Key": key})
+        reply = self._transport.call(
+            "POST", "/use", _use_body(token, user, ip_address, action), {"Idempotency-Key": key}
+        )
         return Use.read(reply.body, replayed=reply.headers.get("Idempotent-Replayed") == "true")
 
     def introspect(
@@ -211,7 +213,7 @@ class TokenServiceClient:
             ValueError, TokenServiceError
         """
         body = _use_body(token, user, ip_address, action)
-        return Introspection.read(self._call("POST", "/introspect", body).body)
+        return Introspection.read(self._transport.call("POST", "/introspect", body).body)
 
     def status(self, token_id: str) -> Status:
         """Limits and uses of a token that the client issued. The scope is `manage`.
@@ -220,7 +222,7 @@ class TokenServiceClient:
             ValueError: not a token id.
             TokenServiceError
         """
-        return Status.read(self._call("GET", _path_of(token_id)).body)
+        return Status.read(self._transport.call("GET", _path_of(token_id)).body)
 
     def revoke(self, token_id: str) -> None:
         """Revoke a token that the client issued. Idempotent, also if it does not exist. The scope is `manage`.
@@ -229,7 +231,7 @@ class TokenServiceClient:
             ValueError: not a token id.
             TokenServiceError
         """
-        self._call("DELETE", _path_of(token_id))
+        self._transport.call("DELETE", _path_of(token_id))
 
     def revoke_all(self, *, node_id: str | None = None, user: str | None = None) -> int:
         """Revoke every live token of one node or one user, with as many calls as necessary. The scope is `manage`.
@@ -248,12 +250,12 @@ class TokenServiceClient:
         check_text("node_id" if user is None else "user", node_id if user is None else user)
         revoked = 0
         for _ in range(_MAX_REVOKE_CALLS):
-            reply = self._call(
+            reply = self._transport.call(
                 "POST",
                 "/revoke",
                 without_none(nodeId=node_id, user=user),
-                timeout_seconds=max(_REVOKE_SECONDS, self._timeout_seconds),
-                patience_seconds=max(_REVOKE_PATIENCE_SECONDS, self._patience_seconds),
+                least_timeout_seconds=_REVOKE_SECONDS,
+                least_patience_seconds=_REVOKE_PATIENCE_SECONDS,
             )
             revocation = Revocation.read(reply.body)
             revoked += revocation.revoked
@@ -267,23 +269,7 @@ class TokenServiceClient:
         Raises:
             TokenServiceError
         """
-        return Version.read(self._call("GET", "/version").body)
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        timeout_seconds: float | None = None,
-        patience_seconds: float | None = None,
-    ) -> Reply:
-        return self._transport.call(
-            Request(method, path, body, headers or {}),
-            self._timeout_seconds if timeout_seconds is None else timeout_seconds,
-            self._patience_seconds if patience_seconds is None else patience_seconds,
-        )
+        return Version.read(self._transport.call("GET", "/version").body)
 
 
 def _use_body(token: str, user: str | None, ip_address: Address | None, action: Action | None) -> dict[str, Any]:

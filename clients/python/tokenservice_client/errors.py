@@ -1,19 +1,5 @@
 """Errors of a call, one class for each family of the service's codes.
 
-```
-TokenServiceError            code, status, detail, request_id
-├── NoAnswer                 no complete response in time: the request may have been executed
-├── UntrustedServer          the server's certificate can't be verified; nothing was sent
-├── UnexpectedAnswer         the response is not the token service's, or another version's
-└── Problem                  the service's own errors
-    ├── InvalidRequest       the request is invalid; `errors` names the fields
-    ├── Unauthorized         the credentials are wrong
-    ├── InsufficientScope    the client lacks a scope
-    ├── Refused              the token is refused; `code` is the reason. Nothing was spent
-    ├── InternalError        a bug in the service
-    └── ServiceUnavailable   temporarily unavailable, also after repetitions
-        └── TooManyRequests
-```
 No message holds a token, a password or a part of the request.
 """
 
@@ -22,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final
 
 _MAX_TEXT: Final = 500
@@ -118,30 +103,18 @@ class TooManyRequests(ServiceUnavailable):
     """The client sends too many requests."""
 
 
-_BY_CODE: Final[Mapping[str, type[Problem]]] = MappingProxyType(
-    {"insufficient_scope": InsufficientScope, "route_not_found": InvalidRequest}
-)
+_BY_CODE: Final[Mapping[str, type[Problem]]] = {
+    "insufficient_scope": InsufficientScope,
+    "route_not_found": InvalidRequest,
+}
 """Codes that are not of the family of their status."""
-_BY_STATUS: Final[Mapping[int, type[Problem]]] = MappingProxyType(
-    {
-        HTTPStatus.UNAUTHORIZED: Unauthorized,
-        HTTPStatus.FORBIDDEN: Refused,
-        HTTPStatus.NOT_FOUND: Refused,
-        HTTPStatus.GONE: Refused,
-        HTTPStatus.UNPROCESSABLE_ENTITY: Refused,
-        HTTPStatus.TOO_MANY_REQUESTS: TooManyRequests,
-        HTTPStatus.INTERNAL_SERVER_ERROR: InternalError,
-    }
-)
-# Proxies and gateways send these with bodies of their own.
-_NOT_NOW: Final = frozenset(
-    {
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
+_BY_STATUS: Final[Mapping[int, type[Problem]]] = {
+    401: Unauthorized,
+    **dict.fromkeys((403, 404, 410, 422), Refused),
+    429: TooManyRequests,
+    500: InternalError,
+}
+_NOT_NOW: Final = (429, 502, 503, 504)  # proxies and gateways send these with bodies of their own
 
 
 def family(code: str, status: int) -> type[Problem]:

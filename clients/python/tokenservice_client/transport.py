@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
@@ -39,21 +39,6 @@ _LEAST_SECRET: Final = 16  # characters; a shorter text is not a token, and may 
 _MAX_ANSWER_BYTES: Final = 1024 * 1024  # the longest response, of a hundred tokens, has some 30,000
 _PIECE_BYTES: Final = 64 * 1024
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request.
-
-    Attributes:
-        path: below the base; never holds a secret, because URLs are logged.
-        body: sent as JSON; None means no body.
-    """
-
-    method: str
-    path: str
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +141,9 @@ class Transport:
         secrets: removed from all errors, also if the response contains them.
         verify: True, or a PEM file of trusted authorities.
         connections: size of the pool.
+        timeout_seconds: until a response begins, and between its chunks.
+        patience_seconds: for a call with its repetitions: no request and no wait begins that would exceed it. 0 means
+            no repetition.
         sleep: waits for a number of seconds.
     """
 
@@ -168,10 +156,14 @@ class Transport:
         verify: str | bool,
         user_agent: str,
         connections: int,
+        timeout_seconds: float,
+        patience_seconds: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._base = base
         self._secrets = secrets
+        self._timeout_seconds = timeout_seconds
+        self._patience_seconds = patience_seconds
         self._sleep = sleep
         session = _Session()
         # A .netrc would replace our credentials, and a variable could name other authorities.
@@ -191,21 +183,34 @@ class Transport:
     def close(self) -> None:
         self._session.close()
 
-    def call(self, request: Request, timeout_seconds: float, patience_seconds: float) -> Reply:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        least_timeout_seconds: float = 0,
+        least_patience_seconds: float = 0,
+    ) -> Reply:
         """Send a request, and repeat it if no response arrives or the service is temporarily unavailable.
 
         Args:
-            timeout_seconds: until a response begins, and between its chunks.
-            patience_seconds: for all repetitions: no request and no wait begins that would exceed it. 0 means none.
+            path: below the base; never holds a secret, because URLs are logged.
+            body: sent as JSON; None means no body.
+            least_timeout_seconds: for a call that takes the service longer than others; the same is true of
+                `least_patience_seconds`.
 
         Raises:
             TokenServiceError: the last one.
         """
+        timeout_seconds = max(least_timeout_seconds, self._timeout_seconds)
+        patience_seconds = max(least_patience_seconds, self._patience_seconds)
         deadline = time.monotonic() + (patience_seconds or timeout_seconds)
 
         def attempt() -> Reply:
             left = max(deadline - time.monotonic(), _LEAST_SECONDS)
-            return self._exchange(request, min(timeout_seconds, left))
+            return self._exchange(method, path, body, headers or {}, min(timeout_seconds, left))
 
         retrying = Retrying(
             retry=retry_if_exception(_is_worth_repeating),
@@ -216,30 +221,32 @@ class Transport:
         )
         return retrying(attempt)
 
-    def _exchange(self, request: Request, seconds: float) -> Reply:
-        raw = None if request.body is None else json.dumps(request.body).encode()
-        sent = {**request.headers, "Accept": "application/json"} | ({"Content-Type": "application/json"} if raw else {})
+    def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str], seconds: float
+    ) -> Reply:
+        raw = None if body is None else json.dumps(body).encode()
+        sent = {**headers, "Accept": "application/json"} | ({"Content-Type": "application/json"} if raw else {})
         failure: TokenServiceError
         try:
             with self._session.request(
-                request.method,
-                self._base + request.path,
+                method,
+                self._base + path,
                 data=raw,
                 headers=sent,
                 timeout=(min(CONNECT_SECONDS, seconds), seconds),
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return _reply(response.status_code, response.headers, _content(response), self._hide(request))
+                return _reply(response.status_code, response.headers, _content(response), self._hide(body))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failure = _no_answer(error, urlsplit(self._base).netloc)
         # Outside the handler: requests' errors hold the request with its body and its Authorization header, and would
         # be the context of an error raised there.
         raise failure
 
-    def _hide(self, request: Request) -> Callable[[str], str]:
+    def _hide(self, body: Mapping[str, Any] | None) -> Callable[[str], str]:
         """Returns a function that removes our secrets from a text."""
-        token = str((request.body or {}).get("token", ""))
+        token = str((body or {}).get("token", ""))
         secrets = (*self._secrets, token) if len(token) >= _LEAST_SECRET else self._secrets
 
         def hide(text: str) -> str:
