@@ -27,8 +27,8 @@ from deploy.checks.openapi import DOCUMENT, ENVIRON, FOLDER, ROOT, ToolsMissing,
 PAGE: Final = ROOT / "out" / "api.html"
 _SCHEMAS: Final = "#/components/schemas/"
 _JSON: Final = "application/json"
-_ANY_ROUTE: Final = ("unauthorized", "too_many_requests", "internal_error", "store_unavailable")
-_ANY_BODY: Final = ("invalid_request", "payload_too_large", "unsupported_media_type")
+_ANY_ROUTE: Final = ("invalid_request", "unauthorized", "too_many_requests", "internal_error", "store_unavailable")
+_ANY_BODY: Final = ("payload_too_large", "unsupported_media_type")
 _HEADERS: Final = {
     "WWW-Authenticate": "How to authenticate (RFC 7617).",
     "Retry-After": "Seconds to wait before the request is sent again.",
@@ -99,7 +99,6 @@ def _operation(route: Route, known: dict[str, Any], schemas: dict[str, Any]) -> 
         codes.append("insufficient_scope")
     if route.request and route.method == "GET":
         parameters = [*_query(route.request, known["request"], schemas), *parameters]
-        codes.append("invalid_request")
     if parameters:
         operation["parameters"] = parameters
     if route.request and route.method != "GET":
