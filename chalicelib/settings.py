@@ -103,10 +103,8 @@ class Settings(NamedTuple):
         stage = read.matching("STAGE", _STAGE, "lower-case letters, digits and '-', for example dev")
         settings = cls(
             stage=stage,
-            token_table=read.matching("TOKEN_TABLE", _TABLE, "a DynamoDB table name", f"tokenservice-{stage}-tokens"),
-            client_table=read.matching(
-                "CLIENT_TABLE", _TABLE, "a DynamoDB table name", f"tokenservice-{stage}-clients"
-            ),
+            token_table=read.table("TOKEN_TABLE", f"tokenservice-{stage}-tokens"),
+            client_table=read.table("CLIENT_TABLE", f"tokenservice-{stage}-clients"),
             log_level=read.one_of("LOG_LEVEL", _LOG_LEVELS, "INFO"),
             authorizer_ttl_seconds=read.whole_number("AUTHORIZER_TTL_SECONDS", 60, _MAX_AUTHORIZER_TTL_SECONDS),
             tokens_issued_after=read.instant("TOKENS_ISSUED_AFTER"),
@@ -139,12 +137,11 @@ def _missing(splunk: Splunk) -> list[str]:
     """What a Splunk needs beside its address. With a token that is given directly nothing more: that is local use."""
     if not splunk.hec_url or splunk.hec_token:
         return []
+    missing = "missing, and SPLUNK_HEC_URL is set"
     if not splunk.hec_token_parameter:
-        return [
-            "SPLUNK_HEC_TOKEN_PARAMETER: missing, and SPLUNK_HEC_URL is set (SPLUNK_HEC_TOKEN serves for local use)"
-        ]
+        return [f"SPLUNK_HEC_TOKEN_PARAMETER: {missing} (SPLUNK_HEC_TOKEN serves for local use)"]
     if not splunk.failure_bucket:
-        return ["SPLUNK_FAILURE_BUCKET: missing, and SPLUNK_HEC_URL is set: what Splunk does not take needs a place"]
+        return [f"SPLUNK_FAILURE_BUCKET: {missing}: what Splunk does not take needs a place"]
     return []
 
 
@@ -166,6 +163,9 @@ class _Reader:
             self.problems.append(f"{name}: {value!r} is not {wanted}")
         return value or default
 
+    def table(self, name: str, default: str) -> str:
+        return self.matching(name, _TABLE, "a DynamoDB table name", default)
+
     def one_of(self, name: str, values: tuple[str, ...], default: str) -> str:
         """One of these values, which are all in upper or all in lower case."""
         value = self.text(name) or default
@@ -186,17 +186,12 @@ class _Reader:
 
     def instant(self, name: str) -> datetime | None:
         value = self.text(name)
-        if value is None:
-            return None
         try:
-            in_utc = instants.parse(value).astimezone(UTC)
+            return instants.parse(value).astimezone(UTC) if value else None
         except (ValueError, OverflowError):
-            in_utc = None
-        if in_utc is None:
-            self.problems.append(
-                f"{name}: {value!r} is not an RFC 3339 time with offset, for example 2026-01-31T12:00:00Z"
-            )
-        return in_utc
+            wanted = "an RFC 3339 time with offset, for example 2026-01-31T12:00:00Z"
+            self.problems.append(f"{name}: {value!r} is not {wanted}")
+            return None
 
     def url(self, name: str) -> str | None:
         value = self.text(name)

@@ -184,15 +184,6 @@ class TestStatusAndRevocation:
 
 
 class TestErrors:
-    def test_a_problem_has_all_its_members_and_the_requests_id(
-        self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        answer = api.use(client, "0" * 64)
-        assert set(answer.json) == {"type", "title", "status", "detail", "code", "requestId"}
-        assert answer.json["status"] == answer.status == 404
-        refused = [line for line in audit_lines(capsys) if line.get("event") == "token.refused"]
-        assert refused[0]["requestId"] == answer.json["requestId"]
-
     def test_the_ids_of_the_gateway_are_in_the_answer_and_in_every_event(
         self, api: Api, client: Credentials, capsys: pytest.CaptureFixture[str]
     ) -> None:

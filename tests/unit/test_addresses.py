@@ -14,7 +14,7 @@ from chalicelib.http import conversion, parsing
 from chalicelib.http.problems import InvalidRequest
 from chalicelib.http.schemas import IssueRequest, UseRequest
 from chalicelib.tokens import Grant, Reason, Terms
-from tests.support.api import NODE, Api, Credentials
+from tests.support.api import Api, Credentials
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TOKEN = "0123456789abcdef" * 4
@@ -178,25 +178,20 @@ def test_two_spellings_of_one_range_are_a_value_twice(one: str, other: str) -> N
     assert [(error.field, error.message) for error in refused.value.errors] == [("ipAddresses", "holds a value twice")]
 
 
-@pytest.mark.parametrize("prefix", range(33))
-def test_every_prefix_of_ipv4_holds_its_first_and_last_address_and_not_its_neighbours(prefix: int) -> None:
-    check_prefix("203.0.113.77", prefix, 32)
-
-
-@pytest.mark.parametrize("prefix", range(129))
-def test_every_prefix_of_ipv6_holds_its_first_and_last_address_and_not_its_neighbours(prefix: int) -> None:
-    check_prefix("2001:db8:a5a5:5a5a:a5a5:5a5a:a5a5:5a5a", prefix, 128)
-
-
-def check_prefix(text: str, prefix: int, bits: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "bits"), [("203.0.113.77", 32), ("2001:db8:a5a5:5a5a:a5a5:5a5a:a5a5:5a5a", 128)], ids=["IPv4", "IPv6"]
+)
+def test_every_prefix_holds_its_first_and_last_address_and_not_its_neighbours(text: str, bits: int) -> None:
     """By arithmetic on whole numbers, not by the library that the service uses."""
-    kind = type(tokens.parse_address(text))
-    size = 2 ** (bits - prefix)
-    first = int(tokens.parse_address(text)) // size * size
-    last = first + size - 1
-    networks = terms_of(f"{kind(first)}/{prefix}").networks
-    assert all(tokens.matches(kind(each), networks) for each in (first, last, int(tokens.parse_address(text))))
-    assert not any(tokens.matches(kind(each), networks) for each in (first - 1, last + 1) if 0 <= each < 2**bits)
+    address = tokens.parse_address(text)
+    kind = type(address)
+    for prefix in range(bits + 1):
+        size = 2 ** (bits - prefix)
+        first = int(address) // size * size
+        last = first + size - 1
+        networks = terms_of(f"{kind(first)}/{prefix}").networks
+        assert all(tokens.matches(kind(each), networks) for each in (first, last, int(address)))
+        assert not any(tokens.matches(kind(each), networks) for each in (first - 1, last + 1) if 0 <= each < 2**bits)
 
 
 def test_the_api_returns_a_mapped_address_as_the_ipv4_address_it_maps(api: Api, client: Credentials) -> None:
@@ -206,13 +201,3 @@ def test_the_api_returns_a_mapped_address_as_the_ipv4_address_it_maps(api: Api, 
     status = api.call("GET", f"/token/{issued['tokenId']}", client).json
     assert status["ipAddresses"] == ["192.0.2.0/24", "2001:db8::/32"]
     assert [claim["ipAddress"] for claim in status["claims"]] == ["192.0.2.7", "2001:db8::7"]
-
-
-def test_the_api_names_the_field_of_an_invalid_address_and_counts_no_mismatch(api: Api, client: Credentials) -> None:
-    issued = api.issue(client, ipAddresses=["192.0.2.7"])
-    for wrong in ("192.0.2.07", "192.0.2.7:80", "fe80::1%eth0", " 192.0.2.7", "192.0.2.0/24"):
-        answer = api.use(client, issued["token"], ipAddress=wrong)
-        assert (answer.status, answer.json["errors"][0]["field"]) == (400, "ipAddress")
-        answer = api.call("POST", "/token", client, {"nodeId": NODE, "ipAddresses": ["10.0.0.1", wrong + "/x"]})
-        assert (answer.status, answer.json["errors"][0]["field"]) == (400, "ipAddresses[1]")
-    assert api.call("GET", f"/token/{issued['tokenId']}", client).json["mismatches"] == 0

@@ -118,15 +118,13 @@ class TestIssue:
         assert terms.audience == frozenset(said.get("audience", ()))
         assert terms.metadata == said.get("metadata", {})
 
-    @pytest.mark.parametrize("milliseconds", [1000, 1001, 30 * 86_400_000])
-    def test_an_expiry_within_its_bounds_is_taken_to_the_millisecond(self, milliseconds: int) -> None:
+    @pytest.mark.parametrize("milliseconds", [-1, 0, 999, 1000, 1001, 30 * 86_400_000, 30 * 86_400_000 + 1])
+    def test_an_expiry_is_taken_to_the_millisecond_or_named_outside_its_bounds(self, milliseconds: int) -> None:
         expiry = NOW + timedelta(milliseconds=milliseconds)
-        assert issue(expiresAt=expiry.isoformat()).expires_at == expiry
-
-    @pytest.mark.parametrize("milliseconds", [-1, 0, 999, 30 * 86_400_000 + 1])
-    def test_an_expiry_outside_its_bounds_is_named(self, milliseconds: int) -> None:
-        expiry = NOW + timedelta(milliseconds=milliseconds)
-        assert named(lambda: issue(expiresAt=expiry.isoformat())) == ["expiresAt"]
+        if 1000 <= milliseconds <= 30 * 86_400_000:
+            assert issue(expiresAt=expiry.isoformat()).expires_at == expiry
+        else:
+            assert named(lambda: issue(expiresAt=expiry.isoformat())) == ["expiresAt"]
 
     @given(st.integers(-14 * 60, 14 * 60))
     def test_the_zone_of_an_instant_does_not_matter(self, minutes: int) -> None:
@@ -142,23 +140,13 @@ class TestIssue:
         for field in ("expiresAt", "notBefore"):
             assert named_if_refused(lambda field=field: issue(**{field: text})) in (None, [field])
 
-    @pytest.mark.parametrize(
-        ("text", "fields"),
-        [
-            ("0001-01-01T00:00:00+23:59", ["expiresAt"]),
-            ("9999-12-31T23:59:59-23:59", ["expiresAt", "notBefore"]),
-        ],
-    )
-    def test_an_instant_that_utc_can_not_tell_is_judged_like_one_at_the_end_of_time(
-        self, text: str, fields: list[str]
-    ) -> None:
-        assert named(lambda: issue(expiresAt=text)) == ["expiresAt"]
-        reported = named(lambda: issue(expiresAt=text, notBefore=text, expiresIn=60))
-        assert set(fields) <= set(reported)
-        if "notBefore" not in fields:
-            not_before = issue(notBefore=text).not_before
-            assert not_before is not None
-            assert not_before.year == 1
+    def test_an_instant_that_utc_can_not_tell_is_judged_like_one_at_the_end_of_time(self) -> None:
+        first, last = "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"
+        assert named(lambda: issue(expiresAt=first)) == named(lambda: issue(expiresAt=last)) == ["expiresAt"]
+        assert named(lambda: issue(notBefore=last)) == ["notBefore"]
+        not_before = issue(notBefore=first).not_before
+        assert not_before is not None
+        assert not_before.year == 1
 
     @given(st.text("0123456789", min_size=1, max_size=40) | st.sampled_from(["9" * n for n in range(1, 20)]))
     def test_an_instant_is_cut_to_the_millisecond_however_many_digits_it_has(self, digits: str) -> None:
@@ -195,10 +183,6 @@ class TestIssue:
         assert named(issue_all, {"nodeId": "n"}, wrong, wrong) == [
             f"tokens[{place}].{name}" for place in (1, 2) for name in ("ipAddresses[1]", "ipAddresses[2]", "actions")
         ]
-
-    def test_a_good_batch_keeps_its_order(self) -> None:
-        issued = issue_all(*({"nodeId": f"n{place}"} for place in range(100)))
-        assert [terms.node_id for terms in issued] == [f"n{n}" for n in range(100)]
 
 
 class TestBody:
@@ -331,13 +315,6 @@ class TestBody:
             "ipAddresses": "must be a list of 1 to 16 entries"
         }
 
-    def test_every_message_about_a_wrong_type_begins_with_must_be(self) -> None:
-        for request in REQUESTS:
-            for text in messages(
-                parse, body(**{name: [[]] for name in request.__struct_encode_fields__}), request
-            ).values():
-                assert text.startswith("must be ")
-
     @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=9, max_size=40), st.sampled_from(REQUESTS))
     def test_values_that_were_sent_are_not_repeated(self, value: str, into: type[Any]) -> None:
         """A value may be a secret, so the message is the same for each."""
@@ -381,42 +358,12 @@ class TestQuery:
 
 
 class TestIdempotencyKey:
-    @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255))
-    def test_visible_ascii_is_taken_as_it_is(self, key: str) -> None:
-        assert parsing.parse_idempotency_key(key) == key
-
-    @given(st.text(min_size=1, max_size=20).filter(lambda text: not all("!" <= each <= "~" for each in text)))
-    def test_everything_else_is_refused(self, key: str) -> None:
-        assert named(parsing.parse_idempotency_key, key) == ["Idempotency-Key"]
-
-    def test_none_was_not_sent_and_nothing_is_too_short(self) -> None:
-        assert parsing.parse_idempotency_key(None) is None
-        assert named(parsing.parse_idempotency_key, "") == ["Idempotency-Key"]
-        assert named(parsing.parse_idempotency_key, "x" * 256) == ["Idempotency-Key"]
-
-
-class TestUse:
-    def use(self, **said: Any) -> tokens.Use:
-        read = partial(conversion.to_use, client_id="records", idempotency_key="key")
-        return parsing.parse_body(body(**{"token": TOKEN, **said}), UseRequest, read)
-
-    def test_it_holds_the_tokens_digest_and_never_the_token(self) -> None:
-        use = self.use(user="alice", ipAddress="10.0.0.1", action="edit")
-        assert use.digest == tokens.digest(TOKEN)
-        assert TOKEN not in repr(use)
-        assert (use.client_id, use.user, str(use.address), use.action) == ("records", "alice", "10.0.0.1", Action.EDIT)
-
-    def test_missing_values_are_none(self) -> None:
-        use = self.use()
-        assert (use.user, use.address, use.action) == (None, None, None)
-
-
-class TestRevocation:
-    @pytest.mark.parametrize(
-        ("said", "means"), [({"nodeId": "n"}, {"node_id": "n"}), ({"user": "alice"}, {"user": "alice"})]
-    )
-    def test_it_is_for_a_node_or_for_a_user(self, said: dict[str, str], means: dict[str, str]) -> None:
-        assert parsing.parse_body(body(**said), RevokeRequest, conversion.to_revocation) == means
+    @given(st.text(st.characters(max_codepoint=0xFF), max_size=256) | st.text("!~", min_size=254, max_size=257))
+    def test_1_to_255_visible_ascii_characters_are_taken_and_all_else_is_refused(self, key: str) -> None:
+        if 1 <= len(key) <= 255 and all("!" <= each <= "~" for each in key):
+            assert parsing.parse_idempotency_key(key) == key
+        else:
+            assert named(parsing.parse_idempotency_key, key) == ["Idempotency-Key"]
 
 
 class TestAnswers:
@@ -438,20 +385,6 @@ class TestAnswers:
         address = tokens.parse_address("10.0.0.1")
         said = tokens.new_use(TOKEN, "a", user="alice", address=address, action=Action.EDIT).claim(NOW)
         return replace(token, claims=(said, tokens.new_use(TOKEN, "b").claim(NOW + MINUTE)), mismatches=2)
-
-    def test_the_answer_of_a_use_has_the_members_of_the_contract(self) -> None:
-        token = self.full_token()
-        reported = json.loads(conversion.encode(conversion.use_answer(Grant(token, token.claims[0]))))
-        assert reported == {
-            "tokenId": token.id,
-            "nodeId": "hidden",
-            "actions": ["edit", "preview"],
-            "user": "alice",
-            "usesRemaining": 2,
-            "expiresAt": timestamp(token.terms.expires_at),
-            "metadata": {"title": "Größe"},
-            "useId": token.claims[0].id,
-        }
 
     def test_what_a_token_does_not_have_is_left_out(self) -> None:
         token = self.token()
@@ -489,25 +422,3 @@ class TestAnswers:
         assert set(second) == {"useId", "at", "clientId"}
         for hidden in (TOKEN, token.digest, "hidden", "Größe"):
             assert hidden not in text
-
-    def test_an_issued_token_is_returned_with_its_limits(self) -> None:
-        secret, token = tokens.new_token("issuer", self.full_token().terms, NOW)
-        reported = json.loads(conversion.encode(conversion.issue_answer(secret, token)))
-        assert reported == {
-            "token": secret,
-            "tokenId": token.id,
-            "expiresAt": timestamp(token.terms.expires_at),
-            "maxUses": 3,
-            "actions": ["edit", "preview"],
-        }
-
-    @given(issue_bodies)
-    def test_values_of_the_request_are_returned_in_the_answers(self, said: dict[str, Any]) -> None:
-        terms = issue(**said)
-        _, token = tokens.new_token("issuer", terms, NOW)
-        reported = json.loads(conversion.encode(conversion.introspect_answer(Grant(token))))
-        assert (reported["nodeId"], reported.get("user")) == (said["nodeId"], terms.user)
-        assert reported.get("metadata", {}) == said.get("metadata", {})
-        status = msgspec.to_builtins(conversion.status_answer(token, revoked=False))
-        assert status.get("audience", []) == sorted(said.get("audience", []))
-        assert set(map(tokens.parse_network, status.get("ipAddresses", []))) == terms.networks

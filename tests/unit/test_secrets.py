@@ -4,119 +4,90 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from chalicelib.clients import Scope
-from tests.support.api import NODE, Answer, Api, Credentials
+from chalicelib.http.routes import METHODS
+from tests.support.api import NODE, POSTS, Answer, Api, Credentials
 from tests.support.output import Output, level
 
 SOMEBODY = "somebody-else"
 
-Send = Callable[[Api, Credentials, str], Answer]
+
+def issue_bodies(s: str) -> dict[str, Any]:
+    """Issue bodies with the secret in each place that it can have."""
+    fields = ("user", "maxUses", "expiresIn", "expiresAt", "notBefore", "actions", "metadata", "ipAddresses")
+    lists = ("actions", "ipAddresses", "audience")
+    return {
+        "node id": {"nodeId": s},
+        "node id among other text": {"nodeId": f"workspace://{s}/content"},
+        **{name: {"nodeId": NODE, name: s} for name in fields},
+        **{f"entry of {name}": {"nodeId": NODE, name: [s]} for name in lists},
+        **{f"entry twice in {name}": {"nodeId": NODE, name: [s, s]} for name in lists},
+        "key of metadata": {"nodeId": NODE, "metadata": {s: "x"}},
+        "value of metadata": {"nodeId": NODE, "metadata": {"x": s}},
+        "wrong key of metadata": {"nodeId": NODE, "metadata": {s: 1}},
+        "key twice in metadata": f'{{"nodeId":"n","metadata":{{"{s}":"","{s}":""}}}}'.encode(),
+        "field name": {"nodeId": NODE, s: "x"},
+        "field name among other text": {"nodeId": NODE, f"ghi-{s}-jkl": "x"},
+        "field name twice": f'{{"{s}":1,"{s}":2}}'.encode(),
+        "value of an unknown field": {"nodeId": NODE, "x": {"y": [s]}},
+    }
 
 
-def post(path: str, body: Callable[[str], Any], headers: Callable[[str], dict[str, str]] | None = None) -> Send:
-    def send(api: Api, client: Credentials, secret: str) -> Answer:
-        return api.call("POST", path, client, body(secret), headers=headers(secret) if headers else None)
-
-    return send
-
-
-def get(path: Callable[[str], str], query: Callable[[str], dict[str, Any]] | None = None, method: str = "GET") -> Send:
-    def send(api: Api, client: Credentials, secret: str) -> Answer:
-        return api.call(method, path(secret), client, query=query(secret) if query else None)
-
-    return send
-
-
-def credentials(user: Callable[[str], str], password: Callable[[str], str]) -> Send:
-    def send(api: Api, _: Credentials, secret: str) -> Answer:
-        return api.call("GET", "/version", Credentials(user(secret), password(secret)))
-
-    return send
+def use_bodies(s: str) -> dict[str, Any]:
+    fields = ("token", "action", "user", "ipAddress", "x")
+    return {
+        **{name: {"token": "0" * 64, name: s} for name in fields},
+        **{f"list as {name}": {"token": "0" * 64, name: [s]} for name in fields},
+        "token among other text": {"token": f"?token={s}&"},
+        "token in upper case": {"token": s.upper()},
+        "field name": {"token": "0" * 64, s: "x"},
+        "field name twice": f'{{"{s}":1,"{s}":2}}'.encode(),
+        "all": {"token": s, "user": s, "action": s, "ipAddress": s, s: s},
+    }
 
 
-def authorization(header: Callable[[str], str]) -> Send:
-    def send(api: Api, _: Credentials, secret: str) -> Answer:
-        return api.call("GET", "/version", None, headers={"Authorization": header(secret)})
-
-    return send
-
-
-def issue_bodies() -> Iterator[tuple[str, Callable[[str], Any]]]:
-    """An issue body with the secret in each place that it can have."""
-    yield "node id", lambda s: {"nodeId": s}
-    yield "node id among other text", lambda s: {"nodeId": f"workspace://{s}/content"}
-    for name in ("user", "maxUses", "expiresIn", "expiresAt", "notBefore", "actions", "metadata", "ipAddresses"):
-        yield name, lambda s, name=name: {"nodeId": NODE, name: s}
-    for name in ("actions", "ipAddresses", "audience"):
-        yield f"entry of {name}", lambda s, name=name: {"nodeId": NODE, name: [s]}
-        yield f"entry twice in {name}", lambda s, name=name: {"nodeId": NODE, name: [s, s]}
-    yield "key of metadata", lambda s: {"nodeId": NODE, "metadata": {s: "x"}}
-    yield "value of metadata", lambda s: {"nodeId": NODE, "metadata": {"x": s}}
-    yield "wrong key of metadata", lambda s: {"nodeId": NODE, "metadata": {s: 1}}
-    yield "key twice in metadata", lambda s: f'{{"nodeId":"n","metadata":{{"{s}":"","{s}":""}}}}'.encode()
-    yield "field name", lambda s: {"nodeId": NODE, s: "x"}
-    yield "field name among other text", lambda s: {"nodeId": NODE, f"ghi-{s}-jkl": "x"}
-    yield "field name twice", lambda s: f'{{"{s}":1,"{s}":2}}'.encode()
-    yield "value of an unknown field", lambda s: {"nodeId": NODE, "x": {"y": [s]}}
-
-
-def use_bodies() -> Iterator[tuple[str, Callable[[str], Any]]]:
-    for name in ("token", "action", "user", "ipAddress", "x"):
-        yield name, lambda s, name=name: {"token": "0" * 64, name: s}
-        yield f"list as {name}", lambda s, name=name: {"token": "0" * 64, name: [s]}
-    yield "token among other text", lambda s: {"token": f"?token={s}&"}
-    yield "token in upper case", lambda s: {"token": s.upper()}
-    yield "field name", lambda s: {"token": "0" * 64, s: "x"}
-    yield "field name twice", lambda s: f'{{"{s}":1,"{s}":2}}'.encode()
-    yield "all", lambda s: {"token": s, "user": s, "action": s, "ipAddress": s, s: s}
-
-
-def places() -> Iterator[tuple[str, Send]]:
-    """Every field of every route."""
-    for place, body in issue_bodies():
-        yield f"POST /token {place}", post("/token", body)
-        if not isinstance(body("x"), bytes):
-            yield f"POST /tokens {place}", post("/tokens", lambda s, body=body: {"tokens": [body(s)]})
-    for place, body in use_bodies():
-        for path in ("/use", "/introspect"):
-            yield f"POST {path} {place}", post(path, body)
-        if not isinstance(body("x"), bytes):
-            yield f"GET /use {place}", get(lambda _: "/use", body)
-    yield "GET /use twice", get(lambda _: "/use", lambda s: {"token": [s, s]})
-    yield "GET /use name twice", get(lambda _: "/use", lambda s: {s: ["x", "x"]})
+def calls(s: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is sent: arguments of `Api.call()` with the secret in every place that a request has."""
+    for place, body in issue_bodies(s).items():
+        yield f"POST /token {place}", {"body": body}
+        if not isinstance(body, bytes):
+            yield f"POST /tokens {place}", {"body": {"tokens": [body]}}
+    for place, body in use_bodies(s).items():
+        yield f"POST /use {place}", {"body": body}
+        yield f"POST /introspect {place}", {"body": body}
+        if not isinstance(body, bytes):
+            yield f"GET /use {place}", {"query": body}
+    yield "GET /use twice", {"query": {"token": [s, s]}}
+    yield "GET /use name twice", {"query": {s: ["x", "x"]}}
     for place in ("nodeId", "user", "x"):
-        yield f"POST /revoke {place}", post("/revoke", lambda s, place=place: {place: s})
-    yield "POST /revoke field name", post("/revoke", lambda s: {s: "x"})
+        yield f"POST /revoke {place}", {"body": {place: s}}
+    yield "POST /revoke field name", {"body": {s: "x"}}
+    yield from calls_around_the_fields(s)
 
 
-def other_places() -> Iterator[tuple[str, Send]]:
-    """Around the fields: the whole body, headers, paths, credentials."""
-    for path in ("/token", "/tokens", "/use", "/introspect", "/revoke"):
-        yield f"POST {path} bare", post(path, lambda s: s)
-        yield f"POST {path} no JSON", post(path, lambda s: s.encode())
-        yield f"POST {path} list", post(path, lambda s: [s])
-        yield f"POST {path} media type", post(path, lambda _: {}, lambda s: {"Content-Type": s})
-        yield f"POST {path} header", post(path, lambda _: {}, lambda s: {f"X-{s}": s, "Cookie": s})
-    for place, key in (("key", lambda s: s), ("bad key", lambda s: f"a {s}"), ("long key", lambda s: s * 5)):
-        headers = lambda s, key=key: {"Idempotency-Key": key(s)}  # noqa: E731 - one line of a table
-        yield f"POST /use {place}", post("/use", lambda _: {"token": "0" * 64}, headers)
-    for method in ("GET", "DELETE", "POST", "PUT", "PATCH", "HEAD", "OPTIONS"):
-        yield f"{method} /token/…", get(lambda s: f"/token/{s}", method=method)
-        yield f"{method} /token/tok_…", get(lambda s: f"/token/tok_{s}", method=method)
-        yield f"{method} /version?…", get(lambda _: "/version", lambda s: {s: s}, method)
-    yield "user id", credentials(lambda s: s, lambda _: "x")
-    yield "user id and password", credentials(lambda s: s, lambda s: s)
-    yield "password of nobody", credentials(lambda _: "nobody", lambda s: s)
+def calls_around_the_fields(s: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The whole body, headers, paths, credentials."""
+    for path in POSTS:
+        yield f"POST {path} bare", {"body": s}
+        yield f"POST {path} no JSON", {"body": s.encode()}
+        yield f"POST {path} list", {"body": [s]}
+        yield f"POST {path} media type", {"body": {}, "headers": {"Content-Type": s}}
+        yield f"POST {path} header", {"body": {}, "headers": {f"X-{s}": s, "Cookie": s}}
+    for place, key in (("key", s), ("bad key", f"a {s}"), ("long key", s * 5)):
+        yield f"POST /use {place}", {"body": {"token": "0" * 64}, "headers": {"Idempotency-Key": key}}
+    for method in METHODS:
+        yield f"{method} /token/ the secret", {"path": f"/token/{s}"}
+        yield f"{method} /token/ tok_ and the secret", {"path": f"/token/tok_{s}"}
+        yield f"{method} /version with a query", {"query": {s: s}}
+    for place, user, password in (("user id", s, "x"), ("both", s, s), ("password of nobody", "nobody", s)):
+        yield f"GET /version {place}", {"client": Credentials(user, password)}
     for scheme in ("Bearer {}", "Basic {}", "{}", "Splunk {}", "Token token={}", "Basic {}:{}"):
-        yield f"Authorization: {scheme}", authorization(lambda s, scheme=scheme: scheme.format(s, s))
-
-
-PLACES = {**dict(places()), **dict(other_places())}
+        yield f"GET /version {scheme}", {"client": None, "headers": {"Authorization": scheme.format(s, s)}}
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +127,15 @@ def without_data(answer: Answer) -> str:
     return f"{answer.headers}{text}".lower()
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", dict(calls("x")))
 def test_a_secret_in_the_wrong_place_is_neither_answered_nor_written(
     api: Api, client: Credentials, output: Output, secrets: dict[str, str], place: str
 ) -> None:
     for name, secret in secrets.items():
         output.read()
         with level("DEBUG"):
-            answer = PLACES[place](api, client, secret)
+            method, path, *_ = place.split()
+            answer = api.call(method, **{"path": path, "client": client, **dict(calls(secret))[place]})
         written = output.read().lower()
         assert answer.status < 500
         assert core(secret) not in written, name
