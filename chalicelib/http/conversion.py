@@ -1,4 +1,8 @@
-"""From typed requests to domain objects, and from domain objects to responses."""
+"""From typed requests to domain objects, and from domain objects to responses.
+
+A request is converted by a function that adds to the errors so far. If there are some, the request may be a draft: None
+marks a field that has an error already. The function then returns None, or what nobody reads.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from chalicelib import instants, tokens
 from chalicelib.audit import timestamp
 from chalicelib.http import schemas
-from chalicelib.http.problems import Errors, InvalidRequest
+from chalicelib.http.problems import Errors
 from chalicelib.tokens import Address, Grant, Network, Refusal, Terms, Token, Use
 
 DEFAULT_LIFETIME: Final = timedelta(seconds=300)
@@ -23,43 +27,67 @@ _NOT_UTF8: Final = "\ufffd".encode()
 Wrong = Callable[[str, str], None]
 
 
-def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime) -> Terms:
+def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, prefix: str = "") -> Terms | None:
     """Convert an issue request.
 
     Args:
-        request: may be a draft, in which None marks a field that has an error already.
-        errors: the errors so far.
         now: when `expiresIn` begins.
-
-    Raises:
-        InvalidRequest: names every invalid field.
+        prefix: of the names of its fields.
     """
-    terms = _to_terms(request, errors, now)
-    if terms is None:
-        raise InvalidRequest(errors)
-    return terms
+
+    def wrong(field: str, message: str) -> None:
+        errors.add(prefix + field, message)
+
+    expires_at = _expiry(request, now, wrong)
+    not_before = _instant("notBefore", request.not_before, wrong)
+    if not_before is not None and expires_at is not None and not_before >= expires_at:
+        wrong("notBefore", "must lie before the expiry")
+    networks: list[Network] = []
+    for place, text in enumerate(request.ip_addresses or ()):
+        try:
+            networks += [tokens.parse_network(text)] if text else []
+        except ValueError:
+            wrong(f"ipAddresses[{place}]", _not_an_address(text, schemas.RANGE))
+    user = _user(request.user, wrong)
+    metadata = request.metadata or {}
+    metadata_json = msgspec.json.encode(metadata)
+    if len(metadata_json) > schemas.MAX_METADATA_BYTES:
+        wrong("metadata", f"must hold at most {schemas.MAX_METADATA_BYTES} bytes as JSON")
+    if _NOT_UTF8 in metadata_json:
+        wrong("metadata", "must hold text; U+FFFD stands for bytes that were not UTF-8")
+    actions = [action for action in request.actions or () if action]
+    audience = [client_id for client_id in request.audience or () if client_id]
+    for field, values in (("actions", actions), ("ipAddresses", networks), ("audience", audience)):
+        if len(set(values)) != len(values):
+            wrong(field, "holds a value twice")
+    if errors or expires_at is None:
+        return None
+    return Terms(
+        node_id=request.node_id,
+        expires_at=expires_at,
+        max_uses=request.max_uses,
+        actions=frozenset(actions),
+        not_before=not_before,
+        user=user,
+        networks=frozenset(networks),
+        audience=frozenset(audience),
+        metadata=metadata,
+    )
 
 
 def to_terms_of_all(request: schemas.BatchRequest, errors: Errors, now: datetime) -> list[Terms]:
-    """Convert a batch.
-
-    Raises:
-        InvalidRequest: names every invalid field of all entries.
-    """
+    """Convert a batch."""
     entries: Sequence[schemas.IssueRequest | None] = request.tokens or ()
     terms = [
-        _to_terms(entry, errors, now, f"tokens[{place}].") for place, entry in enumerate(entries) if entry is not None
+        to_terms(entry, errors, now, f"tokens[{place}].") for place, entry in enumerate(entries) if entry is not None
     ]
-    errors.check()
     return [entry for entry in terms if entry is not None]
 
 
-def to_use(request: schemas.UseRequest, errors: Errors, client_id: str, idempotency_key: str | None = None) -> Use:
-    """Convert a use.
-
-    Raises:
-        InvalidRequest: names every invalid field.
-    """
+def to_use(
+    request: schemas.UseRequest, errors: Errors, client_id: str, idempotency_key: str | None = None
+) -> Use | None:
+    """Convert a use."""
     user = _user(request.user, errors.add)
     if user and request.token and request.token in user.lower():
         # It would be stored in the claim, and the status would show it.
@@ -70,7 +98,8 @@ def to_use(request: schemas.UseRequest, errors: Errors, client_id: str, idempote
             address = tokens.parse_address(request.ip_address)
         except ValueError:
             errors.add("ipAddress", _not_an_address(request.ip_address, schemas.ADDRESS))
-    errors.check()
+    if errors:
+        return None
     return tokens.new_use(
         request.token,
         client_id,
@@ -81,13 +110,10 @@ def to_use(request: schemas.UseRequest, errors: Errors, client_id: str, idempote
     )
 
 
-def to_revocation(request: schemas.RevokeRequest, errors: Errors) -> dict[str, str]:
-    """Convert a revocation to `node_id` or `user`.
-
-    Raises:
-        InvalidRequest: neither or both are set, or one is invalid.
-    """
-    errors.check()  # with an invalid one it is unknown which of the two was meant
+def to_revocation(request: schemas.RevokeRequest, errors: Errors) -> dict[str, str] | None:
+    """Convert a revocation to `node_id` or `user`, of which it has one."""
+    if errors:
+        return None  # with an invalid one it is unknown which of the two was meant
     if (request.node_id is UNSET) == (request.user is UNSET):
         errors.add("nodeId", "give either nodeId or user")
     user = _user(request.user, errors.add)
@@ -159,49 +185,6 @@ def _granted(grant: Grant) -> dict[str, Any]:
         "user": terms.user or UNSET,
         "metadata": terms.metadata or UNSET,
     }
-
-
-def _to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, prefix: str = "") -> Terms | None:
-    """None means that there are errors."""
-
-    def wrong(field: str, message: str) -> None:
-        errors.add(prefix + field, message)
-
-    expires_at = _expiry(request, now, wrong)
-    not_before = _instant("notBefore", request.not_before, wrong)
-    if not_before is not None and expires_at is not None and not_before >= expires_at:
-        wrong("notBefore", "must lie before the expiry")
-    networks: list[Network] = []
-    for place, text in enumerate(request.ip_addresses or ()):
-        try:
-            networks += [tokens.parse_network(text)] if text else []
-        except ValueError:
-            wrong(f"ipAddresses[{place}]", _not_an_address(text, schemas.RANGE))
-    user = _user(request.user, wrong)
-    metadata = request.metadata or {}
-    metadata_json = msgspec.json.encode(metadata)
-    if len(metadata_json) > schemas.MAX_METADATA_BYTES:
-        wrong("metadata", f"must hold at most {schemas.MAX_METADATA_BYTES} bytes as JSON")
-    if _NOT_UTF8 in metadata_json:
-        wrong("metadata", "must hold text; U+FFFD stands for bytes that were not UTF-8")
-    actions = [action for action in request.actions or () if action]
-    audience = [client_id for client_id in request.audience or () if client_id]
-    for field, values in (("actions", actions), ("ipAddresses", networks), ("audience", audience)):
-        if len(set(values)) != len(values):
-            wrong(field, "holds a value twice")
-    if errors or expires_at is None:
-        return None
-    return Terms(
-        node_id=request.node_id,
-        expires_at=expires_at,
-        max_uses=request.max_uses,
-        actions=frozenset(actions),
-        not_before=not_before,
-        user=user,
-        networks=frozenset(networks),
-        audience=frozenset(audience),
-        metadata=metadata,
-    )
 
 
 def _user(text: str | UnsetType, wrong: Wrong) -> str | None:

@@ -31,12 +31,8 @@ _SURROGATE: Final = r"[\ud800-\udfff]"
 _ODD: Final = r"[\x00-\x1f\x7f-\x9f\ufffd\ud800-\udfff]"
 _R = TypeVar("_R", bound=Request)
 _T = TypeVar("_T")
-Read = Callable[[_R, Errors], _T]
-"""Converts a request to a domain object.
-
-It adds to the errors and raises them if there are any. If there were some before, the request is a draft: None marks a
-field that has an error already.
-"""
+Read = Callable[[_R, Errors], _T | None]
+"""Converts a request to a domain object, see `conversion`."""
 
 
 def parse_body(body: bytes, into: type[_R], read: Read[_R, _T]) -> _T:
@@ -73,10 +69,9 @@ def parse_query(query: Mapping[str, Sequence[str]], into: type[_R], read: Read[_
 
 
 def _finish(request: _R | None, read: Read[_R, _T], errors: Errors) -> _T:
-    if request is None:
+    result = None if request is None else read(request, errors)
+    if errors or result is None:
         raise InvalidRequest(errors)
-    result = read(request, errors)
-    errors.check()
     return result
 
 

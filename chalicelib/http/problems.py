@@ -92,7 +92,7 @@ class Errors(list[FieldError]):
     """What is wrong with one request, collected until there is enough to answer.
 
     Raises:
-        InvalidRequest: by `add()`, as soon as there are `MAX_ERRORS`; by `check()`, if there are any.
+        InvalidRequest: by `add()`, as soon as there are `MAX_ERRORS`.
     """
 
     left = MAX_ERRORS
@@ -101,10 +101,6 @@ class Errors(list[FieldError]):
         self.append(FieldError(field, message))
         self.left -= 1
         if not self.left:
-            raise InvalidRequest(self)
-
-    def check(self) -> None:
-        if self:
             raise InvalidRequest(self)
 
 

@@ -69,7 +69,7 @@ class Call(NamedTuple):
     build: schemas.VersionAnswer
     caller: Caller
 
-    def parse(self, read: Callable[..., T]) -> T:
+    def parse(self, read: Callable[..., T | None]) -> T:
         """Parse the request by the route's type.
 
         Raises:
