@@ -82,6 +82,12 @@ class Server(ABC):
         return {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_DEFAULT_REGION": REGION, **self.credentials}
 
     @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise EngineError(f"{self.name} is not running")
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
