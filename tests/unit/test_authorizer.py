@@ -130,7 +130,7 @@ class TestRefusals:
         [
             *("", " ", "Basic", "Basic ", "Bearer abc", "Basic !!!!", "Basic YQ", "Basic YTpi=", "Basic YTpi YTpi"),
             *("Basic YTpi\n", "\tBasic YTpi", "Basic\tYTpi", "BasicYTpi", "Basic YTp\u0131", "Basic Y\x00Tpi"),
-            *map(encoded, (b"no-colon", b"\xff\xfe:secret", b"records:sec\x00ret", b"records\r\n:secret")),
+            *map(encoded, (b"no-colon", b"\xff\xfe:secret", b"records:sec\x00ret", b"records\r\n:secret", b"a:\x7f")),
             *('Digest username="a"', "Basic YTpi, Basic YTpi", "Basic YTpi x", "Basic YTr_", "YTpi", "Basic YTpi\xe4"),
             *("Bearer YTpi", "Basic YTpiYh==", "Basic \ud800"),
             "Basic " + "A" * 100_000,
@@ -181,6 +181,7 @@ class TestHeader:
     def test_the_scheme_may_be_written_in_any_case_and_the_password_may_hold_colons(self) -> None:
         header = encoded("é:a:b:ü".encode()).replace("Basic ", "bAsIc  ")
         assert parse_basic(header) == ("é", "a:b:ü")
+        assert parse_basic("Basic Xzpf") == ("_", "_")
 
 
 class TestRotation:

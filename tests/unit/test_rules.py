@@ -230,6 +230,12 @@ class TestRepetition:
         assert re.fullmatch(r"use_[0-9a-f]{32}", a_use(idempotency_key=key).claim_id)
 
 
+def test_the_digest_of_an_event_is_as_logs_already_hold_it() -> None:
+    at = tokens.millis(datetime(2026, 11, 27, 12, 0, 0, 1999, tzinfo=UTC))
+    assert at == 1_795_780_800_001
+    assert tokens.link("tok_1", at, "app", None, "ann") == "926dfeaa74972c8303aa672518ff0e7a"
+
+
 def test_a_new_token_is_64_hex_characters_and_only_its_digest_is_kept() -> None:
     secret, token = tokens.new_token("issuer", a_token().terms, NOW)
     assert len(secret) == 64
