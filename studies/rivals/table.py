@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from chalicelib.aws.dynamodb import DynamoDbClient
@@ -17,6 +18,7 @@ class Rival(ABC):
         name: of the product.
         exact: whether it never grants too much. What is not exact must be caught.
         requests: sent to DynamoDB so far.
+        meet: called between a read and what follows from it.
     """
 
     name: ClassVar[str]
@@ -26,6 +28,7 @@ class Rival(ABC):
         self._client = DynamoDbClient.from_environ(engine.environ, engine.patience)
         self._table = engine.token_table
         self.requests = 0
+        self.meet: Callable[[], object] = lambda: None
 
     def issue(self) -> str:
         """Store a link for one use; what it is used with."""
@@ -46,7 +49,9 @@ class Rival(ABC):
         return self._client._make_api_call(operation, {"TableName": self._table, **request})
 
     def _read(self, link: str) -> dict[str, Any] | None:
-        return self._call("GetItem", Key={"id": {"S": link}}, ConsistentRead=True).get("Item")
+        item = self._call("GetItem", Key={"id": {"S": link}}, ConsistentRead=True).get("Item")
+        self.meet()
+        return item
 
     def _delete(self, link: str, **more: Any) -> dict[str, Any]:
         return self._call("DeleteItem", Key={"id": {"S": link}}, **more)
