@@ -9,19 +9,21 @@ Source: Wing and Gong, "Testing and verifying concurrent objects", 1993; Lowe, "
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import inf
-from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
+
+import msgspec
 
 from chalicelib.tokens import Reason
 from tests.support.histories import Answer, Call, Granted, Held
 
 LOCKED_AT: Final = 5
 ATTEMPTS: Final = 2  # how often the service sends a request to its store
+_REVOKED, _LOCKED, _EXPIRED, _EXHAUSTED = Reason.REVOKED, Reason.LOCKED, Reason.EXPIRED, Reason.EXHAUSTED  # faster
 
 
-class _Step(NamedTuple):
+class _Step(msgspec.Struct, gc=False):
     """A call that happens at one instant, or a part of a call that does."""
 
     begun: float
@@ -32,7 +34,7 @@ class _Step(NamedTuple):
     against: Reason | None = None
     late: bool = False
     optional: bool = False  # it may never happen, and nobody saw its answer
-    follows: _Step | None = None
+    follows: int | None = None  # the place of the step that must come before
 
 
 _State: TypeAlias = tuple[tuple[str, ...], int, bool]  # owners of the claims, mismatches, revoked
@@ -43,32 +45,33 @@ def violation(history: Sequence[Call], max_uses: int, *, repeats: bool = False) 
 
     Args:
         history: all calls for one token since it was issued.
-        repeats: the service may have sent a request to its store twice, because an answer was lost. A mismatch may then
-            count twice.
+        repeats: the service may have sent a request to its store twice; then a mismatch may count twice.
 
     Returns:
         None if there is one; else the point that the search could not pass.
     """
-    steps = sorted(_steps(sorted(history, key=itemgetter(0)), repeats), key=itemgetter(0))
+    steps = _steps(sorted(history, key=lambda call: call.begun), repeats)
     after = _precedence(steps)
     required = sum(1 << place for place, step in enumerate(steps) if not step.optional)
+    before_the_last_use = sum(1 << place for place, step in enumerate(steps) if step.answer is not _EXHAUSTED)
     stack: list[tuple[_State, int]] = [(((), 0, False), (1 << len(steps)) - 1)]
     seen: set[tuple[_State, int]] = set()
     while stack:
         state, undone = stack.pop()
         changes: list[tuple[int, _State]] = []
-        waiting, size = [place for place in range(len(steps)) if undone >> place & 1], 0
+        possible = undone if len(state[0]) >= max_uses else undone & before_the_last_use  # few of a race's steps
+        waiting, size = [place for place in range(len(steps)) if possible >> place & 1], 0
         while len(waiting) != size:
             size, blocked = len(waiting), []
             for place in waiting:
                 if undone & after[place]:
                     blocked.append(place)
-                elif steps[place].answer is not Reason.EXHAUSTED or len(state[0]) >= max_uses:  # most of a race's steps
-                    changed, answer = _take(state, steps[place], max_uses)
-                    if (answer == steps[place].answer or steps[place].optional) and changed != state:
-                        changes.append((place, changed))
-                    elif answer == steps[place].answer or steps[place].optional:
-                        undone ^= 1 << place  # it changes nothing and, if optional, never will: it can happen now
+                    continue
+                changed, answer = _take(state, step := steps[place], max_uses)
+                if changed != state and (step.optional or answer == step.answer):
+                    changes.append((place, changed))
+                elif step.optional or answer == step.answer:
+                    undone ^= 1 << place  # it changes nothing and, if optional, never will: it can happen now
             waiting = blocked
         if not undone & required:
             return None
@@ -85,64 +88,63 @@ def violation(history: Sequence[Call], max_uses: int, *, repeats: bool = False) 
 
 def _take(state: _State, step: _Step, max_uses: int) -> tuple[_State, Answer]:
     """The rules: the token after a step, and the answer."""
-    (claims, mismatches, revoked), answer = state, True
+    (claims, mismatches, revoked), after = state, state
+    answer: Answer = True
     if step.kind == "look":
         answer = Held(tuple("?" if owner[0] == "?" else owner for owner in claims), mismatches, revoked)
     elif step.kind != "use":
-        mismatches, revoked = min(mismatches + (step.kind == "count"), LOCKED_AT), revoked or step.kind == "revoke"
+        after = (claims, min(mismatches + (step.kind == "count"), LOCKED_AT), revoked or step.kind == "revoke")
     elif revoked:
-        answer = Reason.REVOKED
+        answer = _REVOKED
     elif mismatches >= LOCKED_AT:
-        answer = Reason.LOCKED
+        answer = _LOCKED
     elif step.owner in claims:
         answer = Granted(step.owner, max_uses - 1 - claims.index(step.owner), True)
     elif step.late:
-        answer = Reason.EXPIRED
+        answer = _EXPIRED
     elif step.against or len(claims) >= max_uses:
-        answer = step.against or Reason.EXHAUSTED
+        answer = step.against or _EXHAUSTED
     else:
-        claims += (step.owner,)
-        answer = Granted(step.owner, max_uses - len(claims))
-    return (claims, mismatches, revoked), answer
+        after = ((*claims, step.owner), mismatches, revoked)
+        answer = Granted(step.owner, max_uses - 1 - len(claims))
+    return after, answer
 
 
-def _steps(history: Sequence[Call], repeats: bool) -> Iterator[_Step]:
+def _steps(history: Sequence[Call], repeats: bool) -> list[_Step]:
     """The calls as steps. Optional ones with the same effect follow each other: their order makes no difference."""
-    named = {call.key: call.answer.use_id for call in history if isinstance(call.answer, Granted)}
-    reported = {call.answer.use_id for call in history if isinstance(call.answer, Granted)}
+    named = {call.key or n: call.answer.use_id for n, call in enumerate(history) if isinstance(call.answer, Granted)}
+    reported = set(named.values())
     answered = {call.key for call in history if call.key and call.answer}
     offered: set[str] = set()
-    last: dict[str, _Step] = {}
+    last: dict[str, int] = {}
+    steps: list[_Step] = []
     for number, (begun, ended, kind, answer, key, against, late) in enumerate(history):
+        owner = named.get(key or number, f"?{key or number}")
+        is_late = answer is _EXPIRED if late is None else late
         if isinstance(answer, Held):
             claims = tuple(claim if claim in reported else "?" for claim in answer.claims)
-            yield _Step(begun, ended, kind, answer._replace(claims=claims))
-            continue
-        owner = named.get(key) if key else answer.use_id if isinstance(answer, Granted) else None
-        owner = owner or f"?{key or number}"
-        judged = _Step(begun, ended, kind, answer, owner, against, answer is Reason.EXPIRED if late is None else late)
-        unseen = [] if answer else [kind]
-        if answer:
-            yield judged
-        if against:
-            unseen = ["count"] * (ATTEMPTS if not answer else repeats and answer is against)
+            steps.append(_Step(begun, ended, kind, answer._replace(claims=claims)))
+        elif answer:
+            steps.append(_Step(begun, ended, kind, answer, owner, against, is_late))
+        unseen = [] if answer else ["count"] * ATTEMPTS if against else [kind]
         if against and answer is against:
-            yield judged._replace(kind="count", answer=True, follows=judged)
+            steps.append(_Step(begun, ended, "count", True, follows=len(steps) - 1))
+            unseen = ["count"] * repeats
         for part in unseen:
-            if part != "use" or not (judged.late or owner in offered):
+            if part != "use" or not (is_late or owner in offered):
                 alike = part if part != "use" or key not in answered else owner
-                last[alike] = _Step(begun, inf, part, None, owner, optional=True, follows=last.get(alike))
+                steps.append(_Step(begun, inf, part, None, owner, optional=True, follows=last.get(alike)))
                 offered |= {owner} if part == "use" else set()
-                yield last[alike]
+                last[alike] = len(steps) - 1
+    return steps
 
 
 def _precedence(steps: Sequence[_Step]) -> list[int]:
     """For each step the bits of those that must come before it; the steps are in the order of their begins."""
-    places = {id(step): place for place, step in enumerate(steps)}
     by_end = sorted(range(len(steps)), key=lambda place: steps[place].ended, reverse=True)
     ended, after = 0, []
     for step in steps:
         while steps[by_end[-1]].ended < step.begun:
             ended |= 1 << by_end.pop()
-        after.append(ended | (1 << places[id(step.follows)] if step.follows else 0))
+        after.append(ended if step.follows is None else ended | 1 << step.follows)
     return after
