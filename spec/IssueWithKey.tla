@@ -26,13 +26,12 @@ Scenes == [
                               !.body = [A1 |-> "x", A2 |-> "x", A3 |-> "y", A4 |-> "x"]],
   other     |-> [Plain EXCEPT !.body.A3 = "y", !.can = {"use"}],
   nextday   |-> [Plain EXCEPT !.clock = 7, !.body.A3 = "y", !.can = {"use"}],
-  restored  |-> [Plain EXCEPT !.clock = 2, !.can = {"use", "restore"}]
+  restored  |-> [Plain EXCEPT !.clock = 3, !.can = {"use", "restore"}]
 ]
 S == Scenes[Scene]
 Attempts == DOMAIN S.body
 
 VARIABLES
-  step,      \* what happened last, for the reader of a trace
   now,       \* the true time
   key,       \* the key item: [salt, body, instant]
   token,     \* salt -> the item of the token that is derived from it
@@ -45,11 +44,9 @@ VARIABLES
   watermark, \* what was issued before it counts as revoked
   gone       \* attempts that began before the restore: their writes can reach no table any more
 
-vars == <<step, now, key, token, at, since, got, answer, spent, backup, watermark, gone>>
-View == <<now, key, token, at, since, got, answer, spent, backup, watermark, gone>>
+vars == <<now, key, token, at, since, got, answer, spent, backup, watermark, gone>>
 
 Init ==
-  /\ step = <<"Nothing is stored yet.">>
   /\ now = 0
   /\ key = None
   /\ token = [salt \in Attempts |-> None]
@@ -84,84 +81,79 @@ PutAnswer(item) ==
   THEN IF token[item.salt].used \/ token[item.salt].revoked THEN "store_unavailable" ELSE "issued"
   ELSE "issued"
 
+(* Time passes. *)
 Tick ==
   /\ now < S.clock
   /\ now' = now + 1
-  /\ step' = <<"Time passes: it is", now', ".">>
   /\ UNCHANGED <<key, token, at, since, got, answer, spent, backup, watermark, gone>>
 
+(* An attempt begins. *)
 Begin(a) ==
   /\ at[a] = -1
   /\ at' = [at EXCEPT ![a] = now]
   /\ since' = [since EXCEPT ![a] = watermark]
-  /\ step' = <<"Attempt", a, "begins, at", now, ", with the body", S.body[a], ".">>
   /\ UNCHANGED <<now, key, token, got, answer, spent, backup, watermark, gone>>
 
-(* The first write: the attempt's own key item if there is none that holds. *)
+(* The first write is done: it stores the attempt's own key item if there is none that holds. *)
 WriteKey(a, arrives) ==
   /\ Sent(a)
   /\ Fault = "salt_written_after_the_token" => token[a] # None
   /\ key' = IF Open(a) THEN Own(a) ELSE key
   /\ IF arrives THEN got[a] = None /\ got' = [got EXCEPT ![a] = key'] ELSE key' # key /\ got' = got
-  /\ step' = <<"The key item of", a,
-               IF key' # key THEN "is written, with its salt." ELSE "is not written: there is one.",
-               IF arrives THEN "The answer arrives." ELSE "The answer is lost, or comes too late.">>
   /\ UNCHANGED <<now, token, at, since, answer, spent, backup, watermark, gone>>
 
-(* The second write: the token that is derived from the salt. *)
+(* The second write puts the token that is derived from the salt. *)
 Item(a) == IF Fault = "salt_written_after_the_token" /\ got[a] = None THEN Own(a) ELSE got[a]
 MayPut(a) ==
   /\ Sent(a)
   /\ Item(a) # None
   /\ Item(a).body = S.body[a] \/ Fault = "body_not_compared"
+(* The put of the token is done. The answer is lost, or comes too late. *)
 PutInSilence(a) ==
   /\ MayPut(a)
   /\ token' = Put(a, Item(a)) /\ token' # token
-  /\ step' = <<"The put of the token by", a, "is done. The answer is lost, or comes too late.">>
   /\ UNCHANGED <<now, key, at, since, got, answer, spent, backup, watermark, gone>>
+(* The put of the token is done, or changes nothing, and its answer arrives. *)
 PutWithAnswer(a) ==
   /\ MayPut(a) /\ got[a] # None
   /\ answer[a] = "none"
   /\ token' = Put(a, Item(a))
   /\ answer' = [answer EXCEPT ![a] = PutAnswer(Item(a))]
-  /\ step' = <<"The put of the token by", a, IF token' # token THEN "is done." ELSE "changes nothing.",
-               "The caller gets:", answer'[a], ".">>
   /\ UNCHANGED <<now, key, at, since, got, spent, backup, watermark, gone>>
+(* The attempt has another body. *)
 Reject(a) ==
   /\ Sent(a) /\ got[a] # None /\ answer[a] = "none" /\ ~MayPut(a)
   /\ answer' = [answer EXCEPT ![a] = "idempotency_key_reused"]
-  /\ step' = <<"Attempt", a, "has another body: the caller gets idempotency_key_reused.">>
   /\ UNCHANGED <<now, key, token, at, since, got, spent, backup, watermark, gone>>
 
-(* What may happen to a token once somebody has it. A token has one use here. *)
 Revoked(salt) == token[salt].revoked \/ token[salt].instant < watermark
 Known(salt) == \E a \in Attempts : answer[a] = "issued" /\ got[a].salt = salt
+(* Somebody who has the token uses it. A token has one use here. *)
 Use(salt) ==
   /\ "use" \in S.can /\ Known(salt) /\ token[salt] # None
   /\ ~token[salt].used /\ ~token[salt].paused /\ ~Revoked(salt)
   /\ token' = [token EXCEPT ![salt].used = TRUE]
   /\ spent' = [spent EXCEPT ![salt] = @ + 1]
-  /\ step' = <<"The token from the salt of", salt, "is used.">>
   /\ UNCHANGED <<now, key, at, since, got, answer, backup, watermark, gone>>
+(* The token is revoked or paused. *)
 Mark(salt, event, field) ==
   /\ event \in S.can /\ Known(salt) /\ token[salt] # None
   /\ ~token[salt][field]
   /\ token' = [token EXCEPT ![salt][field] = TRUE]
-  /\ step' = <<"The token from the salt of", salt, "is", field, ".">>
   /\ UNCHANGED <<now, key, at, since, got, answer, spent, backup, watermark, gone>>
 
+(* A backup is made. *)
 BackUp ==
   /\ "restore" \in S.can /\ backup = None /\ watermark = 0
   /\ backup' = [key |-> key, token |-> token]
-  /\ step' = <<"A backup is made.">>
   /\ UNCHANGED <<now, key, token, at, since, got, answer, spent, watermark, gone>>
+(* The table is restored from the backup. *)
 Restore ==
   /\ backup # None /\ watermark = 0
   /\ key' = backup.key
   /\ token' = backup.token
   /\ gone' = {a \in Attempts : at[a] >= 0}
   /\ watermark' = now + 1 /\ now' = now + 1     \* docs/restore.md: the time of the stop and a minute
-  /\ step' = <<"The table is restored from the backup. The watermark is", watermark', ".">>
   /\ UNCHANGED <<at, since, got, answer, spent, backup>>
 
 Next ==

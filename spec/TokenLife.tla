@@ -7,7 +7,6 @@
 EXTENDS TokenScenes
 
 VARIABLES
-  step,       \* what happened last, for the reader of a trace
   now,        \* the true time
   item,       \* the token's item in the store
   at,         \* use -> when its request began, by the clock of its machine; -1: not yet
@@ -21,8 +20,7 @@ VARIABLES
   gone,       \* uses that began before the restore: their writes can reach no table any more
   seen        \* use or change -> the item that it read; only where a fault reads first
 
-vars == <<step, now, item, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
-View == <<now, item, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
+vars == <<now, item, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
 (* ------------------------------------------------- rules ------------------------------------------------------ *)
 
@@ -132,7 +130,6 @@ Afterwards(use) == IF Claimable(item, use) THEN Claimed(item, use) ELSE item
 (* ------------------------------------------------- events ----------------------------------------------------- *)
 
 Init ==
-  /\ step = <<"Nothing is stored yet.">>
   /\ now = 0 /\ item = Absent
   /\ at = [use \in Uses |-> -1]
   /\ answer = [use \in Uses |-> <<None, 0>>]
@@ -146,7 +143,7 @@ Began(use) == at[use] >= 0
 Answered(use) == answer[use][1] # None
 Reads == {"read_then_write", "revocation_judged_before_the_write_only", "expiry_judged_before_the_write_only"}
 
-(* Issue: the put of a new token, on the condition that it is new, or at least untouched. A lost answer repeats it. *)
+(* The condition of the put: the token is new, or at least untouched. *)
 Addable ==
   \* clause: put: attribute_not_exists(id) -> -
   IF item = Absent \/ Fault = "late_put_without_a_condition" THEN TRUE
@@ -159,16 +156,16 @@ Addable ==
        /\ ~item.revoked
        \* planned: attribute_not_exists(version) -> -
        /\ item.version = 0 \/ Fault = "late_put_over_a_change"
+(* The put of the new token is done, perhaps late and not for the first time. *)
 Put ==
   /\ watermark = 0
   /\ Addable
   /\ item' = Fresh
-  /\ step' = <<"The put of the new token is done", IF item = Absent THEN "." ELSE "again, late.">>
   /\ UNCHANGED <<now, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
+(* Time passes. *)
 Tick ==
   /\ now < S.clock /\ now' = now + 1
-  /\ step' = <<"Time passes: it is", now', ".">>
   /\ UNCHANGED <<item, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
 (* A request to use the token arrives at a machine, which reads its clock once. *)
@@ -178,14 +175,12 @@ Begin(use) ==
   /\ \E t \in (now - S.skew)..(now + S.skew) :
        /\ t \in 0..S.clock
        /\ at' = [at EXCEPT ![use] = t]
-       /\ step' = <<"Use", use, "begins, at", t, "by its clock.">>
   /\ UNCHANGED <<now, item, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
 (* Only with a fault: the service reads the item before it writes. *)
 Look(use) ==
   /\ Fault \in Reads /\ Began(use) /\ seen[use] = Unread
   /\ seen' = [seen EXCEPT ![use] = item]
-  /\ step' = <<"Use", use, "reads the item.">>
   /\ UNCHANGED <<now, item, at, answer, judged, counted, version, applied, backup, watermark, gone>>
 
 Sent(use) == Began(use) /\ use \notin gone /\ (Fault \in Reads => seen[use] # Unread)
@@ -195,8 +190,6 @@ ClaimInSilence(use) ==
   /\ Sent(use)
   /\ item' = Afterwards(use)
   /\ item' # item
-  /\ step' = <<"The write of", use, "makes its claim.",
-               IF Answered(use) THEN "It comes late: its request was answered before." ELSE "The answer is lost.">>
   /\ UNCHANGED <<now, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
 (* The write is done, or refused, and its answer arrives. *)
@@ -209,11 +202,8 @@ ClaimWithAnswer(use) ==
      THEN (* The store can't match addresses: it returned the item, and the service judges it. Neither ever changes. *)
           /\ judged' = judged \cup {use}
           /\ answer' = answer
-          /\ step' = <<"Use", use, "gets the item, and its address is judged.">>
      ELSE /\ judged' = judged
           /\ answer' = [answer EXCEPT ![use] = decision]
-          /\ step' = <<"The write of", use, IF item' # item THEN "makes its claim." ELSE "changes nothing.",
-                       "The answer arrives:", decision[1], ".">>
   /\ UNCHANGED <<now, at, counted, version, applied, backup, watermark, gone, seen>>
 
 (* A mismatch costs one more write, which counts it. Where its answer is lost, it counts twice. *)
@@ -225,35 +215,33 @@ Count(use) ==
   /\ item' = [item EXCEPT !.mismatches =
        IF Fault = "mismatches_read_then_written" THEN seen[use].mismatches + 1 ELSE @ + 1]
   /\ counted' = counted \cup {use}
-  /\ step' = <<"The mismatch of", use, "is counted.">>
   /\ UNCHANGED <<now, at, answer, judged, version, applied, backup, watermark, gone, seen>>
 
+(* Only with a fault: the service reads how many mismatches were counted. *)
 LookForCount(use) ==
   /\ Fault = "mismatches_read_then_written" /\ answer[use][1] \in MayCount /\ seen[use] = Unread
   /\ seen' = [seen EXCEPT ![use] = item]
-  /\ step' = <<"Use", use, "reads how many mismatches were counted.">>
   /\ UNCHANGED <<now, item, at, answer, judged, counted, version, applied, backup, watermark, gone>>
+
 (* Only with a fault: the token is bound by a second write. *)
 BindLater(use) ==
   /\ Fault = "bound_after_the_claim"
   /\ answer[use][1] = "granted" /\ item.first = None
   /\ item' = [item EXCEPT !.first = Of(use).user]
-  /\ step' = <<"The token is bound to the user of", use, ".">>
   /\ UNCHANGED <<now, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
+(* The token is revoked. *)
 Revoke ==
   /\ "revoke" \in S.can /\ item # Absent /\ ~item.revoked
   /\ item' = [item EXCEPT !.revoked = TRUE]
-  /\ step' = <<"The token is revoked.">>
   /\ UNCHANGED <<now, at, answer, judged, counted, version, applied, backup, watermark, gone, seen>>
 
-(* Planned: PATCH. The request reads the item, then writes on the condition that nobody changed it in between. *)
+(* Planned: a request to change the token reads it. *)
 ReadToChange(change) ==
   /\ item # Absent /\ version[change] = -1
   /\ version' = [version EXCEPT ![change] = item.version]
   /\ seen' = IF Fault \in {"change_puts_the_item_back", "limit_checked_before_the_write_only"}
              THEN [seen EXCEPT ![change] = item] ELSE seen
-  /\ step' = <<"A request to", change, "reads the token.">>
   /\ UNCHANGED <<now, item, at, answer, judged, counted, applied, backup, watermark, gone>>
 
 Changed(i, change) ==
@@ -264,6 +252,7 @@ Changed(i, change) ==
     [] change = "shorten" -> [i EXCEPT !.expires = 1]
     [] change = "unlock"  -> [i EXCEPT !.mismatches = 0]
 
+(* Planned: the request to change the token writes, if nobody changed the item in between; perhaps again, late. *)
 Change(change) ==
   /\ version[change] >= 0
   /\ ~item.revoked
@@ -275,21 +264,19 @@ Change(change) ==
   /\ item' = [Changed(IF Fault = "change_puts_the_item_back" THEN seen[change] ELSE item, change)
               EXCEPT !.version = @ + 1]
   /\ applied' = [applied EXCEPT ![change] = @ + 1]
-  /\ step' = <<"The request to", change, "is written", IF applied[change] > 0 THEN "again, late." ELSE ".">>
   /\ UNCHANGED <<now, at, answer, judged, counted, version, backup, watermark, gone, seen>>
 
-(* docs/restore.md: traffic stops, the backup takes the item's place, and the setting is deployed. *)
+(* A backup is made. *)
 BackUp ==
   /\ "restore" \in S.can /\ item # Absent /\ backup = Absent
   /\ backup' = item
-  /\ step' = <<"A backup is made.">>
   /\ UNCHANGED <<now, item, at, answer, judged, counted, version, applied, watermark, gone, seen>>
+(* docs/restore.md: traffic stops, the backup takes the item's place, and the setting is deployed. *)
 Restore ==
   /\ backup # Absent /\ watermark = 0
   /\ item' = backup
   /\ watermark' = IssuedAt + 1
   /\ gone' = {use \in Uses : Began(use)}
-  /\ step' = <<"The table is restored from the backup, and traffic starts again.">>
   /\ UNCHANGED <<now, at, answer, judged, counted, version, applied, backup, seen>>
 
 Next ==

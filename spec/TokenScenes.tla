@@ -39,7 +39,7 @@ Scenes == [
     !.can = {"revoke"}],
   keys |-> [Plain EXCEPT
     !.uses = [A1 |-> Keyed("a"), A2 |-> Keyed("a"), A3 |-> [Keyed("a") EXCEPT !.user = "eve"], B1 |-> Use],
-    !.expires = 3, !.notBefore = 1, !.clock = 4, !.can = {"revoke"}],
+    !.expires = 3, !.notBefore = 1, !.clock = 3, !.can = {"revoke"}],
   clocks |-> [Plain EXCEPT
     !.uses = [A1 |-> Keyed("a"), A2 |-> Keyed("a"), B1 |-> Use],
     !.max = 1, !.expires = 2, !.notBefore = 1, !.clock = 3, !.skew = 2],

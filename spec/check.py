@@ -17,6 +17,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,26 +33,21 @@ class Run(NamedTuple):
 
     Attributes:
         promises: formulas that must hold, or, if the design has a fault, the one that must not.
-        in_the_end: whether the promise is that something happens in the end, for which no two states may count as one.
+        is_long: whether it takes more than ten seconds.
     """
 
     module: str
     scene: str
     fault: str
     promises: dict[str, list[str]]
-    in_the_end: bool = False
+    is_long: bool = False
 
     @property
     def name(self) -> str:
-        return "-".join([self.module, self.scene, "in-the-end" if self.in_the_end else self.fault])
-
-    @property
-    def is_counted(self) -> bool:
-        return self.fault == "none" and not self.in_the_end
+        return f"{self.module}-{self.scene}-{self.fault}"
 
     def config(self) -> str:
         lines = ["SPECIFICATION Spec", f'CONSTANTS Scene = "{self.scene}" Fault = "{self.fault}"']
-        lines += [] if self.in_the_end else ["VIEW View"]
         return "\n".join(lines + [f"{kind} {' '.join(names)}" for kind, names in self.promises.items()]) + "\n"
 
 
@@ -76,7 +72,7 @@ class Result(NamedTuple):
 
     def line(self) -> str:
         run = self.run
-        what = run.fault if run.fault != "none" else "in the end" if run.in_the_end else "every promise"
+        what = run.fault if run.fault != "none" else "every promise"
         if self.trouble:
             outcome = self.trouble
         elif run.fault == "none":
@@ -88,13 +84,13 @@ class Result(NamedTuple):
 
 
 def runs(table: dict[str, Any], *, soak: bool) -> Iterator[Run]:
-    """What is to be checked, the longest first."""
+    """What is to be checked."""
     for module, plan in table.items():
-        promises = {"INVARIANTS": plan["invariants"], "PROPERTIES": plan["properties"]}
-        for scene in (plan["soak"] if soak else []) + plan["scenes"]:
-            yield Run(module, scene, "none", promises)
-        for scene, promise in plan["in_the_end"].items():
-            yield Run(module, scene, "none", {"PROPERTIES": [promise]}, in_the_end=True)
+        long = [*(plan["soak"] if soak else ()), *plan["long"]]
+        for scene in long + plan["scenes"]:
+            in_the_end = [promise for promise, scenes in plan["in_the_end"].items() if scene in scenes]
+            promises = {"INVARIANTS": plan["invariants"], "PROPERTIES": plan["properties"] + in_the_end}
+            yield Run(module, scene, "none", promises, scene in long)
         for fault, place in plan["faults"].items():
             kind = "INVARIANTS" if place["breaks"] in plan["invariants"] else "PROPERTIES"
             yield Run(module, place["scene"], fault, {kind: [place["breaks"]]})
@@ -109,7 +105,7 @@ def check(run: Run, tlc: Sequence[str]) -> Result:
     for source in HERE.glob("*.tla"):
         shutil.copy(source, folder)
     begun = time.monotonic()
-    quick = [] if run.is_counted else ["-XX:TieredStopAtLevel=1"]  # compiles less: a short run ends earlier
+    quick = [] if run.is_long else ["-XX:TieredStopAtLevel=1"]  # compiles less: a short run ends earlier
     options = ["-deadlock", "-nowarning", "-workers", "1", "-metadir", "states", "-config", "run.cfg"]
     command = [tlc[0], *quick, *tlc[1:], *options, run.module]
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -132,21 +128,21 @@ def check(run: Run, tlc: Sequence[str]) -> Result:
 
 
 def story(run: Run, broken: str, output: str) -> str:
-    """The steps that lead to a broken promise: what happened, and below it what that changed."""
+    """The steps that lead to a broken promise: each event with its comment in the model, and below it what changed."""
     lines = [f"{run.module}, scene {run.scene}, fault {run.fault}: {broken} does not hold.", ""]
+    source = (HERE / f"{run.module}.tla").read_text("utf-8")
+    events = {event: f"{event}: {text}" for text, event in re.findall(r"^\(\* (.+) \*\)\n(\w+)", source, re.M)}
     before: dict[str, str] = {}
-    for number, text in re.findall(_STATE, output, re.M | re.S):
+    for number, event, text in re.findall(_STATE, output, re.M | re.S):
+        lines.append(f"{number:>2}. {events.get(event, event)}")
         variables = {name: " ".join(value.split()) for name, value in re.findall(_VARIABLE, text, re.M | re.S)}
-        words = re.findall(r'"([^"]*)"|(-?\d+)', variables.pop("step", f'"{text.split(maxsplit=1)[0]}"'))
-        happened = " ".join(word or figure for word, figure in words)
-        lines.append(f"{number:>2}. {re.sub(r' (?=[.,])', '', happened)}")
         now = dict(parts(variables))
         lines += [f"      {name} = {value}" for name, value in now.items() if before and before.get(name) != value]
         before = now
     return "\n".join(lines) + "\n"
 
 
-_STATE: Final = r"^State (\d+): (.*?)(?=^State \d+: |^\d+ states generated|\Z)"
+_STATE: Final = r"^State (\d+): <?(\w+)(.*?)(?=^State \d+: |^\d+ states generated|\Z)"
 _VARIABLE: Final = r"^/\\ (\w+) = (.*?)(?=^/\\ |\Z)"
 
 
@@ -188,8 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     table = tomllib.loads((HERE / "runs.toml").read_text("utf-8"))
+    longest_first = sorted(runs(table, soak=options.soak), key=attrgetter("is_long"), reverse=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for future in as_completed([pool.submit(check, run, tlc) for run in runs(table, soak=options.soak)]):
+        for future in as_completed([pool.submit(check, run, tlc) for run in longest_first]):
             results.append(future.result())
             print(results[-1].line(), flush=True)
     return summarize(results, options.least)
@@ -197,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def summarize(results: Sequence[Result], least: int) -> int:
     """Print the last line; returns the exit code."""
-    states = sum(result.states for result in results if result.run.is_counted)
+    states = sum(result.states for result in results if result.run.fault == "none")
     faults = [result for result in results if result.run.fault != "none"]
     refuted = sum(result.is_as_wanted for result in faults)
     failed = [result for result in results if result.run.fault == "none" and not result.is_as_wanted]
