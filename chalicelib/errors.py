@@ -37,6 +37,6 @@ class StoreUnavailable(ServiceError):
 
 
 class InternalError(ServiceError):
-    """A bug in the service."""
+    """A bug in the service, or an item that was altered in the table."""
 
     code = "internal_error"

@@ -12,7 +12,7 @@ from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.errors import InsufficientScope, InternalError, TokenNotFound
 from chalicelib.names import Event, Metric
-from chalicelib.tokens import MISMATCHES, Grant, Refusal, Terms, Token, Use
+from chalicelib.tokens import MISMATCHES, Document, Grant, Refusal, Sealed, Terms, Token, Use
 
 
 class Caller(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Revocation(Struct, frozen=True):
 class TokenStore(Protocol):
     """What the service needs of a store; `storage.token_store.TokenStore` documents each call."""
 
-    def add(self, tokens: Sequence[Token]) -> None: ...
+    def add(self, issued: Sequence[tuple[str, Token]]) -> None: ...
 
     def find(self, token_id: str) -> Token | None: ...
 
@@ -52,7 +52,7 @@ class TokenStore(Protocol):
     def revoke(self, token_id: str, issuer: str | None, now: datetime) -> Token | None: ...
 
     def find_unrevoked(
-        self, *, node_id: str | None, user: str | None, issuer: str | None, now: datetime
+        self, *, node_id: str | Sealed | None, user: str | None, issuer: str | None, now: datetime
     ) -> Iterator[str]: ...
 
 
@@ -72,6 +72,7 @@ class TokenService:
         audit: logs every decision.
         clock: the current instant, aware, in UTC.
         issued_after: tokens issued before this instant count as revoked; None revokes none.
+        logs_node_ids: whether events name the document.
 
     Every operation raises `InsufficientScope` where the caller's scopes don't suffice, and `StoreUnavailable`.
     """
@@ -82,11 +83,14 @@ class TokenService:
         audit: Audit,
         clock: Callable[[], datetime],
         issued_after: datetime | None = None,
+        *,
+        logs_node_ids: bool = True,
     ) -> None:
         self._store = store
         self._audit = audit
         self._clock = clock
         self._issued_after = issued_after
+        self._logs_node_ids = logs_node_ids
 
     def now(self) -> datetime:
         return self._clock()
@@ -121,7 +125,7 @@ class TokenService:
         self.require(caller, Scope.ISSUE)
         now = self._clock()
         issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
-        self._store.add([token for _, token in issued])
+        self._store.add(issued)
         for _, token in issued:
             self._tell(Event.ISSUED, now, caller, token, **_limits(token.terms))
             self._audit.count(Metric.TOKENS_ISSUED)
@@ -155,7 +159,7 @@ class TokenService:
         """Return what `use()` would decide now, and change nothing. It may disclose the node id, so it is logged."""
         self.require(caller, Scope.INTROSPECT)
         now = self._clock()
-        decision = tokens.decide(self._store.find(use.token_id), use, now, self._issued_after)
+        decision = self._decide(self._store.find(use.token_id), use, now)
         reason = decision.reason if isinstance(decision, Refusal) else None
         self._tell(Event.INTROSPECTED, now, caller, decision.token, use, reason=reason)
         return decision
@@ -195,7 +199,7 @@ class TokenService:
         self,
         caller: Caller,
         *,
-        node_id: str | None = None,
+        node_id: str | Sealed | None = None,
         user: str | None = None,
         time_left: Callable[[], bool],
     ) -> Revocation:
@@ -204,6 +208,7 @@ class TokenService:
         Tokens that are used up or locked are revoked too, which ends replays of their uses, but are not counted.
 
         Args:
+            node_id: or the sealed document of one of the node's tokens.
             time_left: asked before each token; False ends the work.
         """
         self.require(caller, Scope.MANAGE)
@@ -225,17 +230,20 @@ class TokenService:
         judged: Token | None = None
         for _ in range(2):
             token = self._store.claim(use, now, self._issued_after, judged)
-            decision = tokens.decide(token, use, now, self._issued_after)
+            decision = self._decide(token, use, now)
             if isinstance(decision, Refusal) or decision.claim is not None:
                 return decision
             judged = token
         raise InternalError("The store refused what the rules allow.")
 
+    def _decide(self, token: Token | None, use: Use, now: datetime) -> Grant | Refusal:
+        return tokens.decide(tokens.opened(token, use), use, now, self._issued_after)
+
     def _refused(self, caller: Caller, use: Use, refusal: Refusal, now: datetime) -> None:
         self._tell(Event.REFUSED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
         self._audit.count(Metric.TOKENS_REFUSED, Reason=refusal.reason)
         if refusal.reason in MISMATCHES:
-            token = self._store.count_mismatch(use.token_id, now)
+            token = tokens.opened(self._store.count_mismatch(use.token_id, now), use)
             if token is not None and token.locked:
                 self._ended(Event.LOCKED, now, caller, token, use, reason=refusal.reason, level="WARNING")
 
@@ -258,7 +266,7 @@ class TokenService:
         """Report a decision.
 
         Args:
-            token: as it is after the decision; None if missing.
+            token: as it is after the decision; None if missing. The event names its document if that is open.
             facts: members of the event beside those that follow from the other arguments; they take precedence.
         """
         known: dict[str, Any] = {
@@ -268,7 +276,10 @@ class TokenService:
             "clientId": caller.client_id,
         }
         if token is not None:
-            known |= {"tokenId": token.id, "nodeId": token.terms.node_id, "uses": len(token.claims)}
+            document = token.terms.document
+            known |= {"tokenId": token.id, "uses": len(token.claims)}
+            if isinstance(document, Document) and self._logs_node_ids:
+                known["nodeId"] = document.node_id
         if use is not None:
             known |= {"tokenId": use.token_id, "user": use.user, "action": use.action}
             known["ipAddress"] = str(use.address) if use.address else None

@@ -79,6 +79,9 @@ class Settings(NamedTuple):
         tokens_issued_after: tokens issued before this instant count as revoked (after a restore).
         dynamodb_transport: `slim`, our own client, or `botocore`.
         commit: the commit that was built, for `GET /version`.
+        seal_node_ids: whether new tokens' documents are sealed in the table.
+        log_node_ids: whether audit events name the document.
+        index_key_parameter: name of the SSM SecureString with the secrets of the index of nodes; None means none.
         splunk: where log events go.
     """
 
@@ -90,6 +93,9 @@ class Settings(NamedTuple):
     tokens_issued_after: datetime | None
     dynamodb_transport: str
     commit: str
+    seal_node_ids: bool
+    log_node_ids: bool
+    index_key_parameter: str | None
     splunk: Splunk
 
     @classmethod
@@ -112,6 +118,9 @@ class Settings(NamedTuple):
                 "DYNAMODB_TRANSPORT", TRANSPORTS, SLIM if runs_in_lambda(environ) else BOTOCORE
             ),
             commit=read.text("COMMIT") or "unknown",
+            seal_node_ids=read.flag("SEAL_NODE_IDS"),
+            log_node_ids=read.flag("LOG_NODE_IDS"),
+            index_key_parameter=read.text("INDEX_KEY_PARAMETER"),
             splunk=Splunk(
                 hec_url=read.url("SPLUNK_HEC_URL"),
                 hec_token_parameter=read.text("SPLUNK_HEC_TOKEN_PARAMETER"),
@@ -126,7 +135,7 @@ class Settings(NamedTuple):
                 ),
             ),
         )
-        read.one_of("AWS_USE_FIPS_ENDPOINT", ("true", "false"), "false")  # read by `aws.client` and by AWS's library
+        read.flag("AWS_USE_FIPS_ENDPOINT", "false")  # read by `aws.client` and by AWS's library
         read.problems += _missing(settings.splunk)
         if read.problems:
             raise SettingsError(read.problems)
@@ -173,6 +182,9 @@ class _Reader:
         if value not in values:
             self.problems.append(f"{name}: {value!r} is not one of {', '.join(values)}")
         return value
+
+    def flag(self, name: str, default: str = "true") -> bool:
+        return self.one_of(name, ("true", "false"), default) == "true"
 
     def whole_number(self, name: str, default: int, maximum: int, least: int = 0) -> int:
         value = self.text(name)

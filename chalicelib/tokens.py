@@ -15,7 +15,11 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
+import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
+
+from chalicelib import seal
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -59,21 +63,51 @@ MISMATCHES: Final = frozenset({Reason.USER, Reason.ADDRESS, Reason.ACTION})
 does not count: otherwise any client could lock a token that is not meant for it."""
 
 
+class Document(Struct, frozen=True, omit_defaults=True):
+    """What a token hides.
+
+    Attributes:
+        node_id: the document's id.
+        metadata: what the issuer wants returned with it.
+    """
+
+    node_id: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def sealed(self, token: str, node_key: str) -> Sealed:
+        return Sealed(seal.seal(msgspec.json.encode(self), seal.key(token)), node_key)
+
+
+class Sealed(Struct, frozen=True):
+    """A document as it is stored: whoever has the token can open it.
+
+    Attributes:
+        text: as `seal.seal()` returns it.
+        node_key: the key of its node in the index, by which the document's other tokens are found.
+    """
+
+    text: str
+    node_key: str
+
+    def opened(self, key: bytes) -> Document:
+        """Open it with the token's key. Raises `InternalError` if it was altered."""
+        return msgspec.json.decode(seal.unseal(self.text, key), type=Document)
+
+
 class Terms(Struct, frozen=True):
     """What the issuer says of a token.
 
     Attributes:
-        node_id: the document id to hide.
+        document: what the token hides; sealed in a token that comes from the store.
         expires_at: the first instant at which the token is refused.
         max_uses: how many uses are granted altogether.
         not_before: the first instant at which the token may be used; None means at once.
         user: the only user it may be used for, in canonical form where it was issued by this version; None means any.
         networks: the only addresses it may be used from; empty: any.
         audience: ids of the only clients that may use it; empty: any.
-        metadata: what the issuer wants returned on use.
     """
 
-    node_id: str
+    document: Document | Sealed
     expires_at: datetime
     max_uses: int = 1
     actions: frozenset[Action] = frozenset({Action.DOWNLOAD})
@@ -81,7 +115,6 @@ class Terms(Struct, frozen=True):
     user: str | None = None
     networks: frozenset[Network] = frozenset()
     audience: frozenset[str] = frozenset()
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Claim(Struct, frozen=True):
@@ -143,6 +176,7 @@ class Use(Struct, frozen=True):
         attempt: names this request, and no other.
         claim_id: the id of the claim that a grant will make, or has made when it is a repetition.
         user: in canonical form.
+        key: opens what the token hides; empty if nothing is to be opened.
     """
 
     digest: str
@@ -152,6 +186,7 @@ class Use(Struct, frozen=True):
     user: str | None = None
     address: Address | None = None
     action: Action | None = None
+    key: bytes = b""
 
     @property
     def token_id(self) -> str:
@@ -266,7 +301,14 @@ def new_use(
         # Neither a client id nor a digest holds a line break, so the parts can't run into each other.
         named = f"{client_id}\n{hashed}\n{idempotency_key}"
         claim_id = USE_ID_PREFIX + hashlib.sha256(named.encode()).hexdigest()[:32]
-    return Use(hashed, client_id, attempt, claim_id, user and canonical(user), address, action)
+    return Use(hashed, client_id, attempt, claim_id, user and canonical(user), address, action, seal.key(token))
+
+
+def opened(token: Token | None, use: Use) -> Token | None:
+    """The token with its document open, if it is the one that the use presents; else as it is."""
+    if token is None or token.digest != use.digest or isinstance(token.terms.document, Document):
+        return token
+    return replace(token, terms=replace(token.terms, document=token.terms.document.opened(use.key)))
 
 
 def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it would be harder to check

@@ -13,8 +13,9 @@ import msgspec
 
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.index_keys import read_secrets
 from chalicelib.storage.token_store import TokenStore
-from tokenctl.errors import DeploymentError, aws_errors, unless
+from tokenctl.errors import DeploymentError, OwnErrors, aws_errors, unless
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CONFIG: Final = ROOT / ".chalice" / "config.json"
@@ -38,7 +39,13 @@ class Deployment:
         return self.settings.stage
 
     def token_store(self) -> TokenStore:
-        return TokenStore(self.settings.token_table)
+        return TokenStore(
+            self.settings.token_table, index_secrets=self._index_secrets, seals=self.settings.seal_node_ids
+        )
+
+    def _index_secrets(self) -> tuple[bytes, ...]:
+        parameter = self.settings.index_key_parameter
+        return read_secrets(parameter, OwnErrors(self.aws("ssm"))) if parameter else ()
 
     def client_store(self) -> ClientStore:
         return ClientStore(self.settings.client_table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ from chalicelib.http import conversion, parsing, schemas
 from chalicelib.http.problems import InvalidRequest
 from chalicelib.instants import now
 from chalicelib.service import Caller, TokenService
+from chalicelib.tokens import Document
 from tokenctl.deployment import Deployment
 from tokenctl.terminal import Terminal, common, facts_table, fail, read_secret
 from tokenctl.trail import Record, open_trail
@@ -73,7 +74,8 @@ def revoke(
         raise click.UsageError("give one of ID, --user, --node and --same-node-as")
     if sibling is not None:
         stored = terminal.deployment().token_store().find(sibling) or _no_token(sibling)
-        _revoke_all(terminal, {"node_id": stored.terms.node_id}, yes)
+        document = stored.terms.document
+        _revoke_all(terminal, {"node_id": document.node_id if isinstance(document, Document) else document}, yes)
         return
     if token_id is None:
         _revoke_all(terminal, _whose(read_secret("Document id") if node == "-" else node, user), yes)
@@ -88,7 +90,7 @@ def _no_token(token_id: str) -> NoReturn:
     fail(f"there is no token {token_id}; it may have been deleted, days after it expired")
 
 
-def _whose(node_id: str | None, user: str | None) -> Mapping[str, str]:
+def _whose(node_id: str | None, user: str | None) -> dict[str, str]:
     """Parse a document's id or a user as the API does."""
     given = {name: [value] for name, value in (("nodeId", node_id), ("user", user)) if value is not None}
     try:
@@ -97,7 +99,7 @@ def _whose(node_id: str | None, user: str | None) -> Mapping[str, str]:
         raise click.UsageError(str(invalid)) from None
 
 
-def _revoke_all(terminal: Terminal, whose: Mapping[str, str], yes: bool) -> None:
+def _revoke_all(terminal: Terminal, whose: Mapping[str, Any], yes: bool) -> None:
     deployment = terminal.deployment()
     count = sum(1 for _ in deployment.token_store().find_unrevoked(**whose, issuer=None, now=now()))
     if count and not yes:
@@ -122,6 +124,12 @@ def _service(deployment: Deployment) -> Iterator[TokenService]:
     record = Record(lambda: open_trail(deployment), lambda line: click.echo(line, err=True))
     audit = Audit(deployment.stage, __version__, record.write)
     try:
-        yield TokenService(deployment.token_store(), audit, now, deployment.settings.tokens_issued_after)
+        yield TokenService(
+            deployment.token_store(),
+            audit,
+            now,
+            deployment.settings.tokens_issued_after,
+            logs_node_ids=deployment.settings.log_node_ids,
+        )
     finally:
         record.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
 from chalice import Blueprint
@@ -13,19 +14,49 @@ from chalicelib.http import routes
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.http.schemas import VersionAnswer
 from chalicelib.service import TokenService
+from chalicelib.storage import index_keys
 from chalicelib.storage.token_store import TokenStore
 
 __all__ = ["BASE_PATH", "blueprint", "service", "store", "warm_up"]
 
 
 @cache
+def index_secrets() -> tuple[bytes, ...]:
+    """The secrets of the index of nodes, read once; none without a parameter.
+
+    Raises:
+        StoreUnavailable: the parameter can't be read.
+    """
+    parameter = process.settings().index_key_parameter
+    if parameter is None:
+        return ()
+    from chalicelib.aws.services import Ssm  # noqa: PLC0415 - without a parameter no start needs it
+
+    return index_keys.read_secrets(parameter, Ssm.from_environ(os.environ))
+
+
+@cache
 def store() -> TokenStore:
-    return TokenStore(process.settings().token_table, process.audit().latency, dynamodb.client())
+    settings = process.settings()
+    return TokenStore(
+        settings.token_table,
+        process.audit().latency,
+        dynamodb.client(),
+        index_secrets=index_secrets,
+        seals=settings.seal_node_ids,
+    )
 
 
 @cache
 def service() -> TokenService:
-    return TokenService(store(), process.audit(), instants.now, process.settings().tokens_issued_after)
+    settings = process.settings()
+    return TokenService(
+        store(),
+        process.audit(),
+        instants.now,
+        settings.tokens_issued_after,
+        logs_node_ids=settings.log_node_ids,
+    )
 
 
 def blueprint(authorizer: ChaliceAuthorizer) -> Blueprint:
@@ -39,3 +70,4 @@ def blueprint(authorizer: ChaliceAuthorizer) -> Blueprint:
 def warm_up() -> None:
     service()
     store().warm_up()
+    index_secrets()

@@ -17,7 +17,7 @@ from chalicelib import instants, tokens
 from chalicelib.audit import timestamp
 from chalicelib.http import schemas
 from chalicelib.http.problems import Errors
-from chalicelib.tokens import Address, Grant, Network, Refusal, Terms, Token, Use
+from chalicelib.tokens import Address, Document, Grant, Network, Refusal, Terms, Token, Use
 
 DEFAULT_LIFETIME: Final = timedelta(seconds=300)
 
@@ -63,7 +63,7 @@ def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, prefi
     if errors or expires_at is None:
         return None
     return Terms(
-        node_id=request.node_id,
+        Document(request.node_id, metadata),
         expires_at=expires_at,
         max_uses=request.max_uses,
         actions=frozenset(actions),
@@ -71,7 +71,6 @@ def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, prefi
         user=user,
         networks=frozenset(networks),
         audience=frozenset(audience),
-        metadata=metadata,
     )
 
 
@@ -176,14 +175,16 @@ def encode(answer: Struct | Mapping[str, Any]) -> str:
 
 def _granted(grant: Grant) -> dict[str, Any]:
     token, terms = grant.token, grant.token.terms
+    document = terms.document
+    assert isinstance(document, Document)  # noqa: S101 - the service grants no use before it has opened it
     return {
         "token_id": token.id,
-        "node_id": terms.node_id,
+        "node_id": document.node_id,
         "actions": sorted(terms.actions),
         "uses_remaining": grant.uses_remaining,
         "expires_at": timestamp(terms.expires_at),
         "user": terms.user or UNSET,
-        "metadata": terms.metadata or UNSET,
+        "metadata": document.metadata or UNSET,
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pynamodb.attributes import Attribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
@@ -12,15 +11,17 @@ from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
 
+from chalicelib.storage.index_keys import node_key, user_key
 from chalicelib.storage.model import INSTANT, InstantAttribute
 from chalicelib.tokens import (
     KEPT_AFTER_EXPIRY,
     Action,
     Claim,
+    Document,
     Network,
+    Sealed,
     Terms,
     Token,
-    canonical,
     parse_address,
     parse_network,
 )
@@ -125,7 +126,8 @@ class TokenItem(Model):
     """One token. The number of uses is the size of `claims`, so it can't drift from the record of who used it.
 
     `claim_order` is appended to by the write that adds the claim; a replay reads from it how many uses were left then.
-    `node_hash` and `user_hash` are index keys (a key may hold 2,048 bytes, a node id 4,096); revoking removes them.
+    `sealed` is the document. Tokens issued before documents were sealed hold `node_id` and `metadata` instead.
+    `node_hash` and `user_hash` are index keys. Revoking removes them, and keeps the first as `revoked_node_hash`.
     `purge_at` is DynamoDB's TTL, days after the expiry, so that "expired" and "unknown" stay different answers.
     """
 
@@ -136,7 +138,8 @@ class TokenItem(Model):
     expires_at = InstantAttribute()
     not_before = InstantAttribute(null=True)
     max_uses = NumberAttribute()
-    node_id = UnicodeAttribute()
+    sealed = UnicodeAttribute(null=True)
+    node_id = UnicodeAttribute(null=True)
     user = UnicodeAttribute(null=True)
     actions = UnicodeSetAttribute()
     networks = NetworksAttribute(null=True)
@@ -149,6 +152,7 @@ class TokenItem(Model):
     revoked_at = InstantAttribute(null=True)
     node_hash = UnicodeAttribute(null=True)
     user_hash = UnicodeAttribute(null=True)
+    revoked_node_hash = UnicodeAttribute(null=True)
     purge_at = NumberAttribute()
 
     by_node = _TokensByNode()
@@ -158,10 +162,23 @@ class TokenItem(Model):
 _ATTRIBUTES: Final = TokenItem.get_attributes()
 
 
-def to_item(token: Token) -> dict[str, Any]:
-    """A token's item as DynamoDB takes it."""
-    terms = token.terms
-    values = {
+def to_item(token: Token, secret: str | None, index_secrets: Sequence[bytes] = ()) -> dict[str, Any]:
+    """A new token's item as DynamoDB takes it.
+
+    Args:
+        token: its document is open.
+        secret: the token itself, to seal the document under it; None stores the document readable.
+        index_secrets: of the index of nodes, the newest first.
+    """
+    terms, document = token.terms, token.terms.document
+    assert isinstance(document, Document)  # noqa: S101 - a new token's is
+    node_hash = node_key(document.node_id, index_secrets)
+    at_rest = (
+        {"node_id": document.node_id, "metadata": document.metadata or None}
+        if secret is None
+        else {"sealed": document.sealed(secret, node_hash).text}
+    )
+    values = at_rest | {
         "id": token.id,
         "digest": token.digest,
         "issuer": token.issuer,
@@ -169,19 +186,17 @@ def to_item(token: Token) -> dict[str, Any]:
         "expires_at": terms.expires_at,
         "not_before": terms.not_before,
         "max_uses": terms.max_uses,
-        "node_id": terms.node_id,
         "user": terms.user,
         "actions": terms.actions,
         "networks": terms.networks or None,
         "audience": terms.audience or None,
-        "metadata": terms.metadata or None,
         "claims": {claim.id: claim for claim in token.claims},
         "claim_order": [claim.id for claim in token.claims],
         "mismatches": token.mismatches,
         "last_mismatch_at": token.last_mismatch_at,
         "revoked_at": token.revoked_at,
-        "node_hash": hash_of(terms.node_id),
-        "user_hash": None if terms.user is None else hash_of(terms.user),
+        "node_hash": node_hash,
+        "user_hash": None if terms.user is None else user_key(terms.user),
         "purge_at": math.ceil((terms.expires_at + KEPT_AFTER_EXPIRY).timestamp()),
     }
     attributes = ((name, _ATTRIBUTES[name], value) for name, value in values.items() if value is not None)
@@ -199,8 +214,13 @@ def to_token(item: Mapping[str, Any]) -> Token:
         return read(name) if name in item else default
 
     claims = read("claims")
+    if "sealed" in item:
+        node_hash = "node_hash" if "node_hash" in item else "revoked_node_hash"
+        document: Document | Sealed = Sealed(read("sealed"), read(node_hash))
+    else:
+        document = Document(read("node_id"), find("metadata", {}))
     terms = Terms(
-        node_id=read("node_id"),
+        document,
         expires_at=read("expires_at"),
         max_uses=read("max_uses"),
         actions=frozenset(map(Action, read("actions"))),
@@ -208,7 +228,6 @@ def to_token(item: Mapping[str, Any]) -> Token:
         user=find("user"),
         networks=find("networks", frozenset()),
         audience=frozenset(find("audience", ())),
-        metadata=find("metadata", {}),
     )
     return Token(
         id=read("id"),
@@ -221,25 +240,3 @@ def to_token(item: Mapping[str, Any]) -> Token:
         last_mismatch_at=find("last_mismatch_at"),
         revoked_at=find("revoked_at"),
     )
-
-
-def hash_of(name: str) -> str:
-    """The index key of a node id or user name: SHA-256 of its canonical form, as 64 hex characters."""
-    return _sha256(canonical(name))
-
-
-def hashes_of(name: str) -> list[str]:
-    """The index keys under which a name may stand.
-
-    Tokens stored before names were normalised stand under what was sent: most likely form C, form D, or what is sent
-    now. None of them lives longer than 30 days.
-    """
-    if name.isascii():
-        return [hash_of(name)]
-    from unicodedata import normalize  # noqa: PLC0415 - as in `canonical()`
-
-    return [_sha256(each) for each in dict.fromkeys((canonical(name), normalize("NFD", name), name))]
-
-
-def _sha256(text: str) -> str:
-    return sha256(text.encode()).hexdigest()

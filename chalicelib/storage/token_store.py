@@ -33,11 +33,13 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action as UpdateAction
 
 from chalicelib.errors import StoreUnavailable
+from chalicelib.storage.index_keys import Secrets, node_keys, user_keys
 from chalicelib.storage.model import INSTANT, bind
 from chalicelib.storage.store import ConditionFailed, Observe, Store
-from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, hashes_of, to_item, to_token
+from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, to_item, to_token
 from chalicelib.tokens import (
     LOCKED_AFTER_MISMATCHES,
+    Sealed,
     Token,
     Use,
     canonical,
@@ -71,22 +73,39 @@ class TokenStore(Store):
         table_name: the DynamoDB table.
         observe: receives each operation's name and its milliseconds.
         client: what PynamoDB calls DynamoDB with; None means a botocore client of its own.
+        index_secrets: of the index of nodes.
+        seals: whether new tokens' documents are sealed; both kinds can be read.
     """
 
     def __init__(
-        self, table_name: str, observe: Observe = lambda *_: None, client: DynamoDbClient | None = None
+        self,
+        table_name: str,
+        observe: Observe = lambda *_: None,
+        client: DynamoDbClient | None = None,
+        *,
+        index_secrets: Secrets = tuple,
+        seals: bool = True,
     ) -> None:
         self._model = bind(TokenItem, table_name)
+        self._index_secrets = index_secrets
+        self._seals = seals
         super().__init__(self._model, observe, client)
 
-    def add(self, tokens: Sequence[Token]) -> None:
+    def add(self, issued: Sequence[tuple[str, Token]]) -> None:
         """Store new tokens, all or none of them; at most 100.
+
+        Args:
+            issued: each token itself, which is not stored, and what is stored of it.
 
         Raises:
             StoreUnavailable: also if another token has one of their ids, or one of them was used, revoked or
                 counted a mismatch before our repetition after a lost answer, so that the caller asks for a new one.
         """
-        puts = [self._put(token) for token in tokens]
+        index_secrets = self._index_secrets()
+        puts = [
+            self._put(to_item(token, secret if self._seals else None, index_secrets), token.digest)
+            for secret, token in issued
+        ]
         try:
             with self._request("add"):
                 if len(puts) == 1:
@@ -188,25 +207,42 @@ class TokenStore(Store):
         condition = token.id.exists() & token.revoked_at.does_not_exist()
         if issuer is not None:
             condition &= token.issuer == issuer
-        actions = [token.revoked_at.set(now), token.node_hash.remove(), token.user_hash.remove()]
+        actions = [
+            token.revoked_at.set(now),
+            token.revoked_node_hash.set(token.node_hash),
+            token.node_hash.remove(),
+            token.user_hash.remove(),
+        ]
         return self._update("revoke", token_id, actions, condition)
 
     def find_unrevoked(
-        self, *, node_id: str | None = None, user: str | None = None, issuer: str | None, now: datetime
+        self,
+        *,
+        node_id: str | Sealed | None = None,
+        user: str | None = None,
+        issuer: str | None,
+        now: datetime,
     ) -> Iterator[str]:
         """The ids of the tokens of one node or of one user that have not expired and were not revoked.
 
         They come from an index, which trails writes by moments.
 
         Args:
+            node_id: or the sealed document of one of the node's tokens.
             issuer: only those that this client issued; None means any client.
         """
         token = self._model
-        for key in hashes_of(node_id if node_id is not None else str(user)):
+        if node_id is None:
+            index, keys = "by-user", user_keys(str(user))
+        elif isinstance(node_id, Sealed):
+            index, keys = "by-node", [node_id.node_key]
+        else:
+            index, keys = "by-node", node_keys(node_id, self._index_secrets())
+        for key in keys:
             pages = token.query(
                 key,
                 token.expires_at > now,
-                index_name="by-node" if node_id is not None else "by-user",
+                index_name=index,
                 filter_condition=None if issuer is None else token.issuer == issuer,
             ).page_iter
             for item in self._items("query", pages):
@@ -225,12 +261,12 @@ class TokenStore(Store):
             if LAST_EVALUATED_KEY not in page:
                 return
 
-    def _put(self, token: Token) -> dict[str, Any]:
+    def _put(self, item: dict[str, Any], digest: str) -> dict[str, Any]:
         return {
             TABLE_NAME: self._model.Meta.table_name,
-            ITEM: to_item(token),
+            ITEM: item,
             CONDITION_EXPRESSION: _ADDABLE,
-            EXPRESSION_ATTRIBUTE_VALUES: {":digest": {STRING: token.digest}, ":none": {NUMBER: "0"}},
+            EXPRESSION_ATTRIBUTE_VALUES: {":digest": {STRING: digest}, ":none": {NUMBER: "0"}},
         }
 
     def _update(

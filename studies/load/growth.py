@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from chalicelib import instants, tokens
-from chalicelib.tokens import Action, Terms, Token, Use
+from chalicelib.tokens import Action, Document, Terms, Token, Use
 from studies.load import processes
 from studies.load.targets import ROLES
 from tests.support.meter import Meter, item_bytes, usd_per_million, write_units
@@ -75,15 +75,15 @@ class Fill:
 
     def _another(self) -> dict[str, Any]:
         digest, node = os.urandom(32).hex(), os.urandom(32).hex()
-        texts = {"id": f"tok_{digest[:32]}", "digest": digest, "node_id": str(uuid.uuid4()), "node_hash": node}
+        texts = {"id": f"tok_{digest[:32]}", "digest": digest, "node_hash": node}
         return self._item | {name: {"S": text} for name, text in texts.items()}
 
 
 def _stored_item(engine: StoreEngine) -> dict[str, Any]:
     """A token's item as the store writes it; it stays in the table."""
-    token = _new_token("template")[1]
-    engine.token_store().add([token])
-    return dict(_raw(engine, token))
+    issued = _new_token("template")
+    engine.token_store().add([issued])
+    return dict(_raw(engine, issued[1]))
 
 
 def _batches(count: int) -> Iterator[int]:
@@ -99,7 +99,7 @@ def _raw(engine: StoreEngine, token: Token) -> dict[str, Any]:
 
 def _new_token(node: str, *, user: str | None = None, max_uses: int = 1) -> tuple[str, Token]:
     now = instants.now()
-    terms = Terms(node, now + _LIFETIME, max_uses, frozenset({Action.DOWNLOAD}), user=user)
+    terms = Terms(Document(node), now + _LIFETIME, max_uses, frozenset({Action.DOWNLOAD}), user=user)
     return tokens.new_token(_CLIENT, terms, now)
 
 
@@ -177,8 +177,9 @@ class _Lives:
             assert use.attempt not in [claim.attempt for claim in found.claims]
 
         def find_by_node(secret: str, token: Token) -> None:
-            node = token.terms.node_id
-            assert list(store.find_unrevoked(node_id=node, issuer=None, now=instants.now())) == [token.id]
+            assert list(
+                store.find_unrevoked(node_id=token.terms.document.node_id, issuer=None, now=instants.now())
+            ) == [token.id]
 
         def find(secret: str, token: Token) -> None:
             assert store.find(token.id) is not None
@@ -189,7 +190,7 @@ class _Lives:
             assert found.revoked_at == now
 
         def issue(secret: str, token: Token) -> None:
-            store.add([token])
+            store.add([(secret, token)])
 
         return {
             "issue": (issue, self._issued),
@@ -211,13 +212,13 @@ def with_claims(engine: StoreEngine, count: int, show: Show) -> list[dict[str, A
     most = max(CLAIMS)
     store = engine.token_store()
     issued = [_new_token(str(uuid.uuid4()), max_uses=most) for _ in range(count)]
-    for _, token in issued:
-        store.add([token])
+    for each in issued:
+        store.add([each])
     rows, spent = [], 0
     with Meter(engine.environ) as meter:
         metered = replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": meter.url}).token_store()
         secret, token = _new_token(str(uuid.uuid4()), max_uses=most)
-        metered.add([token])
+        metered.add([(secret, token)])
         for claims in range(1, most + 1):
             meter.read()
             metered.claim(_use_of(secret), instants.now(), None)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from chalicelib import instants, tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Grant, Terms
+from chalicelib.tokens import Document, Grant, Terms
 from studies.rivals.table import Rival
 from tests.support.audits import SilentAudit
 from tests.support.store_engines import StoreEngine
@@ -25,7 +25,9 @@ class Ours(Rival):
         self._caller = Caller("app", frozenset(Scope), "race")
 
     def issue(self) -> str:
-        [(secret, _)] = self._service.issue(self._caller, [Terms("node", instants.now() + timedelta(hours=1))])
+        [(secret, _)] = self._service.issue(
+            self._caller, [Terms(Document("node"), instants.now() + timedelta(hours=1))]
+        )
         return secret
 
     def use(self, link: str, key: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from chalicelib import tokens
 from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.tokens import Grant, Reason, Terms, Token
+from chalicelib.tokens import Document, Grant, Reason, Terms, Token
 from tests.support.api import Api, Credentials
 from tests.support.spellings import FORMS, MIXED, revoked, spelled
 from tests.support.store_engines import StoreEngine
@@ -25,9 +25,9 @@ class TestStoredBefore:
     """Their user is stored as it was spelled."""
 
     def stored(self, store: TokenStore, *, user: str, node_id: str = "node", **facts: Any) -> tuple[str, Token]:
-        terms = Terms(node_id, NOW + timedelta(hours=1), user=user)
+        terms = Terms(Document(node_id), NOW + timedelta(hours=1), user=user)
         secret, token = tokens.new_token("issuer", terms, NOW)
-        item = store._model.from_raw_data(to_item(token))
+        item = store._model.from_raw_data(to_item(token, None))
         item.user_hash, item.node_hash = (sha256(name.encode()).hexdigest() for name in (user, node_id))
         for name, value in facts.items():
             setattr(item, name, value)

@@ -15,7 +15,7 @@ from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
-from chalicelib.tokens import Reason, Refusal, Terms, Use
+from chalicelib.tokens import Document, Reason, Refusal, Terms, Use
 from tests.support.audits import SilentAudit
 from tests.support.store_engines import StoreEngine
 from tokenctl import restore
@@ -79,7 +79,7 @@ class Drill:
     def __init__(self, table: StoreEngine) -> None:
         self.table = table
         before = service(table, ISSUED_AT)
-        terms = Terms("node", ISSUED_AT + LIFETIME, max_uses=2, user="alice")
+        terms = Terms(Document("node"), ISSUED_AT + LIFETIME, max_uses=2, user="alice")
         issued = before.issue(CALLER, [structs.replace(terms, max_uses=1), terms, terms, terms, terms])
         self.secrets = dict(zip(self.FATES, (secret for secret, _ in issued), strict=True))
         self.ids = dict(zip(self.FATES, (token.id for _, token in issued), strict=True))
@@ -92,7 +92,7 @@ class Drill:
         after.revoke(CALLER, self.ids["revoked"])
         for _ in range(5):
             after.use(CALLER, use_of(self.secrets["locked"], user="mallory"))
-        [(late, _)] = after.issue(CALLER, [Terms("node", ISSUED_AT + LIFETIME)])
+        [(late, _)] = after.issue(CALLER, [Terms(Document("node"), ISSUED_AT + LIFETIME)])
         return late
 
 
@@ -115,7 +115,7 @@ def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine) -> None
         assert good.counts_as_revoked(status)
         assert (status.claims, status.mismatches) == ((), 0), "nothing was spent or counted by trying"
     assert reported(good.use(CALLER, use_of(late))) == Reason.NOT_FOUND
-    [(fresh, _)] = good.issue(CALLER, [Terms("node", RESTORED_AT + LIFETIME)])
+    [(fresh, _)] = good.issue(CALLER, [Terms(Document("node"), RESTORED_AT + LIFETIME)])
     assert [reported(good.use(CALLER, use_of(fresh))) for _ in range(2)] == ["granted", Reason.EXHAUSTED]
 
 

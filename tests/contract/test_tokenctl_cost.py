@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chalicelib import instants, tokens
-from chalicelib.tokens import Action, Reason, Terms
+from chalicelib.tokens import Action, Document, Reason, Terms
 from tests.support.api import NODE, Api
 from tests.support.meter import Meter, item_bytes
 from tests.support.store_engines import StoreEngine
@@ -374,11 +374,11 @@ class TestTheUnits:
     def test_issues_uses_and_mismatches_consume_what_is_reckoned(self, metered: tuple[Meter, StoreEngine, Any]) -> None:
         meter, engine, past_it = metered
         store, instant = engine.token_store(), instants.now()
-        terms = Terms(NODE, instant + tokens.KEPT_AFTER_EXPIRY, 100, frozenset({Action.DOWNLOAD}), user=USER)
+        terms = Terms(Document(NODE), instant + tokens.KEPT_AFTER_EXPIRY, 100, frozenset({Action.DOWNLOAD}), user=USER)
         secret, token = tokens.new_token("records", terms, instant)
         store.find(token.id)
         meter.read()
-        store.add([token])
+        store.add([(secret, token)])
         assert meter.read()["total"] == month.ISSUE_UNITS
         sizes, units = [self.size(past_it, engine, token.id)], []
         for _ in range(4):

@@ -23,7 +23,7 @@ from chalicelib.entry import api as entry
 from chalicelib.instants import now
 from chalicelib.service import Caller
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.tokens import Terms
+from chalicelib.tokens import Document, Terms
 from dev.engine import ROOT
 from tests.support.api import Api, Credentials
 from tests.support.operator import ABSENT_ID, Run, Tokenctl, Typed
@@ -164,9 +164,9 @@ class TestExplain:
         self, token_store: TokenStore, tokenctl: Tokenctl, keep: Keep
     ) -> None:
         """The API refuses control characters; the store and the log may hold some of before."""
-        terms = Terms("node", now() + timedelta(hours=1), user="[/b][link=http://evil]alice\x1b]0;owned\x07")
+        terms = Terms(Document("node"), now() + timedelta(hours=1), user="[/b][link=http://evil]alice\x1b]0;owned\x07")
         secret, token = tokens.new_token("somebody", terms, now())
-        token_store.add([token])
+        token_store.add([(secret, token)])
         caller = Caller("somebody", frozenset(Scope), "request-1")
         entry.service().use(caller, tokens.new_use(secret, "somebody", user="\x1b[2J[red]bob"))
         keep()

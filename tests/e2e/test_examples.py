@@ -20,7 +20,7 @@ import requests
 from chalicelib import tokens
 from chalicelib.http.routes import BASE_PATH, ROUTES
 from chalicelib.instants import now
-from chalicelib.tokens import Terms, Token
+from chalicelib.tokens import Document, Terms, Token
 from dev import install
 from dev.engine import ROOT
 from tests.support import examples
@@ -190,10 +190,12 @@ class TestTheReference:
         """The token of the examples, as the first of them issues it."""
         issued = next(examples.operations())["responses"]["201"]["content"]["application/json"]["example"]
         digest = tokens.digest(issued["token"])
-        terms = Terms(NODE, now() + timedelta(minutes=10), max_uses=3, user="alice")
+        terms = Terms(Document(NODE), now() + timedelta(minutes=10), max_uses=3, user="alice")
         key = {"id": {"S": issued["tokenId"]}}
         dynamodb.delete_item(TableName=deployment.settings.token_table, Key=key)
-        deployment.token_store().add([Token(tokens.token_id(digest), digest, client.user, now(), terms)])
+        deployment.token_store().add(
+            [(issued["token"], Token(tokens.token_id(digest), digest, client.user, now(), terms))]
+        )
 
     def test_every_example_gets_the_answer_that_is_shown(self, served: Served, shown: None) -> None:
         sent = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import trustme
 from botocore.exceptions import ClientError
 
 from deploy.policies import policies
-from tests.support.api import NODE
+from tests.support.api import NODE, gateway_event
 from tests.support.expansion import expansion
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
@@ -24,6 +25,7 @@ from tokenctl.resources import FOLDER, filled, read_template
 
 HEC_TOKEN = "0c7ad0c4-6f5b-4d4e-8f0a-51f7a3a0c0de"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
+INDEX_KEY_PARAMETER = "/tokenservice/dev/index-key"
 ROLES = {
     "api_handler": "ApiHandlerRole",
     "basic_auth": "BasicAuthRole",
@@ -73,9 +75,11 @@ def stack(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     made = Package.of("dev", packages)
     with HecServer(MarkedCollector(tokens={HEC_TOKEN}), authority) as hec, local_aws(folder / "engine.log") as aws:
-        aws.client("ssm").put_parameter(Name=HEC_TOKEN_PARAMETER, Type="SecureString", Value=HEC_TOKEN)
+        for name, value in ((HEC_TOKEN_PARAMETER, HEC_TOKEN), (INDEX_KEY_PARAMETER, secrets.token_hex(32))):
+            aws.client("ssm").put_parameter(Name=name, Type="SecureString", Value=value)
         # Nothing is forwarded on its own: the tests invoke the forwarders.
-        yield Stack(aws, made, {"SplunkHecUrl": hec.url}, SPLUNK_CA_BUNDLE=str(folder / "ca.pem"))
+        settings = {"SPLUNK_CA_BUNDLE": str(folder / "ca.pem"), "INDEX_KEY_PARAMETER": INDEX_KEY_PARAMETER}
+        yield Stack(aws, made, {"SplunkHecUrl": hec.url}, **settings)
 
 
 names = (f"client-{number}" for number in itertools.count())
@@ -107,6 +111,7 @@ class Probes:
                 "dynamodb:GetItem": lambda: self._succeeds("GET", f"/token/{self._issued['tokenId']}"),
                 "dynamodb:PutItem": lambda: self._succeeds("POST", "/token", {"nodeId": NODE}),
                 "dynamodb:UpdateItem": lambda: self._succeeds("POST", "/use", {"token": self._issued["token"]}),
+                "ssm:GetParameter": self._issues_in_a_new_process,
                 "dynamodb:Query": lambda: self._succeeds(
                     "POST", "/revoke", {"nodeId": "n"} if resource.endswith("by-node") else {"user": "u"}
                 ),
@@ -127,6 +132,14 @@ class Probes:
             "ssm:GetParameter": lambda: self._forwards(function, good, is_new=True),
             "s3:PutObject": lambda: self._forwards(function, poison),
         }[action]
+
+    def _issues_in_a_new_process(self) -> bool:
+        """Past the gateway, which calls a published version: that can't be restarted."""
+        self._stack.restart("tokenservice-dev")
+        event = gateway_event(self._client, "POST", "/token", json.dumps({"nodeId": NODE}))
+        answer = self._stack.invoke("tokenservice-dev", event)["answer"]
+        assert answer["statusCode"] in (201, 503), answer
+        return bool(answer["statusCode"] == 201)
 
     def _of_redrive(self, action: str, resource: str) -> Callable[[], bool]:
         if action == "s3:PutObject":

@@ -310,16 +310,16 @@ def test_everything_that_is_stored_has_the_key_or_one_of_aws(each: dict[str, Tem
 
 @with_each
 def test_each_function_may_use_the_key_for_its_own_services_alone(each: dict[str, Template], name: str) -> None:
-    services = {}
+    services: dict[str, list[str]] = {}
     for role in ROLES:
         [policy] = of_type(each[name], "AWS::IAM::Role")[role]["Policies"]
         for statement in policy["PolicyDocument"]["Statement"]:
             if "kms:Decrypt" in statement["Action"]:
                 assert statement["Resource"] == KEY["KeyArn"]
                 through = json.dumps(statement["Condition"]["StringEquals"]["kms:ViaService"])
-                services[role] = sorted(re.findall(r"(\w+)\.\$", through))
-    tables, failures = ["dynamodb"], ["s3", "ssm"]
-    wanted = dict(zip(ROLES, [tables, tables, failures, failures, failures], strict=True))
+                services[role] = sorted([*services.get(role, []), *re.findall(r"(\w+)\.\$", through)])
+    failures = ["s3", "ssm"]
+    wanted = dict(zip(ROLES, [["dynamodb", "ssm"], ["dynamodb"], failures, failures, failures], strict=True))
     assert services == (wanted if name in ("key", *ALL) else {})
 
 

@@ -14,7 +14,7 @@ from chalicelib import errors, instants, tokens
 from chalicelib.aws.dynamodb import PATIENCE
 from chalicelib.entry import api as entry
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.tokens import Terms
+from chalicelib.tokens import Document, Terms
 from dev.engine import Engine
 from tests.support.api import Api, Credentials
 from tests.support.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
@@ -211,12 +211,15 @@ def test_the_library_of_aws_repeats_the_same_refusals(
     store = TokenStore(engine.token_table)
     engine._bind(store._model)
     now = instants.now()
-    made = [tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now)[1] for _ in range(batch)]
+    made = [tokens.new_token("app", Terms(Document("node"), now + timedelta(hours=1)), now) for _ in range(batch)]
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
     store.add(made)
     assert proxy.met[fault] == 1
-    assert all(truth.token_store().find(token.id) == token for token in made)
+    assert all(
+        tokens.opened(truth.token_store().find(token.id), tokens.new_use(secret, "app")) == token
+        for secret, token in made
+    )
     proxy.plan = lambda _: fault
     with pytest.raises(errors.StoreUnavailable):
         store.add(made)
@@ -239,16 +242,16 @@ def test_a_repetition_after_a_conflict_that_finds_its_token_spent_brings_nothing
 ) -> None:
     """The first attempt is done though it is answered with a conflict, and the token is spent before the second one."""
     now = instants.now()
-    made = [tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now) for _ in range(batch)]
+    made = [tokens.new_token("app", Terms(Document("node"), now + timedelta(hours=1)), now) for _ in range(batch)]
     secret, token = made[0]
     past = truth.token_store()
-    past.add([each for _, each in made])
+    past.add(made)
     past.claim(tokens.new_use(secret, "app"), now, None)
     before = past.find(token.id)
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
     with pytest.raises(errors.StoreUnavailable):
-        store.add([each for _, each in made])
+        store.add(made)
     assert past.find(token.id) == before
 
 
@@ -257,7 +260,8 @@ def test_repeated_issuing_does_not_undo_later_changes(
     change: str, proxy: Proxy, store: TokenStore, truth: StoreEngine
 ) -> None:
     now = instants.now()
-    _, token = tokens.new_token("app", Terms("node", now + timedelta(hours=1)), now)
+    issued = tokens.new_token("app", Terms(Document("node"), now + timedelta(hours=1)), now)
+    token = issued[1]
     past = truth.token_store()
     lost = iter([Fault.ANSWER_LOST])
 
@@ -271,7 +275,7 @@ def test_repeated_issuing_does_not_undo_later_changes(
     proxy.plan = lambda _: next(lost, None)
     proxy.when_done = in_between
     with pytest.raises(errors.StoreUnavailable):
-        store.add([token])
+        store.add([issued])
     found = past.find(token.id)
     assert found is not None
     assert (found.revoked_at, found.mismatches) == ((now, 0) if change == "revoked" else (None, 1))

@@ -12,7 +12,7 @@ from chalicelib import tokens
 from chalicelib.audit import Audit
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Action, Terms
+from chalicelib.tokens import Action, Document, Terms
 from tests.support.memory_store import MemoryTokenStore
 from tokenctl.audit import stored
 from tokenctl.audit_lines import read
@@ -38,7 +38,7 @@ class World:
         self._caller = Caller("app", frozenset(Scope), "request", "192.0.2.7", "extended")
 
     def issue(self, **terms: Any) -> str:
-        facts = {"node_id": "node", "expires_at": self.now + HOUR, **terms}
+        facts = {"document": Document("node"), "expires_at": self.now + HOUR, **terms}
         [(secret, _)] = self._service.issue(self._caller, [Terms(**facts)])
         return secret
 

@@ -21,7 +21,7 @@ from chalicelib.audit import Audit
 from chalicelib.clients import Doubt, Scope
 from chalicelib.errors import InsufficientScope
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Action, Terms
+from chalicelib.tokens import Action, Document, Terms
 from tests.support import spl, splunk_app
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.splunk_search import forwarded
@@ -56,7 +56,7 @@ def _decisions() -> list[str]:
     service = TokenService(MemoryTokenStore(), audit, lambda: NOW)
     caller = Caller("records", frozenset(Scope), NODE, "192.0.2.7")
     operator = Caller("tokenctl", frozenset(Scope), "tokenctl")
-    bare = Terms(NODE, NOW + timedelta(hours=1))
+    bare = Terms(Document(NODE), NOW + timedelta(hours=1))
     full = replace(bare, user="ada", actions=frozenset(Action), max_uses=9, audience=frozenset({"records"}))
     [(first, _), (second, token), (third, other)] = service.issue(caller, [bare, full, bare])
     use = partial(tokens.new_use, client_id="records")

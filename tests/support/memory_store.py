@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from chalicelib.clients import Client
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.client_store import ClientStore
+from chalicelib.storage.index_keys import node_key
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Grant, Token, Use, canonical, decide
 
@@ -31,8 +32,9 @@ class MemoryTokenStore:
         self.calls: list[str] = []
         self._lock = threading.Lock()
 
-    def add(self, tokens: Sequence[Token]) -> None:
+    def add(self, issued: Sequence[tuple[str, Token]]) -> None:
         self.calls.append("add")
+        tokens = [_sealed(secret, token) for secret, token in issued]
         with self._lock:
             if any(self.tokens.get(token.id, token) != token for token in tokens):
                 raise StoreUnavailable
@@ -78,7 +80,9 @@ class MemoryTokenStore:
     ) -> Iterator[str]:
         self.calls.append("query")
         for token in sorted(self.all(), key=lambda token: token.terms.expires_at):
-            name, wanted = (token.terms.node_id, node_id) if node_id is not None else (token.terms.user, user)
+            name, wanted = token.terms.user, user
+            if node_id is not None:
+                name, wanted = token.terms.document.node_key, node_key(node_id)
             is_theirs = name is not None and canonical(name) == canonical(str(wanted))
             is_live = token.revoked_at is None and now < token.terms.expires_at
             if is_theirs and is_live and issuer in (None, token.issuer):
@@ -87,6 +91,11 @@ class MemoryTokenStore:
     def all(self) -> Iterator[Token]:
         with self._lock:
             return iter([*self.tokens.values()])
+
+
+def _sealed(secret: str, token: Token) -> Token:
+    document = token.terms.document
+    return replace(token, terms=replace(token.terms, document=document.sealed(secret, node_key(document.node_id))))
 
 
 AnyTokenStore: TypeAlias = MemoryTokenStore | TokenStore

@@ -21,7 +21,7 @@ from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Reason, Refusal, Terms
+from chalicelib.tokens import Document, Reason, Refusal, Terms
 from tests.support.audits import SilentAudit
 from tests.support.dynamodb_proxy import QUICK, Proxy
 from tests.support.histories import Answer, Granted, Held, record
@@ -256,7 +256,7 @@ def service(engine: StoreEngine, log: Path) -> Iterator[str]:
 
 def _terms(race: Race, expires_at: datetime) -> Terms:
     return Terms(
-        "node",
+        Document("node"),
         expires_at,
         race.max_uses,
         user=_USER if race.kind is Kind.LOCKED else None,

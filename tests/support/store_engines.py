@@ -53,9 +53,9 @@ class StoreEngine:
     client_table: str
     patience: Patience = _PATIENCE
 
-    def token_store(self, observe: Observe = lambda *_: None) -> TokenStore:
+    def token_store(self, observe: Observe = lambda *_: None, **options: Any) -> TokenStore:
         """A store on this engine, whatever engine this process's other calls go to."""
-        store = TokenStore(self.token_table, observe, self._client())
+        store = TokenStore(self.token_table, observe, self._client(), **options)
         self._bind(store._model)
         return store
 

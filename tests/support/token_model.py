@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Action, Grant, Network, Refusal, Terms, Use
+from chalicelib.tokens import Action, Document, Grant, Network, Refusal, Terms, Use
 from tests.support.audits import SilentAudit
 from tests.support.memory_store import AnyTokenStore
 
@@ -94,7 +94,7 @@ ASKED = st.tuples(
 )
 TERMS = st.builds(
     lambda life, wait, **terms: Terms(
-        "node", START + life * SECOND, not_before=None if wait is None else START + wait * SECOND, **terms
+        Document("node"), START + life * SECOND, not_before=None if wait is None else START + wait * SECOND, **terms
     ),
     st.sampled_from((2, 700, 3600)),
     some(st.sampled_from((-5, 0, 0, 3))),
@@ -247,7 +247,7 @@ class Machine(RuleBasedStateMachine):
         """What is stored is what the model holds, use for use."""
         if not self.secret:
             return
-        token = self.store.find(self.token_id)
+        token = tokens.opened(self.store.find(self.token_id), tokens.new_use(self.secret, "app"))
         assert token is not None
         assert [claim.id for claim in token.claims] == [spent.use_id for spent in self.model.spent]
         assert (token.mismatches, token.revoked_at is not None) == (self.model.mismatches, self.model.revoked)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from chalicelib import tokens
 from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.tokens import Action, Grant, Terms, Token, Use
+from chalicelib.tokens import Action, Document, Grant, Terms, Token, Use
 from tests.support.token_model import ADDRESSES, KEYS, NETWORKS, SECOND, START, TICK, WINDOW, profile, some
 
 
@@ -64,7 +64,7 @@ def situations(draw: st.DrawFn) -> Situation:
     terms, facts, rest = (
         {name: value for each in column for name, value in each.items()} for column in zip(*flaws, strict=True)
     )
-    all_terms = {"node_id": "node", "expires_at": START + 60 * SECOND, "max_uses": 2, **terms}
+    all_terms = {"document": Document("node"), "expires_at": START + 60 * SECOND, "max_uses": 2, **terms}
     secret, token = tokens.new_token("issuer", Terms(**all_terms), START)
     use = tokens.new_use(secret, "app", idempotency_key=draw(some(st.sampled_from(KEYS))), **facts)
     made = [tokens.new_use(secret, "other").claim(START) for _ in range(rest.pop("used", 0))]
@@ -79,7 +79,7 @@ def situations(draw: st.DrawFn) -> Situation:
 @contextmanager
 def stored(store: TokenStore, token: Token) -> Iterator[None]:
     """The token in the store in whatever state it is; `add()` stores only fresh ones."""
-    item = store._model.from_raw_data(to_item(token))
+    item = store._model.from_raw_data(to_item(token, None))
     item.save()
     yield
     item.delete()

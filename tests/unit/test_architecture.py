@@ -16,7 +16,8 @@ STANDARD = frozenset(sys.stdlib_module_names)
 # What is deployed: each package, the packages below it that it may import, and the libraries.
 DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib": (set(), set()),
-    "chalicelib.tokens": (set(), {"msgspec"}),
+    "chalicelib.tokens": ({"chalicelib.seal"}, {"msgspec"}),
+    "chalicelib.seal": ({"chalicelib.errors"}, set()),
     "chalicelib.clients": (set(), set()),
     "chalicelib.errors": (set(), set()),
     "chalicelib.names": (set(), set()),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from chalicelib import tokens
 from chalicelib.audit import timestamp
-from chalicelib.tokens import Action, Claim, Reason, Terms, Token
+from chalicelib.tokens import Action, Claim, Document, Reason, Terms, Token
 from tokenctl import stats
 from tokenctl.explain import ADVICE, LIVE, life, meaning, state
 
@@ -20,7 +20,9 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
 
 def token(**terms: Any) -> Token:
-    return tokens.new_token("records", Terms(**{"node_id": "hidden", "expires_at": NOW + HOUR, **terms}), NOW)[1]
+    return tokens.new_token(
+        "records", Terms(**{"document": Document("hidden"), "expires_at": NOW + HOUR, **terms}), NOW
+    )[1]
 
 
 def claim(number: int, at: datetime, client: str = "viewer", **facts: Any) -> Claim:
@@ -115,7 +117,7 @@ def test_refusals_are_counted_by_reason_the_most_frequent_first() -> None:
 
 
 def test_neither_the_document_nor_other_tokens_are_ever_shown() -> None:
-    stored, other = token(metadata={"title": "hidden"}), token()
+    stored, other = token(document=Document("hidden", {"title": "hidden"})), token()
     log: list[dict[str, Any]] = [
         event(stored, "token.refused", NOW, reason=Reason.USER),
         event(other, "token.refused", NOW, reason=Reason.LOCKED),

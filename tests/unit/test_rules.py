@@ -11,14 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 from chalicelib import tokens
-from chalicelib.tokens import Action, Claim, Grant, Reason, Refusal, Terms, Token, Use
+from chalicelib.tokens import Action, Claim, Document, Grant, Reason, Refusal, Terms, Token, Use
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
 def a_token(**terms: object) -> Token:
-    facts: dict[str, object] = {"node_id": "node", "expires_at": NOW + timedelta(minutes=5), **terms}
+    facts: dict[str, object] = {"document": Document("node"), "expires_at": NOW + timedelta(minutes=5), **terms}
     hashed = tokens.digest("a" * 64)
     return Token(tokens.token_id(hashed), hashed, "issuer", NOW - SECOND, Terms(**facts))
 

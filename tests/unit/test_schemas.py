@@ -20,7 +20,7 @@ from chalicelib.clients import CLIENT_ID
 from chalicelib.http import conversion, parsing
 from chalicelib.http.problems import MAX_ERRORS, Errors, InvalidRequest
 from chalicelib.http.schemas import BatchRequest, IssueRequest, RevokeRequest, UseRequest
-from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token
+from chalicelib.tokens import Action, Document, Grant, Reason, Refusal, Terms, Token
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -103,19 +103,18 @@ issue_bodies = st.fixed_dictionaries(
 
 class TestIssue:
     def test_missing_fields_have_the_contracts_default(self) -> None:
-        assert issue() == Terms(node_id="n", expires_at=NOW + timedelta(seconds=300))
+        assert issue() == Terms(Document("n"), expires_at=NOW + timedelta(seconds=300))
 
     @given(issue_bodies)
     def test_every_valid_body_becomes_its_terms(self, said: dict[str, Any]) -> None:
         terms = issue(**said)
-        assert terms.node_id == said["nodeId"]
+        assert terms.document == Document(said["nodeId"], said.get("metadata", {}))
         assert terms.max_uses == said.get("maxUses", 1)
         assert terms.actions == frozenset(said.get("actions", ["download"]))
         assert terms.expires_at - NOW == timedelta(seconds=said.get("expiresIn", 300))
         assert terms.user == (unicodedata.normalize("NFC", said["user"]) if "user" in said else None)
         assert terms.networks == {tokens.parse_network(text) for text in said.get("ipAddresses", ())}
         assert terms.audience == frozenset(said.get("audience", ()))
-        assert terms.metadata == said.get("metadata", {})
 
     @pytest.mark.parametrize("milliseconds", [-1, 0, 999, 1000, 1001, 30 * 86_400_000, 30 * 86_400_000 + 1])
     def test_an_expiry_is_taken_to_the_millisecond_or_named_outside_its_bounds(self, milliseconds: int) -> None:
@@ -172,7 +171,7 @@ class TestIssue:
         [{"k": "x" * 2040}, {"k": "é" * 1020}, {"k": '"' * 1020}, {"k": "\n" * 1020}, {"k": "\x01" * 340}, {}],
     )
     def test_metadata_of_2048_bytes_is_taken_and_one_more_character_is_not(self, metadata: dict[str, str]) -> None:
-        assert issue(metadata=metadata).metadata == metadata
+        assert issue(metadata=metadata).document.metadata == metadata
         if metadata:
             longer = {"k": metadata["k"] + "x"}
             assert named(lambda: issue(metadata=longer)) == ["metadata"]
@@ -367,7 +366,7 @@ class TestIdempotencyKey:
 
 class TestAnswers:
     def token(self, **terms: Any) -> Token:
-        said = Terms(**{"node_id": "hidden", "expires_at": NOW + MINUTE, **terms})
+        said = Terms(**{"document": Document("hidden"), "expires_at": NOW + MINUTE, **terms})
         hashed = tokens.digest(TOKEN)
         return Token(tokens.token_id(hashed), hashed, "issuer", NOW, said)
 
@@ -379,7 +378,7 @@ class TestAnswers:
             user="alice",
             networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
             audience=frozenset({"b", "a"}),
-            metadata={"title": "Größe"},
+            document=Document("hidden", {"title": "Größe"}),
         )
         address = tokens.parse_address("10.0.0.1")
         said = tokens.new_use(TOKEN, "a", user="alice", address=address, action=Action.EDIT).claim(NOW)

@@ -12,7 +12,7 @@ from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.errors import InsufficientScope, InternalError, StoreUnavailable, TokenNotFound
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Action, Grant, Reason, Refusal, Terms, Token, Use
+from chalicelib.tokens import Action, Document, Grant, Reason, Refusal, Terms, Token, Use
 from tests.support.api import NODE
 from tests.support.audits import RecordingAudit
 from tests.support.memory_store import MemoryTokenStore
@@ -57,7 +57,7 @@ def caller(client_id: str = "app", *scopes: Scope) -> Caller:
 
 
 def issue(service: TokenService, by: Caller | None = None, **terms: Any) -> tuple[str, Token]:
-    facts = {"node_id": NODE, "expires_at": NOW + HOUR, **terms}
+    facts = {"document": Document(NODE), "expires_at": NOW + HOUR, **terms}
     [issued] = service.issue(by or caller(), [Terms(**facts)])
     return issued
 
@@ -80,10 +80,23 @@ def use(service: TokenService, secret: str, key: str | None = None, **facts: Any
 
 
 def members(token: Token | None, uses: int = 0, **more: object) -> dict[str, object]:
-    """The members of an audit event of a request by `caller()`, of a token that was used so many times."""
+    """The members of an audit event of a request by `caller()`, of a token that was used so many times.
+
+    They name the document if it is open in the token.
+    """
     ids = {"requestId": "request-1", "extendedRequestId": "extended-1", "sourceIp": "192.0.2.7", "clientId": "app"}
-    known = {} if token is None else {"tokenId": token.id, "nodeId": token.terms.node_id, "uses": uses}
+    known = {} if token is None else {"tokenId": token.id, "uses": uses}
+    if token is not None and isinstance(token.terms.document, Document):
+        known["nodeId"] = token.terms.document.node_id
     return {**ids, **known, **more}
+
+
+def stored(store: MemoryTokenStore, secret: str) -> Token:
+    """What is stored of a token, with its document open."""
+    use = tokens.new_use(secret, "app")
+    token = tokens.opened(store.tokens[use.token_id], use)
+    assert token is not None
+    return token
 
 
 def limits(**more: object) -> dict[str, object]:
@@ -109,18 +122,29 @@ class TestIssue:
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
     ) -> None:
         secret, token = issue(service, user="alice")
-        assert store.tokens == {token.id: token}
+        assert stored(store, secret) == token
         assert (token.digest, token.issuer, token.issued_at) == (tokens.digest(secret), "app", NOW)
         assert audit.events == [("token.issued", NOW, "INFO", members(token, **limits(user="alice")))]
         assert audit.counts == [("TokensIssued", {})]
 
+    def test_without_node_ids_no_event_names_the_document(self, store: MemoryTokenStore, audit: RecordingAudit) -> None:
+        service = TokenService(store, audit, lambda: NOW, logs_node_ids=False)
+        secret, token = issue(service, user="alice")
+        for user in ("alice", *["bob"] * 6):
+            service.introspect(caller(), new_use(secret, user=user))
+            service.use(caller(), new_use(secret, user=user))
+        service.revoke(caller(), token.id)
+        names = {name for name, *_ in audit.events}
+        assert len(names) == 6, "issued, used, refused, introspected, locked and revoked"
+        assert NODE not in str(audit.events)
+
     def test_a_batch_is_stored_by_one_call_and_each_token_is_reported(
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
     ) -> None:
-        issued = service.issue(caller(), [Terms(f"node-{number}", NOW + HOUR) for number in range(3)])
-        assert [token.terms.node_id for _, token in issued] == ["node-0", "node-1", "node-2"]
+        issued = service.issue(caller(), [Terms(Document(f"node-{number}"), NOW + HOUR) for number in range(3)])
+        assert [token.terms.document.node_id for _, token in issued] == ["node-0", "node-1", "node-2"]
         assert store.calls == ["add"]
-        assert store.tokens == {token.id: token for _, token in issued}
+        assert [stored(store, secret) for secret, _ in issued] == [token for _, token in issued]
         assert audit.events == [("token.issued", NOW, "INFO", members(token, **limits())) for _, token in issued]
         assert audit.counts == [("TokensIssued", {})] * 3
 
@@ -159,7 +183,7 @@ class TestUse:
         secret, token = issue(service)
         audit.clear()
         first = new_use(secret, idempotency_key="k")
-        assert service.use(caller(), first) == Grant(store.tokens[token.id], first.claim(NOW))
+        assert service.use(caller(), first) == Grant(stored(store, secret), first.claim(NOW))
         assert store.tokens[token.id].claims == (first.claim(NOW),)
         reported = members(token, **FACTS, **granted(token), useId=first.claim_id)
         assert audit.events == [("token.used", NOW, "INFO", reported)]
@@ -200,11 +224,11 @@ class TestUse:
     ) -> None:
         secret, token = issue(service)
         service.use(caller(), new_use(secret, idempotency_key="k"))
-        used = store.tokens[token.id]
+        used = stored(store, secret)
         audit.clear()
         again = new_use(secret, idempotency_key="k")
         assert service.use(caller(), again) == Grant(used, used.claims[0], replayed=True)
-        assert store.tokens[token.id] == used
+        assert stored(store, secret) == used
         reported = members(token, **FACTS, **granted(token), useId=again.claim_id, reason="replayed")
         assert audit.events == [("token.used", NOW, "INFO", reported)]
         assert audit.counts == []
@@ -226,7 +250,7 @@ class TestUse:
             case Reason.LOCKED:
                 for _ in range(tokens.LOCKED_AFTER_MISMATCHES):
                     store.count_mismatch(token.id, NOW)
-        before = store.tokens[token.id]
+        before = stored(store, secret)
         audit.clear()
         decision = service.use(caller(), attempt)
         assert decision == Refusal(reason, None if reason is Reason.NOT_FOUND else before)
@@ -278,7 +302,7 @@ class TestUse:
         secret, token = issue(service, user="alice", audience=frozenset({"another"}))
         for user in ("alice", "bob", None) * 2:
             assert use(service, secret, user=user) == Reason.AUDIENCE
-        assert store.tokens[token.id] == token
+        assert stored(store, secret) == token
 
     def test_a_token_bound_to_addresses_takes_a_read_and_a_claim_and_any_other_one_claim(
         self, service: TokenService, store: MemoryTokenStore
@@ -370,7 +394,7 @@ class TestIntrospect:
         reported = members(token, **{**FACTS, "user": user}, **reason)
         assert audit.events == [("token.introspected", NOW, "INFO", reported)] * 7
         assert audit.counts == []
-        assert store.tokens == {token.id: token}
+        assert stored(store, secret) == token
 
     def test_it_decides_for_the_time_on_its_own_clock(self, service_at: ServiceAt, audit: RecordingAudit) -> None:
         secret, token = issue(service_at(NOW))
@@ -387,7 +411,7 @@ class TestIntrospect:
 
 class TestScopes:
     OPERATIONS: tuple[tuple[str, Scope, Callable[[TokenService, Caller], object]], ...] = (
-        ("issue", Scope.ISSUE, lambda service, by: service.issue(by, [Terms(NODE, NOW + HOUR)])),
+        ("issue", Scope.ISSUE, lambda service, by: service.issue(by, [Terms(Document(NODE), NOW + HOUR)])),
         ("use", Scope.USE, lambda service, by: service.use(by, tokens.new_use("0" * 64, "app"))),
         ("introspect", Scope.INTROSPECT, lambda service, by: service.introspect(by, tokens.new_use("0" * 64, "app"))),
         ("status", Scope.MANAGE, lambda service, by: service.status(by, UNKNOWN_ID)),
@@ -425,12 +449,13 @@ class TestScopes:
 
 class TestStatus:
     def test_the_issuer_sees_its_token_and_an_admin_everyones(
-        self, service: TokenService, audit: RecordingAudit
+        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
     ) -> None:
         issuer = caller("app", Scope.ISSUE, Scope.MANAGE)
         _, token = issue(service, issuer)
         audit.clear()
-        assert service.status(issuer, token.id) == token == service.status(caller("boss", Scope.ADMIN), token.id)
+        assert service.status(issuer, token.id) == store.tokens[token.id]
+        assert service.status(caller("boss", Scope.ADMIN), token.id) == store.tokens[token.id]
         assert audit.events == []
 
     def test_no_other_client_sees_it_and_each_attempt_is_reported(
@@ -458,7 +483,7 @@ class TestRevoke:
             assert service_at(now).revoke(caller(), token.id)
             assert store.tokens[token.id].revoked_at == NOW
         assert not service_at(NOW).revoke(caller(), UNKNOWN_ID)
-        assert audit.events == [("token.revoked", NOW, "INFO", members(token, **ended(token)))]
+        assert audit.events == [("token.revoked", NOW, "INFO", members(store.tokens[token.id], **ended(token)))]
 
     def test_only_the_issuer_and_an_admin_may(self, service: TokenService, store: MemoryTokenStore) -> None:
         _, token = issue(service)
@@ -483,7 +508,7 @@ class TestRevokeAll:
         audit.clear()
         store.calls.clear()
         assert self.revoke_all(service, mine, node_id=NODE) == (1, False)
-        assert audit.events == [("token.revoked", NOW, "INFO", members(token, **ended(token)))]
+        assert audit.events == [("token.revoked", NOW, "INFO", members(store.tokens[token.id], **ended(token)))]
         assert store.calls == ["query", "revoke"], "no call for another issuer's token"
 
     def test_it_counts_the_live_tokens_of_a_user_and_revokes_the_others_too(
@@ -503,7 +528,7 @@ class TestRevokeAll:
         assert self.revoke_all(service, admin, user="alice") == (0, False)
 
     def test_it_stops_when_time_is_up_and_returns_that_there_is_more(self, service: TokenService) -> None:
-        service.issue(caller(), [Terms(NODE, NOW + HOUR) for _ in range(3)])
+        service.issue(caller(), [Terms(Document(NODE), NOW + HOUR) for _ in range(3)])
         answers = iter([True, True, False])
         done = service.revoke_all(caller(), node_id=NODE, time_left=lambda: next(answers))
         assert (done.revoked, done.more) == (2, True)
@@ -512,7 +537,7 @@ class TestRevokeAll:
     def test_each_token_is_revoked_at_its_own_instant(self, store: MemoryTokenStore, audit: RecordingAudit) -> None:
         clock = iter([NOW, NOW, NOW + MINUTE, NOW + HOUR])
         service = TokenService(store, audit, lambda: next(clock))
-        service.issue(caller(), [Terms(NODE, NOW + DAY) for _ in range(2)])
+        service.issue(caller(), [Terms(Document(NODE), NOW + DAY) for _ in range(2)])
         audit.clear()
         assert self.revoke_all(service, caller(), node_id=NODE) == (2, False)
         assert [at for _, at, _, _ in audit.events] == [NOW + MINUTE, NOW + HOUR]

@@ -22,6 +22,7 @@ def test_a_stage_alone_is_enough_and_names_the_tables() -> None:
     assert settings.authorizer_ttl_seconds == 60
     assert settings.log_level == "INFO"
     assert settings.tokens_issued_after is None
+    assert (settings.seal_node_ids, settings.log_node_ids, settings.index_key_parameter) == (True, True, None)
     assert settings.splunk.hec_url is None
 
 
@@ -36,6 +37,9 @@ def test_every_setting_is_read() -> None:
             "TOKENS_ISSUED_AFTER": "2026-01-31T13:00:00.1239999+01:00",
             "DYNAMODB_TRANSPORT": "SLIM",
             "COMMIT": "abc1234",
+            "SEAL_NODE_IDS": "False",
+            "LOG_NODE_IDS": "false",
+            "INDEX_KEY_PARAMETER": "/tokenservice/prod/index-key",
             "SPLUNK_HEC_URL": "https://splunk.example:8088/",
             "SPLUNK_HEC_TOKEN_PARAMETER": "/tokenservice/hec",
             "SPLUNK_INDEX": "records",
@@ -52,6 +56,8 @@ def test_every_setting_is_read() -> None:
     assert settings.tokens_issued_after == datetime(2026, 1, 31, 12, 0, 0, 123_000, tzinfo=UTC)
     assert settings.dynamodb_transport == "slim"
     assert settings.commit == "abc1234"
+    assert (settings.seal_node_ids, settings.log_node_ids) == (False, False)
+    assert settings.index_key_parameter == "/tokenservice/prod/index-key"
     assert settings.splunk.hec_url == "https://splunk.example:8088"
     assert settings.splunk.sourcetype == "tokens"
     assert settings.splunk.client_certificate == "client.pem"

@@ -20,7 +20,7 @@ GB: Final = 1e9
 WRITE_UNIT_BYTES: Final = 1024
 # Sizes of a usual token (a UUID for the node, bound to a user) and of one claim, as DynamoDB reckons them; and the
 # units that an issue and a use consume. tests/contract/test_tokenctl_cost.py holds them against both engines.
-TOKEN_BYTES: Final = 447
+TOKEN_BYTES: Final = 538
 CLAIM_BYTES: Final = 199
 ISSUE_UNITS: Final = 3  # the item, and its entries in both indexes
 READ_UNITS: Final = 1  # a client, read consistently

@@ -1,0 +1,150 @@
+"""A table that is stolen names no document, on both engines."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib import tokens
+from chalicelib.aws.errors import NoAnswer
+from chalicelib.errors import InternalError, StoreUnavailable
+from chalicelib.storage.index_keys import read_secrets
+from chalicelib.storage.token_store import TokenStore
+from chalicelib.tokens import Document, Sealed, Terms, Token
+from tests.support.store_engines import StoreEngine
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+OLD, NEW = (b"an old secret of 32 characters..", b"a new secret of 32 characters...")
+
+
+def issue(store: TokenStore, node_id: str) -> tuple[str, Token]:
+    terms = Terms(Document(node_id, {"title": f"Title of {node_id}"}), NOW + timedelta(hours=1))
+    issued = tokens.new_token("issuer", terms, NOW)
+    store.add([issued])
+    return issued
+
+
+def item(engine: StoreEngine, token: Token) -> dict[str, Any]:
+    return dict(engine.dynamodb().get_item(TableName=engine.token_table, Key={"id": {"S": token.id}})["Item"])
+
+
+@pytest.fixture
+def node_id() -> str:
+    return f"node {uuid.uuid4()}"
+
+
+@pytest.fixture
+def found(store_engine: StoreEngine, node_id: str) -> Callable[..., set[str]]:
+    """The ids of the node's tokens that a store with these secrets finds."""
+
+    def found(*secrets: bytes, node: str | Sealed = node_id) -> set[str]:
+        store = store_engine.token_store(index_secrets=lambda: secrets)
+        return set(store.find_unrevoked(node_id=node, issuer=None, now=NOW))
+
+    return found
+
+
+def test_no_item_names_the_document_before_or_after_its_use_and_revocation(
+    store_engine: StoreEngine, node_id: str
+) -> None:
+    store = store_engine.token_store()
+    secret, token = issue(store, node_id)
+    items = [item(store_engine, token)]
+    store.claim(tokens.new_use(secret, "app"), NOW, None)
+    items.append(item(store_engine, token))
+    store.revoke(token.id, None, NOW)
+    items.append(item(store_engine, token))
+    for each in items:
+        assert node_id not in json.dumps(each, default=str)
+        assert "itle" not in json.dumps(each, default=str)
+
+
+def test_tokens_stored_before_documents_were_sealed_go_on_working(
+    store_engine: StoreEngine, node_id: str, found: Callable[..., set[str]]
+) -> None:
+    secret, token = issue(store_engine.token_store(seals=False), node_id)
+    assert item(store_engine, token)["node_id"] == {"S": node_id}
+    store = store_engine.token_store()
+    claimed = store.claim(use := tokens.new_use(secret, "app"), NOW, None)
+    assert claimed is not None
+    assert (claimed.terms, claimed.claims) == (token.terms, (use.claim(NOW),))
+    assert found() == {token.id}
+
+
+def test_an_altered_seal_is_not_opened(store_engine: StoreEngine, node_id: str) -> None:
+    store = store_engine.token_store()
+    (secret, token), (_, other) = issue(store, node_id), issue(store, "another node")
+    mixed = {**item(store_engine, token), "sealed": item(store_engine, other)["sealed"]}
+    store_engine.dynamodb().put_item(TableName=store_engine.token_table, Item=mixed)
+    with pytest.raises(InternalError):
+        tokens.opened(store.find(token.id), tokens.new_use(secret, "app"))
+
+
+def test_with_a_secret_nobody_else_can_tell_whether_a_token_is_for_a_known_document(
+    store_engine: StoreEngine, node_id: str
+) -> None:
+    plain, keyed, keyed_again, otherwise = (
+        item(store_engine, issue(store_engine.token_store(index_secrets=lambda used=used: used), node_id)[1])
+        for used in ((), (OLD,), (OLD,), (NEW, OLD))
+    )
+    keys = [each["node_hash"]["S"] for each in (plain, keyed, keyed_again, otherwise)]
+    assert keys[1] == keys[2]
+    assert len(set(keys)) == 3
+
+
+def test_tokens_are_found_through_a_change_of_the_secret(
+    store_engine: StoreEngine, node_id: str, found: Callable[..., set[str]]
+) -> None:
+    issued = [
+        issue(store_engine.token_store(index_secrets=lambda used=used: used), node_id)[1].id
+        for used in ((), (OLD,), (NEW, OLD))
+    ]
+    assert found(NEW, OLD) == {*issued}
+    assert found(NEW) == {issued[0], issued[2]}
+
+
+def test_the_other_tokens_of_a_document_are_found_by_one_of_them_also_after_its_revocation(
+    store_engine: StoreEngine, node_id: str, found: Callable[..., set[str]]
+) -> None:
+    store = store_engine.token_store(index_secrets=lambda: (OLD,))
+    (_, leaked), (_, sibling) = issue(store, node_id), issue(store, node_id)
+    stored = store.find(leaked.id)
+    assert stored is not None
+    assert isinstance(stored.terms.document, Sealed)
+    assert found(node=stored.terms.document) == {leaked.id, sibling.id}
+    revoked = store.revoke(leaked.id, None, NOW)
+    assert revoked is not None
+    assert isinstance(revoked.terms.document, Sealed)
+    assert found(node=revoked.terms.document) == {sibling.id}
+
+
+class Parameter:
+    """Answers like SSM."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def get_parameter(self, **_: object) -> dict[str, Any]:
+        if self._value is None:
+            raise NoAnswer("ssm", "no connection")
+        return {"Parameter": {"Value": self._value}}
+
+
+def test_the_secrets_are_parted_by_white_space_and_the_newest_comes_first() -> None:
+    assert read_secrets("/p", Parameter(f"{'a' * 32}\n {'b' * 64} \n")) == (b"a" * 32, b"b" * 64)
+
+
+@pytest.mark.parametrize("value", [None, "", " \n", "short", f"{'a' * 32} short"])
+def test_without_a_good_secret_nothing_is_stored_and_the_log_has_the_reason_but_no_secret(
+    value: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        read_secrets("/tokenservice/dev/index-key", Parameter(value))
+    assert "INDEX_KEY_PARAMETER: '/tokenservice/dev/index-key'" in caplog.text
+    assert "short" not in caplog.text
+    assert "aaa" not in caplog.text
