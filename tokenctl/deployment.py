@@ -40,10 +40,11 @@ class Deployment:
 
     def token_store(self) -> TokenStore:
         return TokenStore(
-            self.settings.token_table, index_secrets=self._index_secrets, seals=self.settings.seal_node_ids
+            self.settings.token_table, index_secrets=self.index_secrets, seals=self.settings.seal_node_ids
         )
 
-    def _index_secrets(self) -> tuple[bytes, ...]:
+    def index_secrets(self) -> tuple[bytes, ...]:
+        """Read the secrets of the index by node; none without a parameter."""
         parameter = self.settings.index_key_parameter
         return read_secrets(parameter, OwnErrors(self.aws("ssm"))) if parameter else ()
 

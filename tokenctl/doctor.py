@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 
+from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.splunk.errors import Undelivered
 from chalicelib.splunk.forward import forwarder
@@ -70,6 +71,8 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
         yield _check(f"table {name}", partial(_table, deployment, name), create)
     yield _check("expired tokens are deleted (TTL)", lambda: _ttl(deployment), create)
     yield _check("point-in-time recovery", lambda: _recovery(deployment), create)
+    if settings.index_key_parameter:
+        yield _check("index by node", lambda: _index(deployment), "docs/security.md, 'Documents at rest'")
     yield from _splunk(deployment)
     user, password = _credentials(deployment)
     base = url or (read_env_file(LOCAL_ENV).get("TOKENSERVICE_URL") if deployment.stage == LOCAL_STAGE else None)
@@ -115,6 +118,13 @@ def _recovery(deployment: Deployment) -> str:
         if not tables.recovery_is_on(deployment.aws("dynamodb"), name):
             raise _Failed(f"off for {name}")
     return "on"
+
+
+def _index(deployment: Deployment) -> str:
+    try:
+        return f"keyed; secrets in the parameter: {len(deployment.index_secrets())}"
+    except StoreUnavailable:
+        raise _Failed(f"{deployment.settings.index_key_parameter} holds no secret that can be read") from None
 
 
 def _splunk(deployment: Deployment) -> Iterator[Finding]:

@@ -65,6 +65,22 @@ class TestDoctor:
         assert human.out.count("  ok  ") == 6
         assert "FAIL" not in human.out
 
+    def test_a_secret_of_the_index_that_cannot_be_read_is_reported(
+        self, tokenctl: Tokenctl, deployment: Deployment, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = "/tokenservice/local/index-key"
+        monkeypatch.setenv("INDEX_KEY_PARAMETER", name)
+        assert name in self.unwell(tokenctl("doctor", "--url", url, "--json"))["index by node"][0]
+        ssm = deployment.aws("ssm")
+        ssm.put_parameter(Name=name, Type="SecureString", Value=f"{'a' * 32} {'b' * 32}")
+        try:
+            run = tokenctl("doctor", "--url", url, "--json")
+            [found] = [each for each in run.json if each["what"] == "index by node"]
+            assert found["seen"] == "keyed; secrets in the parameter: 2"
+            assert "aaa" not in run.out + run.err
+        finally:
+            ssm.delete_parameter(Name=name)
+
     def test_the_demo_clients_credentials_are_tried_locally(
         self, tokenctl: Tokenctl, url: str, client: Credentials, tmp_path: Path
     ) -> None:
