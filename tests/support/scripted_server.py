@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         move = self.server.moves.pop(0) if len(self.server.moves) > 1 else self.server.moves[0]
         move(self)
 
-    do_GET = do_POST = do_PUT = do_DELETE = serve  # noqa: N815 - names of http.server
+    do_GET = do_POST = do_PUT = do_DELETE = do_CONNECT = serve  # noqa: N815 - names of http.server
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         pass

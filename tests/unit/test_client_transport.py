@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-import socket
 import ssl
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -200,25 +198,14 @@ def test_neither_netrc_nor_a_proxy_of_the_environment_gets_between(
 def test_a_proxy_of_the_environment_is_used_for_https_and_gets_only_the_host(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server((HOST, 0)) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://{HOST}:{proxy.getsockname()[1]}")
+    with Server(answer(502)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")
-        asked: list[bytes] = []
-
-        def refuse() -> None:
-            connection, _ = proxy.accept()
-            with connection:
-                asked.append(connection.recv(65536))
-                connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-
-        thread = threading.Thread(target=refuse)
-        thread.start()
         with pytest.raises(NoAnswer):
             make(url="https://tokens.example", patience_seconds=0).use(TOKEN)
-        thread.join()
-    assert asked[0].startswith(b"CONNECT tokens.example:443 ")
-    assert b"authorization" not in asked[0].lower()
-    assert TOKEN.encode() not in asked[0]
+        [sent] = proxy.received
+    assert (sent.method, sent.path, sent.content) == ("CONNECT", "tokens.example:443", b"")
+    assert "authorization" not in sent.headers
 
 
 def test_a_certificate_must_be_of_an_authority_that_was_named(make: Any, tmp_path: Any) -> None:

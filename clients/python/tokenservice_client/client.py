@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tokenservice_client.answers import Batch, Introspection, Issued, Revocation, Status, Use, Version
 from tokenservice_client.errors import UnexpectedAnswer
 from tokenservice_client.terms import Action, Address, Range, Terms, check, check_address, check_text, without_none
-from tokenservice_client.transport import Transport, base_url, basic
+from tokenservice_client.transport import Transport, base_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,7 +29,6 @@ _REVOKE_PATIENCE_SECONDS: Final = 90.0
 _MAX_REVOKE_CALLS: Final = 1_000
 _TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{32}")
 _KEY: Final = re.compile(r"[!-~]{1,255}")
-_USER_AGENT: Final = "tokenservice-client"
 
 
 class TokenServiceClient:
@@ -89,14 +88,11 @@ class TokenServiceClient:
                 raise ValueError("ca_bundle: there is no such file")
         self._base = base_url(url, allow_insecure)
         self._user = user
-        authorization = basic(user, password)
-        secrets = (password, authorization.partition(" ")[2].rstrip("="))  # a URL has its padding as %3D
         self._transport = Transport(
             self._base,
-            authorization,
-            secrets=secrets,
+            user,
+            password,
             verify=str(ca_bundle) if ca_bundle else True,
-            user_agent=_USER_AGENT,
             connections=connections,
             timeout_seconds=timeout_seconds,
             patience_seconds=patience_seconds,

@@ -137,8 +137,7 @@ class Transport:
 
     Args:
         base: see `base_url`.
-        authorization: see `basic`.
-        secrets: removed from all errors, also if the response contains them.
+        user: see `basic`; the same is true of `password`, which no error holds even if the response does.
         verify: True, or a PEM file of trusted authorities.
         connections: size of the pool.
         timeout_seconds: until a response begins, and between its chunks.
@@ -150,18 +149,18 @@ class Transport:
     def __init__(
         self,
         base: str,
-        authorization: str,
+        user: str,
+        password: str,
         *,
-        secrets: tuple[str, ...],
         verify: str | bool,
-        user_agent: str,
         connections: int,
         timeout_seconds: float,
         patience_seconds: float,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        authorization = basic(user, password)
         self._base = base
-        self._secrets = secrets
+        self._secrets = (password, authorization.partition(" ")[2].rstrip("="))  # a URL has its padding as %3D
         self._timeout_seconds = timeout_seconds
         self._patience_seconds = patience_seconds
         self._sleep = sleep
@@ -174,7 +173,7 @@ class Transport:
             session.proxies = requests.utils.get_environ_proxies(base)
         # The service has no cookies. Threads would share them.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.headers.update({"Authorization": authorization, "User-Agent": user_agent})
+        session.headers.update({"Authorization": authorization, "User-Agent": "tokenservice-client"})
         adapter = HTTPAdapter(pool_maxsize=connections)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
