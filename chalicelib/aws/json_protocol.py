@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
+_encode: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
 class JsonProtocol:
@@ -46,7 +47,7 @@ class JsonProtocol:
             NoAnswer: it gave no answer that can be trusted.
         """
         headers = {"content-type": self._content_type, "x-amz-target": f"{self._target}.{operation}"}
-        sent = Request("POST", "/", headers, json.dumps(request).encode())
+        sent = Request("POST", "/", headers, _encode(request).encode())
         return self._client.send(sent, lambda answer: _read(answer, operation), attempts)
 
 
