@@ -21,7 +21,7 @@ ANY_PYTHON := $(shell command -v python3 || command -v python || { command -v uv
 SETUP = $(or $(ANY_PYTHON),$(error Neither python3 nor uv is on the path. Install one of them)) -I dev/environments.py
 UV = $$(test -x .uv/bin/uv && echo .uv/bin/uv || echo uv)
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-	--custom-compile-command 'make lock' $(UPGRADE)
+	--annotation-style line --custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi model pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
