@@ -92,7 +92,7 @@ class Shipping:
             logs.append(
                 LogEvent(f"{self._stream}/{self._count}", at_ms, line.decode("utf-8", "replace").rstrip("\r\n"))
             )
-        return encode(Envelope(False, "local", LOG_GROUP, self._stream, ("local",), logs), logs)
+        return encode(Envelope(LOG_GROUP, self._stream, logs), logs)
 
 
 def ship(settings: Settings, folder: Path) -> Shipping:

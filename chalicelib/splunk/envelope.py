@@ -10,7 +10,6 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from chalicelib.splunk.errors import MalformedEnvelope
@@ -41,21 +40,11 @@ class LogEvent(NamedTuple):
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A checked subscription event.
+class Envelope(NamedTuple):
+    """A checked subscription event, with the log events in their order."""
 
-    Attributes:
-        is_control: whether CloudWatch Logs only checks that the destination can be reached.
-        owner: the AWS account of the log group.
-        events: the log events in their order.
-    """
-
-    is_control: bool
-    owner: str
     log_group: str
     log_stream: str
-    subscription_filters: tuple[str, ...]
     events: Sequence[LogEvent]
 
 
@@ -66,6 +55,9 @@ def decode(event: object, max_bytes: int = MAX_BYTES) -> Envelope:
         event: `{"awslogs": {"data": str}}`, base64 of gzipped JSON.
         max_bytes: the limit after decompression.
 
+    Returns:
+        No log events if CloudWatch Logs only checks that the destination can be reached.
+
     Raises:
         MalformedEnvelope: not base64, gzip or JSON, not of the documented shape, or larger than `max_bytes`.
 
@@ -75,22 +67,14 @@ def decode(event: object, max_bytes: int = MAX_BYTES) -> Envelope:
     kind = _string(content, "messageType")
     if kind not in ("DATA_MESSAGE", "CONTROL_MESSAGE"):
         raise MalformedEnvelope("messageType is neither DATA_MESSAGE nor CONTROL_MESSAGE")
-    filters = content.get("subscriptionFilters", [])
-    if not isinstance(filters, list) or not all(isinstance(name, str) for name in filters):
-        raise MalformedEnvelope("subscriptionFilters is not a list of strings")
     events = content.get("logEvents")
     if not isinstance(events, list):
         raise MalformedEnvelope("logEvents is missing or not a list")
     for number, item in enumerate(events):  # in place, so that memory never holds all events twice
         events[number] = _log_event(item)
-    return Envelope(
-        is_control=kind == "CONTROL_MESSAGE",
-        owner=_string(content, "owner"),
-        log_group=_string(content, "logGroup"),
-        log_stream=_string(content, "logStream"),
-        subscription_filters=tuple(filters),
-        events=events,
-    )
+    if kind == "CONTROL_MESSAGE":
+        events = []
+    return Envelope(_string(content, "logGroup"), _string(content, "logStream"), events)
 
 
 def encode(envelope: Envelope, events: Iterable[LogEvent]) -> bytes:
@@ -104,10 +88,8 @@ def encode(envelope: Envelope, events: Iterable[LogEvent]) -> bytes:
     deflater = zlib.compressobj(level=1, wbits=_GZIP)  # half the processor time of the default
     head = {
         "messageType": "DATA_MESSAGE",
-        "owner": envelope.owner,
         "logGroup": envelope.log_group,
         "logStream": envelope.log_stream,
-        "subscriptionFilters": envelope.subscription_filters,
     }
     pieces = [deflater.compress(json.dumps(head)[:-1].encode() + b', "logEvents": [')]
     for number, log in enumerate(events):

@@ -133,11 +133,10 @@ class Forwarder:
             index=self.index,
             fields={"log_group": envelope.log_group, "stage": self.stage},
         )
-        events: Sequence[LogEvent] = () if envelope.is_control else envelope.events
         # Failing would be worse than useless: each failure logs new lines to this very log group.
-        is_own = events and self.own_log_group and envelope.log_group == self.own_log_group
+        is_own = envelope.events and self.own_log_group and envelope.log_group == self.own_log_group
         rejection = "the forwarder's own log group must not be subscribed" if is_own else ""
-        return _Input(events, composer, lambda logs: encode(envelope, logs), rejection)
+        return _Input(envelope.events, composer, lambda logs: encode(envelope, logs), rejection)
 
     def _read_event(self, event: Mapping[str, Any]) -> _Input:
         """Source: Amazon EventBridge user guide, "Structure of an event"."""
