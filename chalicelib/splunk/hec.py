@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from http import HTTPStatus
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -24,9 +25,7 @@ BATCH_BYTES: Final = 1_000_000
 # event and all after it. Our own events have a handful.
 _MAX_DEPTH: Final = 30
 _MAX_REQUEST_ID: Final = 256
-_EXACT_DIGITS: Final = 15  # a decimal of up to 15 digits survives a double; IEEE 754
 _EXACT_INTEGER: Final = 2**53
-_SMALLEST_NORMAL: Final = 2.2250738585072014e-308
 
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # "RequestId: …" in Lambda's START, END and REPORT lines; "[INFO]\t<time>\t<id>\t" of its text logger.
@@ -154,7 +153,7 @@ def _event_value(message: str) -> tuple[str, str | None]:
                         json.dumps(value, ensure_ascii=False).encode()
                     # As it was logged: no number and no order of keys changes.
                     return text, _request_id(value)
-            except (ValueError, RecursionError):
+            except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent beyond those of `Decimal`
                 pass
     match = _REQUEST_ID_IN_TEXT.search(message) if "\t" in message or "RequestId" in message else None
     return encode_basestring(message), match[1] if match else None
@@ -196,11 +195,7 @@ def _exact_int(text: str) -> int:
 
 def _exact_float(text: str) -> float:
     value = float(text)
-    digits = re.split("[eE]", text)[0].replace(".", "").lstrip("-0")
-    if not digits:
-        return value
-    too_long = len(digits) > _EXACT_DIGITS and repr(value) != text
-    if too_long or not _SMALLEST_NORMAL <= abs(value) < float("inf"):
+    if Decimal(repr(value)) != Decimal(text):
         raise _WouldNotSurvive("a decimal that a double can't hold")
     return value
 
