@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import http.client
 import ipaddress
-import queue
 import re
 import socket
 import ssl
 import threading
 import time
+from concurrent.futures import Future
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -99,22 +99,17 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     Raises:
         TimeoutError: it did not end in time.
     """
-    outcome: queue.SimpleQueue[tuple[bool, T | BaseException]] = queue.SimpleQueue()
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
-            outcome.put((True, call()))
+            outcome.set_result(call())
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises any error
-            outcome.put((False, error))
+            outcome.set_exception(error)
 
+    # A pool's threads would be waited for at the end of the process.
     threading.Thread(target=run, name="splunk", daemon=True).start()
-    try:
-        succeeded, result = outcome.get(timeout=max(seconds, 0.0))
-    except queue.Empty:
-        raise TimeoutError from None
-    if succeeded:
-        return cast("T", result)
-    raise cast("BaseException", result)
+    return outcome.result(max(seconds, 0.0))
 
 
 class Transport:
