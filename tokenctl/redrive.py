@@ -52,7 +52,7 @@ class FolderSource:
             exists = False
         if not exists:
             return None
-        return parse(name, path.read_bytes(), str(path))
+        return parse(name, path.read_bytes())
 
     def remove(self, entry: Entry) -> None:
-        Path(entry.handle).unlink(missing_ok=True)
+        (self._folder / entry.name).unlink(missing_ok=True)

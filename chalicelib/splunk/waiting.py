@@ -29,18 +29,16 @@ class Entry:
     """One entry of a failure record.
 
     Attributes:
-        name: key, path or message id.
+        name: key, or path in the folder.
         payload: input of the forwarder; None if the entry can't be read.
         reason: why it is stored.
         at: when it was stored, by the entry itself.
-        handle: by which the source removes it.
     """
 
     name: str
     payload: Mapping[str, Any] | None
     reason: str
     at: str
-    handle: str
 
 
 class Source(Protocol):
@@ -61,7 +59,7 @@ def is_below_a_prefix(name: str) -> bool:
     return name.startswith(tuple(prefix for prefixes in PREFIXES.values() for prefix in prefixes))
 
 
-def parse(name: str, content: bytes | str, handle: str) -> Entry:
+def parse(name: str, content: bytes | str) -> Entry:
     """Parse an entry: ours, or Lambda's record of a failed invocation. If it can't be read, it has no payload."""
     try:
         fields = json.loads(content)
@@ -69,13 +67,13 @@ def parse(name: str, content: bytes | str, handle: str) -> Entry:
         if not isinstance(payload, dict):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Entry(name, None, "not a record of a failed invocation", "", handle)
+        return Entry(name, None, "not a record of a failed invocation", "")
     answer = fields.get("responsePayload")
     message = answer.get("errorMessage") if isinstance(answer, dict) else None
     context = fields.get("requestContext")
     condition = context.get("condition") if isinstance(context, dict) else None
     reason = fields.get("reason") or message or condition or "unknown"
-    return Entry(name, payload, str(reason), str(fields.get("timestamp", "")), handle)
+    return Entry(name, payload, str(reason), str(fields.get("timestamp", "")))
 
 
 class BucketSource:
@@ -110,10 +108,10 @@ class BucketSource:
     def find(self, name: str) -> Entry | None:
         """The object of this name, if it is an entry."""
         stored = self._get(name) if is_below_a_prefix(name) else None
-        return parse(name, stored[0], name) if stored else None
+        return parse(name, stored[0]) if stored else None
 
     def remove(self, entry: Entry) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=entry.handle)
+        self._client.delete_object(Bucket=self._bucket, Key=entry.name)
 
     def count_refusal(self, name: str, most_attempts: int) -> bool:
         """Count a replay in which this entry was rejected although Splunk accepts others; move it after so many.

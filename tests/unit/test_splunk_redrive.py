@@ -98,7 +98,7 @@ def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    outcome = place.redrive([Entry("failed/a.json", {"detail": deep}, "", "", ""), *place.source.entries(Kind.FAILED)])
+    outcome = place.redrive([Entry("failed/a.json", {"detail": deep}, "", ""), *place.source.entries(Kind.FAILED)])
     assert (outcome.replayed, list(outcome.refused), outcome.stopped) == (1, ["failed/a.json"], None)
     while deep:  # without recursion either
         deep = deep.popitem()[1]
@@ -148,11 +148,11 @@ DEEP = "[" * 100_000 + "]" * 100_000
     "content", ["", "[]", "null", DEEP, '{"requestPayload": {"a": ' + DEEP + "}}", '{"requestPayload": 1}', "{}"]
 )
 def test_what_is_no_record_has_no_payload(content: str) -> None:
-    assert parse("n", content, "h").payload is None
+    assert parse("n", content).payload is None
 
 
 def test_a_summary_counts_events_and_shows_no_message() -> None:
-    assert summary(parse("n", lambda_record(subscription(["private", "b"])), "h")) == {
+    assert summary(parse("n", lambda_record(subscription(["private", "b"])))) == {
         "name": "n",
         "at": "2026-11-21T04:00:00.000Z",
         "reason": "the collector did not accept the events in time",
