@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason
@@ -61,16 +61,6 @@ def look(history: list[Call], store: TokenStore, token_id: str) -> None:
     record(history, "look", held)
 
 
-class Way(Protocol):
-    """How the callers of a course reach the service."""
-
-    def issue(self, body: Mapping[str, Any], batch: int) -> Reply: ...
-
-    def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Reply: ...
-
-    def revoke(self, token_id: str) -> Reply: ...
-
-
 @dataclass
 class Findings:
     """What a number of courses came to; `violations` must stay empty."""
@@ -104,32 +94,25 @@ class _Caller:
     replies: list[Reply] = field(default_factory=list)
 
 
+@dataclass
 class Course:
     """One course of events.
 
-    Args:
-        way: on which the service is reached; its store lies behind the proxy.
+    Attributes:
+        way: of `fault_ways`, on which the service is reached; its store lies behind the proxy.
         truth: the same store, past the proxy.
         faults: those that may happen.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        way: Way,
-        proxy: Proxy,
-        truth: TokenStore,
-        *,
-        findings: Findings,
-        faults: Sequence[Fault] = QUICK,
-    ) -> None:
-        self._seed = seed
-        self._way = way
-        self._proxy = proxy
-        self._truth = truth
-        self._findings = findings
-        self._faults = faults
-        self._random = random.Random(f"course {seed}")
+    seed: int
+    way: Any
+    proxy: Proxy
+    truth: TokenStore
+    findings: Findings
+    faults: Sequence[Fault] = QUICK
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(f"course {self.seed}")
         self._max_uses = self._random.choice([1, 2, 5])
         self._bound = self._random.random() < 0.3
         self._code = ""
@@ -137,18 +120,18 @@ class Course:
         self._history: list[Call] = []
 
     def run(self) -> None:
-        before = len(self._findings.violations)
-        luck, rate = random.Random(f"faults {self._seed}"), self._random.choice([0.1, 0.3, 0.5, 0.8])
-        self._proxy.plan = lambda _: luck.choice(self._faults) if luck.random() < rate else None
+        before = len(self.findings.violations)
+        luck, rate = random.Random(f"faults {self.seed}"), self._random.choice([0.1, 0.3, 0.5, 0.8])
+        self.proxy.plan = lambda _: luck.choice(self.faults) if luck.random() < rate else None
         try:
             if self._issue():
                 self._use_and_check()
         finally:
-            self._proxy.plan = lambda _: None
-            self._proxy.settle()
-        self._findings.courses += 1
-        if len(self._findings.violations) > before:
-            self._findings.failed_seeds.append(self._seed)
+            self.proxy.plan = lambda _: None
+            self.proxy.settle()
+        self.findings.courses += 1
+        if len(self.findings.violations) > before:
+            self.findings.failed_seeds.append(self.seed)
 
     def _use_and_check(self) -> None:
         callers = [self._caller(number) for number in range(self._random.randint(1, self._max_uses + 2))]
@@ -161,20 +144,20 @@ class Course:
         self._mismatch()
         if self._random.random() < 0.2:
             self._revoke()
-        self._proxy.plan = lambda _: None
-        self._proxy.settle()
-        look(self._history, self._truth, self._id)
+        self.proxy.plan = lambda _: None
+        self.proxy.settle()
+        look(self._history, self.truth, self._id)
         self._repeat(callers)
         self._use_what_is_left()
-        look(self._history, self._truth, self._id)
-        self._findings.check(self._history, self._max_uses)
+        look(self._history, self.truth, self._id)
+        self.findings.check(self._history, self._max_uses)
 
     def _issue(self) -> bool:
-        body: dict[str, Any] = {"nodeId": f"node-{self._seed}", "maxUses": self._max_uses}
+        body: dict[str, Any] = {"nodeId": f"node-{self.seed}", "maxUses": self._max_uses}
         if self._bound:
             body["ipAddresses"] = ["10.0.0.0/8"]
         batch = self._random.choice([1, 1, 3])
-        reply = self._until_answered(lambda: self._timed(lambda: self._way.issue(body, batch)))
+        reply = self._until_answered(lambda: self._timed(lambda: self.way.issue(body, batch)))
         if reply.status != 201:
             self._wrong(f"issuing was answered {reply}")
             return False
@@ -199,7 +182,7 @@ class Course:
 
     def _revoke(self) -> None:
         def revoke() -> Answer:
-            reply = self._until_answered(lambda: self._timed(lambda: self._way.revoke(self._id)))
+            reply = self._until_answered(lambda: self._timed(lambda: self.way.revoke(self._id)))
             if reply.status != 204:
                 self._wrong(f"revoking was answered {reply}")
             return reply.status == 204 or None
@@ -215,7 +198,7 @@ class Course:
                 continue
             # A caller who gets no answer from a busy machine asks again, as here.
             again = self._until_answered(partial(self._use, caller.facts, caller.key))
-            self._findings.replays += again.replayed
+            self.findings.replays += again.replayed
             if again.status == 200 and again.body != granted[0].body:
                 self._wrong(f"{granted[0]}, then {again}")
 
@@ -230,14 +213,14 @@ class Course:
 
     def _use(self, facts: Mapping[str, str], key: str | None, against: Reason | None = None) -> Reply:
         reply = record_use(
-            self._history, lambda: self._timed(lambda: self._way.use(self._code, facts, key)), key=key, against=against
+            self._history, lambda: self._timed(lambda: self.way.use(self._code, facts, key)), key=key, against=against
         )
         if reply.status == 500:
             self._wrong(f"a use was answered {reply}")
         return reply
 
     def _wrong(self, why: str) -> None:
-        self._findings.violations.append(f"{self._seed}: {why}")
+        self.findings.violations.append(f"{self.seed}: {why}")
 
     def _until_answered(self, ask: Callable[[], Reply]) -> Reply:
         for _ in range(_TRIES):
@@ -250,7 +233,7 @@ class Course:
         started = time.perf_counter()
         reply = ask()
         milliseconds = (time.perf_counter() - started) * 1000
-        findings = self._findings
+        findings = self.findings
         findings.answers[reply.code or str(reply.status)] += 1
         findings.slowest_ms = max(findings.slowest_ms, milliseconds)
         if reply.status == _UNAVAILABLE:

@@ -282,14 +282,14 @@ def test_a_busy_collector_that_names_an_event_gets_all_of_them_again(takes: int)
 
 @pytest.mark.parametrize(
     ("first", "accepted", "rejected", "left"),
-    [(coded(13, 2), ["a", "b"], ["c"], ["d", "e"]), (Answer(413, b""), [], [], ["a", "b", "c", "d", "e"])],
+    [([coded(13, 2)], ["a", "b"], ["c"], ["d", "e"]), ([Answer(413, b"")] * 2, [], [], ["a", "b", "c", "d", "e"])],
     ids=["after a part", "of a batch in parts"],
 )
 def test_what_was_accepted_before_a_failure_counts_and_the_rest_is_pending_in_order(
-    first: Answer, accepted: list[str], rejected: list[str], left: list[str]
+    first: list[Answer], accepted: list[str], rejected: list[str], left: list[str]
 ) -> None:
     bench = Bench()
-    bench.script = [first, coded(7, 1)]
+    bench.script = [*first, coded(7, 1)]
     delivery = bench.deliver("a", "b", "c", "d", "e")
     assert (delivery.accepted, delivery.rejected, delivery.left) == (accepted, rejected, left)
     assert isinstance(delivery.failure, Misconfigured)
