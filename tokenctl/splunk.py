@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -91,7 +91,7 @@ def redrive_command(terminal: Terminal, bucket: str | None, folder: Path | None,
         outcome = redrive(
             source, replay, tracked(entries, advance), lambda: SECONDS_PER_ENTRY, most_refused=most_refused
         )
-    terminal.show({place.name: outcome.facts()}, lambda _: _show_outcome(place.name, outcome))
+    terminal.show({place.name: asdict(outcome)}, lambda _: _show_outcome(place.name, outcome))
     missing = [name for name, entry in named.items() if entry is None]
     for name in missing:
         click.echo(f"Error: there is no entry {plain(name)}", err=True)
@@ -144,7 +144,6 @@ def _logged(client: Any, group: str, since: datetime, until: datetime) -> Iterat
     if not found["subscriptionFilters"]:
         raise DeploymentError(f"log group {group} is not sent to Splunk: it has no subscription {FILTER_NAME!r}")
     subscription = found["subscriptionFilters"][0]
-    owner = subscription["destinationArn"].split(":")[4]
     times = {"startTime": int(since.timestamp() * 1000), "endTime": int(until.timestamp() * 1000)}
     pattern = subscription.get("filterPattern", "")
     for page in client.get_paginator("filter_log_events").paginate(logGroupName=group, filterPattern=pattern, **times):
@@ -155,7 +154,7 @@ def _logged(client: Any, group: str, since: datetime, until: datetime) -> Iterat
         # Whoever goes on after a failure sends the whole page again.
         first_ms = min((event["timestamp"] for event in page["events"]), default=0)
         for stream, logs in streams.items():
-            envelope = Envelope(False, owner, group, stream, (FILTER_NAME,), logs)
+            envelope = Envelope(group, stream, logs)
             yield datetime.fromtimestamp(first_ms / 1000, UTC), json.loads(encode(envelope, logs))
 
 

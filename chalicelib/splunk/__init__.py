@@ -8,7 +8,7 @@
     transport  one HTTPS request, with a limit on its whole duration
     secret     the HEC token, read again after a while or when it was refused
     record     the failure record: a bucket or a folder of entries
-    entries    writes them, in bounded time and memory
+    entries    writes them, in bounded time
     waiting    reads and removes them
     redrive    replays them, by a schedule or for a person
 

@@ -1,4 +1,4 @@
-"""Writes entries to the failure record for one input, in bounded time and memory.
+"""Writes entries to the failure record for one input, in bounded time.
 
     reserve       of the time of an invocation; deliveries leave it alone
       entry         the rest of an input of which Splunk accepted a part
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from chalicelib.splunk.errors import RecordUnavailable, Undelivered
 from chalicelib.splunk.record import PUT_SECONDS, FailureRecord, Kind
@@ -33,7 +33,6 @@ _EVENTS_BETWEEN_CHECKS: Final = 500  # of the time
 _LOG = logging.getLogger("tokenservice.splunk")
 
 Encode = Callable[[Iterable["LogEvent"]], bytes]
-T = TypeVar("T")
 
 
 class TimeLeft:
@@ -116,7 +115,7 @@ class EntryWriter:
         encoded = body()
         return self._record.put(kind, encoded, reason, reasons, self._entry_seconds_left())
 
-    def _while_there_is_time(self, events: Iterable[T]) -> Iterator[T]:
+    def _while_there_is_time(self, events: Iterable[LogEvent]) -> Iterator[LogEvent]:
         """The events. Encoding them takes its time with the small share of a processor that a function may have."""
         for number, event in enumerate(events):
             if number % _EVENTS_BETWEEN_CHECKS == 0:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from chalicelib.names import Metric
 from chalicelib.splunk.errors import MalformedEnvelope, RecordUnavailable, SplunkBusy, SplunkError, Undelivered
@@ -72,9 +72,6 @@ class Outcome:
     @property
     def is_complete(self) -> bool:
         return not (self.stopped or self.refused or self.unreadable)
-
-    def facts(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def redrive(

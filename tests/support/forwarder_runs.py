@@ -47,7 +47,7 @@ def messages(source: random.Random, max_bytes: int) -> tuple[list[str | None], s
     """Messages of all sorts, and the numbers of those that a collector with this limit can never take."""
     found: list[str | None] = []
     poison: set[int] = set()
-    if source.random() < 0.002:  # more poison than one entry of the record holds
+    if source.random() < 0.002:  # much poison
         found = [source.choice([None, None, "", "x"]) for _ in range(source.choice([12_000, 25_000]))]
         return found, {number for number, text in enumerate(found) if text is None}
     large = source.random() < 0.05

@@ -250,14 +250,14 @@ class World:
         asked = reply.headers.get("Retry-After")
         return Answer(reply.status, reply.body, float(asked) if asked else None)
 
-    def invoke(self, event: dict[str, Any], call: Callable[..., object] | None = None) -> None:
+    def invoke(self, event: dict[str, Any]) -> None:
         """Invoke as Lambda does: three times at most, then to the on-failure destination."""
         for _ in range(3):
             self.invocations += 1
             self.clock.start_invocation(self.random.choice([3_000, 30_000, 90_000, 900_000]))
             refused = self.record.refused
             try:
-                (call or self.forwarder.forward)(event, self.clock.remaining_ms)
+                self.forwarder.forward(event, self.clock.remaining_ms)
                 return
             except SplunkError:
                 if self.record.refused > refused:
