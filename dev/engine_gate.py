@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -24,7 +23,6 @@ from ministack.core.iam_evaluator import (
 )
 from ministack.core.responses import _account_from_sts_session
 from ministack.core.sigv4 import (
-    HeaderSignature,
     decode_header_value,
     header_signature_failure,
     parse_header_signature,
@@ -70,19 +68,11 @@ class Gate:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
-        refusal = None
-        if headers.get("host", "").rpartition(":")[0] not in _LOOPBACK or "origin" in headers:
-            refusal = "AccessDeniedException", "The local AWS does not serve web pages."
-        elif scope["path"].startswith(_OWN_PATHS) and not self._is_open(scope):
-            refusal = "AccessDeniedException", "The local AWS does not serve this path."
-        elif not self._is_open(scope):
-            claim = self._claim(headers)
-            if isinstance(claim, Claim):
-                body = await _body(receive)
-                receive = _replayed(body, receive)
-                refusal = claim.refusal(scope, headers, body)
-            else:
-                refusal = claim
+        refusal = self._page_or_path(scope, headers)
+        if refusal is None and not self._is_open(scope):
+            body = await _body(receive)
+            receive = _replayed(body, receive)
+            refusal = self._signature(scope, headers, body)
         if refusal is None:
             await self._app(scope, receive, _without_cors(send))
         else:
@@ -94,8 +84,16 @@ class Gate:
         is_probe = scope["method"] == "GET" and path == _READY
         return is_probe or ("apigateway" in self._services and path.startswith(_DEPLOYED_API))
 
-    def _claim(self, headers: dict[str, str]) -> Claim | Refusal:
-        """The signature and its secret. The body is not read for it."""
+    def _page_or_path(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
+        """Why a web page, or a path of MiniStack's own, is refused."""
+        if headers.get("host", "").rpartition(":")[0] not in _LOOPBACK or "origin" in headers:
+            return "AccessDeniedException", "The local AWS does not serve web pages."
+        if scope["path"].startswith(_OWN_PATHS) and not self._is_open(scope):
+            return "AccessDeniedException", "The local AWS does not serve this path."
+        return None
+
+    def _signature(self, scope: Scope, headers: dict[str, str], body: bytes) -> Refusal | None:
+        """Why a signature does not hold."""
         signature = parse_header_signature(headers)
         if isinstance(signature, tuple):
             return signature
@@ -109,22 +107,10 @@ class Gate:
         credential = resolve_credential(key, account, headers.get("x-amz-security-token", ""))
         if isinstance(credential, CredentialResolutionError):
             return credential.code, credential.message
-        return Claim(signature, credential.secret_access_key)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a request claims to be signed with, and the secret of that key."""
-
-    signature: HeaderSignature
-    secret: str
-
-    def refusal(self, scope: Scope, headers: dict[str, str], body: bytes) -> Refusal | None:
-        """Why the signature does not hold; None: it does."""
         path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         refusal: Refusal | None = header_signature_failure(
-            self.signature, self.secret, scope["method"], path, query, headers, body
+            signature, credential.secret_access_key, scope["method"], path, query, headers, body
         )
         return refusal
 
