@@ -86,13 +86,12 @@ pythons: setup #: The unit tests on every other Python from 3.11 to 3.14 that th
 reference: setup #: Write the OpenAPI document, and the page out/api.html by Redocly
 	@.venv/bin/python -m deploy.reference
 
-lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, SAM translator, checkov, pip-audit, detect-secrets
+lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, checkov, pip-audit, detect-secrets
 	@$(SETUP) scanners
 	@for stage in $(STAGES); do AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} \
 		.venv/bin/python -m deploy.package --stage $$stage || exit 1; done
 	.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- $(TEMPLATES)
 	@.venv/bin/python -m deploy.checks.grants $(TEMPLATES)
-	@.venv/bin/python -m deploy.checks.transform $(STAGES:%=out/%/template.yaml)
 	.venv-scanners/bin/checkov --config-file deploy/checks/checkov.yaml -f $(TEMPLATES)
 	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/dev.txt
 	@.venv/bin/python -m deploy.checks.leaked

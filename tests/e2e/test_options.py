@@ -14,9 +14,9 @@ import pytest
 from chalicelib import clients
 from chalicelib.authorizer import parse_basic
 from tests.support.api import NODE
-from tests.support.expansion import expansion, of_type
+from tests.support.expansion import expansion
 from tests.support.local_aws import FUNCTIONS, Package, Stack, Template
-from tokenctl.resources import FOLDER, filled, read_template
+from tokenctl.resources import FOLDER, filled, of_type, read_template
 
 IN_VPC: Final = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
 PRIVATE: Final = {"ApiEndpointIds": "vpce-0a,vpce-0b"}
@@ -71,7 +71,7 @@ def made(packages: Path) -> Package:
 @pytest.fixture(scope="module")
 def each(made: Package) -> dict[str, Template]:
     """The expanded template of each option and of all."""
-    return {name: expansion(made, **parameters) for name, parameters in {**OPTIONS, **ALL}.items()}
+    return {name: expansion(made.template(), **parameters) for name, parameters in {**OPTIONS, **ALL}.items()}
 
 
 def api(template: Template) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A package's template as CloudFormation sees it: expanded by SAM's translator, its conditions decided."""
+"""A template as CloudFormation sees it: expanded by AWS's own SAM translator, and its conditions decided."""
 
 from __future__ import annotations
 
@@ -7,44 +7,58 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
-from tests.support.local_aws import Package, Template
+from samtranslator.translator.transform import transform
 
+from tokenctl.resources import Template
+
+_UPLOADED = "s3://bucket/packages/deployment.zip"
 _NOTHING = object()
 
 
-def expansion(made: Package | Template, archive: str = "", **parameters: str) -> Template:
+class _NoManagedPolicies:
+    """Roles are written out in our templates, so no policy has to be looked up by its name."""
+
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def expanded(template: Template, parameters: Mapping[str, str], archive: str = _UPLOADED) -> Template:
+    """Expand a template as CloudFormation does before it reads any resource; cfn-lint does not.
+
+    Args:
+        template: it is changed.
+        parameters: values of its parameters.
+        archive: address of the uploaded archive.
+
+    Raises:
+        InvalidDocumentException: the translator rejects it.
+    """
+    for resource in template["Resources"].values():
+        if "CodeUri" in resource.get("Properties", {}):
+            resource["Properties"]["CodeUri"] = archive
+    # The translator reads the partition from the region.
+    with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": "eu-central-1"}):
+        return dict(transform(template, dict(parameters), _NoManagedPolicies()))
+
+
+def expansion(template: Template, archive: str = _UPLOADED, **parameters: str) -> Template:
     """Expand a template with the values of some parameters; the others have their defaults.
 
     In the result, conditions, `Fn::If`, `Fn::FindInMap` and references to parameters are gone. What names a resource or
     a pseudo parameter is left.
     """
-    from deploy.checks.transform import UPLOADED, expanded  # its library takes seconds
-
-    template = made.template() if isinstance(made, Package) else made
     defaults = {name: str(each["Default"]) for name, each in template["Parameters"].items() if "Default" in each}
     assert parameters.keys() <= template["Parameters"].keys()
     values = defaults | parameters
-    # The translator reads the partition from the region.
-    with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": "eu-central-1"}):
-        whole = expanded(template, values, archive or UPLOADED)
+    whole = expanded(template, values, archive)
     decided = _Decisions(values, whole.get("Conditions", {}), whole.get("Mappings", {}))
-    resources = {
-        name: decided.of(resource)
-        for name, resource in whole["Resources"].items()
-        if decided.holds(resource.get("Condition"))
+    parts = {
+        part: {
+            name: decided.of(each) for name, each in whole.get(part, {}).items() if decided.holds(each.get("Condition"))
+        }
+        for part in ("Resources", "Outputs")
     }
-    outputs = {
-        name: decided.of(output)
-        for name, output in whole.get("Outputs", {}).items()
-        if decided.holds(output.get("Condition"))
-    }
-    return {**whole, "Resources": resources, "Outputs": outputs}
-
-
-def of_type(template: Template, kind: str) -> dict[str, Any]:
-    """Properties of all resources of a type, by their logical ids."""
-    found = {name: each for name, each in template["Resources"].items() if each["Type"] == kind}
-    return {name: each.get("Properties", {}) for name, each in found.items()}
+    return {**whole, **parts}
 
 
 class _Decisions:

@@ -29,11 +29,11 @@ import yaml
 from botocore.exceptions import ClientError
 
 from deploy import package
-from deploy.checks.transform import expanded
 from dev.engine import ROOT, Engine
 from tests.support.api import BASE_PATH, Credentials
+from tests.support.expansion import expanded
 from tests.support.waiting import wait_until
-from tokenctl.resources import of_type
+from tokenctl.resources import Template, of_type
 
 PATIENCE_SECONDS = 60
 FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents", "Redrive")
@@ -45,8 +45,6 @@ SERVICES = (
 _ARTIFACTS = "artifacts"
 _ROOM_BYTES = 4_000_000_000
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
-
-Template = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -256,8 +254,7 @@ class Stack:
         key = f"{self.stage}/{time.monotonic_ns()}"
         self.aws.s3.upload_file(str(made.archive), _ARTIFACTS, f"{key}.zip")
         # By the translator that CloudFormation has; MiniStack would need it in an environment that users install.
-        with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": self.aws.environ["AWS_DEFAULT_REGION"]}):
-            template = expanded(adapted(template, self._environ), self._parameters, f"s3://{_ARTIFACTS}/{key}.zip")
+        template = expanded(adapted(template, self._environ), self._parameters, f"s3://{_ARTIFACTS}/{key}.zip")
         self.aws.s3.put_object(Bucket=_ARTIFACTS, Key=f"{key}.json", Body=json.dumps(template).encode())
         action(
             StackName=self.name,
