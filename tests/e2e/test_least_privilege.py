@@ -278,58 +278,44 @@ def deployer() -> Any:
     return {name: filled(resources[name]["Properties"], values) for name in ("Boundary", "Deployer")}
 
 
-@contextmanager
-def may_do_everything(stack: Stack, role: str) -> Iterator[Callable[[str], Any]]:
-    """Give a role every permission; yields clients that have it."""
+EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+ACCOUNT = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": [ACCOUNT]})
+
+
+def in_new_role(stack: Stack, name: str, policy: Any, **named: str) -> Callable[[str], Any]:
+    """Clients that may do what a role with this policy may."""
     iam = stack.aws.client("iam")
-    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-    iam.put_role_policy(RoleName=role, PolicyName="everything", PolicyDocument=json.dumps(everything))
-    try:
-        yield stack.aws.as_role(role)
-    finally:
-        iam.delete_role_policy(RoleName=role, PolicyName="everything")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST, **named)
+    iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=json.dumps(policy))
+    return stack.aws.as_role(name)
 
 
 def test_a_role_with_every_permission_does_no_more_than_its_boundary(stack: Stack, deployer: Any) -> None:
-    iam, role = stack.aws.client("iam"), stack.resources()[ROLES["api_handler"]]
     document = json.dumps(deployer["Boundary"]["PolicyDocument"])
-    boundary = iam.create_policy(PolicyName=deployer["Boundary"]["ManagedPolicyName"], PolicyDocument=document)
-    of_prod = {"TableName": "tokenservice-prod-tokens", "Key": {"id": {"S": "x"}}}
-    with may_do_everything(stack, role) as service:
-        assert service("iam").get_role(RoleName=role)
-        iam.put_role_permissions_boundary(RoleName=role, PermissionsBoundary=boundary["Policy"]["Arn"])
-        try:
-            service("dynamodb").get_item(**{**of_prod, "TableName": "tokenservice-dev-tokens"})
-            with pytest.raises(ClientError, match="AccessDenied"):
-                service("dynamodb").get_item(**of_prod)
-            with pytest.raises(ClientError, match="AccessDenied"):
-                service("iam").get_role(RoleName=role)
-        finally:
-            iam.delete_role_permissions_boundary(RoleName=role)
+    boundary = stack.aws.client("iam").create_policy(PolicyName="boundary", PolicyDocument=document)["Policy"]["Arn"]
+    bounded = in_new_role(stack, "bounded", EVERYTHING, PermissionsBoundary=boundary)
+    in_new_role(stack, "unbounded", EVERYTHING)("iam").get_role(RoleName="bounded")
+    key = {"id": {"S": "x"}}
+    bounded("dynamodb").get_item(TableName="tokenservice-dev-tokens", Key=key)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        bounded("dynamodb").get_item(TableName="tokenservice-prod-tokens", Key=key)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        bounded("iam").get_role(RoleName="bounded")
 
 
 def test_the_deploying_role_makes_no_role_without_a_boundary_and_takes_none_away(stack: Stack, deployer: Any) -> None:
     """MiniStack knows no condition on a boundary: it refuses what has one, even with the boundary."""
-    iam, role, account = (
-        stack.aws.client("iam"),
-        stack.resources()[ROLES["api_handler"]],
-        "arn:aws:iam::000000000000:root",
-    )
-    trust = {"Effect": "Allow", "Principal": {"AWS": account}, "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    iam.create_role(RoleName="tokenservice-deployer-dev", AssumeRolePolicyDocument=document)
     [policy] = deployer["Deployer"]["Policies"]
-    granted = json.dumps(policy["PolicyDocument"])
-    iam.put_role_policy(RoleName="tokenservice-deployer-dev", PolicyName="stage", PolicyDocument=granted)
-    deploying = stack.aws.as_role("tokenservice-deployer-dev")("iam")
-    deploying.get_role(RoleName=role)
+    iam, role = in_new_role(stack, "deployer", policy["PolicyDocument"])("iam"), stack.resources()[ROLES["api_handler"]]
+    iam.get_role(RoleName=role)
     for action, named in {
-        "create_role": {"RoleName": "tokenservice-dev-admin", "AssumeRolePolicyDocument": document},
-        "put_role_policy": {"RoleName": role, "PolicyName": "more", "PolicyDocument": granted},
+        "create_role": {"RoleName": "tokenservice-dev-admin", "AssumeRolePolicyDocument": TRUST},
+        "put_role_policy": {"RoleName": role, "PolicyName": "more", "PolicyDocument": json.dumps(EVERYTHING)},
         "delete_role_permissions_boundary": {"RoleName": role},
     }.items():
         with pytest.raises(ClientError, match="AccessDenied"):
-            getattr(deploying, action)(**named)
+            getattr(iam, action)(**named)
 
 
 def test_the_stages_have_the_same_rights_on_things_of_their_own() -> None:

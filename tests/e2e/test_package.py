@@ -57,16 +57,18 @@ def make(stage: str, out: Path, root: Path = ROOT, **environ: str) -> subprocess
 # --- The archive
 
 
-def copy_of_the_project(root: Path) -> Path:
+def copy_of_the_project(root: Path, **settings: Any) -> Path:
+    """Copy what packaging reads, with other settings in `.chalice/config.json`."""
     root.mkdir()
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(
-                source, root / name, ignore=shutil.ignore_patterns("__pycache__", "deployments", "deployed")
-            )
+            without = shutil.ignore_patterns("__pycache__", "deployments", "deployed")
+            shutil.copytree(source, root / name, ignore=without)
         else:
             shutil.copy(source, root / name)
+    config = root / ".chalice" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
     return root
 
 
@@ -84,9 +86,7 @@ def test_the_archive_is_small_and_the_same_for_each_stage_and_wherever_it_is_mad
 
 
 def test_one_setting_packages_for_arm64(tmp_path: Path) -> None:
-    root = copy_of_the_project(tmp_path / "elsewhere")
-    config = json.loads((root / ".chalice" / "config.json").read_text())
-    (root / ".chalice" / "config.json").write_text(json.dumps({**config, "lambda_architecture": "arm64"}))
+    root = copy_of_the_project(tmp_path / "elsewhere", lambda_architecture="arm64")
     done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="eu-central-1", HOME=os.environ["HOME"])
     assert done.returncode == 0, done.stderr
     packed = Package("dev", tmp_path / "out")
@@ -228,10 +228,7 @@ def test_what_is_missing_is_reported_in_one_line(tmp_path: Path, stage: str, err
     ],
 )
 def test_snapshots_that_lambda_would_refuse_are_an_error(tmp_path: Path, value: object, error: str) -> None:
-    root = copy_of_the_project(tmp_path / "elsewhere")
-    config = json.loads((root / ".chalice" / "config.json").read_text())
-    config["stages"]["dev"]["snap_start"] = value
-    (root / ".chalice" / "config.json").write_text(json.dumps(config))
+    root = copy_of_the_project(tmp_path / "elsewhere", snap_start=value)
     done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="eu-central-1")
     assert (done.returncode, done.stderr) == (1, f"Error: {error}\n")
 
