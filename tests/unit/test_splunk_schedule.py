@@ -188,6 +188,16 @@ def test_a_run_ends_in_time_and_the_next_one_goes_on(world: World) -> None:
     assert world.arrived() == [f"{number:02d}" for number in range(40)]
 
 
+@pytest.mark.parametrize(("seconds", "replayed"), [(44, 0), (46, 1)])
+def test_an_entry_is_begun_with_20_seconds_for_it_and_25_for_what_follows(
+    world: World, seconds: int, replayed: int
+) -> None:
+    world.wait("failed/a.json", "a")
+    outcome = world.schedule.run(lambda: seconds * 1000)
+    assert outcome is not None
+    assert outcome.replayed == replayed
+
+
 def test_a_run_tries_no_more_entries_than_its_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redrive, "MOST_ENTRIES", 3)
     for number in range(7):
