@@ -12,14 +12,13 @@ from itertools import chain
 from typing import Any, Final
 
 import click
-from botocore.exceptions import ClientError
 from rich.console import Console
 
 from chalicelib.audit import timestamp
 from chalicelib.instants import now
 from chalicelib.storage.model import INSTANT
 from tokenctl.deployment import Deployment
-from tokenctl.errors import DeploymentError, code, unless
+from tokenctl.errors import DeploymentError, unless
 from tokenctl.tables import TTL_ATTRIBUTE
 from tokenctl.terminal import Terminal, common, plain
 
@@ -121,14 +120,9 @@ def _copy_item(copy: Copy, dynamodb: Any, item: Mapping[str, Any], instant: date
             TableName=copy.target, Key={copy.key: item[copy.key]}, ConsistentRead=True, ProjectionExpression=copy.key
         )
         return THERE if "Item" in found else COPIED
-    try:
-        dynamodb.put_item(TableName=copy.target, Item=item, ConditionExpression=f"attribute_not_exists({copy.key})")
-    except ClientError as error:
-        # By its code: boto3 makes the classes of errors with their first use, and two threads may make two.
-        if code(error) != "ConditionalCheckFailedException":
-            raise
-        return THERE
-    return COPIED
+    condition = {"ConditionExpression": f"attribute_not_exists({copy.key})"}
+    put = unless("ConditionalCheckFailedException", dynamodb.put_item, TableName=copy.target, Item=item, **condition)
+    return THERE if put is None else COPIED
 
 
 def _is_usable(copy: Copy, item: Mapping[str, Any], instant: datetime) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import click
-from botocore.exceptions import ClientError
 from pynamodb.models import Model
 
 from chalicelib.storage.client_item import ClientItem
 from chalicelib.storage.model import bind
 from chalicelib.storage.token_item import TokenItem
 from tokenctl.deployment import Deployment
-from tokenctl.errors import code, unless
+from tokenctl.errors import unless
 from tokenctl.terminal import Terminal, common, facts_table
 
 TTL_ATTRIBUTE: Final = TokenItem.purge_at.attr_name
@@ -46,7 +45,8 @@ def create(deployment: Deployment) -> dict[str, str]:
     done = {}
     for model, name in ((TokenItem, settings.token_table), (ClientItem, settings.client_table)):
         done[name] = _create_one(bind(model, name), name, dynamodb)
-        _switch_on_recovery(dynamodb, name)
+        # DynamoDB Local knows no backups.
+        unless("UnknownOperationException", _switch_on_recovery, dynamodb=dynamodb, table=name)
         if deployment.stage == _PROTECTED_STAGE:
             dynamodb.update_table(TableName=name, DeletionProtectionEnabled=True)
     _switch_on_ttl(dynamodb, settings.token_table)
@@ -80,11 +80,6 @@ def _switch_on_ttl(dynamodb: Any, table: str) -> None:
 
 
 def _switch_on_recovery(dynamodb: Any, table: str) -> None:
-    try:
-        if not recovery_is_on(dynamodb, table):
-            specification = {"PointInTimeRecoveryEnabled": True}
-            dynamodb.update_continuous_backups(TableName=table, PointInTimeRecoverySpecification=specification)
-    except ClientError as error:
-        # DynamoDB Local knows no backups; on AWS the error must not be missed.
-        if code(error) != "UnknownOperationException":
-            raise
+    if not recovery_is_on(dynamodb, table):
+        specification = {"PointInTimeRecoveryEnabled": True}
+        dynamodb.update_continuous_backups(TableName=table, PointInTimeRecoverySpecification=specification)

@@ -126,17 +126,14 @@ def _meet(tariff: Tariff, calls: float | None) -> dict[str, float] | None:
 
 def show(console: Console, estimate: dict[str, Any]) -> None:
     """Print it for a person."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", overflow="fold")
-    table.add_column("quantity", justify="right", no_wrap=True)
-    table.add_column("price", overflow="fold")
-    table.add_column("USD a month", justify="right", no_wrap=True)
+    quantity, usd = (Column(name, justify="right", no_wrap=True) for name in ("quantity", "USD a month"))
+    table = Table(Column(overflow="fold"), quantity, Column("price", overflow="fold"), usd, box=None, pad_edge=False)
     for service, lines in groupby(estimate["lines"], lambda line: str(line["service"])):
         known = list(lines)
         table.add_row(f"[bold]{service}[/]", "", "", f"[bold]{sum(line['usd'] for line in known):,.2f}[/]")
         for line in known:
-            quantity = f"{line['quantity']:,.{0 if line['quantity'] >= _WHOLE_FROM else 2}f}"
-            table.add_row(f"  {line['what']}", quantity, _price(line), f"{line['usd']:,.2f}")
+            amount = f"{line['quantity']:,.{0 if line['quantity'] >= _WHOLE_FROM else 2}f}"
+            table.add_row(f"  {line['what']}", amount, _price(line), f"{line['usd']:,.2f}")
     containers = estimate["containers"]
     table.add_row()
     table.add_row("[bold]together[/]", "", "", f"[bold]{estimate['totalUsd']:,.2f}[/]")
