@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from itertools import count
@@ -54,4 +55,6 @@ def tokenctl(
         return Run(code if isinstance(code, int) else 0, printed.out, printed.err)
 
     monkeypatch.setenv("COLUMNS", "200")
+    # The service, which other tests run in this process, logs to standard output.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     return run

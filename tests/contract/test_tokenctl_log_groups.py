@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,10 +103,7 @@ class TestResend:
             yield server
 
     @pytest.fixture
-    def resend(self, tokenctl: Tokenctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-        # The service, which other tests run in this process, logs to standard output.
-        monkeypatch.setattr(logging.getLogger(), "handlers", [])
-
+    def resend(self, tokenctl: Tokenctl, tmp_path: Path) -> Any:
         def resend(*arguments: str, group: str = "api") -> Run:
             return tokenctl(
                 "splunk", "resend", group, "--folder", str(tmp_path), "--stage", "test", "--since", "1h", *arguments
