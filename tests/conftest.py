@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -21,6 +22,23 @@ from tests.support.output import Output
 from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage
+
+_MEMORY = "/dev/shm"
+_ROOM_BYTES = 6_000_000_000
+
+
+def _is_roomy(folder: str) -> bool:
+    """Whether there is a file system with room, from which programs may be loaded."""
+    try:
+        system = os.statvfs(folder)
+    except OSError:
+        return False
+    return system.f_bavail * system.f_frsize > _ROOM_BYTES and not system.f_flag & os.ST_NOEXEC
+
+
+if "TMPDIR" not in os.environ and _is_roomy(_MEMORY):
+    # Tests unpack libraries and environments, thousands of small files each: a disk takes minutes for them.
+    os.environ["TMPDIR"] = tempfile.tempdir = _MEMORY
 
 SERVICES = ("dynamodb", "iam", "lambda", "logs", "s3", "sqs", "ssm", "sts")
 """What tokenctl and the forwarder call, and what tests need to make it."""

@@ -43,7 +43,6 @@ SERVICES = (
 )
 """What a deployment consists of, and what tests look at."""
 _ARTIFACTS = "artifacts"
-_ROOM_BYTES = 4_000_000_000
 _CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 
@@ -196,28 +195,11 @@ def local_aws(log: Path, environ: Mapping[str, str] | None = None) -> Iterator[L
     At the end it is killed together with the functions' processes: in order, it would first work off what is queued.
     """
     quick = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1", **(environ or {})}
-    engine = Engine(services=SERVICES, log=log, environ=quick)
-    with mock.patch.object(tempfile, "tempdir", _memory()):
-        engine.start()
-    try:
-        yield LocalAws(engine)
-    finally:
-        os.killpg(engine.pid, signal.SIGKILL)
-        engine.stop()
-
-
-def _memory() -> str | None:
-    """A folder in memory; None: there is none that has room, or that programs may be loaded from.
-
-    Functions are unpacked there, thousands of small files each: a disk takes many seconds to delete them.
-    """
-    folder = "/dev/shm"
-    try:
-        system = os.statvfs(folder)
-    except OSError:
-        return None
-    has_room = system.f_bavail * system.f_frsize > _ROOM_BYTES
-    return folder if has_room and not system.f_flag & os.ST_NOEXEC else None
+    with Engine(services=SERVICES, log=log, environ=quick) as engine:
+        try:
+            yield LocalAws(engine)
+        finally:
+            os.killpg(engine.pid, signal.SIGKILL)
 
 
 class Stack:
