@@ -269,26 +269,11 @@ def test_every_function_log_but_the_forwarders_own_is_subscribed(template: Templ
     assert subscribed == {*functions, "AccessLogGroup"}
 
 
-def chosen(pattern: str, line: str) -> bool:
-    """Source: CloudWatch Logs user guide, "Filter pattern syntax"."""
-    clauses = re.findall(r'\(\$\.(\w+) = "([^"]+)"\)', pattern)
-    assert pattern == "{ " + " || ".join(f'($.{name} = "{value}")' for name, value in clauses) + " }"
-    return any(json.loads(line)[name] == value for name, value in clauses)
-
-
 def test_of_the_access_log_only_refused_credentials_are_forwarded(template: Template) -> None:
     """A line for each other call would cost as much as its audit event, which has the same facts."""
     pattern = template["Resources"]["AccessLogSubscription"]["Properties"]["FilterPattern"]
-    line = json.loads(lines.ACCESS)
-
-    def called(status: str, error: str) -> bool:
-        return chosen(pattern, json.dumps(line | {"status": status, "error": error}))
-
-    assert called("401", "ACCESS_DENIED")
-    assert called("401", "UNAUTHORIZED")
-    assert called("403", "ACCESS_DENIED"), "as the gateway says it where it has no responses of ours"
-    assert not any(called(status, "-") for status in ("200", "201", "204", "400", "403", "404", "410"))
-    assert not any(called(status, error) for status, error in (("404", "WAF_FILTERED"), ("429", "THROTTLED")))
+    assert pattern == '{ ($.status = "401") || ($.error = "ACCESS_DENIED") }'
+    assert {"status", "error"} <= json.loads(lines.ACCESS).keys()
 
 
 def test_whoever_may_invoke_a_function_is_named_by_its_source(template: Template) -> None:
@@ -332,12 +317,10 @@ def test_the_gateway_throttles_and_keeps_tokens_and_credentials_out_of_its_logs(
     assert api["TracingEnabled"] is False
     # The path of a call may be anything that a caller writes; its query may hold a token.
     assert not {name for name in reported if re.search(r"(?i)query|header|\.path$|requestOverride|body", name)}
-    assert json.loads(api["AccessLogSetting"]["Format"])["route"] == "$context.resourcePath"
-
-
-def test_a_line_of_the_access_log_has_all_ids_by_which_other_lines_are_found(template: Template) -> None:
-    reported = json.loads(template["Resources"]["RestAPI"]["Properties"]["AccessLogSetting"]["Format"])
-    assert {name: reported[name] for name in reported if name.endswith("equestId")} == {
+    line = json.loads(api["AccessLogSetting"]["Format"])
+    assert line["route"] == "$context.resourcePath"
+    # All ids by which other lines are found.
+    assert {name: line[name] for name in line if name.endswith("equestId")} == {
         "requestId": "$context.requestId",
         "extendedRequestId": "$context.extendedRequestId",
         "lambdaRequestId": "$context.integration.requestId",
@@ -398,24 +381,18 @@ def test_only_the_rest_function_is_traced_and_may_send_traces(template: Template
     assert senders == {"ApiHandlerRole"}
 
 
-def test_failed_inputs_go_to_the_failure_bucket(template: Template) -> None:
-    configured = resources(template, "AWS::Lambda::EventInvokeConfig").values()
-    kept = [each for each in configured if each["Properties"]["MaximumRetryAttempts"]]
-    assert {each["Properties"]["FunctionName"]["Ref"] for each in kept} == {"ForwardLogs", "ForwardEvents"}
-    for each in kept:
-        destination = each["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
-        assert destination == {"Fn::GetAtt": ["FailureBucket", "Arn"]}
-
-
-def test_what_waits_in_the_failure_bucket_is_tried_again_by_a_schedule(template: Template) -> None:
-    [(_, event)] = template["Resources"]["Redrive"]["Properties"]["Events"].items()
-    assert event["Type"] == "Schedule"
-    assert event["Properties"]["Schedule"] == "rate(15 minutes)"
+def test_failed_inputs_go_to_the_failure_bucket_and_are_tried_again_by_a_schedule(template: Template) -> None:
+    configured = [each["Properties"] for each in resources(template, "AWS::Lambda::EventInvokeConfig").values()]
+    kept = {each["FunctionName"]["Ref"]: each for each in configured if each["MaximumRetryAttempts"]}
+    assert kept.keys() == {"ForwardLogs", "ForwardEvents"}
+    bucket = {"OnFailure": {"Destination": {"Fn::GetAtt": ["FailureBucket", "Arn"]}}}
+    assert [each["DestinationConfig"] for each in kept.values()] == [bucket, bucket]
+    [event] = template["Resources"]["Redrive"]["Properties"]["Events"].values()
+    assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(15 minutes)")
     # Without a Splunk nothing can wait.
     assert event["Properties"]["State"] == {"Fn::If": ["Forwards", "ENABLED", "DISABLED"]}
     # A run that failed is followed by the next one; repeating it would only cost.
-    retries = template["Resources"]["RedriveOnce"]["Properties"]
-    assert (retries["FunctionName"], retries["MaximumRetryAttempts"]) == ({"Ref": "Redrive"}, 0)
+    assert [each["FunctionName"]["Ref"] for each in configured if not each["MaximumRetryAttempts"]] == ["Redrive"]
 
 
 def test_lambda_refuses_unsigned_code_only_if_a_configuration_is_named(template: Template) -> None:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,22 +33,17 @@ STEPS = [
 ACCOUNT, REGION = "000000000000", "us-east-1"
 
 
-def start(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [sys.executable, "-m", "tests.support.smoke", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=directory, env={**kept, **environ}, text=True, **pipes)
+    return subprocess.Popen(command, cwd=ROOT, env={**kept, **environ}, text=True, **pipes)
 
 
-def run(directory: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    with start(directory, environ, *arguments) as process:
+def run(environ: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+    with start(environ, *arguments) as process:
         output, errors = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-
-
-def steps(said: subprocess.CompletedProcess[str]) -> list[str]:
-    assert said.returncode == 0, said.stdout + said.stderr
-    return re.findall(r"^ok  ([a-z ]+):", said.stdout, re.MULTILINE)
+    return process.returncode, output, errors
 
 
 def granted_to_smoke() -> list[dict[str, Any]]:
@@ -83,11 +77,12 @@ def role(aws: LocalAws) -> dict[str, str]:
 
 
 def test_it_passes_on_a_deployed_stage_with_the_permissions_of_its_role(dev: Stack, role: dict[str, str]) -> None:
-    said = run(ROOT, role, "--stage", "dev", "--url", dev.url)
-    assert steps(said) == STEPS
-    assert re.search(r"client smoke-\S+ deleted", said.stdout)
+    code, output, errors = run(role, "--stage", "dev", "--url", dev.url)
+    assert code == 0, output + errors
+    assert re.findall(r"^ok  ([a-z ]+):", output, re.MULTILINE) == STEPS
+    assert re.search(r"client smoke-\S+ deleted", output)
     assert dev.aws.tokenctl("dev", "client", "list") == []
-    assert not re.search(r"tss_|[0-9a-f]{64}", said.stdout + said.stderr)
+    assert not re.search(r"tss_|[0-9a-f]{64}", output + errors)
 
 
 def test_it_finds_the_stage_by_its_stack(dev: Stack, aws: LocalAws) -> None:
@@ -96,24 +91,25 @@ def test_it_finds_the_stage_by_its_stack(dev: Stack, aws: LocalAws) -> None:
     assert found.startswith(f"https://{dev.outputs['RestAPIId']}.execute-api.")
 
 
-def test_a_stage_that_is_not_deployed_is_named_in_one_line(role: dict[str, str], dev: Stack) -> None:
-    said = run(ROOT, role, "--stage", "prod")
-    assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr.startswith("FAILED  stack tokenservice-prod: ")
-    assert len(said.stderr.splitlines()) == 1
-
-
-def test_a_wrong_answer_fails_it_and_its_client_is_deleted(dev: Stack, role: dict[str, str]) -> None:
-    said = run(ROOT, role, "--stage", "dev", "--url", dev.url.removesuffix("/api") + "/other")
-    assert said.returncode == 1
-    assert said.stderr.startswith("FAILED  version: ")
+@pytest.mark.parametrize(
+    ("arguments", "failure"),
+    [(("--stage", "prod"), "stack tokenservice-prod: "), (("--stage", "dev", "--url", "{url}/other"), "version: ")],
+    ids=["no such stack", "another answer"],
+)
+def test_a_failure_is_one_line_and_leaves_no_client(
+    dev: Stack, role: dict[str, str], arguments: tuple[str, ...], failure: str
+) -> None:
+    url = dev.url.removesuffix("/api")
+    code, _, errors = run(role, *(each.format(url=url) for each in arguments))
+    assert (code, len(errors.splitlines())) == (1, 1)
+    assert errors.startswith(f"FAILED  {failure}")
     assert dev.aws.tokenctl("dev", "client", "list") == []
 
 
 def test_a_run_that_is_stopped_deletes_its_client(dev: Stack, role: dict[str, str]) -> None:
     with socket.create_server((HOST, 0)) as silent:
         url = f"http://{HOST}:{silent.getsockname()[1]}"
-        with start(ROOT, role, "--stage", "dev", "--url", url) as process:
+        with start(role, "--stage", "dev", "--url", url) as process:
             connection, _ = silent.accept()
             assert len(dev.aws.tokenctl("dev", "client", "list")) == 1
             process.terminate()
