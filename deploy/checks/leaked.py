@@ -7,37 +7,21 @@ rewrites that file whenever a line number changes; a check should change nothing
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from detect_secrets.core import baseline
 from detect_secrets.core.secrets_collection import SecretsCollection
 
+from deploy.checks.sources import sources
+
 BASELINE = ".secrets.baseline"
-_GENERATED = frozenset({"out", "build", "node_modules", "__pycache__"})
-
-
-def sources() -> list[str]:
-    """Return every file that git tracks or would track; without git, as in a build, all files but generated ones."""
-    git = shutil.which("git")
-    if git and Path(".git").exists():
-        command = [git, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-        return sorted(path for path in listed if path and Path(path).is_file())
-    return sorted(str(path) for path in Path().rglob("*") if path.is_file() and not _is_generated(path))
-
-
-def _is_generated(path: Path) -> bool:
-    folders = path.parts[:-1]
-    return any(name in _GENERATED or (name[0] == "." and name not in (".chalice", ".ci")) for name in folders)
 
 
 def main(arguments: list[str]) -> int:
     known = baseline.load(json.loads(Path(BASELINE).read_text("utf-8")), BASELINE)  # sets detectors and filters, too
     found = SecretsCollection()
-    found.scan_files(*sources())
+    found.scan_files(*map(str, sources()))
     if arguments == ["--update"]:
         found.merge(known)
         updated = baseline.format_for_output(found)

@@ -7,7 +7,6 @@ form is checked. docs/decisions/0015-a-link-check-of-our-own.md has the reasons.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from deploy.checks.sources import ROOT, sources
 
 _HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
 _MAILBOX: Final = re.compile(r"mailto:[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -51,11 +50,9 @@ class _Html(HTMLParser):
 _PARSER: Final = _Markdown("commonmark").enable("table")
 
 
-def sources() -> list[Path]:
-    """Every Markdown file that git has or would add."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "*.md"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    return sorted(ROOT / name for name in set(listed) if name and (ROOT / name).is_file())
+def documents() -> list[Path]:
+    """Every Markdown file of the repository."""
+    return [ROOT / path for path in sources(ROOT) if path.suffix == ".md"]
 
 
 def broken(path: Path) -> Iterator[tuple[int, str]]:
@@ -130,7 +127,7 @@ def check(paths: Iterable[Path]) -> list[str]:
 
 
 def main() -> int:
-    complaints = check(sources())
+    complaints = check(documents())
     print("\n".join(complaints) or "every link leads somewhere")
     return 1 if complaints else 0
 

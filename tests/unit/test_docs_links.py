@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from deploy.checks import links
+from deploy.checks.sources import sources
 from dev.engine import ROOT
 
 
 def test_no_link_of_the_repository_is_broken() -> None:
-    paths = links.sources()
+    paths = links.documents()
     assert {ROOT / "README.md", ROOT / "docs" / "concepts.md", ROOT / "SECURITY.md"} <= set(paths)
     assert links.check(paths) == []
 
@@ -31,6 +32,15 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "docs" / "a b.md").write_text("# One\n## Two & three\n## Two & three\n")
     (tmp_path / "docs" / "picture.png").touch()
     return tmp_path / "docs" / "page.md"
+
+
+def test_a_build_without_git_reads_all_files_but_generated_ones(page: Path, tmp_path: Path) -> None:
+    for name in ("out/a.md", ".venv/a.md", "docs/node_modules/a.md", ".chalice/config.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    page.touch()
+    assert links.documents() == [tmp_path / "docs" / "a b.md", page]
+    assert Path(".chalice", "config.json") in sources(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,7 @@ def test_a_broken_link(page: Path, text: str, complaint: str) -> None:
 def test_the_line_of_the_block_is_printed_past_code_and_comments(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(links, "sources", lambda: [page])
+    monkeypatch.setattr(links, "documents", lambda: [page])
     page.write_text("<!-- a\nb -->\n```\ncode\n```\n\n`a\nb` [a](nowhere.md)\n")
     assert links.main() == 1
     assert capsys.readouterr().out == "docs/page.md:7: nowhere.md: there is no such file\n"
