@@ -181,7 +181,7 @@ class Audit:
                 line[key] = timestamp(value) if isinstance(value, datetime) else value
         line["stage"] = self._stage
         line["version"] = self._version
-        self._line(line)
+        self._write(to_line(line))
 
     def count(self, name: Metric, **facts: str) -> None:
         """Count one occurrence; facts are further members of the line."""
@@ -196,7 +196,8 @@ class Audit:
 
         Args:
             values: name to value and unit.
-            facts: further members, no dimensions: each value of a dimension would be charged as a metric.
+            facts: further members, no dimensions: each value of a dimension would be charged as a metric. Texts of ours,
+                never of a caller: nothing in the line is redacted.
 
         Source: Amazon CloudWatch user guide, "Embedded metric format specification".
         """
@@ -210,10 +211,7 @@ class Audit:
         line["Stage"] = self._stage
         line.update(facts)
         line.update((name, value) for name, (value, _) in values.items())
-        self._line(line)
-
-    def _line(self, line: Mapping[str, object]) -> None:
-        self._write(to_line(line))
+        self._write(_as_json(line))
 
 
 class JsonFormatter(logging.Formatter):
