@@ -196,8 +196,8 @@ class Audit:
 
         Args:
             values: name to value and unit.
-            facts: further members, no dimensions: each value of a dimension would be charged as a metric. Texts of ours,
-                never of a caller: nothing in the line is redacted.
+            facts: further members, no dimensions: each value of a dimension would be charged as a metric. They are
+                texts of ours, never of a caller: nothing in the line is redacted.
 
         Source: Amazon CloudWatch user guide, "Embedded metric format specification".
         """

@@ -34,7 +34,7 @@ LIMITS: Final = {
     "init": 3.2,
     "init-authorizer": 1.4,
     "use": 1.8,
-    "issue": 2.05,
+    "issue": 1.95,
     "peak": 30.0,
     "archive": 2.2,
 }
