@@ -22,10 +22,21 @@ from dev.engine import PYTHON, ROOT, Engine
 from studies.mutation.shared_engine import ENVIRON_VARIABLE
 from studies.soak import soak_report
 
-MODULES: Final = ("tokens", "clients", "service", "authorizer", "storage")  # the last is a folder of modules
+MODULES: Final = ("tokens", "seal", "clients", "service", "authorizer", "storage")  # the last is a folder of modules
 AIM: Final = 0.95
 WORKSPACE: Final = ROOT / ".local" / "mutation"
-SOURCES: Final = ("app.py", "chalicelib", "tests", "studies", "tokenctl", "dev", ".chalice", "docs", "requirements")
+SOURCES: Final = (
+    "app.py",
+    "chalicelib",
+    "tests",
+    "studies",
+    "tokenctl",
+    "dev",
+    "deploy",
+    ".chalice",
+    "docs",
+    "requirements",
+)
 FILES: Final = ("requirements.txt", "pyproject.toml", "README.md")
 EXPLAINED: Final = Path(__file__).with_name("survivors.toml")
 _SURVIVED: Final = 0

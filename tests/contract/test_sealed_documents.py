@@ -124,19 +124,21 @@ def test_the_other_tokens_of_a_document_are_found_by_one_of_them_also_after_its_
 
 
 class Parameter:
-    """Answers like SSM."""
+    """Answers like SSM to whoever names the parameter and wants it decrypted."""
+
+    name = "/tokenservice/dev/index-key"
 
     def __init__(self, value: str | None) -> None:
         self._value = value
 
-    def get_parameter(self, **_: object) -> dict[str, Any]:
-        if self._value is None:
+    def get_parameter(self, **named: object) -> dict[str, Any]:
+        if self._value is None or named != {"Name": self.name, "WithDecryption": True}:
             raise NoAnswer("ssm", "no connection")
         return {"Parameter": {"Value": self._value}}
 
 
 def test_the_secrets_are_parted_by_white_space_and_the_newest_comes_first() -> None:
-    assert read_secrets("/p", Parameter(f"{'a' * 32}\n {'b' * 64} \n")) == (b"a" * 32, b"b" * 64)
+    assert read_secrets(Parameter.name, Parameter(f"{'a' * 32}\n {'b' * 64} \n")) == (b"a" * 32, b"b" * 64)
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", "short", f"{'a' * 32} short"])
@@ -144,7 +146,9 @@ def test_without_a_good_secret_nothing_is_stored_and_the_log_has_the_reason_but_
     value: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(StoreUnavailable):
-        read_secrets("/tokenservice/dev/index-key", Parameter(value))
-    assert "INDEX_KEY_PARAMETER: '/tokenservice/dev/index-key'" in caplog.text
+        read_secrets(Parameter.name, Parameter(value))
+    [message] = caplog.messages
+    assert message.startswith(f"INDEX_KEY_PARAMETER: {Parameter.name!r} ")
+    assert message.endswith("no connection" if value is None else "at least 32 characters")
     assert "short" not in caplog.text
     assert "aaa" not in caplog.text
