@@ -12,18 +12,22 @@ import pytest
 
 from chalicelib import tokens
 from chalicelib.aws.errors import NoAnswer
+from chalicelib.entry import api as entry
+from chalicelib.entry import process
 from chalicelib.errors import InternalError, StoreUnavailable
 from chalicelib.storage.index_keys import read_secrets
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Document, Sealed, Terms, Token
+from tests.support.api import Api, Credentials
 from tests.support.store_engines import StoreEngine
+from tokenctl.deployment import Deployment
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OLD, NEW = (b"an old secret of 32 characters..", b"a new secret of 32 characters...")
 
 
-def issue(store: TokenStore, node_id: str) -> tuple[str, Token]:
-    terms = Terms(Document(node_id, {"title": f"Title of {node_id}"}), NOW + timedelta(hours=1))
+def issue(store: TokenStore, node_id: str, **metadata: str) -> tuple[str, Token]:
+    terms = Terms(Document(node_id, metadata), NOW + timedelta(hours=1))
     issued = tokens.new_token("issuer", terms, NOW)
     store.add([issued])
     return issued
@@ -53,7 +57,7 @@ def test_no_item_names_the_document_before_or_after_its_use_and_revocation(
     store_engine: StoreEngine, node_id: str
 ) -> None:
     store = store_engine.token_store()
-    secret, token = issue(store, node_id)
+    secret, token = issue(store, node_id, title=f"Title of {node_id}")
     items = [item(store_engine, token)]
     store.claim(tokens.new_use(secret, "app"), NOW, None)
     items.append(item(store_engine, token))
@@ -64,10 +68,11 @@ def test_no_item_names_the_document_before_or_after_its_use_and_revocation(
         assert "itle" not in json.dumps(each, default=str)
 
 
+@pytest.mark.parametrize("metadata", [{}, {"title": "Größe"}], ids=["without metadata", "with metadata"])
 def test_tokens_stored_before_documents_were_sealed_go_on_working(
-    store_engine: StoreEngine, node_id: str, found: Callable[..., set[str]]
+    store_engine: StoreEngine, node_id: str, found: Callable[..., set[str]], metadata: dict[str, str]
 ) -> None:
-    secret, token = issue(store_engine.token_store(seals=False), node_id)
+    secret, token = issue(store_engine.token_store(seals=False), node_id, **metadata)
     assert item(store_engine, token)["node_id"] == {"S": node_id}
     store = store_engine.token_store()
     claimed = store.claim(use := tokens.new_use(secret, "app"), NOW, None)
@@ -121,6 +126,27 @@ def test_the_other_tokens_of_a_document_are_found_by_one_of_them_also_after_its_
     assert revoked is not None
     assert isinstance(revoked.terms.document, Sealed)
     assert found(node=revoked.terms.document) == {sibling.id}
+
+
+def test_without_the_parameter_nothing_is_issued_and_uses_go_on(
+    api: Api, client: Credentials, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = api.issue(client)["token"]
+    parameter, ssm = "/tokenservice/local/index-key", deployment.aws("ssm")
+    settings = process.settings()._replace(index_key_parameter=parameter)
+    monkeypatch.setattr(process, "settings", lambda: settings)
+    entry.index_secrets.cache_clear()
+    monkeypatch.setattr(entry.store(), "_index_secrets", entry.index_secrets)
+    try:
+        for path in ("/token", "/revoke"):
+            assert api.call("POST", path, client, {"nodeId": "node"}).code == "store_unavailable"
+        assert api.use(client, token).status == 200
+        ssm.put_parameter(Name=parameter, Type="SecureString", Value="a" * 32)
+        assert api.call("POST", "/token", client, {"nodeId": "node"}).status == 201
+        assert api.call("POST", "/revoke", client, {"nodeId": "node"}).json["revoked"] >= 1
+    finally:
+        entry.index_secrets.cache_clear()
+        ssm.delete_parameters(Names=[parameter])
 
 
 class Parameter:

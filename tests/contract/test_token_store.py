@@ -101,6 +101,7 @@ class TestTokenStore:
         store.add([issued, other])
         store.add([issued, other])
         assert store.find(issued[1].id) == before
+        assert store.find(other[1].id) is not None
 
     @pytest.mark.parametrize("change", ["used", "mismatched", "revoked"])
     def test_a_token_that_something_has_happened_to_is_not_stored_again(
