@@ -19,36 +19,36 @@ _LEAST_CHARACTERS: Final = 32
 _LOG = logging.getLogger("tokenservice")
 
 Secrets: TypeAlias = Callable[[], Sequence[bytes]]
-"""The secrets of the index of nodes, the newest first. Without any, a node's key is its plain hash, which confirms
-whoever guesses the id."""
+"""The secrets of the index of nodes, the newest first. Without any, a node's key is its plain hash: whoever guesses
+an id can confirm it."""
 
 
-def user_key(user: str) -> str:
-    """The index key of a user: SHA-256 of its canonical form, as 64 hex characters."""
-    return _sha256(canonical(user))
+def plain_key(name: str) -> str:
+    """The index key of a user, or of a node id without a secret: SHA-256 of its canonical form, in hex."""
+    return _sha256(canonical(name))
 
 
 def node_key(node_id: str, secrets: Sequence[bytes] = ()) -> str:
     """The index key of a node id: HMAC-SHA-256 of its canonical form, under the newest secret."""
-    return _hmac(secrets[0], canonical(node_id)) if secrets else _sha256(canonical(node_id))
+    return _hmac(secrets[0], canonical(node_id)) if secrets else plain_key(node_id)
 
 
-def user_keys(user: str) -> list[str]:
-    """The index keys under which a user may stand.
+def plain_keys(name: str) -> list[str]:
+    """The index keys under which a user, or a node id without a secret, may stand.
 
     Tokens stored before names were normalised stand under what was sent: most likely form C, form D, or what is sent
     now. None of them lives longer than 30 days.
     """
-    if user.isascii():
-        return [user_key(user)]
+    if name.isascii():
+        return [plain_key(name)]
     from unicodedata import normalize  # noqa: PLC0415 - as in `canonical()`
 
-    return [_sha256(each) for each in dict.fromkeys((canonical(user), normalize("NFD", user), user))]
+    return [_sha256(each) for each in dict.fromkeys((canonical(name), normalize("NFD", name), name))]
 
 
 def node_keys(node_id: str, secrets: Sequence[bytes]) -> list[str]:
-    """The same for a node id: under each secret, and as it was stored before there was one."""
-    return [_hmac(secret, canonical(node_id)) for secret in secrets] + user_keys(node_id)
+    """The index keys under which a node id may stand: with each secret, and without one, as before there was any."""
+    return [_hmac(secret, canonical(node_id)) for secret in secrets] + plain_keys(node_id)
 
 
 def read_secrets(parameter: str, ssm: Any) -> tuple[bytes, ...]:

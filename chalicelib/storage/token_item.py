@@ -11,7 +11,7 @@ from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
 
-from chalicelib.storage.index_keys import node_key, user_key
+from chalicelib.storage.index_keys import node_key, plain_key
 from chalicelib.storage.model import INSTANT, InstantAttribute
 from chalicelib.tokens import (
     KEPT_AFTER_EXPIRY,
@@ -196,7 +196,7 @@ def to_item(token: Token, secret: str | None, index_secrets: Sequence[bytes] = (
         "last_mismatch_at": token.last_mismatch_at,
         "revoked_at": token.revoked_at,
         "node_hash": node_hash,
-        "user_hash": None if terms.user is None else user_key(terms.user),
+        "user_hash": None if terms.user is None else plain_key(terms.user),
         "purge_at": math.ceil((terms.expires_at + KEPT_AFTER_EXPIRY).timestamp()),
     }
     attributes = ((name, _ATTRIBUTES[name], value) for name, value in values.items() if value is not None)

@@ -33,7 +33,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action as UpdateAction
 
 from chalicelib.errors import StoreUnavailable
-from chalicelib.storage.index_keys import Secrets, node_keys, user_keys
+from chalicelib.storage.index_keys import Secrets, node_keys, plain_keys
 from chalicelib.storage.model import INSTANT, bind
 from chalicelib.storage.store import ConditionFailed, Observe, Store
 from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, to_item, to_token
@@ -233,7 +233,7 @@ class TokenStore(Store):
         """
         token = self._model
         if node_id is None:
-            index, keys = "by-user", user_keys(str(user))
+            index, keys = "by-user", plain_keys(str(user))
         elif isinstance(node_id, Sealed):
             index, keys = "by-node", [node_id.node_key]
         else:

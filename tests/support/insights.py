@@ -146,7 +146,7 @@ def _logged() -> Iterator[list[str]]:
     """Collect the diagnostics of the service as its functions write them."""
     found: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: found.append(JsonFormatter("prod", "1").format(record))  # type: ignore[method-assign]
+    handler.emit = lambda record: found.append(JsonFormatter("prod", "1").format(record))  # type: ignore[method-assign] # to read it here
     logger = logging.getLogger("tokenservice")
     logger.addHandler(handler)
     try:
