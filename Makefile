@@ -150,7 +150,7 @@ scoreboard: setup #: How others count uses, and ours, in races on DynamoDB Local
 	@.venv/bin/python -m dev.install
 	@.venv/bin/python -m studies.rivals --publish
 
-interleavings: setup #: What our code does in threads, under every order that frontrun's scheduler tries
+interleavings: setup #: Our threads, in every order that frontrun's scheduler of bytecodes tries
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) run --quiet --no-project --active --with frontrun==0.7.0 \
 		frontrun python -m studies.interleavings
 
