@@ -1,8 +1,8 @@
-"""The Chalice application: every entry point of the token service, a line or two each."""
+"""The Chalice application: four functions of ours, and `app.app`, by which Chalice calls the routes."""
 
 from __future__ import annotations
 
-from chalicelib.entry import process  # first: it decides what PynamoDB gets in botocore's place
+from chalicelib.entry import startup  # first: it decides what PynamoDB gets in botocore's place
 
 # isort: split
 import os
@@ -21,7 +21,7 @@ app = Chalice(app_name="tokenservice", configure_logs=False)
 app.api.binary_types = []  # every body is text
 
 
-@app.authorizer(ttl_seconds=process.settings().authorizer_ttl_seconds)
+@app.authorizer(ttl_seconds=startup.settings().authorizer_ttl_seconds)
 def basic_auth(request: AuthRequest) -> AuthResponse | dict[str, Any] | None:
     """Check Basic credentials for all routes."""
     from chalicelib.entry.authorizer import authorizer
@@ -56,7 +56,7 @@ def forward_events(event: CloudWatchEvent) -> None:
     forwarder().forward_event(event.to_dict(), context.get_remaining_time_in_millis)
 
 
-@app.schedule(Rate(process.settings().splunk.redrive_minutes, unit=Rate.MINUTES), name="redrive")
+@app.schedule(Rate(startup.settings().splunk.redrive_minutes, unit=Rate.MINUTES), name="redrive")
 def redrive(event: CloudWatchEvent) -> None:
     """Send again what Splunk did not accept in time."""
     from chalicelib.entry.redrive import redriver
@@ -65,9 +65,9 @@ def redrive(event: CloudWatchEvent) -> None:
     redriver().run(context.get_remaining_time_in_millis)
 
 
-if process.serves("app.app"):
+if startup.serves("app.app"):
     from chalicelib.entry import api
 
     app.register_blueprint(api.blueprint(basic_auth), url_prefix=api.BASE_PATH)
 
-process.start()
+startup.start()

@@ -15,7 +15,7 @@ from chalice.app import AuthRequest, AuthResponse
 
 from chalicelib import clients
 from chalicelib.clients import CLIENT_ID, Client, Doubt
-from chalicelib.names import Event, Metric
+from chalicelib.log_names import Event, Metric
 
 _TRACE_ROOT: Final = r"Root=([0-9A-Fa-f-]+)"  # compiled by the first refusal
 

@@ -39,7 +39,7 @@ class Metric(StrEnum):
 
 KEPT: Final = frozenset(
     {
-        # The public names of the log events.
+        # Promised to users: their dashboards name them.
         Metric.TOKENS_ISSUED,
         Metric.TOKENS_USED,
         Metric.TOKENS_REFUSED,

@@ -11,7 +11,7 @@ from msgspec import Struct
 from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.errors import InsufficientScope, InternalError, TokenNotFound
-from chalicelib.names import Event, Metric
+from chalicelib.log_names import Event, Metric
 from chalicelib.tokens import MISMATCHES, Document, Grant, Refusal, Sealed, Terms, Token, Use
 
 
@@ -96,7 +96,9 @@ class TokenService:
         return self._clock()
 
     def require(self, caller: Caller, scope: Scope) -> None:
-        """Check that a caller has a scope. Each operation does; routes do it before they read a body.
+        """Check that a caller has a scope.
+
+        Each operation does. Routes do it before they read a body, so that a caller without the scope learns no more.
 
         Raises:
             InsufficientScope: it has not, which is an audit event.
@@ -147,8 +149,8 @@ class TokenService:
             use,
             reason="replayed" if decision.replayed else None,
             useId=use.claim_id,
-            uses=decision.uses,
-            previous=tokens.chain(decision.token, decision.uses - 1),
+            uses=decision.uses_made,
+            previous=tokens.chain(decision.token, decision.uses_made - 1),
             issuedAt=decision.token.issued_at,
         )
         if not decision.replayed:
@@ -226,7 +228,8 @@ class TokenService:
         return Revocation(revoked, more=False)
 
     def _claim(self, use: Use, now: datetime) -> Grant | Refusal:
-        # Only a token that the store can't judge by itself takes the second round: its first is the read.
+        # The store writes in the first round, unless its condition can't judge the token (see `TokenStore.claim`).
+        # Then the first round only reads, and the second writes: what `decide()` judged of it never changes.
         judged: Token | None = None
         for _ in range(2):
             token = self._store.claim(use, now, self._issued_after, judged)
@@ -237,13 +240,13 @@ class TokenService:
         raise InternalError("The store refused what the rules allow.")
 
     def _decide(self, token: Token | None, use: Use, now: datetime) -> Grant | Refusal:
-        return tokens.decide(tokens.opened(token, use), use, now, self._issued_after)
+        return tokens.decide(tokens.open_if_presented(token, use), use, now, self._issued_after)
 
     def _refused(self, caller: Caller, use: Use, refusal: Refusal, now: datetime) -> None:
         self._tell(Event.REFUSED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
         self._audit.count(Metric.TOKENS_REFUSED, Reason=refusal.reason)
         if refusal.reason in MISMATCHES:
-            token = tokens.opened(self._store.count_mismatch(use.token_id, now), use)
+            token = tokens.open_if_presented(self._store.count_mismatch(use.token_id, now), use)
             if token is not None and token.locked:
                 self._ended(Event.LOCKED, now, caller, token, use, reason=refusal.reason, level="WARNING")
 

@@ -211,12 +211,12 @@ class Grant(Struct, frozen=True):
 
     @property
     def uses_remaining(self) -> int:
-        """Uses left when the claim had been made; without a claim, the uses left now."""
-        return self.token.terms.max_uses - self.uses
+        """How many were left with the claim; without one, how many are left now."""
+        return self.token.terms.max_uses - self.uses_made
 
     @property
-    def uses(self) -> int:
-        """The running number of the claim among the token's uses, from 1; without a claim, the uses made so far."""
+    def uses_made(self) -> int:
+        """How many uses there were with the claim; without one, how many there are now."""
         return len(self.token.claims) if self.claim is None else 1 + self.token.claims.index(self.claim)
 
 
@@ -304,7 +304,7 @@ def new_use(
     return Use(hashed, client_id, attempt, claim_id, user and canonical(user), address, action, seal.key(token))
 
 
-def opened(token: Token | None, use: Use) -> Token | None:
+def open_if_presented(token: Token | None, use: Use) -> Token | None:
     """The token with its document open, if it is the one that the use presents; else as it is."""
     if token is None or token.digest != use.digest or isinstance(token.terms.document, Document):
         return token

@@ -38,6 +38,7 @@ from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
 from chalicelib.http import parsing, problems
 from chalicelib.http.problems import FieldError, InvalidRequest, MethodNotAllowed, Problem
 from chalicelib.http.routes import METHODS
+from chalicelib.redaction import to_line
 from dev.leash import end_with_parent
 
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -134,7 +135,7 @@ class Gateway(chalice.local.LocalGateway):
 
     def _refusal(self, error: ServiceError) -> Answer:
         status, headers, body = problems.answer(error, self._ids["requestId"])
-        return self._answer(status, headers, audit.to_line(body).encode())
+        return self._answer(status, headers, to_line(body).encode())
 
     def _answer(self, status: int, headers: Mapping[str, Any], body: bytes) -> Answer:
         lines = [("x-amzn-RequestId", self._ids["requestId"])]
@@ -159,7 +160,7 @@ class Gateway(chalice.local.LocalGateway):
             "reason": context.get("reason", "-"),
             "authRequestId": context.get("authRequestId", "-"),
         }
-        audit.write_line(audit.to_line(line))
+        audit.write_line(to_line(line))
 
 
 class _Request(HTTPRequestParser):

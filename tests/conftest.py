@@ -166,7 +166,7 @@ def output(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) 
 def asked(api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The DynamoDB operations that the REST handler asks for from here on, where PynamoDB hands them over."""
     from chalicelib.entry import api as entry
-    from chalicelib.entry import process
+    from chalicelib.entry import startup
 
     api.issue(client)  # makes the client
     names: list[str] = []
@@ -174,7 +174,7 @@ def asked(api: Api, client: Credentials, monkeypatch: pytest.MonkeyPatch) -> lis
     call = connection.client._make_api_call
 
     def note(operation: str, request: dict[str, Any]) -> Any:
-        if request.get("TableName") != process.settings().client_table:  # the authorizer may share the client
+        if request.get("TableName") != startup.settings().client_table:  # the authorizer may share the client
             names.append(operation)
         return call(operation, request)
 

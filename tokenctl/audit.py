@@ -1,4 +1,4 @@
-"""`tokenctl audit`: hold the log of a stage, or files of it, against the rules.
+"""`tokenctl audit`: check the log of a stage, or files of it, against the rules.
 
 Events wait in a temporary database on disk until all of a token are at hand, so that memory does not grow with the log.
 """
@@ -72,7 +72,7 @@ def audit(
     since: datetime | None,
     tolerance: float,
 ) -> None:
-    """Hold the log against the rules: no use beyond the allowance, after expiry, revocation or lock, or without issue.
+    """Check the log against the rules: no use beyond the allowance, after expiry, revocation or lock, or without issue.
 
     Without FILE it reads the log of the stage, and compares it with the table of tokens. FILE holds JSON lines, plain
     or as CloudWatch Logs, its exports, the failure record and Splunk write them, perhaps with gzip.

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chalicelib.names import Event
+from chalicelib.log_names import Event
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope
 from chalicelib.tokens import millis, parse_network

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from chalicelib import tokens
 from chalicelib.http.schemas import MAX_LIFETIME
-from chalicelib.names import Event
+from chalicelib.log_names import Event
 from chalicelib.tokens import KEPT_AFTER_EXPIRY
 
 MEANING: Final[Mapping[str, str]] = {

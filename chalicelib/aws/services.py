@@ -1,4 +1,4 @@
-"""The calls that the forwarders make: of S3 those for the failure record, of Systems Manager reading a parameter.
+"""Small clients of S3, for the failure record, and of Systems Manager, for secrets.
 
 They are called like the clients of AWS's library, so that an operator's commands can hand in those.
 

@@ -9,7 +9,7 @@ from chalice import Blueprint
 from chalice.app import ChaliceAuthorizer
 
 from chalicelib import __version__, instants
-from chalicelib.entry import dynamodb, process
+from chalicelib.entry import dynamodb, startup
 from chalicelib.http import routes
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.http.schemas import VersionAnswer
@@ -27,7 +27,7 @@ def index_secrets() -> tuple[bytes, ...]:
     Raises:
         StoreUnavailable: the parameter can't be read.
     """
-    parameter = process.settings().index_key_parameter
+    parameter = startup.settings().index_key_parameter
     if parameter is None:
         return ()
     from chalicelib.aws.services import Ssm  # noqa: PLC0415 - without a parameter no start needs it
@@ -37,10 +37,10 @@ def index_secrets() -> tuple[bytes, ...]:
 
 @cache
 def store() -> TokenStore:
-    settings = process.settings()
+    settings = startup.settings()
     return TokenStore(
         settings.token_table,
-        process.audit().latency,
+        startup.audit().latency,
         dynamodb.client(),
         index_secrets=index_secrets,
         seals=settings.seal_node_ids,
@@ -49,10 +49,10 @@ def store() -> TokenStore:
 
 @cache
 def service() -> TokenService:
-    settings = process.settings()
+    settings = startup.settings()
     return TokenService(
         store(),
-        process.audit(),
+        startup.audit(),
         instants.now,
         settings.tokens_issued_after,
         logs_node_ids=settings.log_node_ids,
@@ -61,7 +61,7 @@ def service() -> TokenService:
 
 def blueprint(authorizer: ChaliceAuthorizer) -> Blueprint:
     """All routes, to be registered under `BASE_PATH`; nothing is built before the first request."""
-    settings = process.settings()
+    settings = startup.settings()
     return routes.blueprint(
         authorizer, service, VersionAnswer("tokenservice", __version__, settings.commit, settings.stage)
     )

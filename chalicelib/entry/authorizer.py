@@ -6,18 +6,18 @@ from functools import cache
 
 from chalicelib import instants
 from chalicelib.authorizer import Authorizer
-from chalicelib.entry import dynamodb, process
+from chalicelib.entry import dynamodb, startup
 from chalicelib.storage.client_store import ClientStore
 
 
 @cache
 def store() -> ClientStore:
-    return ClientStore(process.settings().client_table, process.audit().latency, dynamodb.client())
+    return ClientStore(startup.settings().client_table, startup.audit().latency, dynamodb.client())
 
 
 @cache
 def authorizer() -> Authorizer:
-    return Authorizer(store(), process.audit(), instants.now, process.settings().stage)
+    return Authorizer(store(), startup.audit(), instants.now, startup.settings().stage)
 
 
 def warm_up() -> None:

@@ -7,7 +7,7 @@ from functools import cache
 
 from chalicelib.aws.dynamodb import DynamoDbClient
 from chalicelib.aws.errors import NoCredentials
-from chalicelib.entry import process
+from chalicelib.entry import startup
 from chalicelib.settings import BOTOCORE
 
 
@@ -18,7 +18,7 @@ def client() -> DynamoDbClient | None:
     Raises:
         SystemExit: credentials or a region are missing; in one line.
     """
-    if process.settings().dynamodb_transport == BOTOCORE:
+    if startup.settings().dynamodb_transport == BOTOCORE:
         return None
     try:
         return DynamoDbClient.from_environ(os.environ)

@@ -6,7 +6,7 @@ import os
 from functools import cache
 
 from chalicelib.aws.services import READ_ENTRIES, S3
-from chalicelib.entry import process
+from chalicelib.entry import startup
 from chalicelib.splunk import forward
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.record import S3Record
@@ -16,8 +16,8 @@ from chalicelib.splunk.waiting import BucketSource
 
 @cache
 def redriver() -> ScheduledRedrive:
-    settings = process.settings()
-    metric = process.audit().metrics
+    settings = startup.settings()
+    metric = startup.audit().metrics
     bucket = settings.splunk.failure_bucket
     if not (settings.splunk.hec_url and bucket):
         return ScheduledRedrive(None, Forwarder(None, settings.stage), metric)

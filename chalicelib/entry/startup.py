@@ -19,7 +19,7 @@ from chalicelib.aws import gate
 from chalicelib.settings import SLIM, Settings, SettingsError, runs_in_lambda
 
 _ENTRIES: Final = {"app.app": "chalicelib.entry.api", "app.basic_auth": "chalicelib.entry.authorizer"}
-"""Handler, as Lambda names it, to the module to load and to warm up while the function starts."""
+"""By handler: the module to load and to warm up at the start. Callers wait for these two functions only."""
 
 
 def serves(handler: str) -> bool:

@@ -13,11 +13,11 @@ from chalice import Blueprint, Response
 from chalice.app import ChaliceAuthorizer, Request
 from msgspec import Struct
 
-from chalicelib.audit import to_line
 from chalicelib.clients import Scope
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable, TokenNotFound
 from chalicelib.http import conversion, parsing, problems, schemas
 from chalicelib.http.problems import FieldError, InvalidRequest, MethodNotAllowed, Problem
+from chalicelib.redaction import to_line
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Refusal
 
@@ -108,7 +108,7 @@ class Call(NamedTuple):
         context: Any = self.request.lambda_context
         return bool(context.get_remaining_time_in_millis() > _RESERVE_MS)
 
-    def respond(self, answer: Struct | Mapping[str, Any], **headers: str) -> Response:
+    def json_response(self, answer: Struct | Mapping[str, Any], **headers: str) -> Response:
         sent: Headers = {"Content-Type": _JSON, "Cache-Control": "no-store", **headers}
         return Response(conversion.encode(answer), status_code=self.route.status, headers=sent)
 
@@ -118,7 +118,7 @@ def issue_token(call: Call) -> Response:
     terms = call.parse(partial(conversion.to_terms, now=call.service.now()))
     [(secret, token)] = call.service.issue(call.caller, [terms])
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
-    return call.respond(conversion.issue_answer(secret, token), Location=location)
+    return call.json_response(conversion.issue_answer(secret, token), Location=location)
 
 
 def issue_tokens(call: Call) -> Response:
@@ -126,7 +126,7 @@ def issue_tokens(call: Call) -> Response:
     terms = call.parse(partial(conversion.to_terms_of_all, now=call.service.now()))
     issued = call.service.issue(call.caller, terms)
     answers = [conversion.issue_answer(secret, token) for secret, token in issued]
-    return call.respond(schemas.BatchAnswer(answers))
+    return call.json_response(schemas.BatchAnswer(answers))
 
 
 def use_token(call: Call) -> Response:
@@ -152,7 +152,7 @@ def _use(call: Call) -> Response:
     if isinstance(decision, Refusal):
         raise Problem(decision.reason)
     headers = {"Idempotent-Replayed": "true"} if decision.replayed else {}
-    return call.respond(conversion.use_answer(decision), **headers)
+    return call.json_response(conversion.use_answer(decision), **headers)
 
 
 def introspect_token(call: Call) -> Response:
@@ -162,7 +162,7 @@ def introspect_token(call: Call) -> Response:
     """
     use = call.parse(partial(conversion.to_use, client_id=call.caller.client_id))
     decision = call.service.introspect(call.caller, use)
-    return call.respond(conversion.introspect_answer(decision))
+    return call.json_response(conversion.introspect_answer(decision))
 
 
 def get_token(call: Call, token_id: str) -> Response:
@@ -170,7 +170,7 @@ def get_token(call: Call, token_id: str) -> Response:
     if not schemas.TOKEN_ID.fullmatch(token_id):
         raise TokenNotFound
     token = call.service.status(call.caller, token_id)
-    return call.respond(conversion.status_answer(token, call.service.counts_as_revoked(token)))
+    return call.json_response(conversion.status_answer(token, call.service.counts_as_revoked(token)))
 
 
 def revoke_token(call: Call, token_id: str) -> Response:
@@ -192,12 +192,12 @@ def revoke_tokens(call: Call) -> Response:
     """
     whose = call.parse(conversion.to_revocation)
     revocation = call.service.revoke_all(call.caller, **whose, time_left=call.has_time_left)
-    return call.respond(schemas.RevokeAnswer(revocation.revoked, revocation.more))
+    return call.json_response(schemas.RevokeAnswer(revocation.revoked, revocation.more))
 
 
 def get_version(call: Call) -> Response:
     """Return the deployed version."""
-    return call.respond(call.build)
+    return call.json_response(call.build)
 
 
 def get_open_api(call: Call) -> Response:
@@ -205,7 +205,7 @@ def get_open_api(call: Call) -> Response:
     # A deployed API has its stage's name, or a domain's own path, before the base path.
     path: str = call.request.context["path"]
     root = path.rstrip("/").removesuffix(f"{BASE_PATH}/openapi.json") or "/"
-    return call.respond({**_openapi(), "servers": [{"url": root}]})
+    return call.json_response({**_openapi(), "servers": [{"url": root}]})
 
 
 @cache
@@ -245,18 +245,18 @@ def blueprint(
     """
     api = Blueprint(__name__)
 
-    def register(path: str, methods: Iterable[str], name: str, respond: Callable[..., Response]) -> None:
-        def answer(**parameters: str) -> Response:
-            return _answer(api.current_request, respond, parameters)
+    def register(path: str, methods: Iterable[str], name: str, handler: Callable[..., Response]) -> None:
+        def endpoint(**parameters: str) -> Response:
+            return _handle(api.current_request, handler, parameters)
 
         # Chalice compares media types letter by letter and has its own error bodies: `Call.body` does it instead.
-        api.route(path, methods=list(methods), authorizer=authorizer, content_types=[], name=name)(answer)
+        api.route(path, methods=list(methods), authorizer=authorizer, content_types=[], name=name)(endpoint)
 
     for path in dict.fromkeys(route.path for route in ROUTES):
         routes = [route for route in ROUTES if route.path == path]
         for route in routes:
-            respond = partial(_respond, route, service, build)
-            register(path, ["GET", "HEAD"] if route.has_head else [route.method], route.view.__name__, respond)
+            handler = partial(_call_view, route, service, build)
+            register(path, ["GET", "HEAD"] if route.has_head else [route.method], route.view.__name__, handler)
         allowed = [route.method for route in routes] + ["HEAD" for route in routes if route.has_head]
         register(
             path,
@@ -267,7 +267,7 @@ def blueprint(
     return api
 
 
-def _respond(
+def _call_view(
     route: Route,
     service: Callable[[], TokenService],
     build: schemas.VersionAnswer,
@@ -302,14 +302,15 @@ def _other_method(allowed: list[str], request: Request, request_id: str, **_: st
     raise MethodNotAllowed(request.method, allowed)
 
 
-def _answer(request: Request, respond: Callable[..., Response], parameters: dict[str, str]) -> Response:
+def _handle(request: Request, handler: Callable[..., Response], parameters: dict[str, str]) -> Response:
+    """Call a handler; an error becomes its problem."""
     context: Any = request.lambda_context
     # The gateway's id is in its access log and in its answers' headers. Bare `chalice local` gives none.
     request_id: str = request.context.get("requestId") or context.aws_request_id
     ids = {"requestId": request_id, "lambdaRequestId": context.aws_request_id}
     try:
         parsing.check_headers(_header_names(request.to_original_event()))
-        response = respond(request, request_id, **parameters)
+        response = handler(request, request_id, **parameters)
     except ServiceError as problem:
         if isinstance(problem, StoreUnavailable | InternalError):
             log.error("%s", problem.code, exc_info=problem, extra=ids)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chalicelib.names import Metric
+from chalicelib.log_names import Metric
 from chalicelib.splunk.errors import Unaccounted
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from chalicelib.names import Metric
+from chalicelib.log_names import Metric
 from chalicelib.splunk.errors import MalformedEnvelope, RecordUnavailable, SplunkBusy, SplunkError, Undelivered
 from chalicelib.splunk.record import Kind
 

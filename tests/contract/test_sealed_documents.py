@@ -13,7 +13,7 @@ import pytest
 from chalicelib import tokens
 from chalicelib.aws.errors import NoAnswer
 from chalicelib.entry import api as entry
-from chalicelib.entry import process
+from chalicelib.entry import startup
 from chalicelib.errors import InternalError, StoreUnavailable
 from chalicelib.storage.index_keys import read_secrets
 from chalicelib.storage.token_store import TokenStore
@@ -87,7 +87,7 @@ def test_an_altered_seal_is_not_opened(store_engine: StoreEngine, node_id: str) 
     mixed = {**item(store_engine, token), "sealed": item(store_engine, other)["sealed"]}
     store_engine.dynamodb().put_item(TableName=store_engine.token_table, Item=mixed)
     with pytest.raises(InternalError):
-        tokens.opened(store.find(token.id), tokens.new_use(secret, "app"))
+        tokens.open_if_presented(store.find(token.id), tokens.new_use(secret, "app"))
 
 
 def test_with_a_secret_nobody_else_can_tell_whether_a_token_is_for_a_known_document(
@@ -133,8 +133,8 @@ def test_without_the_parameter_nothing_is_issued_and_uses_go_on(
 ) -> None:
     token = api.issue(client)["token"]
     parameter, ssm = "/tokenservice/local/index-key", deployment.aws("ssm")
-    settings = process.settings()._replace(index_key_parameter=parameter)
-    monkeypatch.setattr(process, "settings", lambda: settings)
+    settings = startup.settings()._replace(index_key_parameter=parameter)
+    monkeypatch.setattr(startup, "settings", lambda: settings)
     entry.index_secrets.cache_clear()
     monkeypatch.setattr(entry.store(), "_index_secrets", entry.index_secrets)
     try:

@@ -45,7 +45,7 @@ def add(store: AnyTokenStore) -> Add:
         secret, token = tokens.new_token(issuer, Terms(**facts), NOW)
         store.add([(secret, token)])
         stored = store.find(token.id)
-        assert tokens.opened(stored, tokens.new_use(secret, "app")) == token
+        assert tokens.open_if_presented(stored, tokens.new_use(secret, "app")) == token
         assert stored is not None
         return secret, stored
 
@@ -90,7 +90,9 @@ class TestTokenStore:
     def test_many_tokens_are_stored_together(self, store: AnyTokenStore) -> None:
         made = [new(f"node{n}") for n in range(100)]
         store.add(made)
-        found = (tokens.opened(store.find(token.id), tokens.new_use(secret, "app")) for secret, token in made)
+        found = (
+            tokens.open_if_presented(store.find(token.id), tokens.new_use(secret, "app")) for secret, token in made
+        )
         assert list(found) == [token for _, token in made]
 
     def test_storing_again_after_a_lost_answer_changes_nothing(self, add: Add, store: AnyTokenStore) -> None:

@@ -217,7 +217,7 @@ def test_the_library_of_aws_repeats_the_same_refusals(
     store.add(made)
     assert proxy.met[fault] == 1
     assert all(
-        tokens.opened(truth.token_store().find(token.id), tokens.new_use(secret, "app")) == token
+        tokens.open_if_presented(truth.token_store().find(token.id), tokens.new_use(secret, "app")) == token
         for secret, token in made
     )
     proxy.plan = lambda _: fault

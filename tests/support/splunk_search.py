@@ -18,7 +18,7 @@ from chalice.app import AuthRequest
 from chalicelib.audit import Audit
 from chalicelib.authorizer import Authorizer
 from chalicelib.clients import Client
-from chalicelib.names import Event as Event_
+from chalicelib.log_names import Event as Event_
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.tokens import Reason
 from tests.support import spl, splunk_app

@@ -247,7 +247,7 @@ class Machine(RuleBasedStateMachine):
         """What is stored is what the model holds, use for use."""
         if not self.secret:
             return
-        token = tokens.opened(self.store.find(self.token_id), tokens.new_use(self.secret, "app"))
+        token = tokens.open_if_presented(self.store.find(self.token_id), tokens.new_use(self.secret, "app"))
         assert token is not None
         assert [claim.id for claim in token.claims] == [spent.use_id for spent in self.model.spent]
         assert (token.mismatches, token.revoked_at is not None) == (self.model.mismatches, self.model.revoked)

@@ -20,17 +20,18 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.seal": ({"chalicelib.errors"}, set()),
     "chalicelib.clients": (set(), set()),
     "chalicelib.errors": (set(), set()),
-    "chalicelib.names": (set(), set()),
-    "chalicelib.audit": ({"chalicelib.names"}, set()),
+    "chalicelib.log_names": (set(), set()),
+    "chalicelib.redaction": (set(), set()),
+    "chalicelib.audit": ({"chalicelib.log_names", "chalicelib.redaction"}, set()),
     "chalicelib.instants": (set(), set()),
     "chalicelib.settings": ({"chalicelib", "chalicelib.instants"}, set()),
     "chalicelib.service": (
-        {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.names"},
+        {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.log_names"},
         {"msgspec"},
     ),
     "chalicelib.aws": (set(), set()),
     "chalicelib.splunk": (
-        {"chalicelib.aws", "chalicelib.names", "chalicelib.settings"},
+        {"chalicelib.aws", "chalicelib.log_names", "chalicelib.settings"},
         {"requests", "urllib3", "tenacity"},
     ),
     "chalicelib.storage": (
@@ -40,11 +41,11 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib.http": (
         {
             *("chalicelib", "chalicelib.service", "chalicelib.errors", "chalicelib.audit", "chalicelib.tokens"),
-            *("chalicelib.clients", "chalicelib.instants"),
+            *("chalicelib.clients", "chalicelib.instants", "chalicelib.redaction"),
         },
         {"chalice", "msgspec"},
     ),
-    "chalicelib.authorizer": ({"chalicelib", "chalicelib.clients", "chalicelib.names"}, {"chalice"}),
+    "chalicelib.authorizer": ({"chalicelib", "chalicelib.clients", "chalicelib.log_names"}, {"chalice"}),
     "chalicelib.entry": (
         {
             *("chalicelib", "chalicelib.instants", "chalicelib.settings", "chalicelib.audit", "chalicelib.storage"),

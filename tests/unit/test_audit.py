@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import __version__, audit, clients, tokens
-from chalicelib.audit import Audit, JsonFormatter, redact, redact_all, to_line
+from chalicelib import __version__, audit, clients, redaction, tokens
+from chalicelib.audit import Audit, JsonFormatter
+from chalicelib.redaction import redact, redact_all, to_line
 from tokenctl.costs import lines as lines_
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
@@ -193,7 +194,7 @@ def test_text_without_secrets_is_unchanged(text: str) -> None:
 def test_ordinary_lines_are_not_searched_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking once is cheap; looking at every text of a line again would cost as much as all else."""
     again: list[object] = []
-    monkeypatch.setattr(audit, "redact_all", lambda members: again.append(members) or members)
+    monkeypatch.setattr(redaction, "redact_all", lambda members: again.append(members) or members)
     usual = {
         "requestId": str(uuid.uuid4()),
         "extendedRequestId": "JKJaXmPLvHcESHA=",
@@ -213,12 +214,12 @@ def test_ordinary_lines_are_not_searched_a_second_time(monkeypatch: pytest.Monke
 
 def test_base64_within_base64_costs_no_more_than_other_text(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    look = audit._redact
-    monkeypatch.setattr(audit, "_redact", lambda text, depth: looked.append(text) or look(text, depth))
+    look = redaction._redact
+    monkeypatch.setattr(redaction, "_redact", lambda text, depth: looked.append(text) or look(text, depth))
     text = "x" * 200
     while len(text) < 60_000:
         text = in_base64(text)
-    audit.redact(text)
+    redact(text)
     assert sum(map(len, looked)) < 20 * len(text)
 
 

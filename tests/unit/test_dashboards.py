@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from chalicelib.audit import NAMESPACE
-from chalicelib.names import KEPT, WATCHED_REASON, Metric
+from chalicelib.log_names import KEPT, WATCHED_REASON, Metric
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from dev.engine import ROOT

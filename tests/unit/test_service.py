@@ -94,7 +94,7 @@ def members(token: Token | None, uses: int = 0, **more: object) -> dict[str, obj
 def stored(store: MemoryTokenStore, secret: str) -> Token:
     """What is stored of a token, with its document open."""
     use = tokens.new_use(secret, "app")
-    token = tokens.opened(store.tokens[use.token_id], use)
+    token = tokens.open_if_presented(store.tokens[use.token_id], use)
     assert token is not None
     return token
 

@@ -11,7 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from chalicelib.clients import Doubt
-from chalicelib.names import Event
+from chalicelib.log_names import Event
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from dev.engine import ROOT

@@ -9,7 +9,7 @@ from typing import Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit
-from chalicelib.names import Event, Metric
+from chalicelib.log_names import Event, Metric
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.tokens import MISMATCHES, Reason
 
