@@ -1,7 +1,7 @@
 """Fills the tables of docs/scale.md and draws them: `.venv/bin/python -m studies.cost`, seconds.
 
 The page holds a table between two comments, `<!-- cost:rates -->` and `<!-- /cost -->`; what is between is replaced.
-Every figure comes from `tokenctl cost`: its prices, the code's own log lines, the template, and measurements.
+Every figure comes from `tokenctl cost`, its limits from the template, and quotas from AWS's pages.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from tokenctl.costs import prices, stage_facts
-from tokenctl.costs.bill import Bill, Tariff
-from tokenctl.costs.month import BATCH_CPU_MS, WHOLE_PROCESSOR_MB, Traffic
+from tokenctl import cost
+from tokenctl.cost import Month
+from tokenctl.prices import HOURS
+from tokenctl.resources import stage_template
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "scale.md"
@@ -46,139 +47,143 @@ class Limit:
     cure: str
 
 
-def tariff() -> Tariff:
-    """Prices, template and measurements as they are now."""
-    known = stage_facts.stage(STAGE)
-    measured = stage_facts.measured(known.memory_mb)
-    return Tariff(prices.load(), known, measured, stage_facts.events_per_cpu_second())
+def stage() -> dict[str, int]:
+    """The limits that the template sets."""
+    template = stage_template(STAGE)
+    [gateway] = template["Resources"]["RestAPI"]["Properties"]["MethodSettings"]
+    return {
+        "rate": gateway["ThrottlingRateLimit"],
+        "burst": gateway["ThrottlingBurstLimit"],
+        "forwarders": template["Parameters"]["ForwarderConcurrency"]["Default"],
+    }
 
 
-def at_rate(with_: Tariff, rate: float, calls_per_batch: float = 1) -> Bill:
-    """The bill of a month with so many calls in every second."""
-    calls = rate * with_.prices.hours * 3600
-    return with_.bill(Traffic(calls, with_.stage.memory_mb, calls_per_batch=calls_per_batch))
+def at_rate(rate: float, calls_per_batch: float = 1) -> Month:
+    """A month with so many calls in every second."""
+    return Month(rate * HOURS * 3600, calls_per_batch)
 
 
-def rates(with_: Tariff) -> str:
+def total(month: Month, *services: str) -> float:
+    """What a month costs, or some services of it."""
+    return sum(line.usd for line in month.bill() if not services or line.service in services)
+
+
+def rates() -> str:
     """What each resource needs at each rate."""
-    bills = [at_rate(with_, rate) for rate in RATES]
-    together = [at_rate(with_, rate, TOGETHER) for rate in RATES]
-    rows: list[tuple[str, Callable[[int], str]]] = [
-        ("calls a month, millions", lambda n: _number(bills[n].month.traffic.calls / 1e6)),
-        ("REST function: calls at once, on average", lambda n: _number(RATES[n] * bills[n].month.call_ms / 1000)),
-        ("concurrency that Lambda asks for that rate", lambda n: _number(RATES[n] / CALLS_PER_CONCURRENCY)),
-        ("authorizer: calls a second", lambda n: _number(_per_second(bills[n], bills[n].month.authorizer_calls))),
-        ("DynamoDB: write units a second", lambda n: _number(_per_second(bills[n], bills[n].month.write_units))),
-        ("partitions of the table, at least", lambda n: _number(_partitions(bills[n]))),
-        ("log lines to Splunk a second", lambda n: _number(_per_second(bills[n], bills[n].month.events))),
-        ("logs in GB a day, access log included", lambda n: _number(_logged_gb_a_day(bills[n]))),
-        ("forwarders at work, one call a batch", lambda n: _number(_forwarders(bills[n]))),
-        (f"forwarders at work, {TOGETHER} calls a batch", lambda n: _number(_forwarders(together[n]))),
-        (
-            f"calls a batch, at least, for {with_.stage.forwarders} forwarders",
-            lambda n: _calls_a_batch(with_, RATES[n]),
-        ),
-        ("traces a second", lambda n: _number(_traces(bills[n]))),
-        (f"USD a month, {TOGETHER} calls a batch", lambda n: f"{together[n].total:,.0f}"),
+    months = [(rate, at_rate(rate)) for rate in RATES]
+    together = [at_rate(rate, TOGETHER) for rate in RATES]
+    seconds, forwarders = HOURS * 3600, stage()["forwarders"]
+    rows: list[tuple[str, Sequence[float]]] = [
+        ("calls a month, millions", [month.calls / 1e6 for _, month in months]),
+        ("REST function: calls at once, on average", [rate * cost.CALL_MS / 1000 for rate in RATES]),
+        ("concurrency that Lambda asks for that rate", [rate / CALLS_PER_CONCURRENCY for rate in RATES]),
+        ("authorizer: calls a second", [month.authorizer_calls / seconds for _, month in months]),
+        ("DynamoDB: write units a second", [month.write_units / seconds for _, month in months]),
+        ("partitions of the table, at least", [_partitions(month) for _, month in months]),
+        ("log lines to Splunk a second", [month.events / seconds for _, month in months]),
+        ("logs in GB a day, access log included", [_logged_gb_a_day(month) for _, month in months]),
+        ("forwarders at work, one call a batch", [_forwarders(month) for _, month in months]),
+        (f"forwarders at work, {TOGETHER} calls a batch", list(map(_forwarders, together))),
+        ("traces a second", [month.traces / seconds for _, month in months]),
     ]
-    head = ["calls a second", *(f"{rate:,}" for rate in RATES)]
-    return _table(head, [[title, *(cell(n) for n in range(len(RATES)))] for title, cell in rows])
+    cells = [[title, *map(_number, values)] for title, values in rows]
+    needed = f"calls a batch, at least, for {forwarders} forwarders"
+    cells.insert(-1, [needed, *(_calls_a_batch(forwarders, rate) for rate in RATES)])
+    cells.append([f"USD a month, {TOGETHER} calls a batch", *(f"{total(month):,.0f}" for month in together)])
+    return _table(["calls a second", *(f"{rate:,}" for rate in RATES)], cells)
 
 
-def limits(with_: Tariff) -> Sequence[Limit]:
+def limits() -> Sequence[Limit]:
     """What ends growth, the first limit first."""
-    month = at_rate(with_, 1_000).month
-    units = month.write_units / month.traffic.calls
-    tokens = month.tokens / month.traffic.calls
-    known = with_.stage
-    forwarders = known.forwarders * 1000 / (month.batch_ms * month.batches / month.traffic.calls)
+    month, known = at_rate(1_000), stage()
+    units, tokens = month.write_units / month.calls, month.tokens / month.calls
+    forwarders = known["forwarders"] * 1000 / (month.batch_ms * month.batches / month.calls)
+    # REST and authorizer together may be called so often; the forwarder's calls are not counted so.
+    lambda_calls = CONCURRENCY * CALLS_PER_CONCURRENCY / (1 + month.authorizer_calls / month.calls)
     found = [
         Limit("log forwarders, one call a batch", forwarders, True, "see [the forwarder](#the-log-forwarder)"),
-        Limit("rate of the stage", known.rate_limit, True, "`ThrottlingRateLimit` in the template"),
+        Limit("rate of the stage", known["rate"], True, "`ThrottlingRateLimit` in the template"),
         Limit(
             "one token that everybody asks for", PARTITION_UNITS, False, "nothing: it is one item, and its callers wait"
         ),
         Limit("a new table's first write units", NEW_TABLE_UNITS / units, False, "warm throughput, before the rush"),
         Limit("all tokens for one node, or one user", PARTITION_UNITS / tokens, False, "see [hot keys](#hot-keys)"),
         Limit("the gateway's rate of the account", GATEWAY_CALLS, False, "*Throttle rate* of API Gateway"),
-        Limit("Lambda's calls by concurrency", _lambda_calls(month), False, "*Concurrent executions* of Lambda"),
+        Limit("Lambda's calls by concurrency", lambda_calls, False, "*Concurrent executions* of Lambda"),
         Limit("a table's write units", TABLE_UNITS / units, False, "*Table-level write throughput* of DynamoDB"),
-        Limit("calls at once", CONCURRENCY * 1000 / month.call_ms, False, "*Concurrent executions* of Lambda"),
+        Limit("calls at once", CONCURRENCY * 1000 / cost.CALL_MS, False, "*Concurrent executions* of Lambda"),
     ]
     return sorted(found, key=lambda limit: limit.calls)
 
 
-def limits_table(with_: Tariff) -> str:
+def limits_table() -> str:
     """The limits as the page shows them."""
-    rows = [[limit.title, _number(limit.calls), "ours" if limit.ours else "AWS", limit.cure] for limit in limits(with_)]
+    rows = [[limit.title, _number(limit.calls), "ours" if limit.ours else "AWS", limit.cure] for limit in limits()]
     return _table(["limit", "calls a second", "whose", "what to do"], rows)
 
 
-def forwarder(with_: Tariff) -> str:
+def forwarder() -> str:
     """How quick one forwarder is."""
-    stretch = WHOLE_PROCESSOR_MB / with_.stage.memory_mb
-    base_ms, call_ms = _batch_ms(with_)
+    stretch = cost.WHOLE_PROCESSOR_MB / cost.MEMORY_MB
     rows = [
-        ["events a second of a whole processor", _number(with_.events_per_second)],
-        [f"events a second at {with_.stage.memory_mb} MB", _number(with_.events_per_second / stretch)],
-        [f"a batch at {with_.stage.memory_mb} MB, Splunk's answer included", f"{base_ms:.0f} ms"],
-        ["each call in it", f"{call_ms:.2f} ms more"],
+        ["events a second of a whole processor", _number(cost.EVENTS_PER_CPU_SECOND)],
+        [f"events a second at {cost.MEMORY_MB} MB", _number(cost.EVENTS_PER_CPU_SECOND / stretch)],
+        [f"a batch at {cost.MEMORY_MB} MB, Splunk's answer included", f"{cost.BATCH_MS:.0f} ms"],
+        ["each call in it", f"{cost.CALL_LINES * cost.EVENT_MS:.2f} ms more"],
     ]
     return _table(["", ""], rows)
 
 
-def _batch_ms(with_: Tariff) -> tuple[float, float]:
-    """Milliseconds of a batch, and of each call in it."""
-    month = at_rate(with_, 1_000).month
-    base_ms = BATCH_CPU_MS * WHOLE_PROCESSOR_MB / with_.stage.memory_mb + month.traffic.splunk_ms
-    return base_ms, month.batch_ms - base_ms
-
-
-def _calls_a_batch(with_: Tariff, rate: float) -> str:
+def _calls_a_batch(forwarders: int, rate: float) -> str:
     """How many calls' lines must come together, so that the forwarders that are allowed keep up."""
-    base_ms, call_ms = _batch_ms(with_)
-    left = with_.stage.forwarders - rate * call_ms / 1000
-    return f"{max(1, math.ceil(rate * base_ms / 1000 / left)):,}" if left > 0 else "never"
+    left = forwarders - rate * cost.CALL_LINES * cost.EVENT_MS / 1000
+    return f"{max(1, math.ceil(rate * cost.BATCH_MS / 1000 / left)):,}" if left > 0 else "never"
 
 
-def observed(with_: Tariff) -> str:
-    """What watching costs in a month of a million calls, and who looks at it."""
-    lines = with_.bill(Traffic(1_000_000, with_.stage.memory_mb)).lines
-    chosen = [
-        line for line in lines if line.quantity.price in ("metric", "alarm", "dashboard", "logs-scanned", "trace")
-    ]
-    rows = [[line.quantity.what, _number(line.quantity.amount), f"{line.usd:.2f}"] for line in chosen]
+def observed() -> str:
+    """What watching costs in a month of a million calls."""
+    chosen = [line for line in Month(1e6).bill() if line.price in ("metric", "alarm", "dashboard", "trace")]
+    rows = [[line.what, _number(line.amount), f"{line.usd:.2f}"] for line in chosen]
     rows.append(["together", "", f"**{sum(line.usd for line in chosen):.2f}**"])
     return _table(["", "metered", "USD"], rows)
 
 
-def monthly(with_: Tariff) -> str:
+def monthly() -> str:
     """The bill by service, for several numbers of calls."""
     counts = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
-    bills = [with_.bill(Traffic(count, with_.stage.memory_mb)) for count in counts]
-    services = list(dict.fromkeys(line.quantity.service for line in bills[0].lines))
-    rows = [[service, *(f"{_of(bill, service):,.2f}" for bill in bills)] for service in services]
-    rows.append(["**together**", *(f"**{bill.total:,.2f}**" for bill in bills)])
-    rows.append(["containers", *(f"{with_.containers():,.2f}" for _ in bills)])
+    months = list(map(Month, counts))
+    services = list(dict.fromkeys(line.service for line in months[0].bill()))
+    rows = [[service, *(f"{total(month, service):,.2f}" for month in months)] for service in services]
+    rows.append(["**together**", *(f"**{total(month):,.2f}**" for month in months)])
+    rows.append(["containers", *(f"{cost.CONTAINERS_USD:,.2f}" for _ in months)])
     return _table(["USD, calls a month", *(f"{count:,}" for count in counts)], rows)
 
 
-def meeting(with_: Tariff) -> str:
+def meeting_point(*services: str) -> float:
+    """The calls a month at which ours, or some services of it, cost as much as the containers."""
+    least, most = 1.0, 1e12
+    while most / least > 1.0001:
+        middle = (least * most) ** 0.5
+        is_dearer = total(Month(middle), *services) > cost.CONTAINERS_USD
+        least, most = (least, middle) if is_dearer else (middle, most)
+    return least
+
+
+def meeting() -> str:
     """Where ours costs as much as the containers."""
-    traffic = Traffic(1, with_.stage.memory_mb)
     rows = []
-    for title, of in _PARTS.items():
-        calls = with_.meeting_point(traffic, of)
-        assert calls is not None, "the containers are cheaper from the first call on"
-        rows.append([title, f"{calls / 1e6:,.1f} million", f"{with_.per_second(calls):,.1f}"])
+    for title, services in _PARTS.items():
+        calls = meeting_point(*services)
+        rows.append([title, f"{calls / 1e6:,.1f} million", f"{calls / HOURS / 3600:,.1f}"])
     return _table(["", "calls a month", "calls a second, day and night"], rows)
 
 
-_PARTS: Final[Mapping[str, Callable[[Bill], float]]] = {
-    "everything, against the tasks alone": lambda bill: bill.total,
-    "gateway and functions, against the tasks": lambda bill: bill.compute,
+_COMPUTE: Final = ("API Gateway", "Lambda")
+_PARTS: Final[Mapping[str, Sequence[str]]] = {
+    "everything, against the tasks alone": (),
+    "gateway and functions, against the tasks": _COMPUTE,
 }
-TABLES: Final[Mapping[str, Callable[[Tariff], str]]] = {
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "rates": rates,
     "limits": limits_table,
     "forwarder": forwarder,
@@ -188,60 +193,42 @@ TABLES: Final[Mapping[str, Callable[[Tariff], str]]] = {
 }
 
 
-def filled(page: str, with_: Tariff) -> str:
+def filled(page: str) -> str:
     """The page with every table as it is now.
 
     Raises:
         KeyError: it marks a table that there is not.
     """
-    return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]](with_)}\n\n{found[3]}", page)
+    return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
 
 
-def draw(with_: Tariff, folder: Path) -> None:
+def draw(folder: Path) -> None:
     """Draw the month's bill over its calls, and the limits of growth."""
     from studies import plots  # noqa: PLC0415 - the tables need no charts
 
     counts = [10 ** (3 + step / 10) for step in range(61)]
-    bills = [with_.bill(Traffic(count, with_.stage.memory_mb)) for count in counts]
+    months = list(map(Month, counts))
     series = {
-        "everything": (counts, [bill.total for bill in bills]),
-        "gateway and functions": (counts, [bill.compute for bill in bills]),
-        "logs, metrics, alarms, traces": (counts, [_of(bill, "CloudWatch") + _of(bill, "X-Ray") for bill in bills]),
-        "four containers": (counts, [with_.containers()] * len(counts)),
+        "everything": (counts, list(map(total, months))),
+        "gateway and functions": (counts, [total(month, *_COMPUTE) for month in months]),
+        "logs, metrics, alarms, traces": (counts, [total(month, "CloudWatch", "X-Ray") for month in months]),
+        "four containers": (counts, [cost.CONTAINERS_USD] * len(counts)),
     }
     plots.lines(folder / "cost.svg", "What a month costs", ("calls a month", "USD a month"), series)
-    known = {("ours: " if limit.ours else "AWS: ") + limit.title: limit.calls for limit in limits(with_)}
+    known = {("ours: " if limit.ours else "AWS: ") + limit.title: limit.calls for limit in limits()}
     plots.bars(folder / "scale.svg", {"What ends growth first, calls a second": known}, ours="ours", log=True)
 
 
-def _of(bill: Bill, service: str) -> float:
-    return sum(line.usd for line in bill.lines if line.quantity.service == service)
+def _partitions(month: Month) -> int:
+    return math.ceil((month.write_units - 2 * month.tokens) / HOURS / 3600 / PARTITION_UNITS)
 
 
-def _per_second(bill: Bill, amount: float) -> float:
-    return amount / bill.month.traffic.calls * bill.month.calls_per_second
+def _forwarders(month: Month) -> float:
+    return month.batches / HOURS / 3600 * month.batch_ms / 1000
 
 
-def _partitions(bill: Bill) -> int:
-    return math.ceil(_per_second(bill, bill.month.write_units - 2 * bill.month.tokens) / PARTITION_UNITS)
-
-
-def _forwarders(bill: Bill) -> float:
-    return _per_second(bill, bill.month.batches) * bill.month.batch_ms / 1000
-
-
-def _logged_gb_a_day(bill: Bill) -> float:
-    month = bill.month
-    return _per_second(bill, month.logged_bytes + month.forwarder_bytes + month.access_bytes) * 86_400 / 1e9
-
-
-def _traces(bill: Bill) -> float:
-    return _per_second(bill, sum(line.quantity.amount for line in bill.lines if line.quantity.price == "trace"))
-
-
-def _lambda_calls(month: Any) -> float:
-    """REST and authorizer together may be called so often; the forwarder's calls are not counted so."""
-    return CONCURRENCY * CALLS_PER_CONCURRENCY / (1 + month.authorizer_calls / month.traffic.calls)
+def _logged_gb_a_day(month: Month) -> float:
+    return (month.logged_bytes + month.forwarder_bytes + month.access_bytes) / HOURS * 24 / 1e9
 
 
 def _number(value: float) -> str:
@@ -259,9 +246,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     """Fill the page and draw its pictures."""
-    with_ = tariff()
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), with_), "utf-8")
-    draw(with_, OUT)
+    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
+    draw(OUT)
 
 
 if __name__ == "__main__":

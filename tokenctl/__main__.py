@@ -18,7 +18,7 @@ from chalicelib.splunk.errors import SplunkError
 from tokenctl import doctor, explain, logs, restore, splunk, stats, tables, tokens
 from tokenctl.audit import audit
 from tokenctl.clients import client
-from tokenctl.costs import command as costs
+from tokenctl.cost import cost
 from tokenctl.deployment import LOCAL_STAGE
 from tokenctl.errors import DeploymentError, advice, cause
 from tokenctl.terminal import Terminal, common
@@ -49,7 +49,7 @@ def completion(shell: str) -> None:
 
 for _command in (
     *(client, tokens.token, explain.explain, stats.stats, audit, tables.tables, logs.logs, splunk.splunk),
-    *(doctor.doctor, restore.restore, costs.cost),
+    *(doctor.doctor, restore.restore, cost),
 ):
     cli.add_command(_command)
 

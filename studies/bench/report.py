@@ -27,7 +27,7 @@ def write(results: Results, out: Path, *, publish: bool) -> None:
 
     Args:
         out: a folder below `out/`.
-        publish: also fill docs/performance.md, and replace the durations that `tokenctl cost` reads.
+        publish: also fill docs/performance.md, and replace the durations that tests hold `tokenctl cost` against.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "lambda_box.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
@@ -63,7 +63,7 @@ def filled(page: str, results: Results) -> str:
 
 
 def for_cost(results: Results) -> dict[str, Any]:
-    """The medians that `tokenctl cost` reads: our functions over TLS, at each memory size."""
+    """The medians that the figures of `tokenctl cost` are held against: our functions over TLS, at each memory size."""
     return {
         "taken": {name: results["taken"][name] for name in ("date", "commit", "python")},
         "runs": [

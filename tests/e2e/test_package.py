@@ -23,9 +23,9 @@ from packaging.utils import canonicalize_name
 from chalicelib.http import problems
 from deploy import package
 from dev.engine import ROOT
+from tests.support import log_lines as lines
 from tests.support.local_aws import FUNCTIONS, Package, Template
 from tests.support.pins import hashes, pins
-from tokenctl.costs import lines
 
 MAX_ARCHIVE_BYTES = 2_500_000
 SOURCES = ("app.py", "requirements.txt", ".chalice", "chalicelib", "deploy", "dev", "tokenctl")

@@ -22,10 +22,10 @@ from chalicelib.clients import Doubt, Scope
 from chalicelib.errors import InsufficientScope
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Action, Document, Terms
+from tests.support import log_lines as lines
 from tests.support import spl, splunk_app
 from tests.support.memory_store import MemoryTokenStore
 from tests.support.splunk_search import forwarded
-from tokenctl.costs import lines
 
 MODELS: Final = ("Authentication", "Change", "Data_Access")
 """The models that the app serves."""

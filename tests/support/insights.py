@@ -27,12 +27,12 @@ from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.redrive import ScheduledRedrive
 from chalicelib.splunk.waiting import BucketSource
 from chalicelib.tokens import Reason
+from tests.support import log_lines as lines
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_search import NoClients
 from tests.support.splunk_world import MarkedCollector, subscription
-from tokenctl.costs import lines
 
 Fields = Mapping[str, Any]
 Matches = Callable[[Fields], bool]

@@ -21,9 +21,9 @@ from chalicelib.clients import Client
 from chalicelib.log_names import Event as Event_
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.tokens import Reason
+from tests.support import log_lines as lines
 from tests.support import spl, splunk_app
 from tests.support.splunk_world import ALARM, START_MS, ScriptedCollector, forwarding, subscription
-from tokenctl.costs import lines
 
 Event = dict[str, Any]
 

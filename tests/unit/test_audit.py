@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from chalicelib import __version__, audit, clients, redaction, tokens
 from chalicelib.audit import Audit, JsonFormatter
 from chalicelib.redaction import redact, redact_all, to_line
-from tokenctl.costs import lines as lines_
+from tests.support import log_lines
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -207,7 +207,7 @@ def test_ordinary_lines_are_not_searched_a_second_time(monkeypatch: pytest.Monke
     log.event("token.used", NOW, **usual)
     log.count("TokensRefused", Reason="user_mismatch")
     log.latency("count_mismatch", 1.5)
-    for line in (*lines_.of_forwarder("prod", 3), lines_.ACCESS):
+    for line in (*log_lines.of_forwarder("prod", 3), log_lines.ACCESS):
         to_line(json.loads(line))
     assert again == []
 

@@ -20,9 +20,9 @@ from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from dev.engine import ROOT
 from tests.support import insights
+from tests.support import log_lines as lines
 from tests.support.splunk_app import APP
 from tests.support.splunk_search import Search, Unknown, known_to, written
-from tokenctl.costs import lines, stage_facts
 from tokenctl.resources import of_type, read_template, stage_template
 
 Widget = dict[str, Any]
@@ -107,13 +107,20 @@ def shown() -> list[Shown]:
     return found
 
 
+def metrics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The metrics that an alarm watches: its own, or those of its expression."""
+    if "MetricName" in alarm:
+        return [alarm]
+    return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
+
+
 def watched() -> dict[str, list[Shown]]:
     """The metrics of each alarm of prod."""
     alarms = of_type(stage_template("prod"), "AWS::CloudWatch::Alarm").values()
     return {
         alarm["AlarmName"]["Fn::Sub"].removeprefix("tokenservice-${Stage}-"): [
             Shown(each["Namespace"], each["MetricName"], {each["Name"]: each["Value"] for each in each["Dimensions"]})
-            for each in stage_facts.metrics(alarm)
+            for each in metrics_of(alarm)
         ]
         for alarm in alarms
     }

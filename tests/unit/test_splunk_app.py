@@ -16,10 +16,10 @@ from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from dev.engine import ROOT
 from tests.support import cim, splunk_app
+from tests.support import log_lines as lines
 from tests.support.splunk_app import APP, config, expanded
 from tests.support.splunk_search import Search, forwarded, known_to, logged, written
 from tests.support.splunk_world import ALARM, START_MS
-from tokenctl.costs import lines
 
 PAGE = ROOT / "docs" / "splunk.md"
 SEARCHES = {name: section for name, section in config("savedsearches.conf").items() if "search" in section}

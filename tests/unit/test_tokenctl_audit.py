@@ -17,12 +17,12 @@ from click.testing import CliRunner
 
 from chalicelib.audit import timestamp as at
 from chalicelib.splunk.record import Kind, entry
+from tests.support import log_lines
 from tests.support.audited import NEW, NOON, SECOND, UNNUMBERED, World, changed, events, life
 from tests.support.operator import Run
 from tests.support.splunk_world import subscription
 from tokenctl.__main__ import cli
 from tokenctl.audit import Events
-from tokenctl.costs import lines as costs_lines
 from tokenctl.errors import DeploymentError
 from tokenctl.terminal import Terminal
 
@@ -100,7 +100,7 @@ class TestLines:
 
     def test_other_lines_of_a_log_are_passed_over(self) -> None:
         world = life()
-        others = [*costs_lines.PLATFORM, costs_lines.ACCESS, "Traceback (most recent call last):", "  {'a': 1}"]
+        others = [*log_lines.PLATFORM, log_lines.ACCESS, "Traceback (most recent call last):", "  {'a': 1}"]
         others += ['{"event":"log","message":"token.used"}', '{"message":7,"events":"none"}', "[1, 2]", ""]
         only, _ = events([line for line in world.lines if '"event"' in line])
         assert events([*others, *world.lines, *others]) == (only, [])
