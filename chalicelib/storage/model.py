@@ -1,4 +1,4 @@
-"""What both kinds of items share: how they reach DynamoDB, and how an instant is written."""
+"""What both kinds of items share: how they reach DynamoDB, and how instants and counts are written."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ class InstantAttribute(Attribute[datetime]):
 
     def deserialize(self, value: str) -> datetime:
         return _EPOCH + int(Decimal(value) * 1_000_000) * _MICROSECOND
+
+
+class CountAttribute(Attribute[int]):
+    """A whole number. PynamoDB's own attribute goes through JSON, which takes ten times as long."""
+
+    attr_type = NUMBER
+
+    def serialize(self, value: int) -> str:
+        return str(value)
+
+    def deserialize(self, value: str) -> int:
+        return int(value)
 
 
 INSTANT: Final = InstantAttribute()

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pynamodb.attributes import Attribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
+from pynamodb.attributes import Attribute, UnicodeAttribute, UnicodeSetAttribute
 from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
 
 from chalicelib.storage.index_keys import node_key, plain_key
-from chalicelib.storage.model import INSTANT, InstantAttribute
+from chalicelib.storage.model import INSTANT, CountAttribute, InstantAttribute
 from chalicelib.tokens import (
     KEPT_AFTER_EXPIRY,
     Action,
@@ -137,7 +137,7 @@ class TokenItem(Model):
     issued_at = InstantAttribute()
     expires_at = InstantAttribute()
     not_before = InstantAttribute(null=True)
-    max_uses = NumberAttribute()
+    max_uses = CountAttribute()
     sealed = UnicodeAttribute(null=True)
     node_id = UnicodeAttribute(null=True)
     user = UnicodeAttribute(null=True)
@@ -147,13 +147,13 @@ class TokenItem(Model):
     metadata = MetadataAttribute(null=True)
     claims = ClaimsAttribute()
     claim_order = ClaimOrderAttribute()
-    mismatches = NumberAttribute()
+    mismatches = CountAttribute()
     last_mismatch_at = InstantAttribute(null=True)
     revoked_at = InstantAttribute(null=True)
     node_hash = UnicodeAttribute(null=True)
     user_hash = UnicodeAttribute(null=True)
     revoked_node_hash = UnicodeAttribute(null=True)
-    purge_at = NumberAttribute()
+    purge_at = CountAttribute()
 
     by_node = _TokensByNode()
     by_user = _TokensByUser()
