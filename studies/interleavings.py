@@ -18,7 +18,7 @@ from unittest import mock
 import frontrun
 
 from chalicelib.aws import connection
-from chalicelib.entry import api, dynamodb, startup
+from chalicelib.entry import api, startup
 from chalicelib.service import TokenService
 from chalicelib.splunk import secret
 
@@ -102,7 +102,7 @@ class FirstRequests:
     """The caches of a process that two first requests fill. Each may make a store; one of them stays."""
 
     def __init__(self) -> None:
-        for cached in (startup.settings, startup.audit, dynamodb.client, api.store, api.service):
+        for cached in (startup.settings, startup.audit, startup.dynamodb, api.store, api.service):
             cached.cache_clear()
         self.got: list[object] = []
 

@@ -9,7 +9,7 @@ from chalice import Blueprint
 from chalice.app import ChaliceAuthorizer
 
 from chalicelib import __version__, instants
-from chalicelib.entry import dynamodb, startup
+from chalicelib.entry import startup
 from chalicelib.http import routes
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.http.schemas import VersionAnswer
@@ -41,7 +41,7 @@ def store() -> TokenStore:
     return TokenStore(
         settings.token_table,
         startup.audit().latency,
-        dynamodb.client(),
+        startup.dynamodb(),
         index_secrets=index_secrets,
         seals=settings.seal_node_ids,
     )

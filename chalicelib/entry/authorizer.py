@@ -6,13 +6,13 @@ from functools import cache
 
 from chalicelib import instants
 from chalicelib.authorizer import Authorizer
-from chalicelib.entry import dynamodb, startup
+from chalicelib.entry import startup
 from chalicelib.storage.client_store import ClientStore
 
 
 @cache
 def store() -> ClientStore:
-    return ClientStore(startup.settings().client_table, startup.audit().latency, dynamodb.client())
+    return ClientStore(startup.settings().client_table, startup.audit().latency, startup.dynamodb())
 
 
 @cache

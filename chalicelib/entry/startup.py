@@ -11,12 +11,16 @@ import logging
 import os
 from functools import cache
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit, configure_logging
 from chalicelib.aws import gate
-from chalicelib.settings import SLIM, Settings, SettingsError, runs_in_lambda
+from chalicelib.aws.errors import NoCredentials
+from chalicelib.settings import BOTOCORE, SLIM, Settings, SettingsError, runs_in_lambda
+
+if TYPE_CHECKING:
+    from chalicelib.aws.dynamodb import DynamoDbClient
 
 _ENTRIES: Final = {"app.app": "chalicelib.entry.api", "app.basic_auth": "chalicelib.entry.authorizer"}
 """By handler: the module to load and to warm up at the start. Callers wait for these two functions only."""
@@ -47,6 +51,30 @@ def audit() -> Audit:
     return Audit(settings().stage, __version__)
 
 
+@cache
+def dynamodb() -> DynamoDbClient | None:
+    """The client that the stores of this process share; None means that PynamoDB makes one of botocore.
+
+    Raises:
+        SystemExit: credentials or a region are missing; in one line.
+    """
+    if settings().dynamodb_transport == BOTOCORE:
+        return None
+    from chalicelib.aws.dynamodb import DynamoDbClient  # noqa: PLC0415 - the forwarders do without
+
+    try:
+        return DynamoDbClient.from_environ(os.environ)
+    except NoCredentials as error:
+        raise SystemExit(f"tokenservice: {error}") from None
+
+
+def _disconnect() -> None:
+    """Close the connections of our own client, which would be dead in a function that is restored from a snapshot."""
+    ours = dynamodb()
+    if ours is not None:
+        ours.close()
+
+
 def start() -> None:
     """Last call of `app.py`: in Lambda, do now what the first request would have to wait for.
 
@@ -61,7 +89,7 @@ def start() -> None:
         try:
             import_module(entry).warm_up()
             if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-                import_module("chalicelib.entry.dynamodb").disconnect()
+                _disconnect()
         except Exception as error:  # noqa: BLE001 - the first request meets any error again and reports it
             why = getattr(error, "why", type(error).__name__)
             logging.getLogger("tokenservice").warning("The start could not be warmed up: %s", why)

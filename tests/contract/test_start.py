@@ -17,7 +17,7 @@ from tokenctl.deployment import Deployment
 
 LOADED = "any(name == 'botocore.session' and hasattr(it, 'SessionVarDict') for name, it in sys.modules.items())"
 """Whether the real botocore was loaded."""
-IDLE = "len(chalicelib.entry.dynamodb.client()._client._endpoint._idle)"
+IDLE = "len(startup.dynamodb()._client._endpoint._idle)"
 """The number of open connections."""
 
 
@@ -39,7 +39,7 @@ def run(code: str, engine: Engine, proxy: Proxy, **variables: str) -> subprocess
     """Run a program as Lambda does, with the application at hand."""
     environ = {**os.environ, **engine.client_environ, "STAGE": "local", "AWS_ENDPOINT_URL": proxy.url}
     environ.pop("DYNAMODB_TRANSPORT", None)
-    command = [sys.executable, "-c", f"import sys, app, chalicelib.entry.dynamodb\n{code}"]
+    command = [sys.executable, "-c", f"import sys, app\nfrom chalicelib.entry import startup\n{code}"]
     return subprocess.run(command, cwd=ROOT, env={**environ, **variables}, capture_output=True, text=True, check=False)
 
 
