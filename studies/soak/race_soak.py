@@ -35,7 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="races-") as scratch, Progress(*_columns()) as progress:
         for name in options.engine:
             with OPEN[name](Path(scratch)) as engine:
-                rows += _race_on(engine, options, progress, Path(scratch))
+                for row in _race_on(engine, options, progress, Path(scratch)):
+                    rows.append(row)
+                    _report(rows, options)  # after each part: a soak that is stopped has shown what it did
+    return 1 if any(row["wrong"] for row in rows) else 0
+
+
+def _report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     report = {
         "what": "races",
         **soak_report.surroundings(
@@ -46,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": rows,
     }
     soak_report.write("races", report, _as_markdown(report))
-    return 1 if any(row["wrong"] for row in rows) else 0
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,13 +81,13 @@ def _columns() -> tuple[Any, ...]:
 
 def _race_on(
     engine: StoreEngine, options: argparse.Namespace, progress: Progress, scratch: Path
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     counts: dict[type[OverStore | OverHttp], int] = {
         OverStore: options.tokens - options.fault_tokens - options.http_tokens,
         OverFaults: options.fault_tokens,
         OverHttp: options.http_tokens,
     }
-    rows, numbers = [], count()
+    numbers = count()
     for kind, tokens in counts.items():
         plans = [plan(number, options.seed, options.racers) for number in islice(numbers, tokens)]
         findings, begun = Findings(), time.monotonic()
@@ -94,8 +99,7 @@ def _race_on(
         with _open(kind, engine, scratch) as way, Track(way, options.racers) as track:
             for start in range(0, tokens, _BATCH):
                 track.run(way.issue(plans[start : start + _BATCH]), findings, done)
-            rows.append(_row(engine.name, way, findings, options.racers, time.monotonic() - begun))
-    return rows
+            yield _row(engine.name, way, findings, options.racers, time.monotonic() - begun)
 
 
 @contextmanager
