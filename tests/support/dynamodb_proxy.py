@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-HOST: Final = "127.0.0.1"
+from tests.support.scripted_server import Handler, Move, Server, drop, silent
+from tests.support.scripted_server import answer as respond
+
 SLOW_SECONDS: Final = 0.03
 _HOP: Final = frozenset({"connection", "content-length", "transfer-encoding", "date", "server"})
 _FAULT_PREFIX: Final = "com.amazonaws.dynamodb.v20120810#"
@@ -90,7 +91,7 @@ class _Exchange:
     status: int = 0
 
 
-class Proxy:
+class Proxy(Server):
     """Listens on a free port of this machine and forwards each request, unless the plan has a fault for it.
 
     Attributes:
@@ -105,26 +106,9 @@ class Proxy:
         self.plan: Plan = lambda operation: None
         self.when_done: Callable[[str], object] = lambda operation: None
         self.met: Counter[Fault] = Counter()
-        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._late: list[tuple[int, _Exchange]] = []
-        self._server = _Server((HOST, 0), _Handler)
-        self._server.proxy = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(self._serve)
 
     def settle(self) -> None:
         """Let every late request arrive now."""
@@ -133,25 +117,10 @@ class Proxy:
         for _, request in late:
             self.ask(request)
 
-    def fault_for(self, operation: str) -> Fault | None:
-        with self._lock:
-            fault = self.plan(operation)
-            if fault is not None:
-                self.met[fault] += 1
-            return fault
-
     def keep_for_later(self, request: _Exchange, others: int = 2) -> None:
         """Hand the request on once that many others were answered."""
         with self._lock:
             self._late.append((others, request))
-
-    def let_late_ones_arrive(self) -> None:
-        """One more request was answered: those that have waited long enough arrive."""
-        with self._lock:
-            due = [request for others, request in self._late if others <= 1]
-            self._late = [(others - 1, request) for others, request in self._late if others > 1]
-        for request in due:
-            self.ask(request)
 
     def ask(self, request: _Exchange) -> _Exchange:
         """Hand a request to the store and return its answer."""
@@ -167,98 +136,67 @@ class Proxy:
         finally:
             connection.close()
 
-
-class _Server(ThreadingHTTPServer):
-    proxy: Proxy
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that timed out or were killed: these tests cause them."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    # Answers are written in two pieces, and the second must not wait for the first one's acknowledgement.
-    wbufsize = -1
-
-    def do_POST(self) -> None:
-        proxy = self.server.proxy
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-        request = _Exchange(headers, body)
-        operation = self.headers.get("X-Amz-Target", "").partition(".")[2]
-        fault = proxy.fault_for(operation)
+    def _serve(self, handler: Handler) -> None:
+        headers = {name: value for name, value in handler.received.headers.items() if name not in _HOP}
+        request = _Exchange(headers, handler.received.content)
+        operation = headers.get("x-amz-target", "").partition(".")[2]
+        fault = self._fault_for(operation)
+        if fault is Fault.REQUEST_LATE:
+            self.keep_for_later(request)
         if fault in (Fault.REQUEST_LOST, Fault.REQUEST_LATE):
-            if fault is Fault.REQUEST_LATE:
-                proxy.keep_for_later(request)
-            self.close_connection = True
+            drop(handler)
             return
         if fault is Fault.SILENT:
-            self._hold()
+            silent(handler)
             return
-        answer = self._refusal(fault, operation) if fault in _REFUSALS or fault is Fault.ERROR_503 else None
+        answer = _refusal(fault, operation)
         if fault is Fault.SLOW:
-            proxy.closing.wait(SLOW_SECONDS)
+            self.closing.wait(SLOW_SECONDS)
         if answer is None or fault in DONE_UNANSWERED:
-            done = proxy.ask(request)
-            proxy.when_done(operation)
-            proxy.let_late_ones_arrive()
+            done = self.ask(request)
+            self.when_done(operation)
+            self._let_late_ones_arrive()
             answer = answer or done
-        self._answer(answer, fault)
+        _move(answer, fault)(handler)
 
-    def _answer(self, answer: _Exchange, fault: Fault | None) -> None:
-        if fault is Fault.ANSWER_LOST:
-            self.close_connection = True
-        elif fault is Fault.ANSWER_STUCK:
-            self._hold()
-        elif fault is Fault.ANSWER_CUT:
-            self._send(answer, answer.body[: len(answer.body) // 2], announced=len(answer.body))
-            self.close_connection = True
-        elif fault is Fault.ANSWER_GARBLED:
-            half = answer.body[: len(answer.body) // 2]
-            self._send(answer, half, announced=len(half))
-        else:
-            self._send(answer, answer.body, announced=len(answer.body))
+    def _fault_for(self, operation: str) -> Fault | None:
+        with self._lock:
+            fault = self.plan(operation)
+            if fault is not None:
+                self.met[fault] += 1
+            return fault
 
-    def _send(self, answer: _Exchange, body: bytes, *, announced: int) -> None:
-        self.send_response_only(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(announced))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
+    def _let_late_ones_arrive(self) -> None:
+        """One more request was answered: those that have waited long enough arrive."""
+        with self._lock:
+            due = [request for others, request in self._late if others <= 1]
+            self._late = [(others - 1, request) for others, request in self._late if others > 1]
+        for request in due:
+            self.ask(request)
 
-    @staticmethod
-    def _refusal(fault: Fault | None, operation: str) -> _Exchange | None:
-        if fault is None:
-            return None
-        if fault is Fault.ERROR_503:
-            return _Exchange({"Content-Type": "text/html"}, b"<html><h1>Service Unavailable</h1></html>", 503)
-        status, name = _REFUSALS[fault]
-        more: dict[str, Any] = {}
-        if operation == "TransactWriteItems" and fault in _REASONS:
-            name = "TransactionCanceledException"
-            more["CancellationReasons"] = [{"Code": "None"}, {"Code": _REASONS[fault], "Message": "On purpose."}]
-        name = name if "#" in name else _FAULT_PREFIX + name
-        body = json.dumps({"__type": name, "message": "A fault on purpose.", **more}).encode()
-        headers = {"Content-Type": "application/x-amz-json-1.0", "x-amz-crc32": str(zlib.crc32(body))}
-        return _Exchange(headers, body, status)
 
-    def _hold(self) -> None:
-        """Say nothing until the client gives up."""
-        self.close_connection = True
-        self.connection.settimeout(0.05)
-        while not self.server.proxy.closing.is_set():
-            try:
-                if not self.connection.recv(1):
-                    return
-            except TimeoutError:
-                continue
-            except OSError:
-                return
+def _move(answer: _Exchange, fault: Fault | None) -> Move:
+    half = answer.body[: len(answer.body) // 2]
+    if fault is Fault.ANSWER_LOST:
+        return drop
+    if fault is Fault.ANSWER_STUCK:
+        return silent
+    if fault is Fault.ANSWER_CUT:
+        return respond(answer.status, half, announced=len(answer.body), **answer.headers)
+    return respond(answer.status, half if fault is Fault.ANSWER_GARBLED else answer.body, **answer.headers)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
-        """Nothing: thousands of requests are no news."""
+
+def _refusal(fault: Fault | None, operation: str) -> _Exchange | None:
+    if fault is Fault.ERROR_503:
+        return _Exchange({"Content-Type": "text/html"}, b"<html><h1>Service Unavailable</h1></html>", 503)
+    if fault not in _REFUSALS:
+        return None
+    status, name = _REFUSALS[fault]
+    more: dict[str, Any] = {}
+    if operation == "TransactWriteItems" and fault in _REASONS:
+        name = "TransactionCanceledException"
+        more["CancellationReasons"] = [{"Code": "None"}, {"Code": _REASONS[fault], "Message": "On purpose."}]
+    name = name if "#" in name else _FAULT_PREFIX + name
+    body = json.dumps({"__type": name, "message": "A fault on purpose.", **more}).encode()
+    headers = {"Content-Type": "application/x-amz-json-1.0", "x-amz-crc32": str(zlib.crc32(body))}
+    return _Exchange(headers, body, status)

@@ -26,7 +26,7 @@ class Fault(Enum):
 
 
 INDEXED_BUT_UNANSWERED = {Fault.RESET_AFTER, Fault.SLOW, Fault.DRIP, Fault.TRUNCATED}
-_UNREACHED = {Fault.REFUSED, Fault.RESET_BEFORE, Fault.RESET_MID}
+UNREACHED = {Fault.REFUSED, Fault.RESET_BEFORE, Fault.RESET_MID}
 _PAGES = {
     Fault.HTML_502: Reply(502, b"<html><h1>Bad Gateway</h1></html>", {"Content-Type": "text/html"}),
     Fault.EMPTY_503: Reply(503, b""),
@@ -72,7 +72,7 @@ def happen(fault: Fault | ForcedCode | None, collector: Collector, request: Requ
             collector.answer(request)
             del collector.indexed[before + takes :]
             return Happening(reply(code, index, **headers), answer_lost=len(collector.indexed) > before)
-        case Fault() if fault in _UNREACHED:
+        case Fault() if fault in UNREACHED:
             return Happening(None)
         case Fault() if fault in INDEXED_BUT_UNANSWERED:
             before = len(collector.indexed)
