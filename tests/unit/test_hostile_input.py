@@ -325,9 +325,11 @@ class TestUse:
 
 
 class TestIdempotencyKey:
-    @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256, "a\n"], ids=ascii)
+    @pytest.mark.parametrize("key", ["", "a b", "é", "~" * 256, "a\n", "\x7f"], ids=ascii)
     def test_a_key_is_1_to_255_visible_ascii_characters(self, witness: Witness, key: str) -> None:
         said, headers = witness.good_body("/use"), {"Idempotency-Key": key}
+        for good in ("!", "~" * 255):
+            assert witness.api.use(witness.client, "0" * 64, key=good).code == "token_not_found"
         witness.invalid("/use", said, "Idempotency-Key", headers=headers)
         witness.invalid_query(said, "Idempotency-Key", headers=headers)
 

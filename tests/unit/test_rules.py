@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
@@ -135,16 +134,6 @@ def test_of_several_reasons_the_first_of_the_contract_is_returned() -> None:
         of_token = {name: value for name, value in removal.items() if name not in of_terms}
         token = replace(token, terms=replace(token.terms, **of_terms), **of_token)
     assert reason(token, wrong) is None
-
-
-def test_reasons_are_in_the_order_of_the_contract() -> None:
-    order = list(Reason)
-    contract = [
-        *("token_not_found", "token_revoked", "token_locked", "token_expired", "token_not_yet_valid"),
-        *("audience_mismatch", "user_mismatch", "ip_mismatch", "action_not_permitted", "token_exhausted"),
-    ]
-    places = [order.index(Reason(code)) for code in contract]
-    assert all(before < after for before, after in pairwise(places))
 
 
 class TestRepetition:

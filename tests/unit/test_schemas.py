@@ -12,15 +12,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from chalicelib import tokens
-from chalicelib.audit import timestamp
 from chalicelib.clients import CLIENT_ID
 from chalicelib.http import conversion, parsing
 from chalicelib.http.problems import MAX_ERRORS, Errors, InvalidRequest
 from chalicelib.http.schemas import BatchRequest, IssueRequest, RevokeRequest, UseRequest
-from chalicelib.tokens import Action, Document, Grant, Reason, Refusal, Terms, Token
+from chalicelib.tokens import Action, Document, Grant, Terms
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -138,33 +136,12 @@ class TestIssue:
         for field in ("expiresAt", "notBefore"):
             assert named_if_refused(lambda field=field: issue(**{field: text})) in (None, [field])
 
-    def test_an_instant_that_utc_can_not_tell_is_judged_like_one_at_the_end_of_time(self) -> None:
-        first, last = "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"
-        assert named(lambda: issue(expiresAt=first)) == named(lambda: issue(expiresAt=last)) == ["expiresAt"]
-        assert named(lambda: issue(notBefore=last)) == ["notBefore"]
-        not_before = issue(notBefore=first).not_before
-        assert not_before is not None
-        assert not_before.year == 1
-
     @given(st.text("0123456789", min_size=1, max_size=40) | st.sampled_from(["9" * n for n in range(1, 20)]))
     def test_an_instant_is_cut_to_the_millisecond_however_many_digits_it_has(self, digits: str) -> None:
         terms = issue(expiresAt=f"2026-11-21T13:00:00.{digits}Z", notBefore=f"2026-11-21t12:30:00.{digits}+00:00")
         cut = timedelta(milliseconds=int(digits[:3].ljust(3, "0")))
         assert terms.expires_at == datetime(2026, 11, 21, 13, tzinfo=UTC) + cut
         assert terms.not_before == datetime(2026, 11, 21, 12, 30, tzinfo=UTC) + cut
-
-    def test_a_not_before_just_before_the_expiry_is_still_before_it(self) -> None:
-        """Rounding would make them equal."""
-        assert issue(expiresAt="2026-11-21T13:00:01Z", notBefore="2026-11-21T13:00:00.9999999Z").not_before
-        assert named(lambda: issue(expiresAt="2026-11-21T13:00:00.0001Z", notBefore="2026-11-21T13:00:00Z")) == [
-            "notBefore"
-        ]
-
-    def test_both_ways_to_give_an_expiry_are_one_too_many_though_they_agree(self) -> None:
-        expiry = (NOW + MINUTE).isoformat()
-        assert messages(lambda: issue(expiresIn=60, expiresAt=expiry)) == {
-            "expiresAt": "give either expiresAt or expiresIn"
-        }
 
     @pytest.mark.parametrize(
         "metadata",
@@ -175,12 +152,6 @@ class TestIssue:
         if metadata:
             longer = {"k": metadata["k"] + "x"}
             assert named(lambda: issue(metadata=longer)) == ["metadata"]
-
-    def test_a_batch_names_everything_that_is_wrong_with_any_entry(self) -> None:
-        wrong = {"nodeId": "n", "actions": ["edit", "edit"], "ipAddresses": ["10.0.0.1", "x", "y"]}
-        assert named(issue_all, {"nodeId": "n"}, wrong, wrong) == [
-            f"tokens[{place}].{name}" for place in (1, 2) for name in ("ipAddresses[1]", "ipAddresses[2]", "actions")
-        ]
 
 
 class TestBody:
@@ -322,19 +293,8 @@ class TestBody:
 
         assert reported(value) == reported("another value")
 
-    def test_each_repeated_name_is_reported_once(self) -> None:
-        raw = b"{" + b",".join(b'"%d":""' % (place % 40) for place in range(5_000)) + b"}"
-        metadata = b'{"nodeId":"n","metadata":' + raw + b"}"
-        assert named(parse, metadata, IssueRequest) == [f"metadata.{n}" for n in range(40)]
-        assert named(parse, raw[:-1] + b',"nodeId":"n"}', IssueRequest) == [str(n) for n in range(40)]
-
 
 class TestQuery:
-    def test_a_query_is_parsed_like_a_body(self) -> None:
-        said = {"token": TOKEN, "user": "alice", "ipAddress": "10.0.0.1", "action": "edit"}
-        from_query = parse_query({name: [value] for name, value in said.items()})
-        assert from_query == parse(body(**said), UseRequest)
-
     @given(
         st.dictionaries(texts | st.sampled_from(["token", "user", "action"]), st.lists(texts, max_size=3), max_size=4)
     )
@@ -355,68 +315,7 @@ class TestQuery:
         assert sorted(named(parse_query, query)) == ["action", "token", "x"]
 
 
-class TestIdempotencyKey:
-    @given(st.text(st.characters(max_codepoint=0xFF), max_size=256) | st.text("!~", min_size=254, max_size=257))
-    def test_1_to_255_visible_ascii_characters_are_taken_and_all_else_is_refused(self, key: str) -> None:
-        if 1 <= len(key) <= 255 and all("!" <= each <= "~" for each in key):
-            assert parsing.parse_idempotency_key(key) == key
-        else:
-            assert named(parsing.parse_idempotency_key, key) == ["Idempotency-Key"]
-
-
-class TestAnswers:
-    def token(self, **terms: Any) -> Token:
-        said = Terms(**{"document": Document("hidden"), "expires_at": NOW + MINUTE, **terms})
-        hashed = tokens.digest(TOKEN)
-        return Token(tokens.token_id(hashed), hashed, "issuer", NOW, said)
-
-    def full_token(self) -> Token:
-        token = self.token(
-            max_uses=3,
-            actions=frozenset({Action.PREVIEW, Action.EDIT}),
-            not_before=NOW,
-            user="alice",
-            networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
-            audience=frozenset({"b", "a"}),
-            document=Document("hidden", {"title": "Größe"}),
-        )
-        address = tokens.parse_address("10.0.0.1")
-        said = tokens.new_use(TOKEN, "a", user="alice", address=address, action=Action.EDIT).claim(NOW)
-        return replace(token, claims=(said, tokens.new_use(TOKEN, "b").claim(NOW + MINUTE)), mismatches=2)
-
-    def test_what_a_token_does_not_have_is_left_out(self) -> None:
-        token = self.token()
-        granted = conversion.introspect_answer(Grant(token))
-        assert set(json.loads(conversion.encode(granted))) == {
-            *("active", "tokenId", "nodeId", "actions", "usesRemaining", "expiresAt"),
-        }
-        reported = json.loads(conversion.encode(conversion.status_answer(token, revoked=False)))
-        assert not {"revokedAt", "notBefore", "user", "ipAddresses", "audience"} & set(reported)
-        assert reported["claims"] == []
-
-    def test_a_grant_without_a_claim_is_not_a_use(self) -> None:
-        with pytest.raises(ValueError, match="not a use"):
-            conversion.use_answer(Grant(self.token()))
-
-    @pytest.mark.parametrize("reason", Reason)
-    def test_an_inactive_token_is_returned_with_its_reason_alone(self, reason: Reason) -> None:
-        reported = conversion.introspect_answer(Refusal(reason, self.full_token()))
-        assert json.loads(conversion.encode(reported)) == {"active": False, "reason": str(reason)}
-
-    def test_the_status_has_everything_but_the_token_its_digest_and_its_node(self) -> None:
-        token = replace(self.full_token(), revoked_at=NOW + MINUTE)
-        text = conversion.encode(conversion.status_answer(token, revoked=True))
-        reported = json.loads(text)
-        assert (reported["revoked"], reported["revokedAt"]) == (True, timestamp(NOW + MINUTE))
-        assert (reported["ipAddresses"], reported["audience"]) == (["10.0.0.0/8", "2001:db8::/32"], ["a", "b"])
-        assert (reported["notBefore"], reported["user"], reported["mismatches"], reported["locked"]) == (
-            timestamp(NOW),
-            "alice",
-            2,
-            False,
-        )
-        first, second = reported["claims"]
-        assert (first["user"], first["ipAddress"], first["action"]) == ("alice", "10.0.0.1", "edit")
-        assert set(second) == {"useId", "at", "clientId"}
-        for hidden in (TOKEN, token.digest, "hidden", "Größe"):
-            assert hidden not in text
+def test_a_grant_without_a_claim_is_not_a_use() -> None:
+    _, token = tokens.new_token("issuer", issue(), NOW)
+    with pytest.raises(ValueError, match="not a use"):
+        conversion.use_answer(Grant(token))
