@@ -166,39 +166,3 @@ def test_a_page_is_refused_even_with_credentials_and_no_answer_lets_one_read_it(
     ]
     assert [status for status, _, _ in answers] == [200, 200, 403, 403, 403, 403, 403, 403]
     assert [name for _, headers, _ in answers for name in headers if name.startswith("access-control-")] == []
-
-
-def test_a_websocket_is_refused(gated: Engine) -> None:
-    upgrade = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    assert request(gated, "GET", "/", upgrade)[0] == 403
-
-
-def test_roles_of_an_engine_that_has_some_are_served(engine: Engine) -> None:
-    """Credentials from IAM are checked like the engine's own credentials: key, secret and session token."""
-    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
-    allow = {"Effect": "Allow", "Action": "dynamodb:ListTables", "Resource": "*"}
-    iam = client(engine, "iam")
-    role = iam.create_role(RoleName="gate", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))["Role"]
-    iam.put_role_policy(RoleName="gate", PolicyName="lists", PolicyDocument=json.dumps({"Statement": [allow]}))
-    granted = client(engine, "sts").assume_role(RoleArn=role["Arn"], RoleSessionName="gate")["Credentials"]
-    right = {
-        "aws_access_key_id": granted["AccessKeyId"],
-        "aws_secret_access_key": granted["SecretAccessKey"],
-        "aws_session_token": granted["SessionToken"],
-    }
-    assert "TableNames" in client(engine, **right).list_tables()
-    for wrong in ({"aws_secret_access_key": "x"}, {"aws_session_token": "x"}, {"aws_session_token": None}):
-        with pytest.raises(ClientError, match=r"SignatureDoesNotMatch|InvalidToken|UnrecognizedClient"):
-            client(engine, **{**right, **wrong}).list_tables()
-    with pytest.raises(ClientError, match="AccessDenied"):
-        client(engine, **right).create_table(
-            TableName="t",
-            KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )

@@ -10,16 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 from tokenservice_client import (
-    InsufficientScope,
-    InvalidRequest,
-    NoAnswer,
     Refused,
-    Terms,
     TokenServiceClient,
-    Unauthorized,
 )
 
-from chalicelib.clients import Scope
 from tests.support.api import NODE, Api
 from tests.support.scripted_server import Handler, Server, answer, drop
 
@@ -109,40 +103,6 @@ def test_a_refusal_is_an_error_on_use_and_an_answer_on_introspection(tokens: Tok
     assert (look.active, look.reason, look.node_id) == (False, "user_mismatch", None)
 
 
-def test_what_is_revoked_is_refused_and_may_be_revoked_again(tokens: TokenServiceClient) -> None:
-    issued = tokens.issue(NODE)
-    tokens.revoke(issued.token_id)
-    tokens.revoke(issued.token_id)
-    assert tokens.status(issued.token_id).revoked
-    with pytest.raises(Refused, match="token_revoked"):
-        tokens.use(issued.token)
-
-
-def test_several_are_issued_in_their_order_and_revoked_by_their_node_or_user(tokens: TokenServiceClient) -> None:
-    issued = tokens.issue_many(Terms(node_id="revoked-by-node", max_uses=number) for number in (1, 2, 3))
-    assert [each.max_uses for each in issued] == [1, 2, 3]
-    tokens.issue("another", user="revoked-by-user")
-    assert tokens.revoke_all(node_id="revoked-by-node") == 3
-    assert tokens.revoke_all(user="revoked-by-user") == 1
-    assert tokens.revoke_all(user="revoked-by-user") == 0
-
-
-def test_an_invalid_request_is_reported_by_field(tokens: TokenServiceClient) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        tokens.issue(NODE, ip_addresses=["192.0.2.1/24"])
-    [error] = refused.value.errors
-    assert error.field == "ipAddresses[0]"
-    assert "without host bits" in error.message
-
-
-def test_wrong_credentials_and_missing_scopes_have_their_classes(service: str, api: Api) -> None:
-    user = api.client(Scope.USE)
-    with TokenServiceClient(service, user.user, "wrong") as client, pytest.raises(Unauthorized):
-        client.version()
-    with TokenServiceClient(service, user.user, user.password) as client, pytest.raises(InsufficientScope):
-        client.issue(NODE)
-
-
 def test_a_use_with_a_lost_answer_is_retried_and_nothing_is_spent_twice(
     over_the_line: TokenServiceClient, line: LossyLine
 ) -> None:
@@ -152,30 +112,6 @@ def test_a_use_with_a_lost_answer_is_retried_and_nothing_is_spent_twice(
     assert line.lost == [200, 200]
     assert (use.replayed, use.uses_remaining) == (True, 1)
     assert over_the_line.introspect(issued.token).uses_remaining == 1
-
-
-def test_a_use_that_was_given_up_is_found_again_by_its_key(line: LossyLine, service: str, api: Api) -> None:
-    credentials = api.client()
-    with (
-        TokenServiceClient(line.url, credentials.user, credentials.password, patience_seconds=0) as hasty,
-        TokenServiceClient(service, credentials.user, credentials.password) as calm,
-    ):
-        issued = calm.issue(NODE)
-        line.to_lose = 1
-        with pytest.raises(NoAnswer):
-            hasty.use(issued.token, idempotency_key="order-7")
-        assert calm.use(issued.token, idempotency_key="order-7").replayed
-        assert len(calm.status(issued.token_id).claims) == 1
-
-
-def test_a_lost_answer_of_an_issue_leaves_a_token_that_nobody_has(
-    over_the_line: TokenServiceClient, line: LossyLine
-) -> None:
-    line.to_lose = 1
-    issued = over_the_line.issue("issued-twice")
-    assert line.lost == [201]
-    assert over_the_line.use(issued.token).node_id == "issued-twice"
-    assert over_the_line.revoke_all(node_id="issued-twice") == 1
 
 
 def test_racers_over_a_lossy_line_get_as_many_uses_as_there_are(

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from chalice.package import YAMLTemplateSerializer
 
-from dev.engine import HOST, ROOT, free_port
+from dev.engine import HOST, ROOT
 from tests.support import smoke
 from tests.support.local_aws import LocalAws, Stack
 
@@ -117,22 +117,6 @@ def test_a_run_that_is_stopped_deletes_its_client(dev: Stack, role: dict[str, st
         connection.close()
     assert process.returncode == 1
     assert dev.aws.tokenctl("dev", "client", "list") == []
-
-
-def test_a_failed_deletion_of_the_client_does_not_hide_the_first_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def tokenctl(_: str, *arguments: str) -> Any:
-        if "delete" in arguments:
-            raise smoke.SmokeError("tokenctl client delete: away")
-        return {"secret": "s"}
-
-    monkeypatch.setattr(smoke, "tokenctl", tokenctl)
-    monkeypatch.setattr(sys, "argv", ["smoke", "--stage", "dev", "--url", f"http://127.0.0.1:{free_port()}"])
-    assert smoke.main() == 1
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("FAILED  version: no answer")
-    assert second == "FAILED  tokenctl client delete: away"
 
 
 def test_the_pipeline_runs_this_very_command() -> None:

@@ -20,7 +20,6 @@ from tokenservice_client import (
     Terms,
     TokenServiceClient,
     TokenServiceError,
-    TooManyRequests,
     UnexpectedAnswer,
     UntrustedServer,
 )
@@ -126,14 +125,6 @@ def test_a_wait_beyond_patience_is_not_begun(make: Any, server: Server, waits: W
     assert refused.value.retry_after >= 31
     assert waits == []
     assert len(server.received) == 1
-
-
-def test_without_patience_nothing_is_repeated(make: Any, server: Server) -> None:
-    server.moves = [problem(429, "too_many_requests")]
-    with pytest.raises(TooManyRequests):
-        make(patience_seconds=0).use(TOKEN)
-    server.moves = [answer(200, USED)]
-    assert make(patience_seconds=0).use(TOKEN).node_id == NODE
 
 
 def test_a_silent_server_times_out_and_is_called_again(make: Any, server: Server) -> None:
@@ -267,14 +258,6 @@ def test_a_connection_that_ended_while_idle_costs_no_use(make: Any, server: Serv
     client = make()
     for _ in range(5):
         assert client.use(TOKEN).node_id == NODE
-
-
-def test_cookies_are_not_kept(make: Any, server: Server) -> None:
-    server.moves = [answer(200, USED, Set_Cookie="a=b; Path=/")]
-    client = make()
-    client.use(TOKEN)
-    client.use(TOKEN)
-    assert "cookie" not in server.received[1].headers
 
 
 def test_all_tokens_are_revoked_however_many_calls_it_takes(make: Any, server: Server) -> None:

@@ -68,27 +68,6 @@ def test_the_five_questions_are_the_same_in_the_same_order() -> None:
     assert [cell for cell in cells if cell.endswith("?")] == questions
 
 
-def test_the_documents_name_every_graph_and_every_panel_of_the_questions() -> None:
-    page = (ROOT / "docs" / "splunk.md").read_text("utf-8")
-    for row in rows_of_cloudwatch():
-        for title in titles(row)[1:]:
-            assert title in page
-    for row in VIEW.findall("row")[:QUESTIONS]:
-        for title in row.findall("panel/title")[1:]:
-            assert str(title.text) in page
-
-
-def test_widgets_fill_the_grid_without_overlap() -> None:
-    cells = [
-        (column, line)
-        for widget in WIDGETS
-        for column in range(widget["x"], widget["x"] + widget["width"])
-        for line in range(widget["y"], widget["y"] + widget["height"])
-    ]
-    assert len(cells) == len(set(cells))
-    assert set(cells) == {(column, line) for column in range(24) for line in range(max(y for _, y in cells) + 1)}
-
-
 class Shown(NamedTuple):
     """A metric of a widget or an alarm."""
 
@@ -179,13 +158,6 @@ def test_every_way_to_lose_an_event_has_its_alarm() -> None:
     dropped = [each for each in watched()["forwarder-failing"] if each.name == "AsyncEventsDropped"]
     with_a_destination = [each for each in resources().values() if "DestinationConfig" in each.get("Properties", {})]
     assert len(dropped) == len(with_a_destination) == 2
-
-
-def test_an_expression_of_an_alarm_uses_every_metric_that_it_lists() -> None:
-    for alarm in of_type(stage_template("prod"), "AWS::CloudWatch::Alarm").values():
-        expressions = " ".join(query.get("Expression", "") for query in alarm.get("Metrics", ()))
-        for query in alarm.get("Metrics", ()):
-            assert query.get("ReturnData", True) != (query["Id"] in re.findall(r"\w+", expressions)), query["Id"]
 
 
 def test_a_log_group_whose_deliveries_are_not_watched_shares_function_permission_and_filter() -> None:
