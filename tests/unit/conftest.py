@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
@@ -39,14 +41,18 @@ def check(answer: Answer, operation: Mapping[str, Any]) -> None:
 
 
 class DocumentedApi(MemoryApi):
-    """The API, which fails a test if an answer is not as the OpenAPI document describes it."""
+    """The API, which fails a test if it takes a body that the OpenAPI document forbids, or answers otherwise."""
 
-    def call(self, method: str, path: str, *arguments: Any, **more: Any) -> Answer:
-        answer = super().call(method, path, *arguments, **more)
+    def call(self, method: str, path: str, client: Credentials | None, body: Any = None, **more: Any) -> Answer:
+        answer = super().call(method, path, client, body, **more)
         documented = BASE_PATH + re.sub("^/token/[^/]+$", "/token/{tokenId}", path)
         operation = document()["paths"].get(documented, {}).get(method.lower())
         if operation and answer.headers:  # what the gateway refuses by itself has none
             check(answer, operation)
+            if "requestBody" in operation and isinstance(body, dict) and answer.status < 400:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                # Lengths are of names in normal form C.
+                validator(schema).validate(json.loads(normalize("NFC", json.dumps(body, ensure_ascii=False))))
         return answer
 
 
