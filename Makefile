@@ -20,8 +20,6 @@ TEMPLATES := deploy/account.yaml deploy/deployer.yaml deploy/pipeline.yaml $(STA
 ANY_PYTHON := $(shell command -v python3 || command -v python || { command -v uv >/dev/null && echo uv run --no-project --quiet python; })
 SETUP = $(or $(ANY_PYTHON),$(error Neither python3 nor uv is on the path. Install one of them)) -I dev/environments.py
 UV = $$(test -x .uv/bin/uv && echo .uv/bin/uv || echo uv)
-LOCK = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-	--annotation-style line --custom-compile-command 'make lock' $(UPGRADE)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi model pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
@@ -169,14 +167,8 @@ bench-guard: setup #: Fail if the service is slower or larger than its bars allo
 	@.venv/bin/python -m studies.bench.guard
 
 # Keeps the versions that are pinned where they still fit; 'make lock UPGRADE=--upgrade' takes the newest.
-lock: #: Pin the dependency groups of pyproject.toml
-	@$(SETUP) uv
-	$(LOCK) --group lambda --output-file requirements.txt
-	$(LOCK) --group dev --constraints requirements.txt --output-file requirements/dev.txt
-	$(LOCK) --group run --constraints requirements/dev.txt --output-file requirements/run.txt
-	$(LOCK) --group engine --output-file requirements/engine.txt
-	$(LOCK) --group scanners --output-file requirements/scanners.txt
-	$(LOCK) --group uv --output-file requirements/uv.txt
+lock: setup #: Pin the dependency groups of pyproject.toml
+	@.venv/bin/python -m dev.lock $(UPGRADE)
 
 clean: ## Remove environments, the local store and all built files
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \

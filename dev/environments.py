@@ -28,8 +28,7 @@ OWN_UV = ROOT / ".uv"
 """Where uv is installed if the path has none."""
 
 OLDEST, NEWEST = (3, 11), (3, 14)
-PYTHONS = f">={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}"
-_PYTHONS_OF_SCANNERS = ">=3.11,<3.14"  # AppInspect needs an lxml that has no wheel for later ones
+NEWEST_OF_SCANNERS = (3, 13)  # AppInspect needs an lxml that has no wheel for later ones
 _OLDEST_UV = (0, 8)  # the first with `uv venv --clear`
 
 SETS = {
@@ -124,7 +123,8 @@ class Environment(NamedTuple):
         (self.directory / "installed").write_text(self.fingerprint(name), "utf-8")
 
     def _clear(self, uv: Uv, log: Path) -> None:
-        python = _PYTHONS_OF_SCANNERS if self.name == "scanners" else PYTHONS
+        newest = NEWEST_OF_SCANNERS if self.name == "scanners" else NEWEST
+        python = f">={OLDEST[0]}.{OLDEST[1]},<{newest[0]}.{newest[1] + 1}"
         if self.python:
             python = find_python(uv, self.python)
         command = ("venv", "--no-project", "--clear", "--python", python, str(self.directory))

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from dev.environments import NEWEST
+from dev.lock import LockError, digests, machines
 from tests.support.pins import PIN, ROOT, pins
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -47,6 +49,44 @@ def test_every_pin_has_hashes_and_no_lock_names_an_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert [name for name, _, rest in PIN.findall(text) if "--hash=sha256:" not in rest] == []
     assert "://" not in text
+
+
+_FITTING = (
+    "cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64",
+    "cp39-abi3-musllinux_1_2_aarch64",
+    "cp314-cp314-macosx_10_13_universal2",
+    "py2.py3-none-macosx_11_0_arm64",
+)
+_OTHER = (
+    "cp312-cp312-win_amd64",
+    "cp310-cp310-manylinux_2_28_x86_64",
+    "cp313-cp313t-manylinux_2_28_x86_64",
+    "cp315-cp315-macosx_11_0_arm64",
+    "pp311-pypy311_pp73-manylinux_2_28_x86_64",
+    "cp312-cp312-manylinux_2_28_s390x",
+)
+_SDIST = {"hashes": {"sha256": "sdist"}}
+
+
+def released(*tags: str, **others: object) -> dict[str, Any]:
+    wheels = [{"url": f"https://index/thing-1-{each}.whl", "hashes": {"sha256": each}} for each in tags]
+    return {"name": "thing", "version": "1", "wheels": wheels, **others}
+
+
+class TestFilesThatALockPins:
+    def test_wheels_that_a_supported_machine_can_install_and_the_source_for_those_without_a_wheel(self) -> None:
+        package = released(*_FITTING, *_OTHER, sdist=_SDIST)
+        assert digests(package, machines(NEWEST)) == sorted([*_FITTING, "sdist"])
+
+    def test_no_source_if_every_machine_has_a_wheel(self) -> None:
+        assert digests(released("py3-none-any", sdist=_SDIST), machines(NEWEST)) == ["py3-none-any"]
+
+    def test_nothing_of_a_library_for_windows_alone(self) -> None:
+        assert digests(released("py3-none-any", marker="sys_platform == 'win32'"), machines(NEWEST)) == []
+
+    def test_a_machine_without_any_file_is_an_error(self) -> None:
+        with pytest.raises(LockError, match="thing 1 has no file"):
+            digests(released(*_FITTING), machines(NEWEST))
 
 
 def test_every_package_of_npm_is_pinned_by_its_content_and_no_registry_is_named() -> None:
