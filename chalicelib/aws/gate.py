@@ -57,7 +57,7 @@ class Inspect(Late):
 
     @staticmethod
     def getmembers(of: type, predicate: Callable[[Any], bool]) -> list[tuple[str, Any]]:
-        members = ((name, getattr(of, name, None)) for name in dir(of))
+        members = ((name, getattr(of, name)) for name in dir(of))
         return [(name, member) for name, member in members if predicate(member)]
 
     @staticmethod

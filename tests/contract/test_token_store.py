@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import threading
 import uuid
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 from msgspec import structs
-from requests.structures import CaseInsensitiveDict
 
 from chalicelib import tokens
-from chalicelib.aws.errors import NoAnswer
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Document, Grant, Reason, Refusal, Terms, Token, Use
 from tests.support.memory_store import AnyTokenStore, Memory
 from tests.support.store_engines import StoreEngine
-from tokenctl.deployment import Deployment
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -354,22 +349,6 @@ class TestOnDynamoDb:
             missing.find("tok_" + "0" * 32)
         assert raised.value.__cause__ is not None, "the log shows why"
         assert calls == ["find"]
-
-    def test_an_answer_that_differs_from_what_dynamodb_sent_is_rejected(self, deployment: Deployment) -> None:
-        """With botocore, which returns the last answer even if its checksum is wrong."""
-        store = TokenStore(deployment.settings.token_table)
-        store.find("tok_" + "0" * 32)
-        events = store._model._get_connection().connection.client.meta.events
-
-        def come(**headers: str) -> None:
-            answer = SimpleNamespace(headers=CaseInsensitiveDict(headers), content=b"{}", status_code=200)
-            events.emit("after-call.dynamodb.GetItem", http_response=answer, parsed={}, model=None, context={})
-
-        checksum = zlib.crc32(b"{}")
-        come()
-        come(**{"X-Amz-Crc32": str(checksum)})
-        with pytest.raises(NoAnswer, match="checksum"):
-            come(**{"x-amz-crc32": "1"})
 
     def test_every_token_is_read_over_all_pages_of_the_table(
         self, add: Add, store: TokenStore, monkeypatch: pytest.MonkeyPatch

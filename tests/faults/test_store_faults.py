@@ -202,31 +202,6 @@ def test_a_refusal_that_may_pass_is_repeated_once_whether_one_token_is_issued_or
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("fault", PASSING)
-def test_the_library_of_aws_repeats_the_same_refusals(
-    fault: Fault, batch: int, proxy: Proxy, truth: StoreEngine
-) -> None:
-    """With DYNAMODB_TRANSPORT=botocore; by itself it takes conflicts and cancelled transactions for final."""
-    engine = behind(proxy, truth)
-    store = TokenStore(engine.token_table)
-    engine._bind(store._model)
-    now = instants.now()
-    made = [tokens.new_token("app", Terms(Document("node"), now + timedelta(hours=1)), now) for _ in range(batch)]
-    once = iter([fault])
-    proxy.plan = lambda _: next(once, None)
-    store.add(made)
-    assert proxy.met[fault] == 1
-    assert all(
-        tokens.open_if_presented(truth.token_store().find(token.id), tokens.new_use(secret, "app")) == token
-        for secret, token in made
-    )
-    proxy.plan = lambda _: fault
-    with pytest.raises(errors.StoreUnavailable):
-        store.add(made)
-    assert proxy.met[fault] == 3
-
-
-@pytest.mark.parametrize("batch", [1, 3])
 def test_a_request_that_the_store_rejects_as_invalid_is_a_bug_and_not_retried(
     batch: int, proxy: Proxy, over_api: OverHttp
 ) -> None:
@@ -292,14 +267,6 @@ def test_two_attempts_and_the_pause_between_them_end_within_three_seconds(monkey
     longest_pause = 1.0  # botocore's standard mode: up to 2 ** 0 seconds before the second attempt
     assert (attempts, config.retries["mode"]) == (2, "standard")
     assert attempts * max(config.connect_timeout, config.read_timeout) + longest_pause <= 3
-
-
-def test_throttling_is_retried_once_and_then_unavailable(proxy: Proxy, store: TokenStore) -> None:
-    for fault in (Fault.THROUGHPUT, Fault.THROTTLED):
-        proxy.plan = lambda _, fault=fault: fault
-        with pytest.raises(errors.StoreUnavailable):
-            store.find("tok_" + "0" * 32)
-        assert proxy.met[fault] == 2
 
 
 def test_a_truncated_answer_that_parses_does_not_mean_an_unknown_client(proxy: Proxy, truth: StoreEngine) -> None:

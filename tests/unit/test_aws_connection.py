@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from chalicelib.aws import connection
 from chalicelib.aws.connection import Closed, Endpoint, Garbled
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -104,18 +105,6 @@ def answering(*answers: bytes) -> Script:
     return script
 
 
-def dripping(answer: bytes) -> Script:
-    """The answer byte for byte."""
-
-    def script(stream: socket.socket, read: Callable[[], bytes]) -> None:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        read()
-        for byte in answer:
-            stream.sendall(bytes([byte]))
-
-    return script
-
-
 def silent(stream: socket.socket, read: Callable[[], bytes]) -> None:
     read()
     stream.recv(1)
@@ -132,44 +121,53 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         (b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", b""),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
-        (CHUNKED + b"0a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+        (CHUNKED + b"1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n", b"abcdefghijklmnopqrstuvwxyz"),
     ],
 )
-@pytest.mark.parametrize("way", [answering, dripping], ids=["at once", "byte for byte"])
-def test_an_answer_is_read_whole(answer: bytes, body: bytes, way: Callable[[bytes], Script]) -> None:
-    with connected(way(answer)) as (server, endpoint):
+@pytest.mark.parametrize("piece_bytes", [65_536, 1], ids=["at once", "byte for byte"])
+def test_an_answer_is_read_whole(answer: bytes, body: bytes, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_PIECE_BYTES", piece_bytes)
+    with connected(answering(answer)) as (server, endpoint):
         response = endpoint.exchange(REQUEST, deadline())
     assert (response.status, response.body) == (int(answer[9:12]), body)
     assert server.requests == [REQUEST]
 
 
+STATUS, LENGTH, HEADER = (
+    "no status line of HTTP/1.1",
+    "a status or a length that is no number",
+    "a header that makes no sense",
+)
+
+
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "why"),
     [
-        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-        b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\n{}",
-        b"HTTP/1.1 \xb2\xb2\xb2 OK\r\nContent-Length: 2\r\n\r\n{}",
-        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-        b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: f\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nnonsense\r\nContent-Length: 2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n folded: 2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        CHUNKED + b"x\r\n{}\r\n0\r\n\r\n",
-        CHUNKED + b"1\r\n{}\r\n0\r\n\r\n",
-        CHUNKED + b"-1\r\n{}\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", STATUS),
+        (b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\n{}", STATUS),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", STATUS),
+        (b"\r\n\r\n", STATUS),
+        (b"HTTP/1.1 \xb2\xb2\xb2 OK\r\nContent-Length: 2\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: f\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", LENGTH),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", LENGTH),
+        (CHUNKED + b"x\r\n{}\r\n0\r\n\r\n", LENGTH),
+        (CHUNKED + b"-1\r\n{}\r\n0\r\n\r\n", LENGTH),
+        (CHUNKED + b"1\r\n{}\r\n0\r\n\r\n", "a chunk that is longer than it says"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}", HEADER),
+        (b"HTTP/1.1 200 OK\r\nnonsense\r\nContent-Length: 2\r\n\r\n{}", HEADER),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n folded: 2\r\n\r\n{}", HEADER),
+        (b"HTTP/1.1 200 OK\r\n: 2\r\nContent-Length: 2\r\n\r\n{}", HEADER),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "lines without an end"),
     ],
 )
-def test_an_invalid_answer_is_rejected_and_its_connection_is_not_reused(answer: bytes) -> None:
+def test_an_invalid_answer_is_rejected_and_its_connection_is_not_reused(answer: bytes, why: str) -> None:
     with connected(answering(answer), answering(OK)) as (server, endpoint):
-        with pytest.raises(Garbled):
+        with pytest.raises(Garbled, match=f"^{why}$"):
             endpoint.exchange(REQUEST, deadline())
         assert endpoint.exchange(REQUEST, deadline()).body == b"{}"
         assert server.connections == 2

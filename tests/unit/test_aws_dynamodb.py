@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import ssl
-import subprocess
-import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import botocore.exceptions
 import botocore.session
 import certifi
 import pytest
 import trustme
 from botocore.config import Config
-from pynamodb.attributes import Attribute
 
-from chalicelib.aws import gate
 from chalicelib.aws.client import AMAZON_ROOTS, AwsClient, Patience
 from chalicelib.aws.connection import Endpoint
 from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
 from chalicelib.aws.errors import NoAnswer, NoCredentials, Refused
 from chalicelib.aws.signing import Credentials, Signer
-from chalicelib.storage.token_item import TokenItem
-from chalicelib.tokens import Terms
+from tests.support.dynamodb_answers import THROTTLED, cancelled, document, error
 from tests.support.scripted_server import Move, Server, answer, drop
 
-ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
 PATIENT = PATIENCE._replace(attempt_seconds=30, total_seconds=100)
-THROTTLED = "com.amazon.coral.availability#ThrottlingException"
 SECRET = "a-secret-access-key"
-
-
-def document(content: Any, status: int = 200, crc32: str | None = None) -> Move:
-    """A response with its checksum, or with another one."""
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return answer(status, body, x_amz_crc32=crc32 or str(zlib.crc32(body)), x_amzn_RequestId="request-1")
-
-
-def error(name: str, status: int = 400, **more: Any) -> Move:
-    return document({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", "message": "Why.", **more}, status)
-
-
-def cancelled(*codes: str) -> Move:
-    return error("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
 
 
 ITEM = {"Item": {"id": {"S": "tok_1"}}}
@@ -283,71 +258,3 @@ def test_amazons_roots_are_those_that_browsers_trust() -> None:
     ours = certificates(AMAZON_ROOTS)
     assert len(ours) == 5
     assert ours <= certificates(certifi.where())
-
-
-class TestTheGate:
-    def test_botocore_has_all_names_of_the_stand_ins(self) -> None:
-        """Names that botocore lacks would hide that PynamoDB needs others."""
-        for module, names in gate.STAND_INS.items():
-            __import__(f"botocore.{module}")
-            for name in names:
-                assert hasattr(sys.modules[f"botocore.{module}"], name), f"botocore.{module}.{name}"
-
-    def test_a_refusal_reads_like_botocores(self) -> None:
-        arguments: Any = ({"Error": {"Code": "C", "Message": "M"}}, "Op")
-        ours, theirs = Refused(*arguments), botocore.exceptions.ClientError(*arguments)
-        assert str(ours) == str(theirs)
-        assert (ours.response, ours.operation_name) == (theirs.response, theirs.operation_name)
-
-    def test_inspect_for_pynamodb_returns_what_inspect_does(self) -> None:
-        ours = gate.Inspect("inspect")
-
-        def attributes(member: object) -> bool:
-            return isinstance(member, Attribute)
-
-        assert ours.getmembers(TokenItem, attributes) == inspect.getmembers(TokenItem, attributes) != []
-        assert ours.getfullargspec(Attribute.__init__).args == inspect.getfullargspec(Attribute.__init__).args
-        assert ours.get_annotations(Terms) == inspect.get_annotations(Terms) != {}
-
-    def test_the_first_use_of_another_name_loads_the_module_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        late = gate.Late("calendar")
-        monkeypatch.setitem(sys.modules, "calendar", late)
-        assert not hasattr(late, "__path__")
-        assert sys.modules["calendar"] is late
-        assert late.timegm is sys.modules["calendar"].timegm
-        assert sys.modules["calendar"] is not late
-        assert late.isleap is sys.modules["calendar"].isleap
-
-    def test_pynamodb_and_both_stores_load_with_them_alone(self) -> None:
-        """In a process where any look at the real botocore fails."""
-        code = """
-import sys
-from chalicelib.aws import gate
-gate.close()
-names = set(gate.STAND_INS)
-from chalicelib.aws.dynamodb import DynamoDbClient
-from chalicelib.storage.client_store import ClientStore
-from chalicelib.storage.token_store import TokenStore
-from chalicelib.errors import StoreUnavailable
-environ = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
-client = DynamoDbClient.from_environ({**environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
-loaded = {name for name in sys.modules if name.startswith("botocore")}
-assert loaded == {"botocore"} | {f"botocore.{name}" for name in names}, loaded
-for store in (TokenStore("tokens", client=client), ClientStore("clients", client=client)):
-    try:
-        store.find("tok_1")
-    except StoreUnavailable as error:
-        assert "NoAnswer" in repr(error.__cause__.cause), repr(error.__cause__)
-    else:
-        raise AssertionError("nobody listens there")
-try:
-    TokenStore("others").find("tok_1")
-except RuntimeError as error:
-    assert "DYNAMODB_TRANSPORT=botocore" in str(error)
-print("all is well")
-"""
-        environ = {"AWS_DEFAULT_REGION": "eu-central-1"}
-        run = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
-        )
-        assert run.stdout == "all is well\n", run.stderr

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.client import AwsClient, Patience
-from chalicelib.aws.connection import Endpoint
+from chalicelib.aws.client import Patience
 from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.aws.services import S3, Ssm
-from chalicelib.aws.signing import Credentials, Signer
 from tests.support.scripted_server import Move, Server, answer, drop
 
+ENVIRON = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
 PATIENCE = Patience(attempts=3, attempt_seconds=30, total_seconds=100, pause_seconds=0)
 DONE = answer(200)
 SLOW_DOWN = answer(503, b"<Error><Code>SlowDown</Code></Error>")
@@ -21,12 +20,11 @@ BODY = b"{}"
 
 
 def call(server: Server, operation: str, **arguments: Any) -> Any:
-    signer = Signer(Credentials("AKID", "secret"), "eu-central-1", "s3")
-    client = AwsClient("s3", Endpoint(server.url, ""), signer, PATIENCE, lambda _: None)
+    s3 = S3.from_environ({**ENVIRON, "AWS_ENDPOINT_URL": server.url}, PATIENCE)
     try:
-        return getattr(S3(client), operation)(Bucket="kept", **arguments)
+        return getattr(s3, operation)(Bucket="kept", **arguments)
     finally:
-        client.close()
+        s3._client.close()
 
 
 def put(server: Server) -> None:
@@ -41,7 +39,7 @@ def test_an_object_is_put_under_its_coded_name_with_the_digest_of_its_body() -> 
     assert sent.headers["x-amz-content-sha256"] == hashlib.sha256(BODY).hexdigest()
     assert (sent.headers["content-type"], sent.headers["x-amz-meta-a"]) == ("application/json", "2")
     signed = "content-type;host;x-amz-content-sha256;x-amz-date;x-amz-meta-a"
-    assert f"SignedHeaders={signed}," in sent.headers["authorization"]
+    assert f"/eu-central-1/s3/aws4_request, SignedHeaders={signed}," in sent.headers["authorization"]
 
 
 def test_an_object_comes_with_its_metadata_and_is_deleted() -> None:
@@ -107,9 +105,8 @@ def test_an_unavailable_service_is_raised_after_three_attempts(move: Move, error
 
 
 def test_a_parameter_is_requested_decrypted() -> None:
-    environ = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
     with Server(answer(200, {"Parameter": {"Value": "the-token"}})) as server:
-        ssm = Ssm.from_environ({**environ, "AWS_ENDPOINT_URL": server.url})
+        ssm = Ssm.from_environ({**ENVIRON, "AWS_ENDPOINT_URL": server.url})
         assert ssm.get_parameter(Name="/hec", WithDecryption=True)["Parameter"]["Value"] == "the-token"
     [sent] = server.received
     assert sent.headers["x-amz-target"] == "AmazonSSM.GetParameter"
