@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import requests
 from botocore.exceptions import BotoCoreError, ClientError
+from tokenservice_client import Refused, TokenServiceClient, TokenServiceError, Unauthorized
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE_PATH = "/tokenservice/services/api"
 NODE = "00000000-0000-4000-8000-736d6f6b6521"  # nobody's document
-_TIMEOUT_SECONDS = 30
 
 
 class SmokeError(Exception):
@@ -52,50 +50,32 @@ def tokenctl(stage: str, *arguments: str) -> Any:
     return json.loads(said.stdout)
 
 
-class Walk:
-    """The calls of one client."""
+def check(step: str, seen: object, wanted: object) -> None:
+    """Print a step that went well.
 
-    def __init__(self, url: str, name: str, secret: str) -> None:
-        self._base = url.rstrip("/") + BASE_PATH
-        self._session = requests.Session()
-        self._session.auth = (name, secret)
+    Raises:
+        SmokeError: it did not.
+    """
+    if seen != wanted:
+        raise SmokeError(f"{step}: {seen}, wanted: {wanted}")
+    print(f"ok  {step}", flush=True)
 
-    def step(self, what: str, method: str, path: str, status: int, *, body: Any = None, code: str | None = None) -> Any:
-        """Call, and look at status and code of the answer; gives its JSON.
 
-        Raises:
-            SmokeError: it is not as it should be.
-        """
-        try:
-            answer = self._session.request(method, self._base + path, json=body, timeout=_TIMEOUT_SECONDS)
-        except requests.RequestException as error:
-            raise SmokeError(f"{what}: no answer ({type(error).__name__})") from None
-        try:
-            parsed = answer.json() if answer.content else {}
-        except requests.JSONDecodeError:
-            parsed = {}
-        seen = (answer.status_code, parsed.get("code"))
-        if seen != (status, code):
-            raise SmokeError(f"{what}: {seen[0]} {seen[1] or ''}, wanted: {status} {code or ''}")
-        print(f"ok  {what}: {status} {code or ''}".rstrip(), flush=True)
-        return parsed
+def code_of(call: Callable[[], object]) -> str:
+    """The code of a refusal."""
+    try:
+        return f"no refusal, but {type(call()).__name__}"
+    except (Refused, Unauthorized) as refused:
+        return refused.code
 
-    def go(self, stage: str) -> None:
-        """The whole way."""
-        version = self.step("version", "GET", "/version", 200)
-        if version["stage"] != stage:
-            raise SmokeError(f"version: stage {version['stage']}, wanted: {stage}")
-        document = self.step("document", "GET", "/openapi.json", 200)
-        if document["info"]["version"] != version["version"]:
-            raise SmokeError("document: of another version than the service")
-        issued = self.step("issue", "POST", "/token", 201, body={"nodeId": NODE})
-        used = self.step("use", "POST", "/use", 200, body={"token": issued["token"]})
-        if used["nodeId"] != NODE:
-            raise SmokeError("use: another node than the token was issued for")
-        self.step("use again", "POST", "/use", 410, body={"token": issued["token"]}, code="token_exhausted")
-        other = self.step("issue another", "POST", "/token", 201, body={"nodeId": NODE})
-        self.step("revoke", "DELETE", f"/token/{other['tokenId']}", 204)
-        self.step("use of the revoked", "POST", "/use", 410, body={"token": other["token"]}, code="token_revoked")
+
+def walk(client: TokenServiceClient, stage: str) -> None:
+    check("version", client.version().stage, stage)
+    issued, other = client.issue(NODE), client.issue(NODE)
+    check("use", client.use(issued.token).node_id, NODE)
+    check("use again", code_of(lambda: client.use(issued.token)), "token_exhausted")
+    client.revoke(other.token_id)
+    check("use of the revoked", code_of(lambda: client.use(other.token)), "token_revoked")
 
 
 def smoke(stage: str, find_url: Callable[[], str]) -> None:
@@ -105,9 +85,11 @@ def smoke(stage: str, find_url: Callable[[], str]) -> None:
     scopes = [option for scope in ("issue", "use", "manage") for option in ("--scope", scope)]
     secret = tokenctl(stage, "client", "add", name, *scopes)["secret"]
     try:
-        Walk(url, name, secret).go(stage)
+        with TokenServiceClient(url, name, secret, patience_seconds=0) as client:
+            walk(client, stage)
         # Another secret than the one that the gateway may have an answer for.
-        Walk(url, name, secret[:-1]).step("wrong secret", "GET", "/version", 401, code="unauthorized")
+        with TokenServiceClient(url, name, secret[:-1], patience_seconds=0) as client:
+            check("wrong secret", code_of(client.version), "unauthorized")
     finally:
         tokenctl(stage, "client", "delete", name, "--yes")
         print(f"ok  client {name} deleted")
@@ -120,9 +102,9 @@ def main() -> int:
     given = parser.parse_args()
     try:
         smoke(given.stage, lambda: given.url or endpoint(given.stage, boto3.client("cloudformation")))
-    except (SmokeError, BotoCoreError) as error:
+    except (SmokeError, TokenServiceError, BotoCoreError) as error:
         for failure in (error.__context__, error):  # a step's, where the client could not be deleted after it
-            if isinstance(failure, SmokeError | BotoCoreError):
+            if isinstance(failure, SmokeError | TokenServiceError | BotoCoreError):
                 print(f"FAILED  {failure}", file=sys.stderr)
         return 1
     return 0
