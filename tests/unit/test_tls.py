@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from tokenservice_client import TokenServiceClient
 from chalicelib.aws.connection import Endpoint
 from chalicelib.splunk.transport import Transport
 from examples.document_gateway.content import ContentApi
+from tests.support.scripted_server import Server, drop
 
 HOST = "localhost"
 SECONDS = 30.0
@@ -65,41 +63,12 @@ def server_context(authority: trustme.CA, common_name: str, alternative: str) ->
     return context
 
 
-@contextmanager
-def serving(context: ssl.SSLContext) -> Iterator[tuple[str, list[bytes]]]:
-    """Where a server listens that answers nothing, and the first bytes of each request that it got."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    received: list[bytes] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                stream, _ = listening.accept()
-            except OSError:
-                return
-            stream.settimeout(SECONDS)
-            try:
-                with context.wrap_socket(stream, server_side=True) as secured:
-                    received.append(secured.recv(1024))
-            except OSError:
-                stream.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"https://{HOST}:{listening.getsockname()[1]}", received
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join()
-
-
 def sent(context: ssl.SSLContext, client: Callable[[str, str], object], bundle: str) -> bool:
     """Whether a client sends anything to a server; it never gets an answer, and fails either way."""
-    with serving(context) as (url, received):
+    with Server(drop, tls=context) as server:
         with pytest.raises(Exception):  # noqa: B017, PT011 - each client has an error of its own
-            client(url, bundle)
-        return any(received)
+            client(f"https://{HOST}:{server.server_address[1]}", bundle)
+        return bool(server.received)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
