@@ -136,7 +136,7 @@ def _data_sets(data_sets: Iterable[Definition], event: Event) -> Iterator[Defini
     """The data sets of a model that an event is in: by its tags, and by the search that a data set stands for."""
     for data_set in data_sets:
         tagged = any(set(tags) <= set(event["tag"]) for tags in data_set["tags"])
-        if tagged and spl.terms(data_set["search_constraints"]).value(event):
+        if tagged and spl.terms(data_set["search_constraints"])(event):
             yield data_set
             yield from _data_sets(data_set.get("child_dataset", ()), event)
 
@@ -144,7 +144,7 @@ def _data_sets(data_sets: Iterable[Definition], event: Event) -> Iterator[Defini
 def _faults(data_set: Definition, event: Event) -> Iterator[str]:
     for field in data_set["fields"]:
         is_required = field["type"] == "required" or (
-            field["type"] == "conditional" and spl.terms(field["condition"]).value(event)
+            field["type"] == "conditional" and spl.terms(field["condition"])(event)
         )
         if is_required and (fault := _fault(field, event)):
             yield f"{field['name']} {fault}"
@@ -159,7 +159,7 @@ def _fault(field: Definition, event: Event) -> str:
         return "is missing"
     if isinstance(value, list) and not field.get("multi_value"):
         return "has more than one value"
-    valid = spl.expression(field.get("validity", field["name"])).value(event)
+    valid = spl.expression(field.get("validity", field["name"]))(event)
     expected = [text.lower() for text in field.get("expected_values", ())]
     if valid is None or spl.text(valid).lower() in _WITHOUT_MEANING:
         return f"is {value!r}, which counts as no value"

@@ -6,22 +6,18 @@ Source: CloudWatch Logs user guide, "filter" and "Supported logs and discovered 
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, Final
 
 import pyparsing as pp
-from chalice.app import AuthRequest
 
 from chalicelib.audit import Audit, JsonFormatter
-from chalicelib.authorizer import Authorizer
 from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.redrive import ScheduledRedrive
@@ -31,7 +27,7 @@ from tests.support import log_lines as lines
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import MemoryBucket
-from tests.support.splunk_search import NoClients
+from tests.support.splunk_search import refuse_credentials
 from tests.support.splunk_world import MarkedCollector, subscription
 
 Fields = Mapping[str, Any]
@@ -99,11 +95,7 @@ def written() -> Mapping[str, Sequence[str]]:
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     crashed = (_TIMED_OUT, json.dumps({"errorMessage": "no", "errorType": "Runtime.ExitError"}))
     with _logged() as authorizer:
-        store = NoClients()
-        for name in ("nobody", "away"):
-            header = "Basic " + base64.b64encode(f"{name}:secret".encode()).decode()
-            audit = Audit("prod", "1", authorizer.append)
-            Authorizer(store, audit, lambda: datetime.now(UTC), "prod")(AuthRequest("TOKEN", header, "arn/api"))
+        refuse_credentials(authorizer)
     with _logged() as api:
         logging.getLogger("tokenservice").error("a bug")
     functions = [*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *lines.PLATFORM]

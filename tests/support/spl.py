@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial, reduce
 from typing import Any, Final
 
@@ -26,12 +25,21 @@ class NotUnderstood(ValueError):
     """The text uses something that is not implemented here."""
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What a text became: the fields that it uses, and its value for an event."""
+Value = Callable[[Event], Any]
+"""What a text became: its value for an event."""
 
-    fields: frozenset[str]
-    value: Callable[[Event], Any]
+
+def fields_of(value: Value) -> set[str]:
+    """Return the fields that a text uses: all are read, whatever the value depends on."""
+    used: set[str] = set()
+
+    class Recorder(dict[str, Any]):
+        def get(self, name: str, default: object = None) -> Any:
+            used.add(name)
+            return default
+
+    value(Recorder())
+    return used
 
 
 def parse(grammar: pp.ParserElement, text: str) -> pp.ParseResults:
@@ -148,7 +156,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "isnull": lambda value: value is None,
     "isnum": lambda value: _number(value) is not None,
     "like": _unless_missing(lambda value, like: _pattern(text(like), "%").fullmatch(text(value)) is not None),
-    "max": lambda *values: max(values, key=float),
+    "max": _unless_missing(lambda *values: max(values, key=float)),
     "mvdedup": _unique,
     "mvindex": lambda value, index: value[int(index)] if isinstance(value, list) else value,
     "null": lambda: None,
@@ -160,33 +168,32 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 # --- Expressions of eval and where -----------------------------------------------------------------------------------
 
 
-def _apply(function: Callable[..., Any], *arguments: Compiled) -> Compiled:
-    fields = frozenset[str]().union(*(argument.fields for argument in arguments))
-    return Compiled(fields, lambda event: function(*(argument.value(event) for argument in arguments)))
+def _apply(function: Callable[..., Any], *arguments: Value) -> Value:
+    return lambda event: function(*[argument(event) for argument in arguments])
 
 
-def _constant(value: object) -> Compiled:
-    return Compiled(frozenset(), lambda event: value)
+def _constant(value: object) -> Value:
+    return lambda event: value
 
 
-def _field(name: str) -> Compiled:
-    return Compiled(frozenset({name}), lambda event: event.get(name))
+def _field(name: str) -> Value:
+    return lambda event: event.get(name)
 
 
-def _call(name: str, *arguments: Compiled) -> Compiled:
+def _call(name: str, *arguments: Value) -> Value:
     if name not in _FUNCTIONS:
         raise NotUnderstood(f"function {name}")
     return _apply(_FUNCTIONS[name], *arguments)
 
 
-def _fold(tokens: pp.ParseResults) -> Compiled:
+def _fold(tokens: pp.ParseResults) -> Value:
     """`a + b - c`, from the left."""
     first, *rest = tokens[0]
     pairs = zip(rest[::2], rest[1::2], strict=True)
     return reduce(lambda left, pair: _apply(_BINARY[pair[0]], left, pair[1]), pairs, first)
 
 
-def _negated(tokens: pp.ParseResults) -> Compiled:
+def _negated(tokens: pp.ParseResults) -> Value:
     return _apply(operator.not_, tokens[0][1])
 
 
@@ -219,8 +226,8 @@ def _expression() -> pp.ParserElement:
 # --- Terms of search -------------------------------------------------------------------------------------------------
 
 
-def _term(name: str, symbol: str, *values: str) -> Compiled:
-    return Compiled(frozenset({name}), lambda event: any(_fits(event.get(name), symbol, value) for value in values))
+def _term(name: str, symbol: str, *values: str) -> Value:
+    return lambda event: any(_fits(event.get(name), symbol, value) for value in values)
 
 
 def _fits(value: Any, symbol: str, wanted: str) -> bool:
@@ -232,9 +239,9 @@ def _fits(value: Any, symbol: str, wanted: str) -> bool:
     return equal if symbol == "=" else bool(values) and not equal
 
 
-def _word(word: str) -> Compiled:
+def _word(word: str) -> Value:
     pattern = _pattern(word, "*", re.IGNORECASE)
-    return Compiled(frozenset(), lambda event: pattern.search(str(event.get("_raw", ""))) is not None)
+    return lambda event: pattern.search(str(event.get("_raw", ""))) is not None
 
 
 def _terms() -> pp.ParserElement:
@@ -264,14 +271,14 @@ _TERMS: Final = _terms()
 
 
 @cache
-def expression(text: str) -> Compiled:
+def expression(text: str) -> Value:
     """Compile an expression of `eval`."""
-    compiled: Compiled = parse(_EXPRESSION, text)[0]
+    compiled: Value = parse(_EXPRESSION, text)[0]
     return compiled
 
 
 @cache
-def terms(search: str) -> Compiled:
+def terms(search: str) -> Value:
     """Compile terms of `search`: comparisons, IN, words, brackets, NOT, OR, and AND."""
-    compiled: Compiled = parse(_TERMS, search)[0] if search.strip() else _constant(value=True)
+    compiled: Value = parse(_TERMS, search)[0] if search.strip() else _constant(value=True)
     return compiled

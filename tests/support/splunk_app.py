@@ -7,7 +7,7 @@ from the values before; then event types, and the tags of these.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
@@ -68,11 +68,11 @@ def event(envelope: Mapping[str, Any], indexed_at: float) -> dict[str, Any]:
 
 def calculated(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that `props.conf` makes of those that are there."""
-    return {name: compiled.value(found) for name, compiled in calculations(found["sourcetype"]).items()}
+    return {name: value(found) for name, value in calculations(found["sourcetype"]).items()}
 
 
 @cache
-def calculations(sourcetype: str) -> dict[str, spl.Compiled]:
+def calculations(sourcetype: str) -> dict[str, spl.Value]:
     """Return the calculated fields of a sourcetype, and how each is made."""
     section = config("props.conf")[sourcetype]
     return {key.removeprefix("EVAL-"): spl.expression(section[key]) for key in section if key.startswith("EVAL-")}
@@ -90,9 +90,9 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 @cache
-def _kinds() -> dict[str, Callable[[spl.Event], Any]]:
+def _kinds() -> dict[str, spl.Value]:
     kinds = config("eventtypes.conf")
-    return {name: spl.terms(expanded(kinds[name]["search"])).value for name in kinds.sections()}
+    return {name: spl.terms(expanded(kinds[name]["search"])) for name in kinds.sections()}
 
 
 def _tags(kind: str) -> list[str]:

@@ -37,14 +37,19 @@ class NoClients:
         return None
 
 
+def refuse_credentials(reported: list[str]) -> None:
+    """Let the authorizer write what it does of a client that there is not, and while its store is away."""
+    authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: datetime.now(UTC), "prod")
+    for name in ("nobody", "away"):
+        authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
+
+
 @cache
 def written() -> tuple[str, ...]:
     """A line of each kind, by the code that writes them."""
     reported: list[str] = []
     now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-    authorizer = Authorizer(NoClients(), Audit("prod", "1", reported.append), lambda: now, "prod")
-    for name in ("nobody", "away"):
-        authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
+    refuse_credentials(reported)
     Audit("prod", "1", reported.append).metrics(Ledger(received=3, blank=1, retries=1).metrics())
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     Audit("prod", "1", reported.append).event(Event_.ISSUED, now, notBefore=now)
@@ -123,9 +128,9 @@ class Search:
         if unknown := set(names) - self.fields:
             raise Unknown(f"{', '.join(sorted(unknown))}: there is no such field")
 
-    def _compiled(self, compiled: spl.Compiled) -> Callable[[spl.Event], Any]:
-        self._use(*compiled.fields)
-        return compiled.value
+    def _compiled(self, value: spl.Value) -> spl.Value:
+        self._use(*spl.fields_of(value))
+        return value
 
     def _search(self, rest: str) -> None:
         self.rows = list(filter(self._compiled(spl.terms(rest)), self.rows))

@@ -86,7 +86,7 @@ def test_a_call_that_was_let_in_is_in_no_model() -> None:
     let_in |= splunk_app.calculated(let_in)
     assert let_in["action"] is None
     search = splunk_app.config("eventtypes.conf")["tokenservice_authentication"]["search"]
-    assert not spl.terms(splunk_app.expanded(search)).value(let_in)
+    assert not spl.terms(splunk_app.expanded(search))(let_in)
 
 
 def test_a_replay_and_a_look_are_no_success() -> None:
