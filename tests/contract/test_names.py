@@ -14,8 +14,7 @@ from chalicelib import tokens
 from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Document, Grant, Reason, Terms, Token
-from tests.support.api import Api, Credentials
-from tests.support.spellings import FORMS, MIXED, revoked, spelled
+from tests.support.spellings import FORMS, MIXED, spelled
 from tests.support.store_engines import StoreEngine
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -61,17 +60,3 @@ class TestStoredBefore:
             spellings = {name} if stored is MIXED else {name, *(spelled(form, name) for form in FORMS)}
             for each in spellings:
                 assert list(store.find_unrevoked(**{field: each}, issuer=None, now=NOW)) == [token.id]
-
-    def test_over_the_api_they_are_used_repeated_and_revoked(
-        self, api: Api, client: Credentials, token_store: TokenStore
-    ) -> None:
-        user = f"{spelled('NFD')} over the API"
-        later = datetime.now(UTC) + timedelta(hours=1)
-        secret, _ = self.stored(token_store, user=user, expires_at=later, issuer=client.user)
-        first, again = (api.use(client, secret, user=unicodedata.normalize(form, user), key="k") for form in FORMS)
-        assert (first.status, again.status, again.text) == (200, 200, first.text)
-        assert api.use(client, secret, user="somebody else").code == "user_mismatch"
-        secret, _ = self.stored(token_store, user=user, expires_at=later, issuer=client.user)
-        # The first is used up: it is revoked, and not counted.
-        assert revoked(api, client, user=unicodedata.normalize("NFC", user)) == 1
-        assert api.use(client, secret, user=user).code == "token_revoked"

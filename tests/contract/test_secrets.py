@@ -19,22 +19,6 @@ from tests.support.output import Output, level
 from tokenctl.deployment import Deployment
 
 
-def test_nothing_that_is_stored_holds_a_secret(api: Api, dynamodb: Any, deployment: Deployment) -> None:
-    client = api.client()
-    issued = api.issue(client, user="alice", metadata={"a": "b"})
-    api.use(client, issued["token"], user="alice", key="k")
-    names = (deployment.settings.token_table, deployment.settings.client_table)
-    keys: list[tuple[str, dict[str, Any]]] = [
-        (names[0], {"id": {"S": issued["tokenId"]}}),
-        (names[1], {"client_id": {"S": client.user}}),
-    ]
-    for table, key in keys:
-        item = json.dumps(dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"])
-        assert len(item) > 100
-        for hidden in (issued["token"], client.password, client.header.removeprefix("Basic ")):
-            assert hidden not in item
-
-
 class TestStoreAway:
     """Nobody listens where the store should be."""
 

@@ -257,9 +257,7 @@ def test_every_field_of_a_search_is_one_that_arrives_or_that_props_conf_makes(
 @pytest.mark.parametrize(
     "text",
     [
-        "`tokenservice_index` sourcetype=tokenservice evnt=token.used",
         "sourcetype=tokenservice | stats count by reasn",
-        "sourcetype=tokenservice | stats avg(StoreLatncy) AS mean",
         "sourcetype=tokenservice | stats count by reason | sort - clientId",
         'sourcetype=tokenservice | eval a=if(evnt=="x", 1, 0)',
     ],

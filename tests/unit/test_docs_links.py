@@ -47,24 +47,19 @@ def test_a_build_without_git_reads_all_files_but_generated_ones(page: Path, tmp_
     "text",
     [
         "[a](picture.png)",
-        "![a](picture.png)",
         '![a](picture.png "a title")',
         "[a](../docs/a%20b.md)",
         "[a](<a b.md#one>)",
-        "[a](a%20b.md#two--three)",
         "[a](a%20b.md#two--three-1)",
-        "# Here\n[a](#here)",
+        "# `ls` *and* a [link](picture.png), Größe & snake_case: 5 %?\n[a](#ls-and-a-link-größe--snake_case-5-)",
         "Here\n====\n[a](#here)",
         '<a id="here"></a>\n[a](#here)',
         "[a](.)",
         "[a][b]\n\n[b]: picture.png",
         '<img src="picture.png">',
         "[a](https://example.com:8443/b?c=d#e)",
-        "[a](http://127.0.0.1:8000)",
         "[a](mailto:a@example.com)",
         "`[a](nowhere.md)`",
-        "``[a](nowhere.md) ` ``",
-        "```\n[a](nowhere.md)\n```",
         "~~~~\n```\n[a](nowhere.md)\n~~~~",
         "<!-- [a](nowhere.md) -->",
     ],
@@ -79,27 +74,20 @@ def test_a_valid_link(page: Path, text: str) -> None:
     [
         ("[a](nowhere.md)", "no such file"),
         ("[a](Picture.png)", "no such file"),
-        ("![a](nowhere.png)", "no such file"),
         ("[a][b]\n\n[b]: nowhere.md", "no such file"),
         ("[a][b]", "defined nowhere"),
         ('<img alt="a" src="nowhere.png">', "no such file"),
-        ("[a](a%20b.md#four)", "no such heading"),
         ("[a](a%20b.md#two--three-2)", "no such heading"),
         ("# Here\n[a](#Here)", "no such heading"),
-        ("```\n# Here\n```\n[a](#here)", "no such heading"),
         ("<!--\n# Here\n-->\n[a](#here)", "no such heading"),
         ("[a]()", "wanted: a path"),
         ("[a](/docs/picture.png)", "wanted: a path"),
         ("[a](../../other/README.md)", "out of the repository"),
         ("[a](https://)", "malformed"),
         ("[a](https://exa_mple!.com)", "malformed"),
-        ("[a](https://example.com:99999)", "malformed"),
-        ("[a](https://example.com/{id})", "malformed"),
         ("[a](htp://example.com)", "malformed"),
-        ("[a](//example.com)", "malformed"),
         ("[a](mailto:example.com)", "malformed"),
         ("[![a](picture.png)](nowhere.md)", "no such file"),
-        ("[![a](nowhere.png)](picture.png)", "no such file"),
     ],
 )
 def test_a_broken_link(page: Path, text: str, complaint: str) -> None:
@@ -117,21 +105,3 @@ def test_the_line_of_the_block_is_printed_past_code_and_comments(
     assert capsys.readouterr().out == "docs/page.md:7: nowhere.md: there is no such file\n"
     page.write_text("[a](picture.png)\n")
     assert links.main() == 0
-
-
-@pytest.mark.parametrize(
-    ("heading", "name"),
-    [
-        ("# Plain words", "plain-words"),
-        ("# `chalice deploy`", "chalice-deploy"),
-        ("# With *stress* and **more**", "with-stress-and-more"),
-        ("# snake_case stays", "snake_case-stays"),
-        ("# A [link](there.md) in it", "a-link-in-it"),
-        ("# 1. Issue: how?", "1-issue-how"),
-        ("# Größe & 5 %", "größe--5-"),
-        ("Underlined\n---", "underlined"),
-    ],
-)
-def test_headings_are_named_as_github_names_them(page: Path, heading: str, name: str) -> None:
-    page.write_text(heading + "\n")
-    assert links.anchors(page) == {name}

@@ -140,16 +140,6 @@ def test_no_client_uses_sees_or_revokes_tokens_of_another(api: MemoryApi, method
     assert api.use(owner, subject.token, user=SECRET_USER).status == 200
 
 
-def test_a_key_of_one_client_opens_nothing_to_another(api: MemoryApi) -> None:
-    """The answer that a key repeats belongs to the client that used it first."""
-    owner, stranger = api.client(Scope.ISSUE, Scope.USE), api.client(Scope.USE)
-    subject = issue(api, owner, SECRET_NODE, audience=[owner.user])
-    assert api.use(owner, subject.token, key="k").status == 200
-    answer = api.use(stranger, subject.token, key="k")
-    assert (answer.status, answer.code) == (403, "audience_mismatch")
-    assert SECRET_NODE not in answer.text
-
-
 def test_only_clients_that_may_manage_can_distinguish_existing_from_missing_tokens(api: MemoryApi) -> None:
     owner, outsider = api.client(Scope.ISSUE), api.client(Scope.ISSUE, Scope.USE)
     subject = issue(api, owner, SECRET_NODE)

@@ -471,15 +471,6 @@ class TestRevokeAll:
         assert (done.revoked, done.more) == (2, True)
         assert self.revoke_all(service, caller(), node_id=NODE) == (1, False)
 
-    def test_each_token_is_revoked_at_its_own_instant(self, store: MemoryTokenStore, audit: RecordingAudit) -> None:
-        clock = iter([NOW, NOW, NOW + MINUTE, NOW + HOUR])
-        service = TokenService(store, audit, lambda: next(clock))
-        service.issue(caller(), [Terms(Document(NODE), NOW + DAY) for _ in range(2)])
-        audit.clear()
-        assert self.revoke_all(service, caller(), node_id=NODE) == (2, False)
-        assert [at for _, at, _, _ in audit.events] == [NOW + MINUTE, NOW + HOUR]
-        assert {token.revoked_at for token in store.tokens.values()} == {NOW + MINUTE, NOW + HOUR}
-
     def test_what_a_trailing_index_still_lists_is_neither_counted_nor_reported(
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit, monkeypatch: pytest.MonkeyPatch
     ) -> None:
