@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 # Compiled by the first instant that comes in: few functions ever read one.
 _RFC3339: Final = (
     r"(\d{4}-\d\d-\d\d)[Tt ]"
@@ -36,3 +38,8 @@ def now() -> datetime:
 
 def cut(instant: datetime) -> datetime:
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def epoch_ms(instant: datetime) -> int:
+    """Whole milliseconds since 1970."""
+    return (instant - EPOCH) // _MILLISECOND

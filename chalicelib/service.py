@@ -129,7 +129,7 @@ class TokenService:
         issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
         self._store.add(issued)
         for _, token in issued:
-            self._tell(Event.ISSUED, now, caller, token, **_limits(token.terms))
+            self._report(Event.ISSUED, now, caller, token, **_limits(token.terms))
             self._audit.count(Metric.TOKENS_ISSUED)
         return issued
 
@@ -141,7 +141,7 @@ class TokenService:
         if isinstance(decision, Refusal):
             self._refused(caller, use, decision, now)
             return decision
-        self._tell(
+        self._report(
             Event.USED,
             now,
             caller,
@@ -163,7 +163,7 @@ class TokenService:
         now = self._clock()
         decision = self._decide(self._store.find(use.token_id), use, now)
         reason = decision.reason if isinstance(decision, Refusal) else None
-        self._tell(Event.INTROSPECTED, now, caller, decision.token, use, reason=reason)
+        self._report(Event.INTROSPECTED, now, caller, decision.token, use, reason=reason)
         return decision
 
     def status(self, caller: Caller, token_id: str) -> Token:
@@ -183,11 +183,7 @@ class TokenService:
         return tokens.revoked(token, self._issued_after)
 
     def revoke(self, caller: Caller, token_id: str) -> bool:
-        """Revoke one token; nothing happens where it was revoked before or never was.
-
-        Returns:
-            Whether there is such a token.
-        """
+        """Revoke a token. Idempotent; returns False if it does not exist."""
         self.require(caller, Scope.MANAGE)
         now = self._clock()
         token = self._store.revoke(token_id, self._issuer_bound(caller), now)
@@ -243,7 +239,7 @@ class TokenService:
         return tokens.decide(tokens.open_if_presented(token, use), use, now, self._issued_after)
 
     def _refused(self, caller: Caller, use: Use, refusal: Refusal, now: datetime) -> None:
-        self._tell(Event.REFUSED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
+        self._report(Event.REFUSED, now, caller, refusal.token, use, reason=refusal.reason, level="WARNING")
         self._audit.count(Metric.TOKENS_REFUSED, Reason=refusal.reason)
         if refusal.reason in MISMATCHES:
             token = tokens.open_if_presented(self._store.count_mismatch(use.token_id, now), use)
@@ -261,9 +257,9 @@ class TokenService:
         self, name: Event, now: datetime, caller: Caller, token: Token, use: Use | None = None, **facts: Any
     ) -> None:
         """Report that a token takes no more uses, with the digest of those that it took."""
-        self._tell(name, now, caller, token, use, previous=tokens.chain(token, len(token.claims)), **facts)
+        self._report(name, now, caller, token, use, previous=tokens.chain(token, len(token.claims)), **facts)
 
-    def _tell(
+    def _report(
         self, name: Event, now: datetime, caller: Caller, token: Token | None, use: Use | None = None, **facts: Any
     ) -> None:
         """Report a decision.

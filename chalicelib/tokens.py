@@ -1,4 +1,4 @@
-"""Tokens and the rules of their use. Pure: no clock, no storage, no HTTP.
+"""Tokens and the rules of their use. No clock, no storage, no HTTP.
 
 A token hides a document id. Whoever presents it gets a `Grant` or a `Refusal` from `decide()`, the one
 statement of the rules. The store's conditional write states the same to DynamoDB; tests compare the two.
@@ -10,28 +10,23 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from chalicelib import seal
-
-Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
+from chalicelib import addresses, seal
+from chalicelib.addresses import Address, Network
+from chalicelib.instants import epoch_ms
 
 LOCKED_AFTER_MISMATCHES: Final = 5
 REPLAY_WINDOW: Final = timedelta(minutes=10)
 KEPT_AFTER_EXPIRY: Final = timedelta(days=7)
 TOKEN_ID_PREFIX: Final = "tok_"  # noqa: S105 - no secret
 USE_ID_PREFIX: Final = "use_"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_MAPPED_PREFIX: Final = 96  # bits of ::ffff:0:0, behind which an IPv4 address is mapped (RFC 4291, section 2.5.5.2)
 
 
 class Action(StrEnum):
@@ -43,7 +38,10 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a use is refused. If several apply, the first in this order is returned."""
+    """Why a use is refused. If several apply, the first in this order is returned.
+
+    Callers read the values, so none may change.
+    """
 
     NOT_FOUND = "token_not_found"
     REVOKED = "token_revoked"
@@ -254,22 +252,17 @@ def chain(token: Token, uses: int) -> str:
 
     The event that comes next carries it, so that a line that was altered in the log or removed from it shows.
     """
-    digest_so_far = link(token.id, millis(token.issued_at), token.issuer)
+    digest_so_far = link(token.id, epoch_ms(token.issued_at), token.issuer)
     for claim in token.claims[:uses]:
         facts = (claim.client_id, claim.id, claim.user, claim.address, claim.action)
-        digest_so_far = link(digest_so_far, millis(claim.at), *facts)
+        digest_so_far = link(digest_so_far, epoch_ms(claim.at), *facts)
     return digest_so_far
 
 
-def link(before: str, at: int, *facts: object) -> str:
+def link(before: str, at_ms: int, *facts: object) -> str:
     """The digest of one event and of all before it. None counts as an empty text; no fact holds a line break."""
-    texts = (before, at, *("" if fact is None else fact for fact in facts))
+    texts = (before, at_ms, *("" if fact is None else fact for fact in facts))
     return hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()[:32]
-
-
-def millis(instant: datetime) -> int:
-    """Milliseconds since 1970, as they are in a digest."""
-    return (instant - _EPOCH) // _MILLISECOND
 
 
 def new_token(issuer: str, terms: Terms, now: datetime) -> tuple[str, Token]:
@@ -298,7 +291,8 @@ def new_use(
     if idempotency_key is None:
         claim_id = USE_ID_PREFIX + attempt
     else:
-        # Neither a client id nor a digest holds a line break, so the parts can't run into each other.
+        # Neither a client id nor a digest holds a line break, so the parts can't run into each other. The id is stored:
+        # with another formula, a request that is repeated after a deployment would spend a second use.
         named = f"{client_id}\n{hashed}\n{idempotency_key}"
         claim_id = USE_ID_PREFIX + hashlib.sha256(named.encode()).hexdigest()[:32]
     return Use(hashed, client_id, attempt, claim_id, user and canonical(user), address, action, seal.key(token))
@@ -314,7 +308,7 @@ def open_if_presented(token: Token | None, use: Use) -> Token | None:
 def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it would be harder to check
     token: Token | None, use: Use, now: datetime, issued_after: datetime | None = None
 ) -> Grant | Refusal:
-    """Say whether a use is granted.
+    """Decide whether a use is granted.
 
     Args:
         token: the token with the id that the use names, as it is stored now; None if missing.
@@ -343,7 +337,7 @@ def decide(  # noqa: C901, PLR0911 - a list of rules in their order; split up it
         return Refusal(Reason.AUDIENCE, token)
     if terms.user is not None and use.user != canonical(terms.user):
         return Refusal(Reason.USER, token)
-    if terms.networks and not matches(use.address, terms.networks):
+    if terms.networks and not addresses.matches(use.address, terms.networks):
         return Refusal(Reason.ADDRESS, token)
     if use.action is not None and use.action not in terms.actions:
         return Refusal(Reason.ACTION, token)
@@ -364,41 +358,3 @@ def _replay(token: Token, claim: Claim, use: Use, now: datetime) -> Grant | Refu
 def revoked(token: Token, issued_after: datetime | None) -> bool:
     """Whether a token was revoked, by itself or with all that were issued before an instant."""
     return token.revoked_at is not None or (issued_after is not None and token.issued_at < issued_after)
-
-
-def matches(address: Address | None, networks: frozenset[Network]) -> bool:
-    """Whether an address lies in one of the networks. No address lies in none."""
-    return address is not None and any(address in network for network in networks)
-
-
-def parse_address(text: str) -> Address:
-    """Read an IPv4 or IPv6 address; an IPv4-mapped IPv6 address is the IPv4 address it maps.
-
-    Raises:
-        ValueError: not an address, or one with a port, a zone, leading zeros or white space.
-    """
-    address = ip_address(text)
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
-            raise ValueError("an address with a zone names an interface of one machine only")
-        return address.ipv4_mapped or address
-    return address
-
-
-def parse_network(text: str) -> Network:
-    """Read an address or a CIDR range; an IPv4-mapped IPv6 range is the IPv4 range it maps.
-
-    Raises:
-        ValueError: not a range, or one with bits set behind its prefix, a port, a zone or white space.
-    """
-    base, slash, prefix = text.partition("/")
-    if slash and not (prefix.isascii() and prefix.isdigit()):
-        raise ValueError("the prefix of a range is a number, for example 10.0.0.0/8")
-    if "%" in base:
-        raise ValueError("an address with a zone names an interface of one machine only")
-    network = ip_network(text)
-    if isinstance(network, IPv6Network):
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None and network.prefixlen >= _MAPPED_PREFIX:
-            return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
-    return network

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.text import Text
 
 from chalicelib.audit import timestamp
-from chalicelib.instants import now
+from chalicelib.instants import epoch_ms, now
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.waiting import BucketSource
-from chalicelib.tokens import Token, millis
+from chalicelib.tokens import Token
 from tokenctl.audit_lines import Found, read, read_text
 from tokenctl.audit_rules import MAX_LIFE_MS, MEANING, TOLERANCE, Fact, Finding, Limits, Log, Stored, judge
 from tokenctl.deployment import LOCAL_STAGE, Deployment
@@ -95,13 +95,13 @@ def audit(
         settled = events.last
         if from_stage:
             delay = timedelta(seconds=tolerance) if terminal.stage == LOCAL_STAGE else _CLOUDWATCH_DELAY
-            settled = millis(started - delay)
+            settled = epoch_ms(started - delay)
         read_at = None
         if deployment is not None and (from_stage or with_table):
-            read_at = millis(now())
+            read_at = epoch_ms(now())
             with terminal.progress("Reading tokens", total=None) as advance:
                 events.add_stored(tracked(deployment.token_store().all(), advance))
-        begin, life = millis(since) if since else events.first, events.longest_life or MAX_LIFE_MS
+        begin, life = epoch_ms(since) if since else events.first, events.longest_life or MAX_LIFE_MS
         log = Log(begin, settled, round(tolerance * 1000), read_at, life)
         report.events = events.count
         for token_id, facts, in_table in events.by_token():
@@ -127,7 +127,7 @@ class Events:
 
     def __init__(self) -> None:
         self.count = self.last = self.longest_life = 0
-        self.first = millis(datetime.max.replace(tzinfo=UTC))
+        self.first = epoch_ms(datetime.max.replace(tzinfo=UTC))
         self._database = sqlite3.connect("", isolation_level=None)
         for text in (
             *("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", f"PRAGMA cache_size = -{_CACHE_KIB}"),
@@ -262,14 +262,14 @@ def stored(token: Token) -> Stored:
     terms = token.terms
     limits = Limits(
         terms.max_uses,
-        millis(terms.expires_at),
-        None if terms.not_before is None else millis(terms.not_before),
+        epoch_ms(terms.expires_at),
+        None if terms.not_before is None else epoch_ms(terms.not_before),
         terms.user,
         tuple(terms.actions),
         tuple(map(str, terms.networks)),
         tuple(terms.audience),
     )
-    return Stored(millis(token.issued_at), limits, {claim.id: millis(claim.at) for claim in token.claims})
+    return Stored(epoch_ms(token.issued_at), limits, {claim.id: epoch_ms(claim.at) for claim in token.claims})
 
 
 def _of_stage(deployment: Deployment, since: datetime, report: Report) -> Iterator[Found]:
@@ -277,7 +277,7 @@ def _of_stage(deployment: Deployment, since: datetime, report: Report) -> Iterat
     try:
         for line in trail.lines("tokenId", since):
             for token_id, fact in read_text(line, partial(report.damaged, trail.place)):
-                if fact is None or fact.at >= millis(since):
+                if fact is None or fact.at >= epoch_ms(since):
                     yield token_id, fact
     except TrailUnavailable as error:
         raise DeploymentError(str(error)) from None  # held against a part of the log, the table is no measure

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import msgspec
 
+from chalicelib.addresses import parse_network
+from chalicelib.instants import epoch_ms
 from chalicelib.log_names import Event
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope
-from chalicelib.tokens import millis, parse_network
 from tokenctl.audit_rules import Fact, Limits
 from tokenctl.redrive import MAX_BYTES
 
@@ -265,4 +266,4 @@ def _millis(time: str | float | None) -> int:
     instant = datetime.fromisoformat(time) if isinstance(time, str) else None
     if instant is None or instant.tzinfo is None:
         raise ValueError(f"{time!r} is not an instant with an offset")
-    return millis(instant)
+    return epoch_ms(instant)

@@ -7,14 +7,16 @@ Instants are milliseconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from operator import attrgetter
 from typing import Final
 
 from msgspec import Struct
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
+from chalicelib.audit import timestamp
 from chalicelib.http.schemas import MAX_LIFETIME
+from chalicelib.instants import EPOCH
 from chalicelib.log_names import Event
 from chalicelib.tokens import KEPT_AFTER_EXPIRY
 
@@ -46,7 +48,6 @@ _LONGEST_REQUEST_MS: Final = 30_000
 MAX_LIFE_MS: Final = MAX_LIFETIME // timedelta(milliseconds=1)
 _KEPT_MS: Final = KEPT_AFTER_EXPIRY // timedelta(milliseconds=1)
 _UNNUMBERED: Final = 1_000_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AT: Final = attrgetter("at")
 _ISSUED: Final = Event.ISSUED.value
 _USED: Final = Event.USED.value
@@ -294,10 +295,10 @@ def _linked(digest: str, use: Fact) -> str:
 
 def _within(address: str | None, networks: Iterable[str]) -> bool:
     try:
-        parsed = tokens.parse_address(address or "")
+        parsed = addresses.parse_address(address or "")
     except ValueError:
         return False
-    return tokens.matches(parsed, frozenset(map(tokens.parse_network, networks)))
+    return addresses.matches(parsed, frozenset(map(addresses.parse_network, networks)))
 
 
 def _redacted(text: str | None) -> bool:
@@ -305,7 +306,7 @@ def _redacted(text: str | None) -> bool:
 
 
 def _text(at: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(EPOCH + timedelta(milliseconds=at))
 
 
 def _count(fact: Fact) -> str:

@@ -13,11 +13,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from chalicelib import instants, tokens
+from chalicelib import addresses, instants, tokens
+from chalicelib.addresses import Address, Network
 from chalicelib.audit import timestamp
 from chalicelib.http import schemas
 from chalicelib.http.problems import Errors
-from chalicelib.tokens import Address, Document, Grant, Network, Refusal, Terms, Token, Use
+from chalicelib.tokens import Document, Grant, Refusal, Terms, Token, Use
 
 DEFAULT_LIFETIME: Final = timedelta(seconds=300)
 
@@ -45,7 +46,7 @@ def to_terms(request: schemas.IssueRequest, errors: Errors, now: datetime, prefi
     networks: list[Network] = []
     for place, text in enumerate(request.ip_addresses or ()):
         try:
-            networks += [tokens.parse_network(text)] if text else []
+            networks += [addresses.parse_network(text)] if text else []
         except ValueError:
             wrong(f"ipAddresses[{place}]", _not_an_address(text, schemas.RANGE))
     user = _user(request.user, wrong)
@@ -94,7 +95,7 @@ def to_use(
     address: Address | None = None
     if request.ip_address:
         try:
-            address = tokens.parse_address(request.ip_address)
+            address = addresses.parse_address(request.ip_address)
         except ValueError:
             errors.add("ipAddress", _not_an_address(request.ip_address, schemas.ADDRESS))
     if errors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -10,7 +10,8 @@ from pynamodb.attributes import Attribute
 from pynamodb.constants import NUMBER
 from pynamodb.models import Model
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from chalicelib.instants import EPOCH
+
 _MICROSECOND: Final = timedelta(microseconds=1)
 _M = TypeVar("_M", bound=Model)
 
@@ -22,10 +23,10 @@ class InstantAttribute(Attribute[datetime]):
 
     def serialize(self, value: datetime) -> str:
         # Integer and decimal arithmetic: a float would round the last digits of a microsecond.
-        return format((Decimal((value - _EPOCH) // _MICROSECOND) / 1_000_000).normalize(), "f")
+        return format((Decimal((value - EPOCH) // _MICROSECOND) / 1_000_000).normalize(), "f")
 
     def deserialize(self, value: str) -> datetime:
-        return _EPOCH + int(Decimal(value) * 1_000_000) * _MICROSECOND
+        return EPOCH + int(Decimal(value) * 1_000_000) * _MICROSECOND
 
 
 class CountAttribute(Attribute[int]):

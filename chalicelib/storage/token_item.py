@@ -11,6 +11,7 @@ from pynamodb.constants import LIST, MAP, NUMBER, STRING, STRING_SET
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.models import Model
 
+from chalicelib.addresses import Network, parse_address, parse_network
 from chalicelib.storage.index_keys import node_key, plain_key
 from chalicelib.storage.model import INSTANT, CountAttribute, InstantAttribute
 from chalicelib.tokens import (
@@ -18,12 +19,9 @@ from chalicelib.tokens import (
     Action,
     Claim,
     Document,
-    Network,
     Sealed,
     Terms,
     Token,
-    parse_address,
-    parse_network,
 )
 
 

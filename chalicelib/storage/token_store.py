@@ -39,6 +39,7 @@ from chalicelib.storage.store import ConditionFailed, Observe, Store
 from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, to_item, to_token
 from chalicelib.tokens import (
     LOCKED_AFTER_MISMATCHES,
+    Reason,
     Sealed,
     Token,
     Use,
@@ -51,19 +52,31 @@ if TYPE_CHECKING:
 # The writes that add a token and spend a use, as DynamoDB's expressions. PynamoDB would build the same texts for each
 # request, which takes longer than all else of a call.
 
-# A repetition after a lost answer finds its own digest and passes; another token with the same id does not. It may also
-# arrive late, when the token was used or revoked already, and must not make it new again.
+# If DynamoDB's answer is lost, the write is sent again, and passes with the same digest. Another token with the same id
+# does not pass, nor does one that was used or revoked in between: it would be new again.
 _ADDABLE: Final = (
     "attribute_not_exists(id) OR (digest = :digest"
     " AND size(claims) = :none AND mismatches = :none AND attribute_not_exists(revoked_at))"
 )
-_CLAIM: Final = "SET claims.#claim = :claim, claim_order = list_append(claim_order, :order)"
-_CLAIMABLE: Final = (
-    "digest = :digest AND attribute_not_exists(revoked_at) AND mismatches < :locked"
-    " AND attribute_not_exists(claims.#claim) AND size(claims) < max_uses AND expires_at > :now"
-    " AND (attribute_not_exists(not_before) OR not_before <= :now)"
-    " AND (attribute_not_exists(audience) OR contains(audience, :client))"
-)
+_MAKE_CLAIM: Final = "SET claims.#claim = :claim, claim_order = list_append(claim_order, :order)"
+CLAUSES: Final = {
+    Reason.NOT_FOUND: "digest = :digest",
+    Reason.REVOKED: "attribute_not_exists(revoked_at)",
+    Reason.LOCKED: "mismatches < :locked",
+    Reason.KEY_REUSED: "attribute_not_exists(claims.#claim)",
+    Reason.EXPIRED: "expires_at > :now",
+    Reason.NOT_YET_VALID: "(attribute_not_exists(not_before) OR not_before <= :now)",
+    Reason.AUDIENCE: "(attribute_not_exists(audience) OR contains(audience, :client))",
+    Reason.EXHAUSTED: "size(claims) < max_uses",
+}
+"""The condition of every claim: what must hold, by the reason that refuses the use otherwise."""
+_CLAIMABLE: Final = " AND ".join(CLAUSES.values())
+# What some claims need as well.
+_ISSUED_SINCE: Final = " AND issued_at >= :issued_after"  # else revoked
+_FOR_NO_USER: Final = " AND attribute_not_exists(#user)"  # else another user's
+_FOR_THIS_USER: Final = " AND (attribute_not_exists(#user) OR #user = :user)"
+_FROM_ANYWHERE: Final = " AND attribute_not_exists(networks)"  # else to be judged first
+_FOR_THIS_ACTION: Final = " AND contains(actions, :action)"
 
 
 class TokenStore(Store):
@@ -112,8 +125,8 @@ class TokenStore(Store):
                     self._call(PUT_ITEM, puts[0])
                 else:
                     self._call(TRANSACT_WRITE_ITEMS, {TRANSACT_ITEMS: [{"Put": put} for put in puts]})
-        except ConditionFailed:
-            raise StoreUnavailable from None
+        except ConditionFailed as failed:
+            raise StoreUnavailable from failed
 
     def find(self, token_id: str) -> Token | None:
         """The token with that id, as of now; None if missing."""
@@ -148,23 +161,23 @@ class TokenStore(Store):
             ":order": {LIST: [{STRING: claim.id}]},
         }
         if use.user is None:
-            condition += " AND attribute_not_exists(#user)"
+            condition += _FOR_NO_USER
         else:
-            condition += " AND (attribute_not_exists(#user) OR #user = :user)"
+            condition += _FOR_THIS_USER
             spelling = judged.terms.user if judged is not None and judged.terms.user else use.user
             values[":user"] = {STRING: spelling if canonical(spelling) == use.user else use.user}
         if use.action is not None:
-            condition += " AND contains(actions, :action)"
+            condition += _FOR_THIS_ACTION
             values[":action"] = {STRING: use.action}
         if judged is None:
-            condition += " AND attribute_not_exists(networks)"
+            condition += _FROM_ANYWHERE
         if issued_after is not None:
-            condition += " AND issued_at >= :issued_after"
+            condition += _ISSUED_SINCE
             values[":issued_after"] = {NUMBER: INSTANT.serialize(issued_after)}
         request = {
             TABLE_NAME: self._model.Meta.table_name,
             KEY: {"id": {STRING: use.token_id}},
-            UPDATE_EXPRESSION: _CLAIM,
+            UPDATE_EXPRESSION: _MAKE_CLAIM,
             CONDITION_EXPRESSION: condition,
             EXPRESSION_ATTRIBUTE_NAMES: {"#claim": claim.id, "#user": "user"},
             EXPRESSION_ATTRIBUTE_VALUES: values,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from chalicelib import instants, tokens
+from chalicelib import addresses, instants, tokens
 from chalicelib.tokens import Action, Document, Terms, Token, Use
 from studies.load import processes
 from studies.load.targets import ROLES
@@ -104,7 +104,7 @@ def _new_token(node: str, *, user: str | None = None, max_uses: int = 1) -> tupl
 
 
 def _use_of(secret: str) -> Use:
-    address = tokens.parse_address("192.0.2.7")
+    address = addresses.parse_address("192.0.2.7")
     return tokens.new_use(secret, _CLIENT, user=_USER, address=address, action=Action.DOWNLOAD)
 
 

@@ -22,7 +22,8 @@ from dev.engine import PYTHON, ROOT, Engine
 from studies.mutation.shared_engine import ENVIRON_VARIABLE
 from studies.soak import soak_report
 
-MODULES: Final = ("tokens", "seal", "clients", "service", "authorizer", "storage")  # the last is a folder of modules
+MODULES: Final = ("addresses", "tokens", "seal", "clients", "service", "authorizer", "storage")
+"""Of `chalicelib`; a name may be that of a folder of modules."""
 AIM: Final = 0.95
 WORKSPACE: Final = ROOT / ".local" / "mutation"
 SOURCES: Final = (

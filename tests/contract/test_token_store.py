@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
 from chalicelib.errors import StoreUnavailable
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Document, Grant, Reason, Refusal, Terms, Token, Use
@@ -68,7 +68,7 @@ class TestTokenStore:
             actions=frozenset(Action),
             not_before=NOW - HOUR,
             user="élise\n\u2028𝄞",
-            networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
+            networks=frozenset(map(addresses.parse_network, ["10.0.0.0/8", "2001:db8::/32"])),
             audience=frozenset({"a", "b"}),
             metadata={"title": "Größe", "a\x00\n": "\x7f", "empty": ""},
         )
@@ -131,7 +131,7 @@ class TestTokenStore:
     def test_a_claim_is_in_the_token_that_comes_back_and_in_the_store(self, add: Add, store: AnyTokenStore) -> None:
         secret, token = add(max_uses=3, user="alice")
         use = tokens.new_use(
-            secret, "app", user="alice", address=tokens.parse_address("10.0.0.1"), action=Action.DOWNLOAD
+            secret, "app", user="alice", address=addresses.parse_address("10.0.0.1"), action=Action.DOWNLOAD
         )
         claimed = store.claim(use, NOW, None)
         assert claimed == structs.replace(token, claims=(use.claim(NOW),))
@@ -147,8 +147,8 @@ class TestTokenStore:
     def test_a_range_and_the_address_of_a_claim_come_back_as_what_they_are(
         self, add: Add, store: AnyTokenStore, text: str, address: str
     ) -> None:
-        secret, token = add(networks=frozenset({tokens.parse_network(text)}))
-        use = tokens.new_use(secret, "app", address=tokens.parse_address(address))
+        secret, token = add(networks=frozenset({addresses.parse_network(text)}))
+        use = tokens.new_use(secret, "app", address=addresses.parse_address(address))
         assert (
             store.claim(use, NOW, None, token)
             == structs.replace(token, claims=(use.claim(NOW),))
@@ -217,8 +217,8 @@ class TestTokenStore:
     def test_a_token_bound_to_addresses_is_claimed_only_when_they_were_judged(
         self, add: Add, store: AnyTokenStore
     ) -> None:
-        secret, token = add(networks=frozenset({tokens.parse_network("10.0.0.0/8")}))
-        use = tokens.new_use(secret, "app", address=tokens.parse_address("10.0.0.1"))
+        secret, token = add(networks=frozenset({addresses.parse_network("10.0.0.0/8")}))
+        use = tokens.new_use(secret, "app", address=addresses.parse_address("10.0.0.1"))
         assert self.claim(store, use) == "judge"
         assert store.find(token.id) == token
         assert self.claim(store, use, judged=token) == "granted"

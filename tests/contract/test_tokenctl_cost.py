@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from chalicelib import instants, tokens
+from chalicelib import addresses, instants, tokens
 from chalicelib.settings import Settings
 from chalicelib.tokens import Action, Document, Reason, Terms
 from tests.support import log_lines as lines
@@ -263,7 +263,7 @@ class TestTheUnits:
         assert meter.read()["total"] == cost.ISSUE_UNITS
         sizes, units = [self.size(past_it, engine, token.id)], []
         for _ in range(4):
-            address = tokens.parse_address(USE["ipAddress"])
+            address = addresses.parse_address(USE["ipAddress"])
             store.claim(
                 tokens.new_use(secret, "records", user=USER, address=address, action=Action.DOWNLOAD), instant, None
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
 from chalicelib.audit import Audit
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
@@ -21,7 +21,7 @@ from tokenctl.audit_rules import Fact, Stored
 NOON: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECOND: Final = timedelta(seconds=1)
 HOUR: Final = timedelta(hours=1)
-ADDRESS: Final = tokens.parse_address("10.0.0.1")
+ADDRESS: Final = addresses.parse_address("10.0.0.1")
 NEW: Final = {"useId": "use_" + "9" * 32}
 """Members of a use that was not there before."""
 UNNUMBERED: Final = {"uses": None, "previous": None}
@@ -61,7 +61,7 @@ def life() -> World:
     for key in ("a", "b", "a", None, None):
         world.use(secret, key, user="Zoë", action=Action.DOWNLOAD)
     world.use(secret, "a", user="Zoë", action=Action.DOWNLOAD)
-    bound = world.issue(networks=frozenset({tokens.parse_network("10.0.0.0/24")}), audience=frozenset({"app"}))
+    bound = world.issue(networks=frozenset({addresses.parse_network("10.0.0.0/24")}), audience=frozenset({"app"}))
     world.use(bound, address=ADDRESS)
     locked = world.issue(user="alice", max_uses=2)
     world.use(locked, user="alice")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from chalicelib import __version__, tokens
+from chalicelib import __version__, addresses, tokens
 from chalicelib.audit import Audit
 from chalicelib.clients import Doubt, Scope
 from chalicelib.errors import InsufficientScope
@@ -60,7 +60,7 @@ def _decisions() -> list[str]:
     full = replace(bare, user="ada", actions=frozenset(Action), max_uses=9, audience=frozenset({"records"}))
     [(first, _), (second, token), (third, other)] = service.issue(caller, [bare, full, bare])
     use = partial(tokens.new_use, client_id="records")
-    stated = partial(use, user="ada", address=tokens.parse_address("10.0.0.1"), action=Action.PREVIEW)
+    stated = partial(use, user="ada", address=addresses.parse_address("10.0.0.1"), action=Action.PREVIEW)
     service.use(caller, use(first))
     for _ in range(2):  # the second is a replay
         service.use(caller, stated(second, idempotency_key="key"))

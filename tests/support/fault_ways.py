@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib import clients, instants, tokens
+from chalicelib import addresses, clients, instants, tokens
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import ServiceError
 from chalicelib.http import conversion, parsing, problems
@@ -48,7 +48,7 @@ class OverStore:
         return self._reply(issue)
 
     def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Reply:
-        address = tokens.parse_address(facts["ipAddress"]) if "ipAddress" in facts else None
+        address = addresses.parse_address(facts["ipAddress"]) if "ipAddress" in facts else None
         action = Action(facts["action"]) if "action" in facts else None
         use = tokens.new_use(
             token, self._caller.client_id, user=facts["user"], address=address, action=action, idempotency_key=key

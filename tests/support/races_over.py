@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from chalicelib import clients, instants, tokens
+from chalicelib import addresses, clients, instants, tokens
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
@@ -75,7 +75,7 @@ class OverStore:
             self._own.now = None
 
     def _use(self, entry: Entry, user: str | None, key: str | None) -> Answer:
-        address = tokens.parse_address(_ADDRESS)
+        address = addresses.parse_address(_ADDRESS)
         use = tokens.new_use(entry.secret, self._caller.client_id, user=user, address=address, idempotency_key=key)
         decision = self._service.use(self._caller, use)
         if isinstance(decision, Refusal):
@@ -260,7 +260,7 @@ def _terms(race: Race, expires_at: datetime) -> Terms:
         expires_at,
         race.max_uses,
         user=_USER if race.kind is Kind.LOCKED else None,
-        networks=frozenset({tokens.parse_network(_NETWORK)}) if race.kind is Kind.BOUND else frozenset(),
+        networks=frozenset({addresses.parse_network(_NETWORK)}) if race.kind is Kind.BOUND else frozenset(),
     )
 
 

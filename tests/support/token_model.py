@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
+from chalicelib.addresses import Network
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
-from chalicelib.tokens import Action, Document, Grant, Network, Refusal, Terms, Use
+from chalicelib.tokens import Action, Document, Grant, Refusal, Terms, Use
 from tests.support.audits import SilentAudit
 from tests.support.memory_store import AnyTokenStore
 
@@ -26,12 +27,12 @@ STEPS = 20
 
 CLIENTS = ("app", "other")
 USERS = ("alice", "bob")
-ADDRESSES = tuple(map(tokens.parse_address, ("10.0.0.1", "10.0.0.2", "192.0.2.7", "2001:db8::1")))
-NETWORKS = tuple(map(tokens.parse_network, ("10.0.0.0/8", "10.0.0.1", "2001:db8::/32", "0.0.0.0/0")))
+ADDRESSES = tuple(map(addresses.parse_address, ("10.0.0.1", "10.0.0.2", "192.0.2.7", "2001:db8::1")))
+NETWORKS = tuple(map(addresses.parse_network, ("10.0.0.0/8", "10.0.0.1", "2001:db8::/32", "0.0.0.0/0")))
 KEYS = ("k1", "k2")
 COUNTED = ("user_mismatch", "ip_mismatch", "action_not_permitted")
 MISMATCHES = ("audience_mismatch", *COUNTED)
-STRANGER = ("stranger", "mallory", tokens.parse_address("203.0.113.9"))
+STRANGER = ("stranger", "mallory", addresses.parse_address("203.0.113.9"))
 
 
 @dataclass

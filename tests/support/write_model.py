@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
 from chalicelib.storage.token_item import to_item
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Document, Grant, Terms, Token, Use
@@ -93,7 +93,7 @@ def check(store: TokenStore, at: Situation) -> None:
     with stored(store, at.token):
         assert store.find(at.token.id) == at.token
         networks = at.token.terms.networks
-        judged = at.token if not networks or tokens.matches(at.use.address, networks) else None
+        judged = at.token if not networks or addresses.matches(at.use.address, networks) else None
         after = store.claim(at.use, at.now, at.issued_after, judged)
         assert store.find(at.token.id) == after
     if is_new:

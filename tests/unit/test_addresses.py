@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
 from chalicelib.http import conversion, parsing
 from chalicelib.http.problems import InvalidRequest
 from chalicelib.http.schemas import IssueRequest, UseRequest
@@ -183,15 +183,15 @@ def test_two_spellings_of_one_range_are_a_value_twice(one: str, other: str) -> N
 )
 def test_every_prefix_holds_its_first_and_last_address_and_not_its_neighbours(text: str, bits: int) -> None:
     """By arithmetic on whole numbers, not by the library that the service uses."""
-    address = tokens.parse_address(text)
+    address = addresses.parse_address(text)
     kind = type(address)
     for prefix in range(bits + 1):
         size = 2 ** (bits - prefix)
         first = int(address) // size * size
         last = first + size - 1
         networks = terms_of(f"{kind(first)}/{prefix}").networks
-        assert all(tokens.matches(kind(each), networks) for each in (first, last, int(address)))
-        assert not any(tokens.matches(kind(each), networks) for each in (first - 1, last + 1) if 0 <= each < 2**bits)
+        assert all(addresses.matches(kind(each), networks) for each in (first, last, int(address)))
+        assert not any(addresses.matches(kind(each), networks) for each in (first - 1, last + 1) if 0 <= each < 2**bits)
 
 
 def test_the_api_returns_a_mapped_address_as_the_ipv4_address_it_maps(api: Api, client: Credentials) -> None:

@@ -16,7 +16,8 @@ STANDARD = frozenset(sys.stdlib_module_names)
 # What is deployed: each package, the packages below it that it may import, and the libraries.
 DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
     "chalicelib": (set(), set()),
-    "chalicelib.tokens": ({"chalicelib.seal"}, {"msgspec"}),
+    "chalicelib.tokens": ({"chalicelib.addresses", "chalicelib.instants", "chalicelib.seal"}, {"msgspec"}),
+    "chalicelib.addresses": (set(), set()),
     "chalicelib.seal": ({"chalicelib.errors"}, set()),
     "chalicelib.clients": (set(), set()),
     "chalicelib.errors": (set(), set()),
@@ -35,13 +36,16 @@ DEPLOYED: dict[str, tuple[set[str], set[str]]] = {
         {"requests", "urllib3", "tenacity"},
     ),
     "chalicelib.storage": (
-        {"chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.aws"},
+        {
+            *("chalicelib.addresses", "chalicelib.tokens", "chalicelib.clients", "chalicelib.errors", "chalicelib.aws"),
+            "chalicelib.instants",
+        },
         {"pynamodb"},
     ),
     "chalicelib.http": (
         {
             *("chalicelib", "chalicelib.service", "chalicelib.errors", "chalicelib.audit", "chalicelib.tokens"),
-            *("chalicelib.clients", "chalicelib.instants", "chalicelib.redaction"),
+            *("chalicelib.addresses", "chalicelib.clients", "chalicelib.instants", "chalicelib.redaction"),
         },
         {"chalice", "msgspec"},
     ),

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import tokens
+from chalicelib import addresses
 from chalicelib.audit import timestamp as at
-from chalicelib.tokens import Action, millis
+from chalicelib.instants import epoch_ms
+from chalicelib.tokens import Action
 from tests.support.audited import ADDRESS, HOUR, NEW, NOON, SECOND, UNNUMBERED, World, changed, events, life
 from tokenctl.audit_rules import MEANING, Fact, Finding, Log, Stored, judge
 
@@ -27,8 +28,8 @@ def findings(lines: Iterable[str], stored: dict[str, Stored] | None = None, sinc
     by_token: dict[str, list[Fact]] = {token_id: [] for token_id in stored or ()}
     for token_id, fact in found:
         by_token.setdefault(token_id, []).append(fact)
-    read_at = None if stored is None else millis(NOON + DAY)
-    log = Log(millis(since), millis(NOON + DAY), read_at=read_at)
+    read_at = None if stored is None else epoch_ms(NOON + DAY)
+    log = Log(epoch_ms(since), epoch_ms(NOON + DAY), read_at=read_at)
     return [
         each
         for token_id, facts in by_token.items()
@@ -78,7 +79,7 @@ class TestRules:
             ({"user": "alice"}, {"user": None}, "use_by_other_user"),
             ({"audience": frozenset({"app"})}, {"clientId": "else"}, "use_by_other_client"),
             (
-                {"networks": frozenset({tokens.parse_network("10.0.0.1")})},
+                {"networks": frozenset({addresses.parse_network("10.0.0.1")})},
                 {"ipAddress": "10.0.0.2"},
                 "use_from_other_address",
             ),

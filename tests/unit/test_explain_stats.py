@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
 from chalicelib.audit import timestamp
 from chalicelib.tokens import Action, Claim, Document, Reason, Terms, Token
 from tokenctl import stats
@@ -39,7 +39,7 @@ def names(facts: dict[str, Any]) -> list[str]:
 
 BOUND = {
     "user": "alice",
-    "networks": frozenset({tokens.parse_network("10.0.0.0/8")}),
+    "networks": frozenset({addresses.parse_network("10.0.0.0/8")}),
     "audience": frozenset({"viewer", "other"}),
     "actions": frozenset({Action.EDIT}),
 }
@@ -73,7 +73,7 @@ def test_every_state_has_a_meaning_and_something_to_do(reason: str) -> None:
 
 
 def test_the_store_alone_yields_issue_uses_revocation_and_expiry_in_order() -> None:
-    first = claim(1, NOW + SECOND, user="alice", address=tokens.parse_address("10.1.2.3"), action=Action.EDIT)
+    first = claim(1, NOW + SECOND, user="alice", address=addresses.parse_address("10.1.2.3"), action=Action.EDIT)
     stored = replace(
         token(max_uses=3), claims=(first, claim(2, NOW + 2 * SECOND)), revoked_at=NOW + 3 * SECOND, mismatches=1
     )

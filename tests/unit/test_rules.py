@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from chalicelib import tokens
+from chalicelib import addresses, instants, tokens
 from chalicelib.tokens import Action, Claim, Document, Grant, Reason, Refusal, Terms, Token, Use
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -65,11 +65,11 @@ def test_a_token_for_a_user_is_refused_for_every_other_and_for_none(user: str | 
 
 
 def test_a_token_bound_to_addresses_is_refused_elsewhere_and_for_none() -> None:
-    token = a_token(networks=frozenset(map(tokens.parse_network, ["10.0.0.0/8", "2001:db8::/32"])))
+    token = a_token(networks=frozenset(map(addresses.parse_network, ["10.0.0.0/8", "2001:db8::/32"])))
     for inside in ("10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"):
-        assert reason(token, a_use(address=tokens.parse_address(inside))) is None
+        assert reason(token, a_use(address=addresses.parse_address(inside))) is None
     for outside in ("11.0.0.0", "2001:db9::1"):
-        assert reason(token, a_use(address=tokens.parse_address(outside))) is Reason.ADDRESS
+        assert reason(token, a_use(address=addresses.parse_address(outside))) is Reason.ADDRESS
     assert reason(token, a_use()) is Reason.ADDRESS
 
 
@@ -103,14 +103,14 @@ def test_tokens_issued_before_the_watermark_count_as_revoked() -> None:
 def test_of_several_reasons_the_first_of_the_contract_is_returned() -> None:
     """Every obstacle is put up at once and then taken away one by one, in the contract's order."""
     spent = tuple(tokens.new_use("b" * 64, "client").claim(NOW) for _ in range(2))
-    wrong = a_use(user="bob", address=tokens.parse_address("192.0.2.1"), action=Action.EDIT)
+    wrong = a_use(user="bob", address=addresses.parse_address("192.0.2.1"), action=Action.EDIT)
     token = replace(
         a_token(
             expires_at=NOW,
             not_before=NOW + SECOND,
             audience=frozenset({"other"}),
             user="alice",
-            networks=frozenset({tokens.parse_network("10.0.0.0/8")}),
+            networks=frozenset({addresses.parse_network("10.0.0.0/8")}),
             max_uses=2,
         ),
         revoked_at=NOW,
@@ -186,7 +186,7 @@ class TestRepetition:
 
     @pytest.mark.parametrize(
         "other",
-        [{"user": "bob"}, {"action": Action.DOWNLOAD}, {"address": tokens.parse_address("10.0.0.1")}, {}],
+        [{"user": "bob"}, {"action": Action.DOWNLOAD}, {"address": addresses.parse_address("10.0.0.1")}, {}],
     )
     def test_the_same_key_with_another_body_is_refused(self, other: dict[str, object]) -> None:
         token, _ = self.first(user="alice")
@@ -218,9 +218,12 @@ class TestRepetition:
     def test_a_claims_id_has_32_hex_characters_behind_its_prefix(self, key: str | None) -> None:
         assert re.fullmatch(r"use_[0-9a-f]{32}", a_use(idempotency_key=key).claim_id)
 
+    def test_the_claim_id_of_a_key_is_the_same_in_every_version(self) -> None:
+        assert a_use(idempotency_key="key").claim_id == "use_8f416f5364cbe3f412533c71e9fee1f0"
+
 
 def test_the_digest_of_an_event_is_as_logs_already_hold_it() -> None:
-    at = tokens.millis(datetime(2026, 11, 27, 12, 0, 0, 1999, tzinfo=UTC))
+    at = instants.epoch_ms(datetime(2026, 11, 27, 12, 0, 0, 1999, tzinfo=UTC))
     assert at == 1_795_780_800_001
     assert tokens.link("tok_1", at, "app", None, "ann") == "926dfeaa74972c8303aa672518ff0e7a"
 
@@ -237,9 +240,9 @@ def test_a_new_token_is_64_hex_characters_and_only_its_digest_is_kept() -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "message"),
     [
-        (tokens.parse_address, "fe80::1%eth0", "an address with a zone names an interface of one machine only"),
-        (tokens.parse_network, "fe80::1%eth0", "an address with a zone names an interface of one machine only"),
-        (tokens.parse_network, "10.0.0.0/x", "the prefix of a range is a number, for example 10.0.0.0/8"),
+        (addresses.parse_address, "fe80::1%eth0", "an address with a zone names an interface of one machine only"),
+        (addresses.parse_network, "fe80::1%eth0", "an address with a zone names an interface of one machine only"),
+        (addresses.parse_network, "10.0.0.0/x", "the prefix of a range is a number, for example 10.0.0.0/8"),
     ],
 )
 def test_the_message_names_what_is_wrong_with_an_address_or_range(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import tokens
+from chalicelib import addresses, tokens
 from chalicelib.clients import CLIENT_ID
 from chalicelib.http import conversion, parsing
 from chalicelib.http.problems import MAX_ERRORS, Errors, InvalidRequest
@@ -92,7 +92,7 @@ issue_bodies = st.fixed_dictionaries(
         "maxUses": st.integers(1, 100),
         "expiresIn": st.integers(1, 30 * 86_400),
         "user": node_ids,
-        "ipAddresses": st.lists(networks, min_size=1, max_size=5, unique_by=tokens.parse_network),
+        "ipAddresses": st.lists(networks, min_size=1, max_size=5, unique_by=addresses.parse_network),
         "audience": st.lists(client_ids, min_size=1, max_size=5, unique=True),
         "metadata": st.dictionaries(st.text(characters, min_size=1, max_size=20), texts, max_size=3),
     },
@@ -111,7 +111,7 @@ class TestIssue:
         assert terms.actions == frozenset(said.get("actions", ["download"]))
         assert terms.expires_at - NOW == timedelta(seconds=said.get("expiresIn", 300))
         assert terms.user == (unicodedata.normalize("NFC", said["user"]) if "user" in said else None)
-        assert terms.networks == {tokens.parse_network(text) for text in said.get("ipAddresses", ())}
+        assert terms.networks == {addresses.parse_network(text) for text in said.get("ipAddresses", ())}
         assert terms.audience == frozenset(said.get("audience", ()))
 
     @pytest.mark.parametrize("milliseconds", [-1, 0, 999, 1000, 1001, 30 * 86_400_000, 30 * 86_400_000 + 1])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import tokens
+from chalicelib import addresses, instants, tokens
 from chalicelib.clients import Scope
 from chalicelib.errors import InternalError, StoreUnavailable, TokenNotFound
 from chalicelib.service import Caller, TokenService
@@ -22,8 +22,8 @@ TICK = timedelta(milliseconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-ADDRESS = tokens.parse_address("10.0.0.1")
-NETWORKS = frozenset({tokens.parse_network("10.0.0.0/24")})
+ADDRESS = addresses.parse_address("10.0.0.1")
+NETWORKS = frozenset({addresses.parse_network("10.0.0.0/24")})
 UNKNOWN_ID = "tok_" + "0" * 32
 
 
@@ -166,7 +166,7 @@ REFUSALS: dict[Reason, tuple[dict[str, Any], dict[str, Any]]] = {
     Reason.NOT_YET_VALID: ({"not_before": NOW + TICK}, {}),
     Reason.AUDIENCE: ({"audience": frozenset({"another"})}, {}),
     Reason.USER: ({"user": "bob"}, {}),
-    Reason.ADDRESS: ({"networks": frozenset({tokens.parse_network("11.0.0.0/8")})}, {}),
+    Reason.ADDRESS: ({"networks": frozenset({addresses.parse_network("11.0.0.0/8")})}, {}),
     Reason.ACTION: ({"actions": frozenset({Action.EDIT})}, {}),
     Reason.EXHAUSTED: ({}, {}),
     Reason.KEY_REUSED: ({}, {"idempotency_key": "k"}),
@@ -199,9 +199,9 @@ class TestUse:
         use(service, secret, action=Action.EDIT)
         service.revoke(caller(), token.id)
         first, second, *_ = store.tokens[token.id].claims
-        issued = tokens.link(token.id, tokens.millis(NOW), "app")
-        once = tokens.link(issued, tokens.millis(NOW), "app", first.id, "alice", "10.0.0.1", "")
-        twice = tokens.link(once, tokens.millis(NOW), "app", second.id, "alice", "10.0.0.1", None)
+        issued = tokens.link(token.id, instants.epoch_ms(NOW), "app")
+        once = tokens.link(issued, instants.epoch_ms(NOW), "app", first.id, "alice", "10.0.0.1", "")
+        twice = tokens.link(once, instants.epoch_ms(NOW), "app", second.id, "alice", "10.0.0.1", None)
         reported = [(name, facts["uses"], facts.get("previous")) for name, _, _, facts in audit.events]
         assert reported == [
             ("token.used", 1, issued),
@@ -267,7 +267,7 @@ class TestUse:
         ("terms", "facts"),
         [
             ({"user": "alice"}, {"user": "bob"}),
-            ({"networks": NETWORKS}, {"address": tokens.parse_address("11.0.0.1")}),
+            ({"networks": NETWORKS}, {"address": addresses.parse_address("11.0.0.1")}),
             ({"actions": frozenset({Action.EDIT})}, {}),
         ],
         ids=["user", "address", "action"],

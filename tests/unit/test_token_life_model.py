@@ -14,7 +14,7 @@ from pynamodb.constants import CONDITION_EXPRESSION, UPDATE_EXPRESSION
 
 from chalicelib import tokens
 from chalicelib.storage.store import ConditionFailed
-from chalicelib.storage.token_store import TokenStore
+from chalicelib.storage.token_store import CLAUSES, TokenStore
 from chalicelib.tokens import Action, Document, Reason, Terms
 from dev.engine import ROOT
 from spec import check
@@ -63,6 +63,14 @@ def clauses_of_the_model() -> list[tuple[str, int, str]]:
 def test_the_model_has_each_clause_of_the_write_and_no_other() -> None:
     named = [clause for clause, _, _ in clauses_of_the_model()]
     assert sorted(named) == sorted(clauses_of_the_code())
+
+
+def test_the_reasons_of_the_code_are_those_of_the_model() -> None:
+    named = {clause: reason for clause, _, reason in clauses_of_the_model()}
+    assert {clause: named[clause] for clause in CLAUSES.values()} == {
+        clause: reason.name for reason, clause in CLAUSES.items()
+    }
+    assert list(CLAUSES) == [reason for reason in Reason if reason in CLAUSES]
 
 
 def test_the_page_maps_each_clause_to_its_line_and_its_reason() -> None:
