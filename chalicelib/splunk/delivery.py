@@ -193,8 +193,7 @@ class Deliverer:
                 return Busy(str(error))
 
         def wait(state: RetryCallState) -> float:
-            verdict = state.outcome.result() if state.outcome else None
-            retry_after = verdict.retry_after_seconds if isinstance(verdict, Busy) else None
+            retry_after = state.outcome.result().retry_after_seconds if state.outcome else None
             return max(float(_JITTER(state)), retry_after or 0.0)
 
         def sleep(seconds: float) -> None:

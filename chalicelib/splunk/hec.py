@@ -135,26 +135,21 @@ def batches(composer: Composer, events: Iterable[LogEvent]) -> Iterator[Batch]:
         yield Batch(ready, aside, blank, consumed)
 
 
-class _WouldNotSurvive(ValueError):
-    """JSON whose meaning a reader with doubles and dictionaries would change."""
-
-
 def _event_value(message: str) -> tuple[str, str | None]:
     """The `event` of the envelope as JSON text, and the request id that the message names."""
-    if message[0] in "{ \t\r\n":
-        text = message.strip(" \t\r\n")
-        if text.startswith("{"):
-            try:
-                value, end = _STRICT.raw_decode(text)
-                shallow = text.count("{") + text.count("[") <= _MAX_DEPTH or _depth(value) <= _MAX_DEPTH
-                if value and shallow and end == len(text):
-                    if _ESCAPED_SURROGATE.search(text):
-                        # Fails if one stands alone: a collector may make U+FFFD of it.
-                        json.dumps(value, ensure_ascii=False).encode()
-                    # As it was logged: no number and no order of keys changes.
-                    return text, _request_id(value)
-            except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent beyond those of `Decimal`
-                pass
+    text = message.strip(" \t\r\n")
+    if text.startswith("{"):
+        try:
+            value, end = _STRICT.raw_decode(text)
+            shallow = text.count("{") + text.count("[") <= _MAX_DEPTH or _depth(value) <= _MAX_DEPTH
+            if value and shallow and end == len(text):
+                if _ESCAPED_SURROGATE.search(text):
+                    # Fails if one stands alone: a collector may make U+FFFD of it.
+                    json.dumps(value, ensure_ascii=False).encode()
+                # As it was logged: no number and no order of keys changes.
+                return text, _request_id(value)
+        except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent beyond those of `Decimal`
+            pass
     match = _REQUEST_ID_IN_TEXT.search(message) if "\t" in message or "RequestId" in message else None
     return encode_basestring(message), match[1] if match else None
 
@@ -165,7 +160,7 @@ def _request_id(event: Mapping[str, Any]) -> str | None:
         # Lambda's own lines in its JSON log format: {"type": "platform.report", "record": {"requestId": …}}
         record = event.get("record")
         request_id = record.get("requestId") if isinstance(record, dict) else None
-    if isinstance(request_id, str) and 0 < len(request_id) <= _MAX_REQUEST_ID and request_id.isprintable():
+    if isinstance(request_id, str) and len(request_id) <= _MAX_REQUEST_ID and request_id.isprintable():
         return request_id
     return None
 
@@ -182,30 +177,30 @@ def _depth(value: object) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise _WouldNotSurvive("a key occurs twice")
+        raise ValueError  # a key occurs twice
     return members
 
 
 def _exact_int(text: str) -> int:
     value = int(text)
     if abs(value) > _EXACT_INTEGER:
-        raise _WouldNotSurvive("an integer beyond 2^53")
+        raise ValueError
     return value
 
 
 def _exact_float(text: str) -> float:
     value = float(text)
     if Decimal(repr(value)) != Decimal(text):
-        raise _WouldNotSurvive("a decimal that a double can't hold")
+        raise ValueError
     return value
 
 
-def _no_constant(name: str) -> object:
-    raise _WouldNotSurvive(f"{name} is not JSON")
-
-
+# Raises ValueError for JSON whose meaning a reader with doubles and dictionaries would change.
 _STRICT: Final = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_int=_exact_int, parse_float=_exact_float, parse_constant=_no_constant
+    object_pairs_hook=_unique,
+    parse_int=_exact_int,
+    parse_float=_exact_float,
+    parse_constant=int,  # fails: NaN and Infinity are not JSON
 )
 
 
