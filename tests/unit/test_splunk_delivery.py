@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chalicelib.splunk.delivery import LEAST_LIMIT_BYTES, LEAST_SECONDS, REQUEST_SECONDS, Deliverer
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import Misconfigured, OutOfTime, SplunkBusy, Undelivered
-from chalicelib.splunk.hec import Answer, Composer, HecEvent
+from chalicelib.splunk.hec import BATCH_BYTES, Answer, Composer, HecEvent
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.secret import Secret, fixed
 from chalicelib.splunk.transport import NoAnswer, Transport
@@ -88,6 +88,9 @@ def test_a_good_batch_is_one_request_and_an_empty_one_is_none() -> None:
     assert (delivery.accepted, delivery.requests, delivery.retries) == (["a", "b", "c"], 1, 0)
     assert (delivery.rejected, delivery.failure) == ([], None)
     assert bench.deliver().requests == 0
+    room = BATCH_BYTES - bench.sizes[0] + 1  # for one of the messages
+    assert [bench.deliver("a" * room, "b", "c").requests for _ in range(2)] == [1, 1]
+    assert bench.sizes[1:] == [BATCH_BYTES] * 2
 
 
 def test_a_probe_leaves_no_trace_and_renews_a_token_that_is_refused() -> None:
@@ -137,8 +140,13 @@ def test_waits_are_full_jitter_below_a_doubling_bound() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "after", "slept"),
-    [(60, 33.0, [33.0]), (60, 60.0, []), (10, 10 - LEAST_SECONDS + 0.01, [])],
-    ids=["it fits", "it does not fit", "it leaves no time for the request after it"],
+    [
+        (60, 33.0, [33.0]),
+        (60, 60.0, []),
+        (10, 10 - LEAST_SECONDS, [10 - LEAST_SECONDS]),
+        (10, 10 - LEAST_SECONDS + 0.01, []),
+    ],
+    ids=["it fits", "it does not fit", "it leaves time for a request", "it leaves no time for the request after it"],
 )
 def test_retry_after_is_waited_for_if_there_is_time(seconds: float, after: float, slept: list[float]) -> None:
     bench = Bench(seconds=seconds)
@@ -150,8 +158,10 @@ def test_retry_after_is_waited_for_if_there_is_time(seconds: float, after: float
 
 
 def test_no_request_begins_without_a_fair_chance() -> None:
+    assert Bench(seconds=LEAST_SECONDS).deliver("a").requests == 1
     delivery = Bench(seconds=LEAST_SECONDS - 0.01).deliver("a")
     assert isinstance(delivery.failure, OutOfTime)
+    assert str(delivery.failure) == "no time left for a request to the collector"
     assert delivery.requests == 0
 
 
@@ -167,7 +177,9 @@ def test_a_silent_collector_uses_up_the_time_and_no_more() -> None:
     bench = Bench(seconds=100)
     bench.request_seconds = 30.0
     bench.script = [NoAnswer("no answer in time")] * 20
-    assert isinstance(bench.deliver("a").failure, OutOfTime)
+    failure = bench.deliver("a").failure
+    assert type(failure) is OutOfTime
+    assert str(failure) == "the collector did not accept the events in time; last: no answer in time"
     assert bench.remaining >= 0 or bench.timeouts[-1] < 30.0
 
 
@@ -181,8 +193,8 @@ def test_k_bad_of_n_are_set_aside_and_the_rest_delivered_with_k_plus_1_more_requ
     assert delivery.accepted == [message for message in messages if message not in bad]
     assert [event["event"] for event in bench.collector.indexed] == delivery.accepted
     # While it is not known that requests of this size are welcome, code 6 may mean the size: it is sent twice.
-    sent_twice = kinds[: kinds.index("good") if "good" in kinds else None].count("☠06")
-    assert delivery.requests <= 1 + len(bad) + max(1, sent_twice)
+    sent_twice = kinds[: kinds.index("good") if "good" in kinds else -1].count("☠06")
+    assert delivery.requests == len(bad) + sent_twice + (kinds[-1] == "good")
     assert delivery.retries == 0
 
 
@@ -201,17 +213,25 @@ def test_a_collector_with_a_lower_limit_has_no_good_event_set_aside(first: str, 
     assert max(bench.sizes) <= max_bytes, "what was learnt is remembered"
 
 
+def test_after_a_request_that_was_too_large_half_of_it_is_the_limit_but_for_single_events() -> None:
+    bench = Bench(100_000)
+    assert len(bench.deliver("x" * 60_000, "x" * 60_000).accepted) == 2
+    assert [bench.deliver(*["x" * size] * 2).requests for size in (29_000, 31_000, 70_000)] == [1, 2, 2]
+
+
 def test_an_event_rejected_for_its_content_does_not_shrink_requests() -> None:
-    bench = Bench(20_000)
+    bench, messages = Bench(), ["x" * LEAST_LIMIT_BYTES] * 3
     bench.script = [coded(15, 0)]
-    delivery = bench.deliver(*[f"{n}" + "x" * 900 for n in range(30)])
-    assert (len(delivery.rejected), len(delivery.accepted)) == (1, 29)
+    delivery = bench.deliver(*messages)
+    assert (len(delivery.rejected), len(delivery.accepted)) == (1, 2)
+    assert bench.deliver(*messages).requests == 1
 
 
 def test_a_stray_answer_about_the_size_does_not_split_a_batch_into_single_events() -> None:
     bench = Bench()
     bench.script = [coded(6, 0)]
-    assert len(bench.deliver("a", "b", "c").accepted) == 3
+    assert bench.deliver("a", "b").accepted == ["a", "b"]
+    assert bench.deliver("☠06").requests == 1
     bench.sizes.clear()
     assert bench.deliver(*["x" * 100] * 50).requests == 1
     assert max(bench.sizes) < LEAST_LIMIT_BYTES
@@ -219,10 +239,14 @@ def test_a_stray_answer_about_the_size_does_not_split_a_batch_into_single_events
 
 def test_a_413_is_halved_until_it_fits_and_a_single_event_is_set_aside() -> None:
     bench = Bench()
-    bench.script = [Answer(413, b""), Answer(413, b"")]
-    assert bench.deliver("a", "b", "c", "d").accepted == ["a", "b", "c", "d"]
+    for second in (Answer(413, b""), coded(6, 0)):
+        bench.script = [Answer(413, b""), second]
+        assert bench.deliver("a", "b", "c", "d").accepted == ["a", "b", "c", "d"]
     bench.script = [Answer(413, b"")]
-    assert bench.deliver("a").rejected == ["a"]
+    assert [(each.log.message, each.reason) for each in bench.deliver("a").poison] == [("a", "HTTP 413")]
+    bench.script = [Answer(413, b"")]
+    delivery = bench.deliver("aaaaa", "bbbbb", "☠06", "ccccc")  # four events of one size
+    assert (delivery.rejected, delivery.requests) == (["☠06"], 4)
 
 
 def test_an_answer_that_names_no_event_is_followed_to_it_by_halves() -> None:

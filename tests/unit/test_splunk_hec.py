@@ -88,6 +88,8 @@ def test_a_blank_message_is_counted_and_neither_sent_nor_set_aside(message: str)
         '{"a":' * 100_000 + "1" + "}" * 100_000,
         '{"a":1} trailing',
         '{"a":1}{"b":2}',
+        'X{"a":1}X',
+        '\u2003{"a":1}',
         "{}",
         "{not json}",
         "[1,2]",
@@ -118,8 +120,7 @@ def test_json_that_a_collector_would_change_is_sent_as_text(message: str) -> Non
         '{"n":0.0,"m":-0.000e5}',
         '{"escaped":"\\ud83d\\ude00 \\u0000"}',
         '{"no escape":"\\\\ud800"}',
-        '{"deep":' * 30 + "1" + "}" * 30,
-        '{"brackets in a string":"' + "{[" * 100 + '"}',
+        '{"deep":' * 30 + '"a bracket in a string: ["' + "}" * 30,
         json.dumps({"wide": [{} for _ in range(500)]}),
     ],
 )
@@ -134,12 +135,14 @@ def test_a_json_object_is_sent_as_an_object_letter_by_letter(message: str) -> No
     [
         ('{"requestId":"r-1"}', "r-1"),
         ('{"type":"platform.report","record":{"requestId":"r-2"}}', "r-2"),
+        (f"START RequestId: {LAMBDA_ID} Version: $LATEST", LAMBDA_ID),
         (f"REPORT RequestId: {LAMBDA_ID}\tDuration: 1 ms", LAMBDA_ID),
         (f"[INFO]\t2026-11-21T04:00:00.000Z\t{LAMBDA_ID}\thello", LAMBDA_ID),
         ('{"requestId":1}', None),
         ('{"requestId":""}', None),
         ('{"requestId":{"a":"b"}}', None),
-        ('{"requestId":"' + "x" * 300 + '"}', None),
+        ('{"requestId":"' + "x" * 256 + '"}', "x" * 256),
+        ('{"requestId":"' + "x" * 257 + '"}', None),
         ("no id\there", None),
     ],
 )  # fmt: skip
@@ -153,6 +156,8 @@ def test_an_event_over_the_limit_is_set_aside_and_one_at_the_limit_is_sent() -> 
     aside = composer().compose(LogEvent("1", 0, "x" * (1_000_001 - overhead)))
     assert isinstance(aside, SetAside)
     assert "too large" in aside.reason
+    halves = [LogEvent("1", 0, "x" * (500_000 - overhead))] * 4
+    assert [(len(batch.events), batch.blank) for batch in batches(composer(), halves)] == [(2, 0), (2, 0)]
 
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=200)
@@ -252,6 +257,21 @@ def test_answers_that_are_not_as_documented_never_count_as_success(status: int, 
     assert type(judge(Answer(status, body), 3)) is verdict
 
 
-def test_no_verdict_repeats_text_of_the_server() -> None:
-    body = json.dumps({"text": "Splunk the-token", "code": 4}).encode()
-    assert "the-token" not in repr(judge(Answer(403, body), 1))
+@pytest.mark.parametrize(
+    ("status", "codes", "verdict"),
+    [
+        (200, {"code": 0}, Accepted()),
+        (403, {"code": 4}, Denied("HTTP 403, code 4 (invalid token)")),
+        (413, {}, TooLarge("HTTP 413")),
+        (502, {}, Busy("HTTP 502", 3.0)),
+        (503, {"code": 9}, Busy("HTTP 503, code 9 (server is busy)", 3.0, by_itself=True)),
+        (400, {"code": 13, "invalid-event-number": 0}, Poisoned(0, "HTTP 400, code 13 (event field cannot be blank)")),
+        (400, {"code": 6, "invalid-event-number": 2}, Poisoned(2, "HTTP 400, code 6 (invalid data format)", True)),
+        (400, {"code": 6}, TooLarge("HTTP 400, code 6 (invalid data format), no event named")),
+        (404, {"code": 404}, Wrong("HTTP 404, code 404 (unknown)")),
+    ],
+)
+def test_a_verdict_names_status_and_code_and_repeats_no_text_of_the_server(
+    status: int, codes: dict[str, int], verdict: object
+) -> None:
+    assert judge(Answer(status, json.dumps(codes | {"text": "the-token"}).encode(), 3.0), 3) == verdict
