@@ -1,4 +1,4 @@
-"""Mutation testing of the rules, clients, the service, the authorizer and the store: `python -m studies.mutation.soak`.
+"""Mutation testing of `MODULES`: `python -m studies.mutation.soak`.
 
 mutmut works in a copy of the sources below `.local`. Ends with 1 where fewer mutants are killed than `AIM` says, or one
 survives that `survivors.toml` does not explain. mutmut leaves decorated functions and module constants as they are.
@@ -22,7 +22,7 @@ from dev.engine import PYTHON, ROOT, Engine
 from studies.mutation.shared_engine import ENVIRON_VARIABLE
 from studies.soak import soak_report
 
-MODULES: Final = ("addresses", "tokens", "seal", "clients", "service", "authorizer", "storage")
+MODULES: Final = ("addresses", "tokens", "seal", "clients", "service", "authorizer", "storage", "splunk")
 """Of `chalicelib`; a name may be that of a folder of modules."""
 AIM: Final = 0.95
 WORKSPACE: Final = ROOT / ".local" / "mutation"
