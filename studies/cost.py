@@ -143,7 +143,7 @@ def _calls_a_batch(forwarders: int, rate: float) -> str:
 def observed() -> str:
     """What watching costs in a month of a million calls."""
     chosen = [line for line in Month(1e6).bill() if line.price in ("metric", "alarm", "dashboard", "trace")]
-    rows = [[line.what, _number(line.amount), f"{line.usd:.2f}"] for line in chosen]
+    rows = [[line.what, _number(line.quantity), f"{line.usd:.2f}"] for line in chosen]
     rows.append(["together", "", f"**{sum(line.usd for line in chosen):.2f}**"])
     return _table(["", "metered", "USD"], rows)
 

@@ -8,7 +8,7 @@ figure can't be measured without AWS, the larger one is used.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -65,6 +65,12 @@ STORED_BYTES: Final = TOKEN_BYTES + CLAIM_BYTES + 2 * INDEX_BYTES + 3 * 100  # D
 KEPT_DAYS: Final = 9  # 7 after the expiry, and up to 2 until DynamoDB's TTL comes to it
 KMS_SECONDS: Final = 300  # DynamoDB asks for a table's key, and a forwarder for the HEC token, every five minutes
 
+# Options.
+ZONES: Final = 2
+FIREWALL_RULES: Final = 4
+SNAPSHOTS: Final = 2  # of the REST function and the authorizer; a deployment deletes the versions before
+LONG_LOG_DAYS: Final = 400  # the 12 months at hand that US federal agencies need, and some
+
 # The design that this one replaces: tasks on Fargate, day and night.
 TASKS, TASK_VCPUS, TASK_GB = 4, 1, 2
 CONTAINERS_USD: Final = (
@@ -77,12 +83,12 @@ _SECONDS: Final = HOURS * 3_600
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the bill: an amount of what `price` names, and its dollars."""
+    """One line of the bill: a quantity of what `price` names, and its dollars."""
 
     service: str
     what: str
     price: str
-    amount: float
+    quantity: float
     usd: float
 
 
@@ -100,7 +106,7 @@ class Month:
         batch_ms: how long the forwarder takes for one.
         events: log events that go to Splunk.
         logged_bytes: of all functions but the forwarder, whose own lines go nowhere else.
-        traces: Lambda samples the first call of each second, and a twentieth of the others.
+        traces: of the REST function.
     """
 
     def __init__(self, calls: float, calls_per_batch: float = 1) -> None:
@@ -115,8 +121,8 @@ class Month:
         self.logged_bytes = calls * CALL_BYTES + self.authorizer_calls * AUTHORIZER_BYTES + REDRIVES * REDRIVE_BYTES
         self.forwarder_bytes = self.batches * BATCH_BYTES
         self.access_bytes = calls * ACCESS_BYTES
-        first = 1 - math.exp(-self.per_second)
-        self.traces = (first + 0.05 * (self.per_second - first)) * _SECONDS
+        self.stored_gb_a_day = (self.logged_bytes + self.forwarder_bytes + self.access_bytes) / _GB * STORED_SHARE / 30
+        self.traces = _traces(calls)
 
     def amounts(self) -> Sequence[tuple[str, str, str, float]]:
         """Return service, what, price and amount of each line of the bill; each price has one line."""
@@ -127,7 +133,6 @@ class Month:
         milliseconds += self.batches * (self.batch_ms + started_ms) + REDRIVES * (REDRIVE_MS + START_MS)
         stored_gb = self.tokens * KEPT_DAYS * 24 / HOURS * STORED_BYTES / _GB
         ours_gb, access_gb = (self.logged_bytes + self.forwarder_bytes) / _GB, self.access_bytes / _GB
-        kept_gb = (ours_gb + access_gb) * STORED_SHARE * LOG_DAYS * 24 / HOURS
         sent_gb = (calls * RESPONSE_BYTES + self.logged_bytes * SENT_SHARE) / _GB
         return [
             ("API Gateway", "REST requests", "gateway-request", calls),
@@ -140,7 +145,7 @@ class Month:
             ("S3", "listings of the redrive", "s3-request", 2 * REDRIVES),
             ("CloudWatch", "logs of functions", "logs-from-lambda", ours_gb),
             ("CloudWatch", "logs of access", "logs", access_gb),
-            ("CloudWatch", f"logs kept {LOG_DAYS} days", "logs-kept", kept_gb),
+            ("CloudWatch", f"logs kept {LOG_DAYS} days", "logs-kept", self.stored_gb_a_day * LOG_DAYS),
             ("CloudWatch", "metrics", "metric", METRICS),
             ("CloudWatch", f"metrics of {ALARMS} alarms", "alarm", ALARM_METRICS),
             ("CloudWatch", "dashboard", "dashboard", 1),
@@ -148,6 +153,27 @@ class Month:
             # One client asks for each table's key; a second one would double it.
             ("KMS", "keys of tables, HEC token", "kms-request", 3 * _SECONDS / KMS_SECONDS),
             ("Transfer", "answers to callers, logs to Splunk", "transfer", sent_gb),
+        ]
+
+    def options(self) -> Sequence[tuple[str, str, Mapping[str, float]]]:
+        """Return parameter or setting, what it switches on, and the amount of each price that it adds."""
+        splunk_gb = self.logged_bytes * SENT_SHARE / _GB
+        endpoint_hours = {"endpoint-hour": ZONES * HOURS}
+        firewall = {"firewall": 1, "firewall-rule": FIREWALL_RULES, "firewall-request": self.calls}
+        memory_gb = MEMORY_MB / 1_024
+        restored_gb = (self.calls + self.authorizer_calls) * COLD * memory_gb
+        snapshots = {"snapshot-kept": SNAPSHOTS * memory_gb * _SECONDS, "snapshot-restored": restored_gb}
+        nat = {"nat-hour": ZONES * HOURS, "nat-data": splunk_gb}
+        longer = {"logs-kept": self.stored_gb_a_day * (LONG_LOG_DAYS - LOG_DAYS)}
+        return [
+            ("KeyArn", "a KMS key of your own", {"kms-key": 1}),
+            ("SubnetIds", f"a VPC: endpoint for SSM in {ZONES} zones", {**endpoint_hours, "endpoint-data": splunk_gb}),
+            ("SubnetIds", f"a VPC: NAT gateways in {ZONES} zones, if Splunk needs them", nat),
+            ("ApiEndpointIds", f"a private API: endpoint in {ZONES} zones", endpoint_hours),
+            ("WebFirewall", f"AWS WAF with {FIREWALL_RULES} rules", firewall),
+            ("LogDays", f"logs kept for {LONG_LOG_DAYS} days", longer),
+            ("snap_start", "starts from snapshots", snapshots),
+            ("xray", "traces of the authorizer", {"trace": _traces(self.authorizer_calls)}),
         ]
 
     def bill(self, *, free_tier: bool = False) -> list[Line]:
@@ -162,6 +188,13 @@ class Month:
         return lines
 
 
+def _traces(calls: float) -> float:
+    """Return how many of a function's calls are traced: the first of each second, and a twentieth of the others."""
+    per_second = calls / _SECONDS
+    first = 1 - math.exp(-per_second)
+    return (first + 0.05 * (per_second - first)) * _SECONDS
+
+
 @click.command("cost")
 @click.option("--calls", type=click.IntRange(1, 10**12), default=10**6, show_default=True, help="API calls a month.")
 @click.option("--free-tier", is_flag=True, help="Subtract AWS's free tier, as if nothing else used it.")
@@ -171,13 +204,23 @@ def cost(terminal: Terminal, calls: int, free_tier: bool) -> None:
 
     Makes no call to AWS. The prices are those of tokenctl/prices.py: check them.
     """
-    lines = Month(calls).bill(free_tier=free_tier)
+    month = Month(calls)
+    lines = month.bill(free_tier=free_tier)
     facts = {
         "prices": {"asOf": AS_OF.isoformat(), "region": REGION},
-        "calls": calls,
+        "traffic": {"calls": calls, "callsPerSecond": round(month.per_second, 6), "memoryMb": MEMORY_MB},
         "lines": [{**asdict(line), **_price(line.price)} for line in lines],
         "totalUsd": round(sum(line.usd for line in lines), 2),
-        "containersUsd": round(CONTAINERS_USD, 2),
+        "options": [
+            {"name": name, "what": what, "usd": round(sum(PRICES[price].usd(of) for price, of in amounts.items()), 2)}
+            for name, what, amounts in month.options()
+        ],
+        "containers": {
+            "tasks": TASKS,
+            "vcpus": TASK_VCPUS,
+            "gb": TASK_GB,
+            "totalUsd": round(CONTAINERS_USD, 2),
+        },
     }
     terminal.show(facts, lambda console: _show(console, lines, facts))
 
@@ -196,11 +239,13 @@ def _show(console: Console, lines: Sequence[Line], facts: dict[str, Any]) -> Non
             price = PRICES[line.price]
             per = "" if price.per == 1 else f"{price.per:,} "
             of = f"{price.tiers[0][1]:.10f}".rstrip("0").rstrip(".")
-            rows.append((f"  {line.what}", f"{line.amount:>12,.2f}", f"{of} / {per}{price.unit}", _dollars(line.usd)))
+            rows.append((f"  {line.what}", f"{line.quantity:>12,.2f}", f"{of} / {per}{price.unit}", _dollars(line.usd)))
     rows.append(("together", "", "", _dollars(facts["totalUsd"])))
     containers = f"{TASKS} containers of {TASK_VCPUS} vCPU and {TASK_GB} GB"
-    rows.append((containers, "", "", _dollars(facts["containersUsd"])))
+    rows.append((containers, "", "", _dollars(facts["containers"]["totalUsd"])))
     console.print(table(("", "quantity", "price", "USD a month"), rows))
+    options = [(each["name"], each["what"], _dollars(each["usd"])) for each in facts["options"]]
+    console.print("", table(("options that are off", "", "USD a month"), options), sep="\n")
     console.print("\nThe containers are without load balancer, logs and data.")
     console.print(f"Prices of {REGION} as of {AS_OF}, not checked with AWS: tokenctl/prices.py names the pages.")
 

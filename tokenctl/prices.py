@@ -46,6 +46,9 @@ class Price:
 _ANY: Final = float("inf")
 _LOGS: Final = "Amazon CloudWatch pricing, logs"
 _DYNAMODB: Final = "Amazon DynamoDB pricing, on-demand, Standard table class"
+_ENDPOINTS: Final = "AWS PrivateLink pricing, interface endpoints"
+_FIREWALL: Final = "AWS WAF pricing, web ACLs, rules, requests"
+_SNAPSHOTS: Final = "AWS Lambda pricing, SnapStart for Python and .NET"
 _FARGATE: Final = "AWS Fargate pricing, Linux/x86"
 
 PRICES: Final[Mapping[str, Price]] = MappingProxyType(
@@ -107,6 +110,17 @@ PRICES: Final[Mapping[str, Price]] = MappingProxyType(
             [(10_240, 0.09), (51_200, 0.085), (153_600, 0.07), (_ANY, 0.05)],
             free=100,
         ),
+        # Of options.
+        "kms-key": Price("AWS KMS pricing, customer managed keys", "key-month", 1, [(_ANY, 1.00)]),
+        "endpoint-hour": Price(_ENDPOINTS, "endpoint-hour", 1, [(_ANY, 0.01)]),
+        "endpoint-data": Price(_ENDPOINTS, "GB", 1, [(1e6, 0.01), (5e6, 0.006), (_ANY, 0.004)]),
+        "nat-hour": Price("Amazon VPC pricing, NAT gateways", "gateway-hour", 1, [(_ANY, 0.045)]),
+        "nat-data": Price("Amazon VPC pricing, NAT gateways", "GB", 1, [(_ANY, 0.045)]),
+        "firewall": Price(_FIREWALL, "web ACL-month", 1, [(_ANY, 5.00)]),
+        "firewall-rule": Price(_FIREWALL, "rule-month", 1, [(_ANY, 1.00)]),
+        "firewall-request": Price(_FIREWALL, "requests", 1_000_000, [(_ANY, 0.60)]),
+        "snapshot-kept": Price(f"{_SNAPSHOTS}, cache", "GB-second", 1, [(_ANY, 0.0000015046)]),
+        "snapshot-restored": Price(f"{_SNAPSHOTS}, restore", "GB", 1, [(_ANY, 0.0001397998)]),
         "fargate-vcpu-hour": Price(_FARGATE, "vCPU-hour", 1, [(_ANY, 0.04048)]),
         "fargate-gb-hour": Price(_FARGATE, "GB-hour", 1, [(_ANY, 0.004445)]),
     }

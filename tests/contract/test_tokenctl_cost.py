@@ -23,7 +23,7 @@ from tokenctl.__main__ import cli
 from tokenctl.cost import Month
 from tokenctl.deployment import CONFIG, stage_environ
 from tokenctl.prices import PRICES
-from tokenctl.resources import of_type, stage_template
+from tokenctl.resources import of_type, overlaid, stage_template
 from tokenctl.terminal import Terminal
 
 RESULTS = CONFIG.parents[1] / "studies" / "bench" / "results"
@@ -52,9 +52,13 @@ class TestTheCommand:
 
     def test_a_person_reads_the_same_as_a_program(self) -> None:
         facts, seen = bill(), run().output
-        for line in facts["lines"]:
+        for line in facts["lines"] + facts["options"]:
             assert line["what"] in seen
-        for amount in (facts["totalUsd"], facts["containersUsd"]):
+        for amount in (
+            facts["totalUsd"],
+            facts["containers"]["totalUsd"],
+            *(option["usd"] for option in facts["options"]),
+        ):
             assert f"{amount:,.2f}" in seen
         assert facts["totalUsd"] == pytest.approx(sum(line["usd"] for line in facts["lines"]), abs=0.01)
         assert "not checked with AWS" in seen
@@ -62,7 +66,7 @@ class TestTheCommand:
 
     def test_requests_cost_their_price(self) -> None:
         [requests] = [line for line in bill("--calls", "2000000")["lines"] if line["what"] == "REST requests"]
-        assert (requests["amount"], requests["usd"]) == (2_000_000, 7.0)
+        assert (requests["quantity"], requests["usd"]) == (2_000_000, 7.0)
         assert requests["page"].startswith("Amazon API Gateway")
 
     @pytest.mark.parametrize("wrong", ["0", "nan"])
@@ -100,15 +104,27 @@ class TestThePrices:
         assert price.usd(1_100e6) == pytest.approx(333 * 3.50 + 667 * 2.80 + 100 * 2.38)
         assert price.usd(0) == 0
 
-    def test_each_is_used_once(self) -> None:
+    def test_each_is_used_and_has_one_line_of_the_bill(self) -> None:
         containers = {"fargate-vcpu-hour", "fargate-gb-hour"}
-        assert sorted(price for *_, price, _ in Month(1e6).amounts()) == sorted(PRICES.keys() - containers)
+        month = Month(1e6)
+        of_options = {price for *_, amounts in month.options() for price in amounts}
+        billed = [price for *_, price, _ in month.amounts()]
+        assert len(set(billed)) == len(billed)
+        assert {*billed, *of_options} == PRICES.keys() - containers
 
     def test_four_containers_cost_142_dollars(self) -> None:
         assert round(cost.CONTAINERS_USD, 2) == 142.19
 
 
 class TestTheMonth:
+    def test_each_option_that_costs_something_has_its_price(self) -> None:
+        parameters = {name for name, *_ in Month(1e6).options()} - {"snap_start", "xray"}
+        assert parameters <= overlaid(stage_template("prod"), "options")["Parameters"].keys()
+        dollars = {option["what"]: option["usd"] for option in bill("--calls", "1000000")["options"]}
+        assert dollars["a KMS key of your own"] == 1.00
+        assert dollars["a VPC: endpoint for SSM in 2 zones"] == pytest.approx(2 * 720 * 0.01, abs=0.02)
+        assert dollars["AWS WAF with 4 rules"] == pytest.approx(5 + 4 * 1.00 + 0.60)
+
     def test_more_calls_never_cost_less(self) -> None:
         totals = [sum(line.usd for line in Month(10.0**power).bill()) for power in range(13)]
         assert totals == sorted(totals)
