@@ -6,12 +6,11 @@ Source: Alfresco Content Services REST API, `GET /nodes/{nodeId}` and `GET /node
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
@@ -22,7 +21,15 @@ _READ_SECONDS: Final = 30.0
 _PIECE_BYTES: Final = 64 * 1024
 # A node id becomes part of a path: "..", a slash or a question mark would lead elsewhere.
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_FORWARDED: Final = ("Content-Type", "Content-Encoding", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
+_FORWARDED: Final = (
+    "Content-Type",
+    "Content-Length",
+    "Content-Encoding",
+    "Content-Range",
+    "Accept-Ranges",
+    "ETag",
+    "Last-Modified",
+)
 _ANSWERS: Final = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 _MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 
@@ -50,36 +57,18 @@ class Document(NamedTuple):
     size: int | None
 
 
-class Content:
-    """A document's content on its way.
+class Content(NamedTuple):
+    """A document's content on its way; `pieces` are its bytes as they come.
 
     Attributes:
         status: 200, 206 or 416.
         headers: type, length, range and version of the content.
     """
 
-    def __init__(self, response: requests.Response) -> None:
-        self._response = response
-        self.status = response.status_code
-        self.headers = {name: response.headers[name] for name in _FORWARDED if name in response.headers}
-        # A length that is none would mislead the browser about where the content ends.
-        if response.raw.length_remaining is not None:
-            self.headers["Content-Length"] = str(response.raw.length_remaining)
-
-    def pieces(self) -> Iterator[bytes]:
-        """The bytes as they come.
-
-        Raises:
-            ContentUnavailable: they ended early. The answer to the browser must then end early as well.
-        """
-        try:
-            # As it is on the line: a length that was announced is that of these bytes.
-            yield from self._response.raw.stream(_PIECE_BYTES, decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ContentUnavailable(f"the content ended early ({type(error).__name__})") from None
-
-    def close(self) -> None:
-        self._response.close()
+    status: int
+    headers: Mapping[str, str]
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
 
 
 class ContentApi:
@@ -124,7 +113,12 @@ class ContentApi:
         Raises:
             DocumentMissing, ContentUnavailable
         """
-        return Content(self._get(node_id, "/content", ranges))
+        response = self._get(node_id, "/content", ranges)
+        headers = {name: response.headers[name] for name in _FORWARDED if name in response.headers}
+        # As it is on the line: a length that was announced is that of these bytes. If they end early, urllib3 raises,
+        # and the answer to the browser ends early as well.
+        pieces = response.raw.stream(_PIECE_BYTES, decode_content=False)
+        return Content(response.status_code, headers, pieces, response.close)
 
     def _get(self, node_id: str, below: str, headers: Mapping[str, str]) -> requests.Response:
         if not _NODE_ID.fullmatch(node_id):

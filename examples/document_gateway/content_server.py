@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from flask import Flask, Response, abort, request, send_file
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -39,59 +40,45 @@ DOCUMENTS: Final[Mapping[str, Stored]] = MappingProxyType(
 )
 
 
-class ContentServer:
-    """Serves documents on a free port of this machine until the end of the block.
+def content_server(user: str, password: str, documents: Mapping[str, Stored] = DOCUMENTS) -> Flask:
+    """The application that has these documents, node id to document."""
+    app = Flask(__name__)
 
-    Attributes:
-        app: answers the requests.
-        documents: node id to document.
-        paths: of the requests that came.
-    """
-
-    def __init__(self, user: str, password: str, documents: Mapping[str, Stored] = DOCUMENTS) -> None:
-        self.documents = dict(documents)
-        self.paths: list[str] = []
-        self._credentials = ("basic", user, password)
-        self.app = app = Flask(__name__)
-        app.before_request(self._check)
-        app.add_url_rule(f"{NODES_PATH}/<node_id>", "describe", self._describe)
-        app.add_url_rule(f"{NODES_PATH}/<node_id>/content", "send", self._send)
-        self._server = make_server(HOST, 0, app, threaded=True, request_handler=_Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self._server.port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _check(self) -> None:
-        self.paths.append(request.path)
+    def stored(node_id: str) -> Stored:
         sent = request.authorization
-        if sent is None or (sent.type, sent.username, sent.password) != self._credentials:
+        if sent is None or (sent.username, sent.password) != (user, password):
             abort(HTTPStatus.UNAUTHORIZED)
+        return documents.get(node_id) or abort(HTTPStatus.NOT_FOUND)
 
-    def _stored(self, node_id: str) -> Stored:
-        return self.documents.get(node_id) or abort(HTTPStatus.NOT_FOUND)
+    @app.get(f"{NODES_PATH}/<node_id>")
+    def describe(node_id: str) -> dict[str, Any]:
+        document = stored(node_id)
+        content = {"mimeType": document.media_type, "sizeInBytes": len(document.content)}
+        return {"entry": {"id": node_id, "name": document.name, "content": content}}
 
-    def _describe(self, node_id: str) -> dict[str, Any]:
-        stored = self._stored(node_id)
-        content = {"mimeType": stored.media_type, "sizeInBytes": len(stored.content)}
-        return {"entry": {"id": node_id, "name": stored.name, "content": content}}
+    @app.get(f"{NODES_PATH}/<node_id>/content")
+    def send(node_id: str) -> Response:
+        document = stored(node_id)
+        etag = hashlib.sha256(document.content).hexdigest()[:16]
+        return send_file(io.BytesIO(document.content), document.media_type, etag=etag)
 
-    def _send(self, node_id: str) -> Response:
-        stored = self._stored(node_id)
-        etag = hashlib.sha256(stored.content).hexdigest()[:16]
-        return send_file(io.BytesIO(stored.content), stored.media_type, etag=etag)
+    return app
+
+
+@contextmanager
+def serving(app: Flask, port: int = 0) -> Iterator[str]:
+    """Serve an application on this machine until the end of the block; yields its address. Port 0: a free one."""
+    server = make_server(HOST, port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Nothing: document ids are not for a terminal."""
+        """Nothing: paths hold tokens and document ids."""

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
 from tokenservice_client import Issued, TokenServiceClient
 
-from dev.engine import HOST, free_port
-from examples.document_gateway.__main__ import Server
-from examples.document_gateway.content_server import REPORT, ContentServer
+from examples.document_gateway.__main__ import gateway
+from examples.document_gateway.content_server import REPORT, serving
 from examples.document_gateway.settings import Settings
 from tests.support import browser
 from tests.support.api import Credentials
 
-USER_HEADER = "X-Person"
-ELSEWHERE = "192.0.2.7"
-_FIELD = re.compile(r'name="visit" value="([^"]+)"')
+CONTENT = {"CONTENT_USER": "gateway", "CONTENT_PASSWORD": "the content's password"}
 
 
 @dataclass
 class World:
-    """One gateway, its backends, and what the tests do with it.
-
-    Attributes:
-        url: of the gateway.
-        tokens: a client with every scope.
-    """
+    """A gateway's address, and a client of the token service with every scope."""
 
     url: str
     tokens: TokenServiceClient
-    content: ContentServer
-    settings: Settings
 
     def link(self, node_id: str = REPORT, **terms: Any) -> tuple[str, Issued]:
         issued = self.tokens.issue(node_id, **terms)
@@ -49,55 +36,21 @@ class World:
         return len(self.tokens.status(issued.token_id).claims)
 
 
-@dataclass
-class Visitor:
-    """A browser of few means: it stores cookies and presses the button."""
-
-    headers: dict[str, str] = field(default_factory=dict)
-    session: requests.Session = field(default_factory=requests.Session)
-
-    def send(self, method: str, link: str, **more: Any) -> requests.Response:
-        headers = {**self.headers, **more.pop("headers", {})}
-        return self.session.request(method, link, headers=headers, allow_redirects=False, timeout=60, **more)
-
-    def open(self, link: str, **more: Any) -> requests.Response:
-        return self.send("GET", link, **more)
-
-    def press(self, link: str, page: requests.Response | None = None, **more: Any) -> requests.Response:
-        """Press the button of a page; of a fresh one where none is given. Redirects are not followed."""
-        field = _FIELD.search((self.open(link) if page is None else page).text)
-        return self.send("POST", link, data={"visit": field[1] if field else ""}, **more)
-
-    def fetch(self, link: str, **headers: str) -> requests.Response:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.send("GET", f"{link}/content", headers=sent)
-
-
 @contextmanager
-def gateway(tokens_url: str, client: Credentials, content: ContentServer, **changed: str) -> Iterator[World]:
-    """A gateway on a free port."""
-    port = free_port()
+def gateway_world(tokens_url: str, client: Credentials, content_url: str, **changed: str) -> Iterator[World]:
     environ = {
         "TOKENSERVICE_URL": tokens_url,
         "TOKENSERVICE_USER": client.user,
         "TOKENSERVICE_PASSWORD": client.password,
-        "CONTENT_URL": content.url,
-        "CONTENT_USER": "gateway",
-        "CONTENT_PASSWORD": "the content's password",
-        "GATEWAY_SECRET": "s" * 32,
-        "PUBLIC_URL": f"http://{HOST}:{port}",
-        "LISTEN": f"{HOST}:{port}",
+        "CONTENT_URL": content_url,
+        **CONTENT,
+        **changed,
     }
-    settings = Settings.from_environ({**environ, **changed})
-    server = Server(settings)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        with TokenServiceClient(tokens_url, client.user, client.password) as tokens:
-            yield World(f"http://{HOST}:{port}", tokens, content, settings)
-    finally:
-        server.stop()
-        thread.join()
+    with (
+        serving(gateway(Settings.from_environ(environ))) as url,
+        TokenServiceClient(tokens_url, client.user, client.password) as tokens,
+    ):
+        yield World(url, tokens)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def test_the_client_imports_nothing_of_the_service(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(GATEWAY.glob("*.py")), ids=lambda path: path.stem)
 def test_the_gateway_knows_the_service_by_its_client_alone(path: Path) -> None:
     """But for the demo, which starts the service."""
-    libraries = {"flask", "itsdangerous", "requests", "tokenservice_client", "urllib3", "waitress", "werkzeug"}
+    libraries = {"flask", "requests", "tokenservice_client", "waitress", "werkzeug"}
     assert names_of(path) <= libraries | {"examples"} | ({"dev", "tokenctl"} if path.stem == "demo" else set())
 
 
