@@ -17,7 +17,7 @@ from chalicelib.http.routes import BASE_PATH
 from dev.engine import Engine
 from tests.support.api import Credentials
 from tests.support.local_aws import Package, Stack, local_aws
-from tests.support.races_over import service
+from tests.support.serving import serving
 from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 
 CALLER: Final = "load"
@@ -90,7 +90,7 @@ def _served(engine: StoreEngine, scratch: Path) -> Iterator[Target]:
     secret, stored = clients.new_secret(instants.now())
     assert engine.client_store().add(Client(CALLER, frozenset(Scope), (stored,), instants.now()))
     log = scratch / "service.log"
-    with service(engine, log) as address:
+    with serving(log, **engine.environ) as address:
         target = Target(
             f"chalice local on {engine.name}",
             address + BASE_PATH,

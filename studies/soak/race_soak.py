@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from studies.soak import soak_report
 from tests.support.dynamodb_proxy import Proxy
+from tests.support.fault_ways import Service
 from tests.support.races import RACERS, Findings, Track, plan
-from tests.support.races_over import OverFaults, OverHttp, OverStore, service
+from tests.support.races_over import OverFaults, OverHttp, OverStore
 from tests.support.store_engines import OPEN, StoreEngine
 
 _BATCH = 50
@@ -110,8 +111,8 @@ def _open(kind: type[OverStore | OverHttp], engine: StoreEngine, scratch: Path) 
         with Proxy(engine.environ["AWS_ENDPOINT_URL"]) as proxy:
             yield OverFaults(engine, proxy)
     else:
-        with service(engine, scratch / f"{engine.name}.log") as url, closing(OverHttp(engine, url)) as way:
-            yield way
+        with Service(engine.environ, engine.client_store(), scratch / f"{engine.name}.log") as service:
+            yield OverHttp(service)
 
 
 def _row(engine: str, way: OverHttp | OverStore, findings: Findings, racers: int, seconds: float) -> dict[str, Any]:

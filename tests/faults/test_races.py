@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.support.dynamodb_proxy import Proxy
+from tests.support.fault_ways import Service
 from tests.support.memory_store import Memory
 from tests.support.races import Findings, Kind, Track, Way, plan
-from tests.support.races_over import OverFaults, OverHttp, OverStore, service
+from tests.support.races_over import OverFaults, OverHttp, OverStore
 from tests.support.store_engines import StoreEngine
 
 SEED = 9  # its first twenty races are of every kind
@@ -67,5 +68,5 @@ def test_with_faults_before_the_store_every_race_grants_exactly_the_possible_use
 
 def test_over_http_every_race_grants_exactly_the_possible_uses(store_engine: StoreEngine, tmp_path: Path) -> None:
     """Some callers may get no answer within the service's own time-outs, on a machine with much else to do."""
-    with service(store_engine, tmp_path / "service.log") as url, closing(OverHttp(store_engine, url)) as way:
-        assert races(way, 20).wrong == []
+    with Service(store_engine.environ, store_engine.client_store(), tmp_path / "service.log") as service:
+        assert races(OverHttp(service), 20).wrong == []

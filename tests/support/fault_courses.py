@@ -17,23 +17,13 @@ from typing import Any, Final
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Reason
 from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
-from tests.support.histories import Answer, Call, Granted, Held, record
+from tests.support.fault_ways import Reply
+from tests.support.histories import Answer, Call, Held, record
 from tests.support.linearizability import violation
 
 ADDRESS: Final = "10.0.0.1"
 _TRIES: Final = 60
 _UNAVAILABLE: Final = 503
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One answer; `code` is the problem's, None for a success."""
-
-    status: int
-    code: str | None
-    body: Any
-    retry_after: str | None = None
-    replayed: bool = False
 
 
 def record_use(history: list[Call], ask: Callable[[], Reply], **facts: Any) -> Reply:
@@ -42,9 +32,7 @@ def record_use(history: list[Call], ask: Callable[[], Reply], **facts: Any) -> R
 
     def answer() -> Answer:
         replies.append(ask())
-        if replies[0].status == 200:
-            return Granted(replies[0].body["useId"], replies[0].body["usesRemaining"], replies[0].replayed)
-        return Reason(replies[0].code) if replies[0].status < 500 else None
+        return replies[0].answer
 
     record(history, "use", answer, **facts)
     return replies[0]

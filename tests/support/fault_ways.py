@@ -1,11 +1,13 @@
-"""The ways on which faults are met: the service over its store, and HTTP, in this process or to `make run`'s server."""
+"""The ways to the service in races and under faults: over its store, and over HTTP, here or to `make run`'s server."""
 
 from __future__ import annotations
 
 import base64
 import http.client
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,37 +15,64 @@ from urllib.parse import urlsplit
 
 from chalicelib import addresses, clients, instants, tokens
 from chalicelib.clients import Client, Scope
-from chalicelib.errors import ServiceError
+from chalicelib.errors import StoreUnavailable
 from chalicelib.http import conversion, parsing, problems
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.http.schemas import IssueRequest
 from chalicelib.service import Caller, TokenService
 from chalicelib.storage.client_store import ClientStore
 from chalicelib.storage.token_store import TokenStore
-from chalicelib.tokens import Action, Refusal
+from chalicelib.tokens import Action, Reason, Refusal
 from tests.support.audits import SilentAudit
-from tests.support.fault_courses import Reply
+from tests.support.histories import Answer, Granted, Held
 from tests.support.serving import LocalService
 
 Call = Callable[[str, str, Any, Mapping[str, str]], tuple[int, Mapping[str, str], str]]
 
 
+@dataclass(frozen=True)
+class Reply:
+    """One answer; `code` is the problem's, None for a success."""
+
+    status: int
+    code: str | None
+    body: Any
+    retry_after: str | None = None
+    replayed: bool = False
+
+    @property
+    def answer(self) -> Answer:
+        """Of a use, as a history has it."""
+        if self.status == 200:
+            return Granted(self.body["useId"], self.body["usesRemaining"], self.replayed)
+        return Reason(self.code) if self.status < 500 else None
+
+    @property
+    def first(self) -> Reply:
+        """Of a batch that was issued."""
+        return replace(self, body=self.body[0]) if self.status == 201 else self
+
+
 class OverStore:
-    """The service and its store, without HTTP."""
+    """The service and its store, without HTTP. An error that no caller can cause is raised."""
 
     name = "store"
 
-    def __init__(self, store: TokenStore) -> None:
-        self._service = TokenService(store, SilentAudit(), instants.now)
+    def __init__(self, store: TokenStore, clock: Callable[[], datetime] = instants.now) -> None:
+        self._service = TokenService(store, SilentAudit(), clock)
         self._caller = Caller("app", frozenset(Scope), "faults")
 
     def issue(self, body: Mapping[str, Any], batch: int) -> Reply:
+        return self.issue_all([body] * batch).first
+
+    def issue_all(self, bodies: Sequence[Mapping[str, Any]]) -> Reply:
+        read = partial(conversion.to_terms, now=instants.now())
+        terms = [parsing.parse_body(json.dumps(body).encode(), IssueRequest, read) for body in bodies]
+
         def issue() -> Reply:
-            terms = parsing.parse_body(
-                json.dumps(body).encode(), IssueRequest, partial(conversion.to_terms, now=instants.now())
-            )
-            secret, token = self._service.issue(self._caller, [terms] * batch)[0]
-            return Reply(201, None, {"token": secret, "tokenId": token.id})
+            issued = self._service.issue(self._caller, terms)
+            facts = [(secret, token.id, token.terms.expires_at.isoformat()) for secret, token in issued]
+            return Reply(201, None, [dict(zip(("token", "tokenId", "expiresAt"), each, strict=True)) for each in facts])
 
         return self._reply(issue)
 
@@ -51,7 +80,7 @@ class OverStore:
         address = addresses.parse_address(facts["ipAddress"]) if "ipAddress" in facts else None
         action = Action(facts["action"]) if "action" in facts else None
         use = tokens.new_use(
-            token, self._caller.client_id, user=facts["user"], address=address, action=action, idempotency_key=key
+            token, self._caller.client_id, user=facts.get("user"), address=address, action=action, idempotency_key=key
         )
 
         def ask() -> Reply:
@@ -67,11 +96,19 @@ class OverStore:
     def revoke(self, token_id: str) -> Reply:
         return self._reply(lambda: Reply(204, None, self._service.revoke(self._caller, token_id)))
 
+    def look(self, token_id: str) -> Reply:
+        def look() -> Reply:
+            token = self._service.status(self._caller, token_id)
+            ids = tuple(claim.id for claim in token.claims)
+            return Reply(200, None, Held(ids, token.mismatches, token.revoked_at is not None))
+
+        return self._reply(look)
+
     @staticmethod
     def _reply(ask: Callable[[], Reply]) -> Reply:
         try:
             return ask()
-        except ServiceError as error:
+        except StoreUnavailable as error:
             row = problems.TABLE[error.code]
             return Reply(row.status, error.code, None, row.headers.get("Retry-After"))
 
@@ -85,10 +122,11 @@ class OverHttp:
         self._call = call
 
     def issue(self, body: Mapping[str, Any], batch: int) -> Reply:
-        if batch == 1:
-            return self._reply("POST", "/token", body)
-        reply = self._reply("POST", "/tokens", {"tokens": [body] * batch})
-        return Reply(201, None, reply.body["tokens"][0]) if reply.status == 201 else reply
+        return self._reply("POST", "/token", body) if batch == 1 else self.issue_all([body] * batch).first
+
+    def issue_all(self, bodies: Sequence[Mapping[str, Any]]) -> Reply:
+        reply = self._reply("POST", "/tokens", {"tokens": bodies})
+        return replace(reply, body=reply.body["tokens"]) if reply.status == 201 else reply
 
     def use(self, token: str, facts: Mapping[str, str], key: str | None) -> Reply:
         headers = {} if key is None else {"Idempotency-Key": key}
@@ -96,6 +134,13 @@ class OverHttp:
 
     def revoke(self, token_id: str) -> Reply:
         return self._reply("DELETE", f"/token/{token_id}", None)
+
+    def look(self, token_id: str) -> Reply:
+        reply = self._reply("GET", f"/token/{token_id}", None)
+        if reply.status != 200:
+            return reply
+        ids = tuple(claim["useId"] for claim in reply.body["claims"])
+        return replace(reply, body=Held(ids, reply.body["mismatches"], reply.body["revoked"]))
 
     def _reply(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
         status, received, text = self._call(method, path, body, headers or {})

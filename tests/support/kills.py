@@ -8,8 +8,8 @@ from typing import Any
 
 from chalicelib.storage.token_store import TokenStore
 from tests.support.dynamodb_proxy import Proxy
-from tests.support.fault_courses import Findings, Reply, look, record_use
-from tests.support.fault_ways import OverHttp, Service
+from tests.support.fault_courses import Findings, look, record_use
+from tests.support.fault_ways import OverHttp, Reply, Service
 from tests.support.histories import Call, record
 
 
