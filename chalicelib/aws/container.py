@@ -40,12 +40,11 @@ class ContainerCredentials:
 
     def __init__(self, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
         url, token = needed(environ, URL), needed(environ, _TOKEN)
-        path = urlsplit(url).path or "/"
         self._endpoint = Endpoint(url, "")
-        self._request = f"GET {path} HTTP/1.1\r\nhost: {self._endpoint.host}\r\nauthorization: {token}\r\n\r\n".encode()
+        head = f"GET {urlsplit(url).path} HTTP/1.1\r\nhost: {self._endpoint.host}\r\nauthorization: {token}\r\n\r\n"
+        self._request = head.encode()
         self._clock = clock
-        self._credentials: Credentials | None = None
-        self._expires_at = 0.0
+        self._known: tuple[Credentials, float] | None = None
 
     def current(self) -> Credentials:
         """The credentials to sign with now.
@@ -54,15 +53,17 @@ class ContainerCredentials:
             OSError: there are none that are valid, and the endpoint gave none.
         """
         now = self._clock()
-        if self._credentials is None or now >= self._expires_at - _RENEWED_BEFORE_SECONDS:
+        known = self._known
+        if known is None or now >= known[1] - _RENEWED_BEFORE_SECONDS:
             try:
-                self._credentials, self._expires_at = self._fetch()
+                known = self._known = self._fetch()
             except OSError:
-                if self._credentials is None or now >= self._expires_at:
+                if known is None or now >= known[1]:
                     raise
-        return self._credentials
+        return known[0]
 
     def _fetch(self) -> tuple[Credentials, float]:
+        """New credentials, and when they expire, in epoch seconds."""
         try:
             answer = self._endpoint.exchange(self._request, time.monotonic() + _SECONDS)
         finally:

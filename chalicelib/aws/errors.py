@@ -40,9 +40,7 @@ class Refused(AwsError):
     """
 
     def __init__(self, response: dict[str, Any], operation: str) -> None:
-        error = response.get("Error", {})
-        code = error.get("Code", "Unknown")
-        message = error.get("Message", "Unknown")
+        code, message = response["Error"]["Code"], response["Error"]["Message"]
         super().__init__(f"An error occurred ({code}) when calling the {operation} operation: {message}", code)
         self.response = response
         self.operation_name = operation

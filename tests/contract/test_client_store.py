@@ -184,6 +184,9 @@ def test_every_operation_is_measured_under_its_name(store_engine: StoreEngine) -
     known = a_client("store-10")
     store.add(known)
     store.find(known.id)
-    store.change(known.id, lambda known: known._replace(disabled_at=NOW))
+    changed = store.change(known.id, lambda known: known._replace(disabled_at=NOW))
+    assert changed is not None
     store.all()
-    assert calls == ["add_client", "find_client", "find_client", "change_client", "list_clients"]
+    store.delete(changed)
+    reads_and_writes = ["find_client", "change_client", "list_clients", "find_client", "delete_client"]
+    assert calls == ["add_client", "find_client", *reads_and_writes]

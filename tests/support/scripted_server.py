@@ -7,8 +7,11 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
+
+from chalicelib.aws.signing import Credentials, Signer
 
 HOST: Final = "127.0.0.1"
 
@@ -27,6 +30,22 @@ class Received:
     def body(self) -> Any:
         """The JSON body; None if there is none."""
         return json.loads(self.content) if self.content else None
+
+
+def is_signed(sent: Received, credentials: Credentials, service: str) -> bool:
+    """Whether a request bears the signature of what arrived; tests/unit/test_aws_signing.py shows that ours are right.
+
+    Args:
+        service: in region eu-central-1.
+    """
+    instant = datetime.strptime(sent.headers["x-amz-date"], "%Y%m%dT%H%M%S%z").timestamp()
+    signer = Signer(credentials, "eu-central-1", service, lambda: instant)
+    names = sent.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    headers = {name: sent.headers.get(name, "") for name in names}
+    path, _, query = sent.path.partition("?")
+    return (
+        signer.sign(sent.method, path, headers, sent.content, query)["authorization"] == sent.headers["authorization"]
+    )
 
 
 Move = Callable[["Handler"], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +22,15 @@ from chalicelib.aws.dynamodb import PATIENCE, DynamoDbClient
 from chalicelib.aws.errors import NoAnswer, NoCredentials, Refused
 from chalicelib.aws.signing import Credentials, Signer
 from tests.support.dynamodb_answers import THROTTLED, cancelled, document, error
-from tests.support.scripted_server import Move, Server, answer, drop
+from tests.support.scripted_server import Move, Server, answer, drop, is_signed
 
 REQUEST = {"TableName": "tokens", "Key": {"id": {"S": "tok_1"}}}
 PATIENT = PATIENCE._replace(attempt_seconds=30, total_seconds=100)
 SECRET = "a-secret-access-key"
+CREDENTIALS = Credentials("AKID", SECRET, "a-session-token")
 
 
+BUSY = ("ThrottlingError", "TransactionConflict")
 ITEM = {"Item": {"id": {"S": "tok_1"}}}
 DONE = document(ITEM)
 
@@ -45,7 +48,7 @@ class World:
 @contextmanager
 def world(*moves: Move, patience: Patience = PATIENT) -> Iterator[World]:
     pauses: list[float] = []
-    signer = Signer(Credentials("AKID", SECRET, "a-session-token"), "eu-central-1", "dynamodb")
+    signer = Signer(CREDENTIALS, "eu-central-1", "dynamodb")
     with Server(*moves) as server:
         client = DynamoDbClient(AwsClient("dynamodb", Endpoint(server.url, ""), signer, patience, pauses.append))
         try:
@@ -58,11 +61,11 @@ def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
     with world(DONE) as there:
         assert there.ask() == ITEM
     [sent] = there.server.received
-    assert sent.body == REQUEST
+    assert (sent.path, sent.body) == ("/", REQUEST)
     assert sent.headers["x-amz-target"] == "DynamoDB_20120810.GetItem"
     assert sent.headers["content-type"] == "application/x-amz-json-1.0"
     assert sent.headers["x-amz-security-token"] == "a-session-token"
-    assert sent.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
+    assert is_signed(sent, CREDENTIALS, "dynamodb")
     assert SECRET not in str(sent.headers)
 
 
@@ -76,6 +79,8 @@ def test_a_request_goes_out_signed_and_its_answer_comes_back() -> None:
         *(error(f"{name}Exception") for name in ("TransactionConflict", "ReplicatedWriteConflict")),
         *(cancelled("None", reason) for reason in ("TransactionConflict", "ThrottlingError", "RequestLimitExceeded")),
         *(cancelled("None", reason) for reason in ("ProvisionedThroughputExceeded", "ReplicatedWriteConflict")),
+        cancelled("ProvisionedThroughputExceeded", "ReplicatedWriteConflict", "RequestLimitExceeded", *BUSY),
+        error("TransactionCanceledException", CancellationReasons=[{}, {"Code": "TransactionConflict"}]),
         error("RequestLimitExceeded"),
         document({"__type": THROTTLED}, 400),
         error("InternalServerError", 500),
@@ -95,18 +100,19 @@ def test_a_transient_error_is_retried_once_after_a_short_pause(trouble: Move) ->
 
 
 @pytest.mark.parametrize(
-    ("trouble", "why"),
+    ("trouble", "why", "cause"),
     [
-        (document({"__type": THROTTLED}, 400), "ThrottlingException"),
-        (answer(503, b"<html>"), "503"),
-        (drop, "ConnectionResetError"),
-        (document(ITEM, crc32="1"), "Garbled"),
+        (document({"__type": THROTTLED}, 400), "ThrottlingException", None),
+        (answer(500, b"<html>"), "500", None),
+        (drop, "ConnectionResetError", "closed by the other side"),
+        (document(ITEM, crc32="1"), "Garbled", "the checksum does not fit"),
+        (document(b"[]"), "Garbled", "no JSON object"),
     ],
 )
-def test_a_lasting_error_is_raised_after_two_attempts(trouble: Move, why: str) -> None:
+def test_a_lasting_error_is_raised_after_two_attempts(trouble: Move, why: str, cause: str | None) -> None:
     with world(trouble) as there, pytest.raises((Refused, NoAnswer)) as failed:
         there.ask()
-    assert failed.value.why == why
+    assert (failed.value.why, str(failed.value.__cause__)) == (why, str(cause))
     assert len(there.server.received) == 2
 
 
@@ -120,8 +126,16 @@ def test_a_failed_condition_is_raised_at_once_with_the_old_item() -> None:
     response = refused.value.response
     assert response["Error"] == {"Code": "ConditionalCheckFailedException", "Message": "Why."}
     assert (response["Item"], response["CancellationReasons"]) == (ITEM["Item"], reasons)
+    assert refused.value.operation_name == "UpdateItem"
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert response["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"] == "request-1"
+
+
+@pytest.mark.parametrize(("words", "message"), [({"message": "Why."}, "Why."), ({"Message": "Why."}, "Why."), ({}, "")])
+def test_an_error_comes_with_its_message(words: dict[str, str], message: str) -> None:
+    with world(document({"__type": "a#AccessDenied", **words}, 400)) as there, pytest.raises(Refused) as refused:
+        there.ask()
+    assert refused.value.response["Error"] == {"Code": "AccessDenied", "Message": message}
 
 
 @pytest.mark.parametrize(
@@ -172,11 +186,14 @@ def test_no_attempt_begins_when_the_time_is_over() -> None:
         assert len(there.server.received) == 1, "a pause longer than the time that is left"
 
 
-def test_pauses_grow_and_are_random() -> None:
+def test_pauses_grow_and_are_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[float, ...]] = []
+    uniform = random.SystemRandom.uniform
+    monkeypatch.setattr(random.SystemRandom, "uniform", lambda self, *span: spans.append(span) or uniform(self, *span))
     with world(drop, patience=PATIENT._replace(attempts=8)) as there, pytest.raises(NoAnswer):
         there.ask()
-    assert all(pause <= PATIENCE.pause_seconds * 2**n for n, pause in enumerate(there.pauses))
-    assert max(there.pauses) > PATIENCE.pause_seconds
+    assert spans[:7] == [(0, PATIENCE.pause_seconds * 2**attempt) for attempt in range(7)]
+    assert all(0 <= pause <= longest for pause, (_, longest) in zip(there.pauses, spans, strict=False))
     assert len(set(there.pauses)) == 7
 
 
@@ -230,8 +247,9 @@ class TestFromTheEnvironment:
         assert f"https://{ours._endpoint.host}" == theirs.meta.endpoint_url
 
     def test_missing_credentials_are_named(self) -> None:
-        with pytest.raises(NoCredentials, match="AWS_SECRET_ACCESS_KEY: missing"):
+        with pytest.raises(NoCredentials) as raised:
             DynamoDbClient.from_environ({**self.ENVIRON, "AWS_SECRET_ACCESS_KEY": ""})
+        assert str(raised.value) == raised.value.why == "AWS_SECRET_ACCESS_KEY: missing"
 
     def test_over_tls_only_the_named_authorities_are_trusted(self, tmp_path: Path) -> None:
         authority = trustme.CA()
@@ -246,7 +264,8 @@ class TestFromTheEnvironment:
             trusting.close()
             with pytest.raises(NoAnswer, match="SSLCertVerificationError"):
                 DynamoDbClient.from_environ(environ, PATIENCE)._make_api_call("GetItem", dict(REQUEST))
-            assert len(server.received) == 1
+            [sent] = server.received
+            assert "/eu-central-1/dynamodb/aws4_request," in sent.headers["authorization"]
 
 
 def test_amazons_roots_are_those_that_browsers_trust() -> None:

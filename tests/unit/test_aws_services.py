@@ -10,9 +10,11 @@ import pytest
 from chalicelib.aws.client import Patience
 from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.aws.services import S3, Ssm
-from tests.support.scripted_server import Move, Server, answer, drop
+from chalicelib.aws.signing import Credentials
+from tests.support.scripted_server import Move, Server, answer, drop, is_signed
 
 ENVIRON = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
+CREDENTIALS = Credentials.from_environ(ENVIRON)
 PATIENCE = Patience(attempts=3, attempt_seconds=30, total_seconds=100, pause_seconds=0)
 DONE = answer(200)
 SLOW_DOWN = answer(503, b"<Error><Code>SlowDown</Code></Error>")
@@ -39,7 +41,8 @@ def test_an_object_is_put_under_its_coded_name_with_the_digest_of_its_body() -> 
     assert sent.headers["x-amz-content-sha256"] == hashlib.sha256(BODY).hexdigest()
     assert (sent.headers["content-type"], sent.headers["x-amz-meta-a"]) == ("application/json", "2")
     signed = "content-type;host;x-amz-content-sha256;x-amz-date;x-amz-meta-a"
-    assert f"/eu-central-1/s3/aws4_request, SignedHeaders={signed}," in sent.headers["authorization"]
+    assert f"SignedHeaders={signed}," in sent.headers["authorization"]
+    assert is_signed(sent, CREDENTIALS, "s3")
 
 
 def test_an_object_comes_with_its_metadata_and_is_deleted() -> None:
@@ -58,13 +61,20 @@ LIST = """<?xml version="1.0" encoding="UTF-8"?>
 LISTED = [{"Key": "failed/a+b c&.json", "Size": 17}, {"Key": "failed/d.json", "Size": 0}]
 
 
-@pytest.mark.parametrize(("truncated", "text"), [(True, "<IsTruncated>true</IsTruncated>"), (False, "")])
-def test_objects_are_listed_in_pages(truncated: bool, text: str) -> None:
+@pytest.mark.parametrize(
+    ("truncated", "text", "after", "start"),
+    [
+        (True, "<IsTruncated>true</IsTruncated>", {}, ""),
+        (False, "", {"StartAfter": "failed/a&b"}, "&start-after=failed%2Fa%26b"),
+    ],
+)
+def test_objects_are_listed_in_pages(truncated: bool, text: str, after: dict[str, str], start: str) -> None:
     with Server(answer(200, LIST.format(text).encode())) as server:
-        found = call(server, "list_objects_v2", Prefix="failed/", StartAfter="failed/a&b")
+        found = call(server, "list_objects_v2", Prefix="failed/", **after)
     assert found == {"Contents": LISTED, "IsTruncated": truncated}
-    query = "encoding-type=url&list-type=2&prefix=failed%2F&start-after=failed%2Fa%26b"
-    assert server.received[0].path == f"/kept?{query}"
+    [sent] = server.received
+    assert sent.path == f"/kept?encoding-type=url&list-type=2&prefix=failed%2F{start}"
+    assert is_signed(sent, CREDENTIALS, "s3")
 
 
 @pytest.mark.parametrize(
@@ -73,8 +83,12 @@ def test_objects_are_listed_in_pages(truncated: bool, text: str) -> None:
 def test_an_unreadable_list_is_retried(garbled: bytes) -> None:
     with Server(answer(200, garbled), answer(200, LIST.format("").encode())) as server:
         assert call(server, "list_objects_v2", Prefix="failed/")["Contents"] == LISTED
-    with Server(answer(200, garbled)) as server, pytest.raises(NoAnswer, match="Garbled"):
+    with (
+        Server(answer(200, garbled)) as server,
+        pytest.raises(NoAnswer, match=r"^s3 gave no answer: Garbled$") as raised,
+    ):
         call(server, "list_objects_v2", Prefix="failed/")
+    assert str(raised.value.__cause__) == "a list that can't be read"
 
 
 def test_a_busy_bucket_is_retried() -> None:
@@ -94,7 +108,22 @@ def test_an_error_is_raised_at_once_with_its_code_or_else_its_status(move: Move,
     with Server(move) as server, pytest.raises(Refused) as refused:
         put(server)
     assert refused.value.why == code
+    assert str(refused.value) == f"An error occurred ({code}) when calling the PutObject operation: "
     assert len(server.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "arguments"),
+    [
+        ("GetObject", "get_object", {"Key": "k"}),
+        ("DeleteObject", "delete_object", {"Key": "k"}),
+        ("ListObjectsV2", "list_objects_v2", {"Prefix": "p"}),
+    ],
+)
+def test_an_error_names_the_operation(operation: str, method: str, arguments: dict[str, str]) -> None:
+    with Server(answer(403)) as server, pytest.raises(Refused) as refused:
+        call(server, method, **arguments)
+    assert refused.value.operation_name == operation
 
 
 @pytest.mark.parametrize(("move", "error"), [(drop, NoAnswer), (SLOW_DOWN, Refused)], ids=["silence", "busy"])
@@ -112,3 +141,4 @@ def test_a_parameter_is_requested_decrypted() -> None:
     assert sent.headers["x-amz-target"] == "AmazonSSM.GetParameter"
     assert sent.headers["content-type"] == "application/x-amz-json-1.1"
     assert sent.body == {"Name": "/hec", "WithDecryption": True}
+    assert is_signed(sent, CREDENTIALS, "ssm")

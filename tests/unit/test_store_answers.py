@@ -8,6 +8,7 @@ import pytest
 
 from chalicelib import instants, tokens
 from chalicelib.aws.dynamodb import PATIENCE
+from chalicelib.clients import Client
 from chalicelib.errors import StoreUnavailable
 from chalicelib.settings import BOTOCORE, SLIM
 from chalicelib.tokens import Document, Terms
@@ -94,6 +95,19 @@ def test_a_condition_that_failed_is_no_trouble_of_the_store() -> None:
     with Server(error("ConditionalCheckFailedException")) as server:
         assert stores_on(server).token_store().revoke("tok_1", None, NOW) is None
     assert len(server.received) == 1
+
+
+def test_what_is_found_by_its_id_is_as_of_now(transport: str) -> None:
+    """On AWS alone a read may be stale: a client that was just disabled would go on being let in."""
+    with Server(DONE) as server:
+        assert stores_on(server).token_store().find("tok_1") is None
+        clients = stores_on(server).client_store()
+        assert clients.find("app") is None
+        assert clients.change("app", lambda client: client) is None
+        assert clients.delete(Client("app", frozenset(), (), NOW))
+    assert [request.body["ConsistentRead"] for request in server.received] == [True] * 4
+    by_botocore = ["user-agent" in request.headers for request in server.received]
+    assert by_botocore == [transport == BOTOCORE] * 4
 
 
 def test_warming_up_asks_our_own_client_for_an_item_that_there_is_not(transport: str) -> None:
