@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from chalicelib import addresses, instants, tokens
+from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Action, Document, Terms, Token, Use
-from studies.load import processes
-from studies.load.targets import ROLES
+from studies import page
+from studies.load.ladder import cpu_seconds
 from tests.support.meter import Meter, item_bytes, usd_per_million, write_units
-from tests.support.store_engines import StoreEngine
+from tests.support.store_engines import OPEN, StoreEngine
 
-SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 CLAIMS: Final = (1, 10, 25, 50, 75, 100)
-OPERATIONS: Final = ("issue", "issue for a user", "find", "use", "refused use", "revoke", "find by node")
 _READS: Final = ("find", "find by node")
 _CLIENT: Final = "portal"
 _USER: Final = "ada.lovelace@example.org"
@@ -30,77 +31,73 @@ _BATCH: Final = 25  # DynamoDB's limit for BatchWriteItem
 _WRITERS: Final = 2
 _METERED: Final = 3
 
-Show = Callable[[int], object]
-"""Called with how many items or claims were written since the last call."""
+Issued = tuple[str, Token]
+"""A token's secret, and what is stored of it."""
 
 
-class Fill:
-    """Fills a table with tokens as they are stored, each with ids and a node of its own.
+def grow(name: str, sizes: Sequence[int], fill_seconds: float, calls: int, scratch: Path) -> list[dict[str, Any]]:
+    """What each operation takes at each size of an engine's table.
 
     Args:
-        limit_seconds: how long all filling may take together.
+        sizes: tokens stored.
+        fill_seconds: how long filling may take together; the size that is reached by then is the last one.
+        calls: how many of each operation are timed.
     """
+    rows = []
+    with OPEN[name](scratch) as engine:
+        stored, left = 0, fill_seconds
+        template = _item_of(engine, _issue(engine.token_store(), "template"))
+        _at_size(engine, stored, calls)  # not counted: a Java program's first answers are slow
+        for size in sizes:
+            print(f"{name}: {size:,} tokens", file=sys.stderr)
+            begun = time.monotonic()
+            stored = _fill(engine, template, stored, size, begun + left)
+            left -= time.monotonic() - begun
+            rows.append(_at_size(engine, stored, calls))
+            if stored < size:
+                break
+    return rows
 
-    def __init__(self, engine: StoreEngine, limit_seconds: float) -> None:
-        self._dynamodb = engine.dynamodb()
-        self._table = engine.token_table
-        self._left = limit_seconds
-        self._spent = 0.0
-        self.stored = 1  # the template
-        self._item = _stored_item(engine)
 
-    def up_to(self, size: int, show: Show) -> bool:
-        """Write until the table holds that many; False: the time was up before."""
-        begun = time.monotonic()
-        with ThreadPoolExecutor(_WRITERS) as writers:
-            while self.stored < size and time.monotonic() - begun < self._left:
-                sizes = _batches(min(size - self.stored, _BATCH * _WRITERS * 20))
-                for written in writers.map(self._write, sizes):
-                    self.stored += written
-                    show(written)
-        self._left -= time.monotonic() - begun
-        self._spent += time.monotonic() - begun
-        return self.stored >= size
+def _fill(engine: StoreEngine, template: Mapping[str, Any], stored: int, size: int, deadline: float) -> int:
+    """Write copies of an item, each with ids and a node of its own; returns how many there are then."""
+    dynamodb, table = engine.dynamodb(), engine.token_table
 
-    @property
-    def per_second(self) -> int:
-        """Items written a second, until now."""
-        return round(self.stored / max(self._spent, 0.001))
-
-    def _write(self, count: int) -> int:
-        requests: Any = {self._table: [{"PutRequest": {"Item": self._another()}} for _ in range(count)]}
+    def write(_: int) -> None:
+        requests: Any = {table: [{"PutRequest": {"Item": _copy(template)}} for _ in range(_BATCH)]}
         while requests:
-            requests = self._dynamodb.batch_write_item(RequestItems=requests).get("UnprocessedItems")
-        return count
+            requests = dynamodb.batch_write_item(RequestItems=requests).get("UnprocessedItems")
 
-    def _another(self) -> dict[str, Any]:
-        digest, node = os.urandom(32).hex(), os.urandom(32).hex()
-        texts = {"id": f"tok_{digest[:32]}", "digest": digest, "node_hash": node}
-        return self._item | {name: {"S": text} for name, text in texts.items()}
-
-
-def _stored_item(engine: StoreEngine) -> dict[str, Any]:
-    """A token's item as the store writes it; it stays in the table."""
-    issued = _new_token("template")
-    engine.token_store().add([issued])
-    return dict(_raw(engine, issued[1]))
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        while stored < size and time.monotonic() < deadline:
+            batches = min(40, -(-(size - stored) // _BATCH))
+            list(writers.map(write, range(batches)))
+            stored += batches * _BATCH
+    return stored
 
 
-def _batches(count: int) -> Iterator[int]:
-    yield from [_BATCH] * (count // _BATCH)
-    if count % _BATCH:
-        yield count % _BATCH
+def _copy(template: Mapping[str, Any]) -> dict[str, Any]:
+    digest, node = os.urandom(32).hex(), os.urandom(32).hex()
+    texts = {"id": f"tok_{digest[:32]}", "digest": digest, "node_hash": node}
+    return {**template, **{name: {"S": text} for name, text in texts.items()}}
 
 
-def _raw(engine: StoreEngine, token: Token) -> dict[str, Any]:
-    answer = engine.dynamodb().get_item(TableName=engine.token_table, Key={"id": {"S": token.id}}, ConsistentRead=True)
-    return dict(answer["Item"])
+def _item_of(engine: StoreEngine, issued: Issued) -> dict[str, Any]:
+    """A token's item as the store wrote it."""
+    key = {"id": {"S": issued[1].id}}
+    return dict(engine.dynamodb().get_item(TableName=engine.token_table, Key=key, ConsistentRead=True)["Item"])
 
 
-def _new_token(node: str, *, user: str | None = None, max_uses: int = 1) -> tuple[str, Token]:
+def _new_token(node: str, *, user: str | None = None, max_uses: int = 1) -> Issued:
     now = instants.now()
     terms = Terms(Document(node), now + _LIFETIME, max_uses, frozenset({Action.DOWNLOAD}), user=user)
     return tokens.new_token(_CLIENT, terms, now)
+
+
+def _issue(store: TokenStore, node: str, **terms: Any) -> Issued:
+    issued = _new_token(node, **terms)
+    store.add([issued])
+    return issued
 
 
 def _use_of(secret: str) -> Use:
@@ -108,150 +105,151 @@ def _use_of(secret: str) -> Use:
     return tokens.new_use(secret, _CLIENT, user=_USER, address=address, action=Action.DOWNLOAD)
 
 
-def at_size(engine: StoreEngine, stored: int, calls: int) -> dict[str, Any]:
-    """What each operation takes and consumes now.
-
-    Args:
-        stored: how many items there are.
-        calls: how many of each are timed.
-    """
-    row: dict[str, Any] = {"tokens": stored, "operations": {}}
-    timed = _Lives(engine, calls)
-    for operation in OPERATIONS:
-        row["operations"][operation] = timed.run(operation)
+def _at_size(engine: StoreEngine, stored: int, calls: int) -> dict[str, Any]:
+    """What each operation takes and consumes now."""
+    times = {name: _timed(act, those) for name, (act, those) in _operations(engine.token_store(), calls).items()}
     with Meter(engine.environ) as meter:
-        metered = _Lives(replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": meter.url}), _METERED)
-        for operation in OPERATIONS:
+        for name, (act, those) in _operations(_behind(engine, meter).token_store(), _METERED).items():
             meter.read()
-            metered.run(operation)
-            units = {name: round(total / _METERED, 2) for name, total in meter.read().items()}
-            row["operations"][operation] |= {"units": units, "usd": _usd(operation, units.get("total"))}
-    return row
+            for issued in those:
+                act(issued)
+            units = {part: round(total / _METERED, 2) for part, total in meter.read().items()}
+            total = units.get("total")  # an engine reports none of a refused write
+            usd = usd_per_million(0, total or 0) if name in _READS else usd_per_million(total or 0)
+            times[name] |= {"units": units, "usd": None if total is None else usd}
+    return {"tokens": stored, "operations": times}
 
 
-def _usd(operation: str, units: float | None) -> float | None:
-    """The price of a million; None if the engine reports no units."""
-    if units is None:
-        return None
-    return usd_per_million(0, units) if operation in _READS else usd_per_million(units)
+def _behind(engine: StoreEngine, meter: Meter) -> StoreEngine:
+    return replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": meter.url})
 
 
-class _Lives:
-    """Tokens that are issued, found, used, refused and revoked, one operation after the other over all of them."""
-
-    def __init__(self, engine: StoreEngine, count: int) -> None:
-        self._store = engine.token_store()
-        self._issued = [_new_token(str(uuid.uuid4())) for _ in range(count)]
-        self._bound = [_new_token(str(uuid.uuid4()), user=_USER + str(number)) for number in range(count)]
-        self._store.find("tok_" + "0" * 32)  # the connection, and whatever is loaded late
-
-    def run(self, operation: str) -> dict[str, Any]:
-        """Do it with every token; milliseconds a call, and processor time of this process and of the engine."""
-        act, those = self._acts()[operation]
-        own, engine = time.process_time(), _engine_seconds()
-        times = []
-        for secret, token in those:
-            begun = time.perf_counter()
-            act(secret, token)
-            times.append((time.perf_counter() - begun) * 1000)
-        return {
-            "p50_ms": round(statistics.median(times), 2),
-            "p99_ms": round(sorted(times)[int(len(times) * 0.99)], 2),
-            "own_cpu_ms": round((time.process_time() - own) * 1000 / len(times), 3),
-            "engine_cpu_ms": round((_engine_seconds() - engine) * 1000 / len(times), 3),
-        }
-
-    def _acts(self) -> dict[str, tuple[Callable[[str, Token], object], Sequence[tuple[str, Token]]]]:
-        store = self._store
-
-        def use(secret: str, token: Token) -> None:
-            use = _use_of(secret)
-            found = store.claim(use, instants.now(), None)
-            assert found is not None
-            assert [claim.attempt for claim in found.claims] == [use.attempt]
-
-        def refused(secret: str, token: Token) -> None:
-            use = _use_of(secret)
-            found = store.claim(use, instants.now(), None)
-            assert found is not None
-            assert use.attempt not in [claim.attempt for claim in found.claims]
-
-        def find_by_node(secret: str, token: Token) -> None:
-            assert list(
-                store.find_unrevoked(node_id=token.terms.document.node_id, issuer=None, now=instants.now())
-            ) == [token.id]
-
-        def find(secret: str, token: Token) -> None:
-            assert store.find(token.id) is not None
-
-        def revoke(secret: str, token: Token) -> None:
-            found = store.revoke(token.id, _CLIENT, now := instants.now())
-            assert found is not None
-            assert found.revoked_at == now
-
-        def issue(secret: str, token: Token) -> None:
-            store.add([(secret, token)])
-
-        return {
-            "issue": (issue, self._issued),
-            "issue for a user": (issue, self._bound),
-            "find": (find, self._issued),
-            "use": (use, self._issued),
-            "refused use": (refused, self._issued),
-            "revoke": (revoke, self._issued),
-            "find by node": (find_by_node, self._bound),
-        }
+def _timed(act: Callable[[Issued], object], those: Sequence[Issued]) -> dict[str, Any]:
+    """Do it with each token, one after the other; milliseconds a call."""
+    engine, times = cpu_seconds()["engine"], []
+    for issued in those:
+        begun = time.perf_counter()
+        act(issued)
+        times.append((time.perf_counter() - begun) * 1000)
+    return {
+        "p50_ms": round(statistics.median(times), 2),
+        "p99_ms": round(sorted(times)[int(len(times) * 0.99)], 2),
+        "engine_cpu_ms": round((cpu_seconds()["engine"] - engine) * 1000 / len(times), 2),
+    }
 
 
-def with_claims(engine: StoreEngine, count: int, show: Show) -> list[dict[str, Any]]:
+def _operations(store: TokenStore, count: int) -> dict[str, tuple[Callable[[Issued], object], list[Issued]]]:
+    """What is done with how many tokens, in this order: they are issued, found, used, refused and revoked."""
+
+    def use(issued: Issued) -> None:
+        _claim(store, issued[0])
+
+    def refused(issued: Issued) -> None:
+        use = _use_of(issued[0])
+        token = store.claim(use, instants.now(), None)
+        assert token is not None
+        assert use.attempt not in [claim.attempt for claim in token.claims]
+
+    def revoke(issued: Issued) -> None:
+        token = store.revoke(issued[1].id, _CLIENT, now := instants.now())
+        assert token is not None
+        assert token.revoked_at == now
+
+    def find(issued: Issued) -> None:
+        assert store.find(issued[1].id) is not None
+
+    def find_by_node(issued: Issued) -> None:
+        node = issued[1].terms.document.node_id
+        assert list(store.find_unrevoked(node_id=node, issuer=None, now=instants.now())) == [issued[1].id]
+
+    def issue(issued: Issued) -> None:
+        store.add([issued])
+
+    own = [_new_token(str(uuid.uuid4())) for _ in range(count)]
+    bound = [_new_token(str(uuid.uuid4()), user=_USER + str(number)) for number in range(count)]
+    store.find("tok_" + "0" * 32)  # the connection, and whatever is loaded late
+    return {
+        "issue": (issue, own),
+        "issue for a user": (issue, bound),
+        "find": (find, own),
+        "use": (use, own),
+        "refused use": (refused, own),
+        "revoke": (revoke, own),
+        "find by node": (find_by_node, bound),
+    }
+
+
+def _claim(store: TokenStore, secret: str) -> None:
+    """Use a token once."""
+    token = store.claim(use := _use_of(secret), instants.now(), None)
+    assert token is not None
+    assert token.claims[-1].attempt == use.attempt
+
+
+def with_claims(name: str, count: int, scratch: Path) -> list[dict[str, Any]]:
     """Use tokens up, one use after the other; what the use costs that leaves so many claims.
 
     Args:
         count: how many tokens; each level's time is the median over them.
     """
-    most = max(CLAIMS)
-    store = engine.token_store()
-    issued = [_new_token(str(uuid.uuid4()), max_uses=most) for _ in range(count)]
-    for each in issued:
-        store.add([each])
-    rows, spent = [], 0
-    with Meter(engine.environ) as meter:
-        metered = replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": meter.url}).token_store()
-        secret, token = _new_token(str(uuid.uuid4()), max_uses=most)
-        metered.add([(secret, token)])
+    most, rows, spent = max(CLAIMS), [], 0
+    with OPEN[name](scratch) as engine, Meter(engine.environ) as meter:
+        store, metered = engine.token_store(), _behind(engine, meter).token_store()
+        timed = [_issue(store, str(uuid.uuid4()), max_uses=most) for _ in range(count)]
+        charged = _issue(store, str(uuid.uuid4()), max_uses=most)
         for claims in range(1, most + 1):
             meter.read()
-            metered.claim(_use_of(secret), instants.now(), None)
-            charged = meter.read()["total"]
-            size = item_bytes(_raw(engine, token))
+            _claim(metered, charged[0])
+            units, size = meter.read()["total"], item_bytes(_item_of(engine, charged))
             spent += write_units(size)
-            own, at_engine = time.process_time(), _engine_seconds()
-            times = [_timed_claim(store, each) for each, _ in issued]
-            show(count)
+            times = _timed(lambda issued: _claim(store, issued[0]), timed)
             if claims in CLAIMS:
                 rows.append(
                     {
                         "claims": claims,
                         "item_bytes": size,
                         "write_units": write_units(size),
-                        "write_units_charged": charged,
+                        "write_units_charged": units,
                         "mean_write_units": round(spent / claims, 2),
                         "usd_per_million_uses": usd_per_million(spent / claims),
-                        "p50_ms": round(statistics.median(times), 2),
-                        "own_cpu_ms": round((time.process_time() - own) * 1000 / count, 3),
-                        "engine_cpu_ms": round((_engine_seconds() - at_engine) * 1000 / count, 3),
+                        "p50_ms": times["p50_ms"],
+                        "engine_cpu_ms": times["engine_cpu_ms"],
                     }
                 )
     return rows
 
 
-def _timed_claim(store: Any, secret: str) -> float:
-    begun = time.perf_counter()
-    token = store.claim(use := _use_of(secret), instants.now(), None)
-    assert token.claims[-1].attempt == use.attempt
-    return (time.perf_counter() - begun) * 1000
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the engine charges something else than was calculated, in words."""
+    return [
+        f"{row['write_units_charged']} write units, not {row['write_units']}"
+        for row in rows
+        if row["write_units"] != row["write_units_charged"]
+    ]
 
 
-def _engine_seconds() -> float:
-    found = processes.by_role(os.getpid(), {"engine": ROLES["engine"]})
-    return sum(process.seconds for process in found["engine"])
+def sizes_as_markdown(engine: str, sizes: Sequence[Mapping[str, Any]]) -> str:
+    """The operations of one engine, by tokens stored."""
+    head = ("", *(f"{row['tokens']:,} tokens" for row in sizes), "units", "USD per million")
+    rows = []
+    for operation, last in sizes[-1]["operations"].items():
+        each = [row["operations"][operation] for row in sizes]
+        times = [f"{one['p50_ms']} / {one['p99_ms']} ({one['engine_cpu_ms']})" for one in each]
+        differs = "" if all(one["units"] == last["units"] for one in each) else " (differs by size)"
+        rows.append((operation, *times, _units(last["units"]) + differs, "-" if last["usd"] is None else last["usd"]))
+    return f"{engine}, p50 / p99 ms (CPU ms of the engine):\n\n{page.table(head, rows)}"
+
+
+def _units(units: Mapping[str, float]) -> str:
+    if not units:
+        return "not measured"
+    parts = [f"{name} {amount:g}" for name, amount in units.items() if name != "total" and amount]
+    return f"{units['total']:g} ({', '.join(parts)})"
+
+
+def claims_as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The uses, by the claims that they leave."""
+    head = ["claims after the use", "item, bytes", "write units of this use", "as charged", "mean of all uses"]
+    return page.table(
+        [*head, "USD per million uses", "p50 ms", "CPU ms of the engine"], [list(row.values()) for row in rows]
+    )

@@ -1,108 +1,206 @@
-"""Rising concurrency, level by level."""
+"""Rising concurrency, level by level: locust's callers against `chalice local` or the package in the local AWS."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from json import loads
 from pathlib import Path
 from typing import Any, Final
 
-from dev.engine import ROOT
-from studies.load import processes
-from studies.load.targets import ROLES, Target
+import psutil
+import requests
 
-LEVELS: Final = (1, 4, 16, 64, 128, 256)
+from chalicelib import clients, instants
+from chalicelib.clients import Client, Scope
+from chalicelib.http.routes import BASE_PATH
+from dev.engine import Engine
+from studies import page
+from tests.support.api import Credentials
+from tests.support.local_aws import Package, Stack, local_aws
+from tests.support.serving import serving
+from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 
-_UNLIMITED: Final = 10**9
-_ALL_TOGETHER_SECONDS: Final = 5.0
-
-Show = Callable[[int, int], object]
-"""Called with how many calls of a level were answered so far, and how many of them wrongly."""
-
-
-@dataclass
-class _Peaks:
-    """The largest values while a level ran."""
-
-    threads: int = 0
-    files: int = 0
-    functions: int = 0
-
-    def look(self, at: Mapping[str, list[processes.Process]]) -> None:
-        serving = at["service"] or at["engine"]
-        self.threads = max([self.threads, *(process.threads for process in serving)])
-        self.files = max([self.files, *(processes.open_files(process.pid) for process in serving)])
-        self.functions = max(self.functions, len(at["functions"]))
+CALLER: Final = "load"
+USERS: Final = Path(__file__).with_name("users.py")
+_PATIENCE_SECONDS: Final = 60
+_ROLES: Final = {
+    "dev.gateway": "service",
+    "lambda": "functions",
+    "dev.engine_process": "engine",
+    "DynamoDBLocal.jar": "engine",
+}
+"""Whose processor time counts for what, by a part of the command."""
 
 
 @dataclass(frozen=True)
-class Level:
-    """So many callers at once.
+class Stored:
+    """What the token table holds.
 
     Attributes:
-        calls: how many they make, about.
-        seconds: after that no caller begins anything new.
+        overspent: tokens with more claims than uses.
     """
 
-    users: int
-    calls: int
-    seconds: float
+    tokens: int
+    claims: int
+    overspent: int
 
 
-def warm_up(target: Target, users: int, scratch: Path, show: Show) -> dict[str, Any] | None:
-    """Take in as many callers as will call at once, one after the other; None: the target needs no such thing."""
-    if not target.callers_per_second:
-        return None
-    seconds = users / target.callers_per_second + _ALL_TOGETHER_SECONDS
-    return run_level(target, Level(users, _UNLIMITED, seconds), scratch, show, target.callers_per_second)
+@dataclass(frozen=True)
+class Target:
+    """A running service.
+
+    Attributes:
+        url: with the base path.
+        stored: counts what is in the token table now.
+        callers_per_second: how fast it can take in new callers; 0: all at once. The local AWS starts a process for
+            each call at once, and each of these takes a processor for a third of a second.
+    """
+
+    url: str
+    credentials: Credentials
+    stored: Callable[[], Stored]
+    callers_per_second: float = 0
 
 
-def run_level(target: Target, level: Level, scratch: Path, show: Show, per_second: float = 0) -> dict[str, Any]:
-    """Let the callers call.
+def stored(dynamodb: Any, table: str) -> Stored:
+    """Read the whole table."""
+    found: Counter[str] = Counter()
+    pages = dynamodb.get_paginator("scan").paginate(
+        TableName=table, ConsistentRead=True, ProjectionExpression="claims, max_uses"
+    )
+    for each in pages:
+        for item in each["Items"]:
+            claims = len(item["claims"]["M"])
+            found.update(tokens=1, claims=claims, overspent=claims > int(item["max_uses"]["N"]))
+    return Stored(found["tokens"], found["claims"], found["overspent"])
+
+
+@contextmanager
+def local_on_ministack(scratch: Path) -> Iterator[Target]:
+    """What `make run` serves: the state is kept on disk, too."""
+    with (
+        Engine(state_dir=scratch / "state", log=scratch / "ministack.log") as engine,
+        _served(with_tables(MINISTACK, engine.client_environ), scratch) as target,
+    ):
+        yield target
+
+
+@contextmanager
+def local_on_dynamodb_local(scratch: Path) -> Iterator[Target]:
+    with OPEN[DYNAMODB_LOCAL](scratch) as engine, _served(engine, scratch) as target:
+        yield target
+
+
+@contextmanager
+def _served(engine: StoreEngine, scratch: Path) -> Iterator[Target]:
+    secret, kept = clients.new_secret(instants.now())
+    assert engine.client_store().add(Client(CALLER, frozenset(Scope), (kept,), instants.now()))
+    with serving(scratch / "service.log", **engine.environ) as address:
+        yield Target(
+            address + BASE_PATH, Credentials(CALLER, secret), lambda: stored(engine.dynamodb(), engine.token_table)
+        )
+
+
+@contextmanager
+def deployed(scratch: Path) -> Iterator[Target]:
+    """Gateway, authorizer and functions as CloudFormation makes them of the package, IAM enforced; without a Splunk."""
+    with local_aws(scratch / "local-aws.log") as aws:
+        stack = Stack(aws, Package.of("dev", scratch / "packages"))
+        yield Target(
+            stack.url + BASE_PATH,
+            stack.add_client(CALLER, "issue", "use", "manage"),
+            lambda: stored(aws.client("dynamodb"), stack.outputs["TokenTableName"]),
+            callers_per_second=2,
+        )
+
+
+OPEN_TARGET: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "local-ministack": local_on_ministack,
+    "local-dynamodb-local": local_on_dynamodb_local,
+    "deployed": deployed,
+}
+"""By part: starts everything below the folder, and stops it at the end of the block."""
+
+
+def warm_up(target: Target) -> None:
+    """Call each operation once, as `make run` does before it is ready."""
+
+    def call(method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
+        auth = (target.credentials.user, target.credentials.password)
+        answer = requests.request(method, target.url + path, auth=auth, json=body, timeout=_PATIENCE_SECONDS)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    call("GET", "/version")
+    call("POST", "/use", {"token": call("POST", "/token", {"nodeId": "warm-up"})["token"]})
+
+
+def climb(part: str, levels: Sequence[int], seconds: float, sound_up_to: int, scratch: Path) -> dict[str, Any]:
+    """Run the levels of a target.
 
     Args:
-        per_second: how many callers begin in a second; 0: all at once.
+        levels: callers at once.
+        seconds: how long each level takes, when all its callers have begun.
+        sound_up_to: callers up to which every answer has to be right. Beyond it the first level with a wrong answer
+            is the last one.
     """
-    users, calls, seconds = level.users, level.calls, level.seconds
-    out = scratch / f"level-{users}.json"
-    command = [sys.executable, "-m", "studies.load.users", "--url", target.url, "--users", users, "--calls", calls]
-    command += ["--seconds", seconds, "--per-second", per_second or users, "--out", out]
-    environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    environ |= {"LOAD_USER": target.credentials.user, "LOAD_PASSWORD": target.credentials.password}
-    log = scratch / "callers.log"
-    before, lost, peaks = _snapshot(), processes.lost_connections(), _Peaks()
-    with log.open("ab") as stderr:
-        run = subprocess.Popen(
-            [str(part) for part in command], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True
-        )
-        with run:
-            assert run.stdout is not None
-            for line in run.stdout:
-                answered, wrong = map(int, line.split())
-                show(answered, wrong)
-                peaks.look(_snapshot())
+    with OPEN_TARGET[part](scratch) as target:
+        warm_up(target)
+        before, results = target.stored(), []
+        for users in levels:
+            print(f"{part}: {users} callers", file=sys.stderr)
+            results.append(_level(target, users, seconds, scratch))
+            if results[-1]["errors"] and users >= sound_up_to:
+                break
+        return {
+            "sound_up_to": sound_up_to,
+            "levels": results,
+            "verdict": verdict(results, before, target.stored()),
+        }
+
+
+def _level(target: Target, users: int, seconds: float, scratch: Path) -> dict[str, Any]:
+    rate, out = target.callers_per_second or users, scratch / f"level-{users}.json"
+    command = [sys.executable, "-m", "locust", "--locustfile", str(USERS), "--headless", "--only-summary"]
+    command += ["--reset-stats", "--stop-timeout", str(_PATIENCE_SECONDS), "--exit-code-on-error", "0"]
+    command += ["--loglevel", "WARNING", "--host", target.url, "--users", str(users), "--spawn-rate", str(rate)]
+    command += ["--run-time", f"{round(users / rate + seconds)}s"]
+    credentials = {"LOAD_USER": target.credentials.user, "LOAD_PASSWORD": target.credentials.password}
+    before, log = cpu_seconds(), scratch / "callers.log"
+    with log.open("wb") as file:
+        environ = {**os.environ, **credentials, "LOAD_OUT": str(out)}
+        run = subprocess.run(command, env=environ, stdout=file, stderr=file, check=False)
     assert run.returncode == 0, log.read_text()[-2000:]
-    after = _snapshot()
-    results: dict[str, Any] = json.loads(out.read_text())
-    used = {role: _spent(before[role], after[role]) for role in ROLES if role != "callers"}
-    used["callers"] = results.pop("cpu_seconds")
+    used, results = cpu_seconds() - before, loads(out.read_text("utf-8"))
     per_call = 1000 / max(1, results["calls"])
     return {
         "users": users,
         **results,
-        "calls_per_second": round(results["calls"] / results["seconds"], 1),
-        "cpu_ms_per_call": {role: round(spent * per_call, 3) for role, spent in used.items() if spent},
-        "peak": vars(peaks),
-        "lost_connections": processes.lost_connections() - lost,
+        "cpu_ms_per_call": {role: round(spent * per_call, 2) for role, spent in used.items()},
     }
 
 
-def verdict(levels: list[dict[str, Any]], before: Any, after: Any) -> dict[str, Any]:
+def cpu_seconds() -> Counter[str]:
+    """The processor time of all that this process has started, by role.
+
+    A process whose command names no role has that of its nearest ancestor. One that has ended counts for its parent.
+    """
+    found: Counter[str] = Counter()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            commands = (" ".join(each.cmdline()) for each in (process, *process.parents()))
+            roles = (role for command in commands for part, role in _ROLES.items() if part in command)
+            found[next(roles, "others")] += sum(process.cpu_times()[:4])
+    return found
+
+
+def verdict(levels: Sequence[Mapping[str, Any]], before: Stored, after: Stored) -> dict[str, Any]:
     """Whether the table agrees with the answers, which no single answer shows."""
     total: Counter[str] = Counter()
     for level in levels:
@@ -123,9 +221,40 @@ def verdict(levels: list[dict[str, Any]], before: Any, after: Any) -> dict[str, 
     }
 
 
-def _snapshot() -> dict[str, list[processes.Process]]:
-    return processes.by_role(os.getpid(), ROLES)
+def failures(part: Mapping[str, Any]) -> list[str]:
+    """A wrong answer where none was expected, and a table that holds something else than was answered, in words."""
+    found = [
+        f"{sum(level['errors'].values())} wrong answers at {level['users']} callers"
+        for level in part["levels"]
+        if level["errors"] and level["users"] <= part["sound_up_to"]
+    ]
+    return found + ["the table holds something else than was answered"] * (not part["verdict"]["agrees"])
 
 
-def _spent(before: list[processes.Process], after: list[processes.Process]) -> float:
-    return sum(process.seconds for process in after) - sum(process.seconds for process in before)
+def as_markdown(part: Mapping[str, Any]) -> str:
+    """The levels, what was wrong, and the verdict."""
+    times, roles = ("p50", "p99", "p99.9", "most"), ("service", "functions", "engine")
+    head = ["callers", "calls", "wrong", "calls a second", *(f"{name} ms" for name in times)]
+    head += ["CPU ms a call: service", *roles[1:]]
+    rows = [
+        [
+            *(level["users"], level["timed"], sum(level["errors"].values()), level["calls_per_second"]),
+            *(level["milliseconds"][name] for name in times),
+            *(level["cpu_ms_per_call"].get(role, "-") for role in roles),
+        ]
+        for level in part["levels"]
+    ]
+    wrong = [
+        f"Wrong at {level['users']} callers: {', '.join(f'{name} {number:,}' for name, number in errors.items())}."
+        for level in part["levels"]
+        if (errors := level["errors"])
+    ]
+    found = part["verdict"]
+    agrees = "agrees with the answers" if found["agrees"] else "DOES NOT AGREE with the answers"
+    summary = (
+        f"{found['calls']:,} calls, {found['errors']:,} of them answered wrongly. {found['issued']:,} tokens of one "
+        f"use were issued and {found['granted']:,} uses granted. The table, read afterwards, holds "
+        f"{found['tokens_stored']:,} tokens with {found['claims_stored']:,} claims, and {found['overspent']:,} tokens "
+        f"with more claims than uses: it {agrees}."
+    )
+    return "\n\n".join([page.table(head, rows), *wrong, summary])
