@@ -22,14 +22,12 @@ from rich.console import Console
 
 from studies.bench.box import build, figures, instructions, world
 from studies.bench.box import variants as of
-from studies.bench.box.build import Built
+from studies.bench.box.function import FunctionError
 from studies.bench.box.instructions import Counts
-from studies.bench.box.measure import Box, Setting, WrongAnswer
-from studies.bench.box.rounds import Run, add_rounds
-from studies.bench.box.runtime_api import FunctionError
+from studies.bench.box.measure import Box, Run, Setting, WrongAnswer
 
 TRIES: Final = 3
-SETTING: Final = Setting(memory_mb=128, tls=True, calls=12, limited=False)
+SETTING: Final = Setting(memory_mb=128, calls=12, limited=False)
 LIMITS: Final = {
     "init": 3.2,
     "init-authorizer": 1.4,
@@ -121,37 +119,24 @@ def measured(package: Path, *, counted: bool) -> Sequence[Value]:
         package: our deployment archive.
         counted: count instructions; else compare processor times.
     """
-    variants = instructions.COUNTED if counted else figures.NEEDED
+    variants = instructions.COUNTED if counted else of.GUARDED
     built = {variant.archive.name: build.built(variant.archive, package) for variant in variants}
-    with tempfile.TemporaryDirectory() as name, world.opened(Path(name)) as behind:
-        box, folder = Box(behind, package, Path(name)), Path(name)
-        if counted:
-            return believed(_counting(box, built, folder))
-        return believed(_timing(box, built))
-
-
-def _counting(box: Box, built: dict[str, Built], folder: Path) -> Callable[[], Sequence[Value]]:
-    run = Run(SETTING, [variant for variant in instructions.COUNTED if variant is not of.EMPTY])
+    archive_mb = built[of.OURS].zip_bytes / 1e6
+    run = Run(SETTING, [variant for variant in variants if variant is not of.EMPTY])
     counts: list[Counts] = []
+    with tempfile.TemporaryDirectory() as name, world.opened(Path(name)) as behind:
+        box = Box(behind, package, built, Path(name))
 
-    def measure() -> Sequence[Value]:
-        add_rounds(run, box, built, 1)
-        counts.append(instructions.count(box, built, folder))
-        peaks_mb = [sample.peak_mb for sample in run.samples(of.SERVICE)]
-        return by_instructions(counts, peaks_mb, built[of.OURS].zip_bytes / 1e6)
+        def count() -> Sequence[Value]:
+            run.add(box, 1)
+            counts.append(instructions.count(box))
+            return by_instructions(counts, [sample.peak_mb for sample in run.samples(of.SERVICE)], archive_mb)
 
-    return measure
+        def time() -> Sequence[Value]:
+            run.add(box, 3)
+            return by_processor_time(figures.judge(run.rounds, archive_mb))
 
-
-def _timing(box: Box, built: dict[str, Built]) -> Callable[[], Sequence[Value]]:
-    run = Run(SETTING, figures.NEEDED)
-    zips = {name: each.zip_bytes / 1e6 for name, each in built.items()}
-
-    def measure() -> Sequence[Value]:
-        add_rounds(run, box, built, 3)
-        return by_processor_time(figures.judge(run.rounds, zips))
-
-    return measure
+        return believed(count if counted else time)
 
 
 def main() -> int:

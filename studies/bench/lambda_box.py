@@ -14,103 +14,65 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from studies.bench import report
-from studies.bench.box import build, figures, group, results, variants, world
-from studies.bench.box.measure import Box, Setting, WrongAnswer
-from studies.bench.box.rounds import Run, add_rounds
-from studies.bench.box.runtime_api import FunctionError
-from studies.bench.box.variants import Variant
+from studies.bench.box import build, figures, group, variants, world
+from studies.bench.box.function import FunctionError
+from studies.bench.box.measure import Box, Run, Setting, WrongAnswer
+from studies.context import context
 
 SIZES_MB: Final = (256, 512, 1769)
+_PACKAGES: Final = ("awslambdaric", "aws-lambda-powertools", "boto3", "botocore", "chalice", "pynamodb")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One run: a setting, its variants and its rounds."""
-
-    setting: Setting
-    variants: Sequence[Variant]
-    rounds: int
-
-
-def plans(*, quick: bool, limited: bool, rounds: int, calls: int) -> list[Plan]:
-    """The runs: all variants at 128 MB, which give the figures, and some at other sizes with half the rounds."""
-    plans = [Plan(Setting(128, True, calls, limited), variants.ALL, rounds)]
+def measured(*, quick: bool, limited: bool, console: Console) -> dict[str, Any]:
+    """All variants at 128 MB, which give the figures, then some at other sizes with half the rounds."""
+    rounds, calls = (2, 5) if quick else (9, 15)
+    plan = [(Run(Setting(128, calls, limited), variants.ALL), rounds)]
     if limited and not quick:
-        plans += [
-            Plan(Setting(size, True, calls, limited), variants.AT_OTHER_SIZES, (rounds + 1) // 2) for size in SIZES_MB
-        ]
-    return plans
-
-
-def run(plans: Sequence[Plan], package: Path, command: str, console: Console) -> dict[str, object]:
-    """Carry the plans out; returns their results."""
-    limited = plans[0].setting.limited
+        others = [Setting(size, calls, limited) for size in SIZES_MB]
+        plan += [(Run(setting, variants.AT_OTHER_SIZES), (rounds + 1) // 2) for setting in others]
+    runs = [run for run, _ in plan]
+    began = context(shlex.join(["python", "-m", "studies.bench.lambda_box", *sys.argv[1:]]), _PACKAGES)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(
-            "laying archives out", total=sum((len(plan.variants) + 1) * plan.rounds for plan in plans)
-        )
-        built = {each.archive.name: build.built(each.archive, package) for plan in plans for each in plan.variants}
+        total = sum((len(run.variants) + 1) * rounds for run, rounds in plan)
+        task = progress.add_task("laying archives out", total=total)
+        package = build.our_package()
+        built = {each.archive.name: build.built(each.archive, package) for run in runs for each in run.variants}
         with tempfile.TemporaryDirectory() as folder, world.opened(Path(folder)) as behind:
-            taken = results.taken(command, behind.engine, limited=limited)
-            box = Box(behind, package, Path(folder))
-            runs = []
-
-            def show(what: str) -> None:
-                progress.update(task, description=what)
-                progress.advance(task)
-
-            for plan in plans:
-                one = Run(plan.setting, plan.variants)
-                runs.append(one)
-                add_rounds(one, box, built, plan.rounds, show)
-    zips = {name: each.zip_bytes / 1e6 for name, each in built.items()}
-    judged = figures.judge(runs[0].rounds, zips)
-    return {
-        "taken": taken,
-        "figures": results.of_figures(judged),
-        "runs": [results.of_run(each, built) for each in runs],
-    }
+            box = Box(behind, package, built, Path(folder))
+            for run, count in plan:
+                run.add(box, count, lambda what: progress.update(task, description=what, advance=1))
+    judged = figures.judge(runs[0].rounds, built[variants.OURS].zip_bytes / 1e6)
+    return report.results({**began, "engine": behind.engine, "limited": limited}, runs, judged, built)
 
 
 def main() -> int:
-    """Measure, and write the results, their tables and their pictures."""
+    """Measure, and write the results, their tables and their picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds, one setting; docs/performance.md stays")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=True)
-    limited = _can_limit()
-    if not limited:
+    probe = group.make("lambda-box-probe")
+    if probe is None:
         console.print("No control groups: nothing is limited, and only processor times mean something.", style="yellow")
-    rounds, calls = (2, 5) if arguments.quick else (9, 15)
+    else:
+        probe.remove()
     try:
-        planned = plans(quick=arguments.quick, limited=limited, rounds=rounds, calls=calls)
-        command = shlex.join(["python", "-m", "studies.bench.lambda_box", *sys.argv[1:]])
-        results = run(planned, build.our_package(), command, console)
+        results = measured(quick=arguments.quick, limited=probe is not None, console=console)
     except (build.BuildError, FunctionError, WrongAnswer) as error:
         console.print(f"Error: {error}", style="red", markup=False)
         return 1
     report.write(results, build.OUT / "results", publish=not arguments.quick)
-    print(report.all_of_them(results))
+    print(*report.tables(results).values(), sep="\n\n")
     return 0
-
-
-def _can_limit() -> bool:
-    probe = group.make("lambda-box-probe")
-    if probe is None:
-        return False
-    probe.remove()
-    return True
 
 
 if __name__ == "__main__":

@@ -1,29 +1,100 @@
-"""Tables of the results of `lambda_box`: in docs/performance.md, and with pictures below `out/bench/`.
-
-The page holds a table between two comments, `<!-- bench:cold -->` and `<!-- /bench -->`; what is between them is
-replaced.
-"""
+"""The results of `lambda_box`: tables in docs/performance.md, and with a picture below `out/bench/`."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+import math
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from studies.bench.box.build import ROOT
+from studies import page, picture
+from studies.bench.box.build import ROOT, Built
+from studies.bench.box.figures import Judged, warm_cpu
+from studies.bench.box.measure import Run, Sample
 
 Results = Mapping[str, Any]
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 FOR_COST: Final = ROOT / "studies" / "bench" / "results" / "lambda_box.json"
-_MARKED: Final = re.compile(r"(<!-- bench:([a-z]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _READ_BY_COST: Final = ("ours", "authorizer")
 
 
+def results(
+    taken: Mapping[str, Any], runs: Sequence[Run], judged: Iterable[Judged], built: Mapping[str, Built]
+) -> dict[str, Any]:
+    """Medians and ranges.
+
+    Args:
+        taken: when and on what they were measured: what `context()` returned, `engine` and `limited`.
+        built: by the archive's name.
+    """
+    return {
+        "taken": {**taken, "python": platform.python_version()},
+        "figures": [
+            {
+                **{name: getattr(each.figure, name) for name in ("name", "title", "unit", "bar", "stretch")},
+                **{name: _short(getattr(each, name)) for name in ("value", "least", "most")},
+            }
+            for each in judged
+        ],
+        "runs": [
+            {
+                "memory_mb": run.setting.memory_mb,
+                "rounds": len(run.rounds),
+                "calls": run.setting.calls,
+                "repeated": run.repeated,
+                "rows": [
+                    {"name": variant.name, "title": variant.title}
+                    | _row(run.samples(variant), built[variant.archive.name].zip_bytes)
+                    for variant in run.variants
+                ],
+            }
+            for run in runs
+        ],
+    }
+
+
+def _row(samples: Sequence[Sample], zip_bytes: int) -> dict[str, Any]:
+    def over(take: Callable[[Sample], float]) -> dict[str, float]:
+        values = [take(sample) for sample in samples]
+        return {"median": _short(statistics.median(values)), "least": _short(min(values)), "most": _short(max(values))}
+
+    return {
+        "init_ms": over(lambda sample: sample.init.wall_ms),
+        "init_cpu_ms": over(lambda sample: sample.init.cpu_ms),
+        "first_ms": over(lambda sample: sample.first.wall_ms),
+        "first_cpu_ms": over(lambda sample: sample.first.cpu_ms),
+        "warm": {
+            kind: {
+                "cpu_ms": over(lambda sample, kind=kind: warm_cpu(sample, kind)),
+                "wall_ms": quantiles([spent.wall_ms for sample in samples for spent in sample.warm[kind]]),
+            }
+            for kind in samples[0].warm
+        },
+        "peak_mb": over(lambda sample: sample.peak_mb),
+        "zip_mb": _short(zip_bytes / 1e6),
+    }
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """The median, and the 99th percentile, which is one of the values."""
+    ordered = sorted(values)
+    return {
+        "p50": _short(statistics.median(ordered)),
+        "p99": _short(ordered[math.ceil(0.99 * len(ordered)) - 1]),
+    }
+
+
+def _short(value: float) -> float:
+    """Three digits that count; more would pretend."""
+    return float(f"{value:.3g}") if value < 1000 else float(round(value))
+
+
 def write(results: Results, out: Path, *, publish: bool) -> None:
-    """Write the results, their tables and their pictures.
+    """Write the results, their tables and their picture.
 
     Args:
         out: a folder below `out/`.
@@ -31,45 +102,35 @@ def write(results: Results, out: Path, *, publish: bool) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "lambda_box.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-    (out / "lambda_box.md").write_text(all_of_them(results), "utf-8")
-    draw(results, out)
+    (out / "lambda_box.md").write_text("\n\n".join(tables(results).values()) + "\n", "utf-8")
+    (out / "lambda_box.svg").write_text(_drawn(results), "utf-8")
     if publish:
-        PAGE.write_text(filled(PAGE.read_text("utf-8"), results), "utf-8")
+        PAGE.write_text(page.filled(PAGE.read_text("utf-8"), "bench", tables(results)), "utf-8")
         FOR_COST.write_text(json.dumps(for_cost(results), indent=2) + "\n", "utf-8")
 
 
-def draw(results: Results, folder: Path) -> None:
-    """Draw starts, calls, memory and archives at 128 MB over TLS."""
-    from studies import plots  # noqa: PLC0415 - the tables need no charts
-
+def _drawn(results: Results) -> str:
+    """Starts, calls, memory and archives at 128 MB."""
     rows = results["runs"][0]["rows"]
-    panels = {
-        "Init, CPU ms": {row["title"]: row["init_cpu_ms"]["median"] for row in rows},
-        "First call, CPU ms": {row["title"]: row["first_cpu_ms"]["median"] for row in rows},
-        "Warm use, CPU ms": {r["title"]: r["warm"]["use"]["cpu_ms"]["median"] for r in rows if "use" in r["warm"]},
-        "Peak memory, MB": {row["title"]: row["peak_mb"]["median"] for row in rows},
-        "Archive, zipped, MB": {row["title"]: row["zip_mb"] for row in rows},
+    columns: dict[tuple[str, str], list[float | None]] = {
+        ("init", "CPU ms"): [row["init_cpu_ms"]["median"] for row in rows],
+        ("first call", "CPU ms"): [row["first_cpu_ms"]["median"] for row in rows],
+        ("warm use", "CPU ms"): [
+            row["warm"]["use"]["cpu_ms"]["median"] if "use" in row["warm"] else None for row in rows
+        ],
+        ("peak memory", "MB"): [row["peak_mb"]["median"] for row in rows],
+        ("archive", "zipped, MB"): [row["zip_mb"] for row in rows],
     }
-    plots.bars(folder / "lambda_box.svg", panels, ours="token service")
-
-
-def filled(page: str, results: Results) -> str:
-    """A page with every table as these results have it.
-
-    Raises:
-        KeyError: it marks a table that does not exist.
-    """
-    return _MARKED.sub(lambda match: f"{match[1]}\n{TABLES[match[2]](results)}\n\n{match[3]}", page)
+    return picture.bars("The token service and its peers", [row["title"] for row in rows], columns)
 
 
 def for_cost(results: Results) -> dict[str, Any]:
-    """The medians that the figures of `tokenctl cost` are held against: our functions over TLS, at each memory size."""
+    """The medians that the figures of `tokenctl cost` are held against: our functions, at each memory size."""
     return {
         "taken": {name: results["taken"][name] for name in ("date", "commit", "python")},
         "runs": [
             {
                 "memory_mb": run["memory_mb"],
-                "tls": True,
                 "rows": [
                     {
                         "name": row["name"],
@@ -81,13 +142,22 @@ def for_cost(results: Results) -> dict[str, Any]:
                 ],
             }
             for run in results["runs"]
-            if run["tls"]
         ],
     }
 
 
-def taken(results: Results) -> str:
-    """When, with what and on what the figures were measured."""
+def tables(results: Results) -> dict[str, str]:
+    """The text of each place of the page."""
+    return {
+        "taken": _taken(results),
+        "figures": _figures(results["figures"]),
+        "cold": _cold(results),
+        "warm": _warm(results),
+        "sizes": _sizes(results["runs"]),
+    }
+
+
+def _taken(results: Results) -> str:
     run, first = results["taken"], results["runs"][0]
     limits = (
         "Control groups limited memory and processor."
@@ -103,73 +173,47 @@ def taken(results: Results) -> str:
     )
 
 
-def figures(results: Results) -> str:
-    """Each figure with its bar and its stretch."""
+def _figures(figures: Iterable[Mapping[str, Any]]) -> str:
+    rows = []
+    for figure in figures:
+        value, bar, stretch = figure["value"], figure["bar"], figure["stretch"]
+        verdict = "**above the bar**" if value > bar else "stretch" if value <= stretch else "bar"
+        spread = f"{number(figure['least'])} to {number(figure['most'])}"
+        shown = f"**{number(value)}** {figure['unit']}".rstrip()
+        rows.append([figure["title"], shown, spread, f"≤ {number(bar)}", f"≤ {number(stretch)}", verdict])
+    return page.table(["figure", "median", "spread", "bar", "stretch", ""], rows)
+
+
+def _cold(results: Results) -> str:
+    """Cold starts at 128 MB; wall-clock times only if the processor was limited as on Lambda."""
+    titles = {"init_cpu_ms": "init CPU ms", "first_cpu_ms": "first call CPU ms", "peak_mb": "peak MB"}
+    if results["taken"]["limited"]:
+        titles = {"init_ms": "init ms", "first_ms": "first call ms", **titles}
     rows = [
-        [
-            figure["title"],
-            f"**{number(figure['value'])}**{_unit(figure)}",
-            f"{number(figure['least'])} to {number(figure['most'])}",
-            f"≤ {number(figure['bar'])}",
-            f"≤ {number(figure['stretch'])}",
-            _verdict(figure),
-        ]
-        for figure in results["figures"]
+        [row["title"], *(_spread(row[name]) for name in titles), number(row["zip_mb"])]
+        for row in results["runs"][0]["rows"]
     ]
-    return _table(["figure", "median", "spread", "bar", "stretch", ""], rows)
+    return page.table(["", *titles.values(), "zip MB"], rows)
 
 
-def cold(results: Results) -> str:
-    """Cold starts at 128 MB over TLS."""
+def _warm(results: Results) -> str:
+    """Warm calls at 128 MB."""
     limited = results["taken"]["limited"]
-    rows = []
-    for row in results["runs"][0]["rows"]:
-        cells = [row["title"]]
-        if limited:
-            cells += [_spread(row["init_ms"]), _spread(row["first_ms"])]
-        cells += [_spread(row["init_cpu_ms"]), _spread(row["first_cpu_ms"])]
-        rows.append([*cells, _spread(row["peak_mb"]), number(row["zip_mb"])])
-    head = ["", *(["init ms", "first call ms"] if limited else []), "init CPU ms", "first call CPU ms"]
-    return _table([*head, "peak MB", "zip MB"], rows)
+    rows = [
+        [row["title"], kind, _spread(call["cpu_ms"]), *([_percentiles(call)] if limited else [])]
+        for row in results["runs"][0]["rows"]
+        for kind, call in row["warm"].items()
+    ]
+    return page.table(["", "call", "CPU ms", *(["p50 / p99 ms"] if limited else [])], rows)
 
 
-def warm(results: Results) -> str:
-    """Warm calls at 128 MB over TLS."""
-    limited = results["taken"]["limited"]
-    rows = []
-    for row in results["runs"][0]["rows"]:
-        for kind, call in row["warm"].items():
-            wall = [f"{number(call['wall_ms']['p50'])} / {number(call['wall_ms']['p99'])}"] if limited else []
-            rows.append([row["title"], kind, _spread(call["cpu_ms"]), *wall])
-    return _table(["", "call", "CPU ms", *(["p50 / p99 ms"] if limited else [])], rows)
-
-
-def sizes(results: Results) -> str:
+def _sizes(runs: Sequence[Mapping[str, Any]]) -> str:
     """A warm use by memory size."""
-    runs = sorted((run for run in results["runs"] if run["tls"]), key=lambda run: run["memory_mb"])
-    titles = [row["title"] for row in runs[-1]["rows"] if "use" in row["warm"]]
-    rows = []
-    for title in titles:
-        cells = [title]
-        for run in runs:
-            wall = next(row for row in run["rows"] if row["title"] == title)["warm"]["use"]["wall_ms"]
-            cells.append(f"{number(wall['p50'])} / {number(wall['p99'])}")
-        rows.append(cells)
-    return _table(["warm use, p50 / p99 ms", *(f"{run['memory_mb']:,} MB" for run in runs)], rows)
-
-
-TABLES: Final[Mapping[str, Callable[[Results], str]]] = {
-    "taken": taken,
-    "figures": figures,
-    "cold": cold,
-    "warm": warm,
-    "sizes": sizes,
-}
-
-
-def all_of_them(results: Results) -> str:
-    """Every table, one after the other."""
-    return "\n\n".join(table(results) for table in TABLES.values()) + "\n"
+    uses = [
+        {row["title"]: _percentiles(row["warm"]["use"]) for row in run["rows"] if "use" in row["warm"]} for run in runs
+    ]
+    rows = [[title, *(use[title] for use in uses)] for title in uses[-1]]
+    return page.table(["warm use, p50 / p99 ms", *(f"{run['memory_mb']:,} MB" for run in runs)], rows)
 
 
 def number(value: float) -> str:
@@ -179,20 +223,9 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _verdict(figure: Mapping[str, Any]) -> str:
-    if figure["value"] > figure["bar"]:
-        return "**above the bar**"
-    return "stretch" if figure["value"] <= figure["stretch"] else "bar"
-
-
-def _unit(figure: Mapping[str, Any]) -> str:
-    return f" {figure['unit']}" if figure["unit"] else ""
+def _percentiles(call: Mapping[str, Any]) -> str:
+    return f"{number(call['wall_ms']['p50'])} / {number(call['wall_ms']['p99'])}"
 
 
 def _spread(values: Mapping[str, float]) -> str:
     return f"{number(values['median'])} ({number(values['least'])} to {number(values['most'])})"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

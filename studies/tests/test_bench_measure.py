@@ -1,27 +1,35 @@
-"""What a function is asked while it is measured: one that grants what it must not ends the run."""
+"""What a function is asked while it is measured, and in which order."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from studies.bench.box import events
-from studies.bench.box.function import Spent
-from studies.bench.box.measure import _LIVES, NOT_YET_WARM, Life, Setting, WrongAnswer
-from studies.bench.box.variants import FLOOR
+from studies.bench.box.function import FunctionError, Spent
+from studies.bench.box.measure import LIVES, NOT_YET_WARM, Life, Run, Setting, WrongAnswer
+from studies.bench.box.variants import BARE_AUTHORIZER, EMPTY, FLOOR, Variant
 
-SETTING = Setting(128, tls=False, calls=2, limited=False)
+SETTING = Setting(128, calls=2, limited=False)
 PASSWORD = f"tss_{0:043}"
 
 
 class Function:
-    """Answers as a well-behaved function would, but for what is said to be wrong with it."""
+    """Answers as a well-behaved function would, but for what is said to be wrong with it.
 
-    def __init__(self, wrong: str = "") -> None:
+    Args:
+        log: gets the name of each call.
+    """
+
+    def __init__(self, wrong: str = "", name: str = "", log: list[str] | None = None) -> None:
         self._wrong = wrong
         self._spent: set[str] = set()
+        self._name = name
+        self._log = [] if log is None else log
         self.calls = 0
 
     def init(self) -> Spent:
@@ -32,6 +40,7 @@ class Function:
 
     def call(self, event: dict[str, Any]) -> tuple[Any, Spent]:
         self.calls += 1
+        self._log.append(self._name)
         answer = self._authorize(event) if event.get("type") == "TOKEN" else self._answer(event)
         return answer, Spent(2.0 * self.calls, float(self.calls))
 
@@ -51,39 +60,47 @@ class Function:
         if token == "0" * 64 and self._wrong != "knows every token":
             return _proxy(404, {"code": "token_not_found"})
         if token in self._spent and self._wrong != "spends twice":
-            return _proxy(410, {"code": "token_exhausted" if self._wrong != "tells no reason" else "gone"})
+            return _proxy(410, {"code": "token_exhausted" if self._wrong != "gives no reason" else "gone"})
         self._spent.add(token)
-        return _proxy(200, {"nodeId": events.NODE if self._wrong != "tells another node" else "another"})
+        return _proxy(200, {"nodeId": events.NODE if self._wrong != "returns another node" else "another"})
 
 
 def _proxy(status: int, body: Any) -> Any:
     return {"statusCode": status, "body": json.dumps(body)}
 
 
-def live(kind: str, function: Function) -> Life:
-    return _LIVES[kind](function, FLOOR, SETTING, PASSWORD)
+class Box:
+    """Starts functions that cost nothing, after some that fail."""
+
+    secret = PASSWORD
+
+    def __init__(self, fails: int = 0) -> None:
+        self.log: list[str] = []
+        self._fails = fails
+
+    @contextmanager
+    def function(self, variant: Variant, setting: Setting) -> Iterator[Any]:
+        if self._fails:
+            self._fails -= 1
+            raise FunctionError("busy")
+        self.log.append("+" + variant.name)
+        yield Function(name=variant.name, log=self.log)
+        self.log.append("-" + variant.name)
 
 
-def lived(kind: str, function: Function) -> Any:
-    life = live(kind, function)
+def lived(life: Life) -> Any:
     for _ in range(NOT_YET_WARM + SETTING.calls):
         life.step()
     return life.end()
 
 
 def test_only_warm_calls_are_counted_and_the_proof_is_not() -> None:
-    sample = lived("api", Function())
+    sample = lived(LIVES["api"](Function(), FLOOR, SETTING, PASSWORD))
     assert (sample.init, sample.first) == (Spent(100.0, 50.0), Spent(2.0, 1.0))
     # An issue comes first, then in turn a use and an issue; two of each are not counted.
     assert [spent.cpu_ms for spent in sample.warm["use"]] == [6.0, 8.0]
     assert [spent.cpu_ms for spent in sample.warm["issue"]] == [7.0, 9.0]
     assert sample.peak_mb == 39.0
-
-
-@pytest.mark.parametrize("kind", ["authorizer", "none"])
-def test_an_authorizer_and_an_empty_handler_are_called_as_often(kind: str) -> None:
-    [spent] = lived(kind, Function()).warm.values()
-    assert len(spent) == SETTING.calls
 
 
 @pytest.mark.parametrize(
@@ -92,17 +109,36 @@ def test_an_authorizer_and_an_empty_handler_are_called_as_often(kind: str) -> No
         ("api", "spends twice"),
         ("api", "knows every token"),
         ("api", "takes every body"),
-        ("api", "tells no reason"),
-        ("api", "tells another node"),
+        ("api", "gives no reason"),
+        ("api", "returns another node"),
         ("authorizer", "lets everybody in"),
     ],
 )
 def test_a_function_that_grants_forbidden_uses_is_detected(kind: str, wrong: str) -> None:
     with pytest.raises(WrongAnswer):
-        lived(kind, Function(wrong))
+        lived(LIVES[kind](Function(wrong), FLOOR, SETTING, PASSWORD))
 
 
 def test_an_authorizer_that_refuses_good_credentials_is_found_out() -> None:
-    life = _LIVES["authorizer"](Function(), FLOOR, SETTING, "another secret")
     with pytest.raises(WrongAnswer, match="good credentials are refused"):
-        life.step()
+        LIVES["authorizer"](Function(), BARE_AUTHORIZER, SETTING, "another secret").step()
+
+
+def test_variants_live_side_by_side_are_called_in_turn_and_every_other_round_is_reversed() -> None:
+    box, run = Box(), Run(Setting(128, 0, limited=False), (EMPTY, BARE_AUTHORIZER))
+    run.add(box, 2)
+    first, second = "empty", "bare-authorizer"
+    warm = [first, second, second, first]
+    there = [f"+{first}", first, f"+{second}", second, *warm, second, f"-{second}", f"-{first}"]
+    back = [f"+{second}", second, f"+{first}", first, second, first, first, second]
+    assert box.log[: len(there)] == there
+    assert box.log[len(there) : len(there) + len(back)] == back
+    assert len(run.samples(EMPTY)) == 2
+
+
+def test_a_round_with_a_failed_process_is_repeated_and_reported() -> None:
+    run = Run(SETTING, (EMPTY,))
+    run.add(Box(fails=2), 1)
+    assert (len(run.rounds), run.repeated) == (1, 2)
+    with pytest.raises(FunctionError):
+        run.add(Box(fails=3), 1)

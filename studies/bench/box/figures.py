@@ -6,20 +6,16 @@ All but two are ratios to a peer that was measured in the same round, so they tr
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from studies.bench.box import group
 from studies.bench.box import variants as of
-from studies.bench.box.measure import Sample
-from studies.bench.box.rounds import Round
+from studies.bench.box.measure import Round, Sample
 from studies.bench.box.variants import Variant
 
 _MEMORY_MB: Final = 128
-
-Zips = Mapping[str, float]
-"""Megabytes of each archive, by its name."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Figure:
 
     name: str
     title: str
-    take: Callable[[Round, Zips], float]
+    take: Callable[[Round], float]
     bar: float
     stretch: float
     unit: str = ""
@@ -74,10 +70,8 @@ def _start(sample: Sample) -> float:
     return sample.init.cpu_ms + sample.first.cpu_ms / group.share(_MEMORY_MB)
 
 
-def _ratio(
-    value: Callable[[Sample], float], peer: Variant, ours: Variant = of.SERVICE
-) -> Callable[[Round, Zips], float]:
-    return lambda measured, _: value(measured[ours.name]) / value(measured[peer.name])
+def _ratio(value: Callable[[Sample], float], peer: Variant, ours: Variant = of.SERVICE) -> Callable[[Round], float]:
+    return lambda measured: value(measured[ours.name]) / value(measured[peer.name])
 
 
 FIGURES: Final = (
@@ -86,11 +80,7 @@ FIGURES: Final = (
     ),
     Figure("init-botocore", "init (CPU) / bare botocore, tuned", _ratio(_init_cpu, of.BOTOCORE), 0.55, 0.36),
     Figure(
-        "init-powertools",
-        "init (CPU) / Powertools + boto3, tuned",
-        _ratio(_init_cpu, of.POWERTOOLS_TUNED),
-        0.42,
-        0.28,
+        "init-powertools", "init (CPU) / Powertools + boto3, tuned", _ratio(_init_cpu, of.POWERTOOLS_TUNED), 0.42, 0.28
     ),
     Figure(
         "init-authorizer",
@@ -102,19 +92,15 @@ FIGURES: Final = (
     Figure("use-botocore", "warm use (CPU) / bare botocore, tuned", _ratio(warm_cpu, of.BOTOCORE), 0.60, 0.45),
     Figure("use-floor", "warm use (CPU) / hand-signed floor", _ratio(warm_cpu, of.FLOOR), 1.6, 1.4),
     Figure("issue-floor", "warm issue (CPU) / hand-signed floor", _ratio(_issue_cpu, of.FLOOR), 1.9, 1.7),
-    Figure("peak", "peak memory", lambda measured, _: measured[of.SERVICE.name].peak_mb, 31, 26, "MB"),
-    Figure("archive", "archive, zipped", lambda _, zips: zips[of.SERVICE.archive.name], 2.2, 1, "MB"),
+    Figure("peak", "peak memory", lambda measured: measured[of.SERVICE.name].peak_mb, 31, 26, "MB"),
 )
 
 
-def judge(rounds: Sequence[Round], zips: Zips) -> list[Judged]:
-    """Every figure over these rounds."""
+def judge(rounds: Sequence[Round], archive_mb: float) -> list[Judged]:
+    """Every figure over these rounds, and the size of our archive."""
     judged = []
     for figure in FIGURES:
-        values = [figure.take(measured, zips) for measured in rounds]
+        values = [figure.take(measured) for measured in rounds]
         judged.append(Judged(figure, statistics.median(values), min(values), max(values)))
-    return judged
-
-
-NEEDED: Final = of.GUARDED
-"""The variants that the figures compare."""
+    archive = Figure("archive", "archive, zipped", lambda _: archive_mb, 2.2, 1, "MB")
+    return [*judged, Judged(archive, archive_mb, archive_mb, archive_mb)]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from dev.engine import REGION
 from studies.bench.box import group as groups
-from studies.bench.box.runtime_api import FunctionError, RuntimeApi
+from studies.bench.box import runtime_api
+from studies.bench.box.runtime_api import Message, RuntimeApi
 
 _PATIENCE_SECONDS = 600.0  # under valgrind, on a busy machine
 _LOOK_EVERY_SECONDS = 1.0
 # The process waits for a line first: it is in its group, and its clock is read, before Python begins.
 _GATE = ("/bin/sh", "-c", 'read -r go && exec "$@"', "gate")
+
+
+class FunctionError(Exception):
+    """The function failed, in its init phase or in a call, with the message that it sent."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,20 @@ class Spent:
     cpu_ms: float
 
 
-class Function:
-    """A function in a folder like /var/task.
+@contextmanager
+def opened(
+    task: Path,
+    runtime: Path,
+    handler: str,
+    environ: Mapping[str, str],
+    memory_mb: int,
+    *,
+    log: Path,
+    limited: bool,
+    python: str = sys._base_executable,
+    under: Sequence[str] = (),
+) -> Iterator[Function]:
+    """A function in a folder like /var/task, about to start; it ends with the block.
 
     Args:
         task: the folder.
@@ -50,77 +67,55 @@ class Function:
         python: the interpreter that starts it.
         under: the program that executes the interpreter, with its options; empty means none.
     """
-
-    def __init__(
-        self,
-        task: Path,
-        runtime: Path,
-        handler: str,
-        environ: Mapping[str, str],
-        memory_mb: int,
-        *,
-        log: Path,
-        limited: bool,
-        python: str = sys._base_executable,
-        under: Sequence[str] = (),
-    ) -> None:
-        self._command = [*under, python, "-m", "awslambdaric", handler]
-        self._task = task
-        self._handler = handler
-        self._memory_mb = memory_mb
-        self._log = log
-        self._limited = limited
-        self._environ = {**_lambda_environ(task, runtime, handler, memory_mb), **environ}
-        self._group: groups.ControlGroup | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ended = ExitStack()
-        self._cpu_before = 0.0
-
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self._ended.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.close()
-
-    def _open(self) -> None:
-        if self._limited:
-            self._group = groups.make("lambda-box")
-            if self._group is None:
+    with ExitStack() as stack:
+        group = None
+        if limited:
+            group = groups.make("lambda-box")
+            if group is None:
                 raise OSError("no more control groups can be made")
-            self._ended.callback(self._group.remove)
-            self._group.limit_memory(self._memory_mb * 1024 * 1024)
-        self._api = self._ended.enter_context(RuntimeApi(self._cpu_seconds))
-        self._environ["AWS_LAMBDA_RUNTIME_API"] = self._api.address
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*_GATE, *self._command],
-                cwd=self._task,
-                env=self._environ,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
-        self._ended.callback(self._kill)
-        if self._group is not None:
-            self._group.enter(self._process.pid)
+            stack.callback(group.remove)
+            group.limit_memory(memory_mb * 1024 * 1024)
+        api = stack.enter_context(runtime_api.serving())
+        process = subprocess.Popen(
+            [*_GATE, *under, python, "-m", "awslambdaric", handler],
+            cwd=task,
+            env={
+                **_lambda_environ(task, runtime, handler, memory_mb),
+                **environ,
+                "AWS_LAMBDA_RUNTIME_API": api.address,
+            },
+            stdin=subprocess.PIPE,
+            stdout=stack.enter_context(log.open("wb")),
+            stderr=subprocess.STDOUT,
+        )
+        stack.enter_context(process)
+        stack.callback(process.kill)
+        api.pid = process.pid
+        if group is not None:
+            group.enter(process.pid)
+        yield Function(process, api, group, memory_mb, f"{task.name} {handler}", log)
+
+
+@dataclass
+class Function:
+    """The function, to be started and called."""
+
+    _process: subprocess.Popen[bytes]
+    _api: RuntimeApi
+    _group: groups.ControlGroup | None
+    _memory_mb: int
+    _name: str
+    _log: Path
+    _cpu_before: float = 0.0
 
     def init(self) -> Spent:
         """Start the process and wait until it requests its first event; from then on its processor is limited."""
-        assert self._process is not None
-        assert self._process.stdin is not None
         self._await_gate()
-        cpu_begun = self._cpu_seconds()
-        begun = time.perf_counter()
+        assert self._process.stdin is not None
+        cpu_begun, begun = runtime_api.cpu_seconds(self._process.pid), time.perf_counter()
         self._process.stdin.write(b"go\n")
         self._process.stdin.flush()
-        request = self._wait(self._api.next_request)
+        request = self._wait("next")
         self._cpu_before = request.cpu_seconds
         if self._group is not None:
             self._group.limit_processor(groups.share(self._memory_mb))
@@ -128,62 +123,53 @@ class Function:
 
     def call(self, event: dict[str, Any]) -> tuple[Any, Spent]:
         """Send it an event; returns its answer and the cost."""
-        sent = self._api.send(event)
-        answer = self._wait(self._api.answer)
-        request = self._wait(self._api.next_request)
+        body = json.dumps(event, separators=(",", ":")).encode()
+        sent = time.perf_counter()
+        self._api.events.put(body)
+        answer, request = self._wait("response"), self._wait("next")
         spent = Spent((answer.at - sent) * 1000, (request.cpu_seconds - self._cpu_before) * 1000)
         self._cpu_before = request.cpu_seconds
         return json.loads(answer.body), spent
 
     def end(self) -> None:
         """Stop the process with SIGTERM, so that the program around it can write its report."""
-        assert self._process is not None
         self._process.terminate()
         self._process.wait(_PATIENCE_SECONDS)
 
     def peak_mb(self) -> float:
         """The most memory that was resident so far, in MB of 1,000,000 bytes."""
-        assert self._process is not None
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024 / 1e6
 
     def _await_gate(self) -> None:
         """Let the gate reach its `read`, so that its own start is not counted."""
-        assert self._process is not None
         status = Path(f"/proc/{self._process.pid}/stat")
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while status.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    def _wait(self, wait: Callable[[float], Any]) -> Any:
-        """Wait for a message, while the process lives and patience lasts."""
-        assert self._process is not None
+    def _wait(self, kind: str) -> Message:
+        """Wait for a message, while the process lives and patience lasts.
+
+        Raises:
+            FunctionError: another one came, or none.
+        """
         deadline = time.monotonic() + _PATIENCE_SECONDS
+        reason = "it sent nothing"
         while True:
             try:
-                return wait(_LOOK_EVERY_SECONDS)
-            except TimeoutError as error:
+                message = self._api.messages.get(timeout=_LOOK_EVERY_SECONDS)
+            except queue.Empty:
                 if self._process.poll() is None and time.monotonic() < deadline:
                     continue
-                reason: Exception = error
-            except FunctionError as error:
-                reason = error
-            last_lines = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
-            raise FunctionError(f"{self._task.name} {self._handler}: {reason} {last_lines}".strip()) from None
-
-    def _cpu_seconds(self) -> float:
-        """Processor time of the process, all threads that ever were included, in nanoseconds' steps."""
-        assert self._process is not None
-        # What clock_getcpuclockid(3) makes of a process id. It works with and without control groups.
-        return time.clock_gettime((~self._process.pid << 3) | 2)
-
-    def _kill(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
+                break
+            if message.kind == kind:
+                return message
+            reason = message.body.decode(errors="replace")[:2000] or f"it sent {message.kind} in place of {kind}"
+            break
+        last_lines = " ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
+        raise FunctionError(f"{self._name}: {reason} {last_lines}".strip())
 
 
 def _lambda_environ(task: Path, runtime: Path, handler: str, memory_mb: int) -> dict[str, str]:

@@ -11,18 +11,16 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from studies.bench.box import events
 from studies.bench.box import variants as of
-from studies.bench.box.build import Built
+from studies.bench.box.function import FunctionError
 from studies.bench.box.measure import Box, Setting
-from studies.bench.box.runtime_api import FunctionError
 from studies.bench.box.variants import Variant
 
 COUNTED: Final = (of.EMPTY, of.SERVICE, of.BARE_AUTHORIZER, of.AUTHORIZER, of.FLOOR)
-_SETTING: Final = Setting(memory_mb=128, tls=True, calls=0, limited=False)
+_SETTING: Final = Setting(memory_mb=128, calls=0, limited=False)
 _FEW: Final = 2  # issues and uses after which nothing is loaded late
 _CALLS: Final = 40  # so many that a garbage collection in between counts little
 _AT_ONCE: Final = 2
@@ -48,14 +46,10 @@ def why_missing() -> str | None:
     return None if shutil.which("valgrind") else "valgrind is not installed"
 
 
-def count(box: Box, built: Mapping[str, Built], folder: Path) -> Counts:
+def count(box: Box) -> Counts:
     """Count each variant of `COUNTED` once, two processes at a time.
 
     A warm call is the difference of two processes, one of which makes more calls of that kind.
-
-    Args:
-        built: by the archive's name.
-        folder: for valgrind's reports.
 
     Raises:
         FunctionError: a process failed.
@@ -63,9 +57,9 @@ def count(box: Box, built: Mapping[str, Built], folder: Path) -> Counts:
 
     def millions(process: tuple[Variant, int, int]) -> float:
         variant, issues, uses = process
-        report = folder / f"callgrind-{variant.name}-{issues}-{uses}"
+        report = box.folder / f"callgrind-{variant.name}-{issues}-{uses}"
         under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={report}")
-        with box.function(variant, built[variant.archive.name], _SETTING, under) as function:
+        with box.function(variant, _SETTING, under) as function:
             function.init()
             tokens = [json.loads(function.call(events.issue())[0]["body"])["token"] for _ in range(issues)]
             for token in tokens[:uses]:

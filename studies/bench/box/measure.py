@@ -1,27 +1,31 @@
-"""The life of one process: its start, its first call, its warm calls, and whether it answers rightly."""
+"""Alternating rounds: in each, a fresh process of every variant, from its start to proof that it answers rightly.
+
+The speed of a machine drifts, and on a shared one it jumps. So all are started in turn, every other round in the
+opposite order; then they live side by side and are called in turn, and ratios are taken within a round.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from studies.bench.box import build, events
+from studies.bench.box import build, events, function
 from studies.bench.box.build import Built
-from studies.bench.box.function import Function, Spent
+from studies.bench.box.function import Function, FunctionError, Spent
 from studies.bench.box.variants import Variant
 from studies.bench.box.world import CLIENT_TABLE, TOKEN_TABLE, World
 
 NOT_YET_WARM = 2
 """Calls of a kind that are made before they are counted."""
 _PAUSE_SECONDS = 0.025  # longer than the period in which the share of a processor is handed out
+_TRIES = 3
 
 
 class WrongAnswer(Exception):
@@ -38,7 +42,6 @@ class Setting:
     """
 
     memory_mb: int
-    tls: bool
     calls: int
     limited: bool
 
@@ -58,8 +61,14 @@ class Sample:
     peak_mb: float
 
 
-class Life(ABC):
+Round = dict[str, Sample]
+"""The sample of each variant, by its name."""
+
+
+class Life:
     """A function from its start to its end, step by step, so that several can live side by side.
+
+    This one answers anything; the others are below.
 
     Args:
         secret: of the client `events.CLIENT`.
@@ -71,17 +80,19 @@ class Life(ABC):
         self._setting = setting
         self._secret = secret
         self._warm: dict[str, list[Spent]] = {}
-        self._init, self._first = self._begin()
+        self._init = function.init()
+        self._answer, self._first = function.call(self._event())
+        self._answered_at = time.monotonic()
 
-    @abstractmethod
     def step(self) -> None:
         """Make one warm call of each kind."""
+        self._call("nothing", self._event())
 
-    @abstractmethod
-    def _first_event(self) -> dict[str, Any]:
+    def _event(self) -> dict[str, Any]:
         """What the first call is given."""
+        return events.issue()
 
-    def _prove(self) -> None:  # noqa: B027 - not every function has something to refuse
+    def _prove(self) -> None:
         """Send it what it must refuse."""
 
     def end(self) -> Sample:
@@ -95,12 +106,6 @@ class Life(ABC):
         warm = {kind: spent[NOT_YET_WARM:] for kind, spent in self._warm.items()}
         return Sample(self._init, self._first, warm, peak_mb)
 
-    def _begin(self) -> tuple[Spent, Spent]:
-        init = self._function.init()
-        self._answer, first = self._function.call(self._first_event())
-        self._answered_at = time.monotonic()
-        return init, first
-
     def _call(self, kind: str, event: dict[str, Any]) -> Any:
         """One more call; where the processor is limited, when the share is whole again."""
         if self._setting.limited:
@@ -111,51 +116,40 @@ class Life(ABC):
         return answer
 
 
-class _Empty(Life):
-    def _first_event(self) -> dict[str, Any]:
-        return events.issue()
-
-    def step(self) -> None:
-        self._call("nothing", events.issue())
-
-
 class _Api(Life):
     """Each token that was issued is used in the next step."""
 
-    def _first_event(self) -> dict[str, Any]:
-        return events.issue()
-
     def step(self) -> None:
-        self._token = self._expect(self._answer, (201,))["token"]
+        self._token = self._expect(self._answer, 201)["token"]
         used = self._call("use", events.use(self._token))
-        if self._expect(used, (200,)).get("nodeId") != events.NODE:
+        if self._expect(used, 200).get("nodeId") != events.NODE:
             raise WrongAnswer(f"{self._name}: a use returned another node: {used}")
         self._answer = self._call("issue", events.issue())
 
     def _prove(self) -> None:
         for event, status, code in (
-            (events.use(self._token), (410,), "token_exhausted"),
-            (events.use("0" * 64), (404,), "token_not_found"),
-            (events.proxy("/use", {"token": 5}), (400, 422), None),
-            (events.proxy("/token", {"nodeId": ""}), (400, 422), None),
+            (events.use(self._token), 410, "token_exhausted"),
+            (events.use("0" * 64), 404, "token_not_found"),
+            (events.proxy("/use", {"token": 5}), 400, None),
+            (events.proxy("/token", {"nodeId": ""}), 400, None),
         ):
             self._expect(self._function.call(event)[0], status, code)
 
-    def _expect(self, answer: Any, status: tuple[int, ...], code: str | None = None) -> dict[str, Any]:
+    def _expect(self, answer: Any, status: int, code: str | None = None) -> dict[str, Any]:
         """The body of an answer that has the wanted status and code."""
         text = answer.get("body") or "{}"
         body = json.loads(base64.b64decode(text) if answer.get("isBase64Encoded") else text)
-        if answer.get("statusCode") not in status or (code is not None and body.get("code") != code):
-            raise WrongAnswer(f"{self._name} answered {answer}, not {status[0]} {code or ''}".rstrip())
+        if answer.get("statusCode") != status or (code is not None and body.get("code") != code):
+            raise WrongAnswer(f"{self._name} answered {answer}, not {status} {code or ''}".rstrip())
         return dict(body)
 
 
 class _Authorizer(Life):
-    def _first_event(self) -> dict[str, Any]:
+    def _event(self) -> dict[str, Any]:
         return events.authorize(events.CLIENT, self._secret)
 
     def step(self) -> None:
-        answer = self._call("authorize", self._first_event())
+        answer = self._call("authorize", self._event())
         if _effect(answer) != "Allow" or answer["context"]["clientId"] != events.CLIENT:
             raise WrongAnswer(f"{self._name}: good credentials are refused: {answer}")
 
@@ -169,7 +163,7 @@ def _effect(answer: Any) -> Any:
     return answer["policyDocument"]["Statement"][0]["Effect"]
 
 
-_LIVES: Mapping[str, type[Life]] = {"api": _Api, "authorizer": _Authorizer, "none": _Empty}
+LIVES: Mapping[str, type[Life]] = {"api": _Api, "authorizer": _Authorizer, "none": Life}
 
 
 class Box:
@@ -177,49 +171,85 @@ class Box:
 
     Args:
         package: our deployment archive.
+        built: the archives, by name.
         folder: for logs, and for the certificate authorities that the functions trust.
     """
 
-    def __init__(self, world: World, package: Path, folder: Path) -> None:
-        self._world = world
+    def __init__(self, world: World, package: Path, built: Mapping[str, Built], folder: Path) -> None:
+        self.built = built
+        self.folder = folder
+        self.secret = world.secret
+        self._environ = {
+            **world.credentials,
+            "AWS_ENDPOINT_URL": world.url,
+            "TOKEN_TABLE": TOKEN_TABLE,
+            "CLIENT_TABLE": CLIENT_TABLE,
+        }
+        self._authority = world.authority
         self._python = build.python()
         self._runtime = build.runtime()
         self._ours = build.our_environ(package)
-        self._folder = folder
         self._numbers = count(1)
 
-    @contextmanager
-    def started(self, variant: Variant, built: Built, setting: Setting) -> Iterator[Life]:
-        """A fresh process of a variant that has made its first call; it ends with the block.
-
-        Raises:
-            FunctionError: it failed.
-        """
-        with self.function(variant, built, setting) as function:
-            yield _LIVES[variant.calls](function, variant, setting, self._world.secret)
-
-    def function(self, variant: Variant, built: Built, setting: Setting, under: Sequence[str] = ()) -> Function:
-        """A process of a variant that is not started yet; `under` as for `Function`."""
-        name = f"{variant.name}-{next(self._numbers)}"
-        trusted = self._folder / f"{name}.pem"
-        trusted.write_bytes(built.authorities + b"\n" + self._world.authority)
-        environ = {
-            **self._world.credentials,
-            "AWS_ENDPOINT_URL": self._world.tls_url if setting.tls else self._world.plain_url,
-            "AWS_CA_BUNDLE": str(trusted),
-            "TOKEN_TABLE": TOKEN_TABLE,
-            "CLIENT_TABLE": CLIENT_TABLE,
-            **(self._ours if variant.archive.peer is None else {}),
-            **variant.environ,
-        }
-        return Function(
-            built.task,
+    def function(
+        self, variant: Variant, setting: Setting, under: Sequence[str] = ()
+    ) -> AbstractContextManager[Function]:
+        """A process of a variant that is not started yet; `under` as for `function.opened()`."""
+        name, archive = f"{variant.name}-{next(self._numbers)}", self.built[variant.archive.name]
+        trusted = self.folder / f"{name}.pem"
+        trusted.write_bytes(archive.authorities + b"\n" + self._authority)
+        ours = self._ours if variant.archive.peer is None else {}
+        return function.opened(
+            archive.task,
             self._runtime,
             variant.handler,
-            environ,
+            {**self._environ, "AWS_CA_BUNDLE": str(trusted), **ours, **variant.environ},
             setting.memory_mb,
-            log=self._folder / f"{name}.log",
+            log=self.folder / f"{name}.log",
             limited=setting.limited,
             python=self._python,
             under=under,
         )
+
+
+@dataclass
+class Run:
+    """The rounds of one setting.
+
+    Attributes:
+        repeated: rounds that were repeated because a process failed: on a busy machine calls time out.
+    """
+
+    setting: Setting
+    variants: Sequence[Variant]
+    rounds: list[Round] = field(default_factory=list)
+    repeated: int = 0
+
+    def samples(self, variant: Variant) -> list[Sample]:
+        return [each[variant.name] for each in self.rounds]
+
+    def add(self, box: Box, rounds: int, progress: Callable[[str], object] = lambda _: None) -> None:
+        """Add rounds; `progress` is called with a text before each step."""
+        for _ in range(rounds):
+            for tries_left in reversed(range(_TRIES)):
+                try:
+                    self.rounds.append(self._round(box, progress))
+                    break
+                except FunctionError:
+                    if not tries_left:
+                        raise
+                    self.repeated += 1
+
+    def _round(self, box: Box, progress: Callable[[str], object]) -> Round:
+        nth, setting = len(self.rounds), self.setting
+        with ExitStack() as living:
+            lives: dict[str, Life] = {}
+            for variant in self.variants if nth % 2 == 0 else reversed(self.variants):
+                progress(f"round {nth + 1}: start of {variant.title}, {setting.memory_mb} MB")
+                started = living.enter_context(box.function(variant, setting))
+                lives[variant.name] = LIVES[variant.calls](started, variant, setting, box.secret)
+            progress(f"round {nth + 1}: warm calls, {setting.memory_mb} MB")
+            for step in range(NOT_YET_WARM + setting.calls):
+                for life in lives.values() if step % 2 == 0 else reversed(lives.values()):
+                    life.step()
+            return {name: life.end() for name, life in lives.items()}

@@ -6,149 +6,113 @@ Source: AWS Lambda developer guide, "Using the Lambda runtime API for custom run
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-_PREFIX = "/2018-06-01/runtime"
 _TIMEOUT_SECONDS = 29
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:tokenservice"
 
 
-class FunctionError(Exception):
-    """The function failed, in its init phase or in a call, with the message that it sent."""
-
-
 @dataclass(frozen=True)
-class NextRequest:
-    """The process requests its next event: everything before is done, and it waits.
+class Message:
+    """What the process sent.
 
     Attributes:
+        kind: `next`: everything before is done, and it waits for an event; `response`; or `error`.
         at: `time.perf_counter()`.
         cpu_seconds: the processor time it had used by then.
+        body: empty for `next`.
     """
 
+    kind: str
     at: float
     cpu_seconds: float
+    body: bytes = b""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The process sent an answer."""
-
-    at: float
-    body: bytes
-
-
-class RuntimeApi:
+class RuntimeApi(ThreadingHTTPServer):
     """A Runtime API for one process, on a free port of this machine alone.
 
-    Args:
-        cpu_seconds: returns the processor time that the process has used so far.
+    Attributes:
+        pid: of the process, set before it begins.
+        events: bodies, one for each `next`; None ends the wait.
+        messages: what the process sent.
     """
 
-    def __init__(self, cpu_seconds: Callable[[], float]) -> None:
-        self._events: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
-        self._messages: queue.Queue[NextRequest | Answer | FunctionError] = queue.Queue()
-        self._cpu_seconds = cpu_seconds
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.pid = 0
+        self.events: queue.Queue[bytes | None] = queue.Queue()
+        self.messages: queue.Queue[Message] = queue.Queue()
 
     @property
     def address(self) -> str:
         """Host and port, for AWS_LAMBDA_RUNTIME_API."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        return f"127.0.0.1:{self.server_address[1]}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._events.put(None)
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def send(self, event: dict[str, Any]) -> float:
-        """Send the waiting process an event; returns the time at which it was sent."""
-        body = json.dumps(event, separators=(",", ":")).encode()
-        sent = time.perf_counter()
-        self._events.put((str(uuid.uuid4()), body))
-        return sent
-
-    def next_request(self, timeout_seconds: float) -> NextRequest:
-        """Wait until the process requests its next event.
-
-        Raises:
-            FunctionError: it failed instead.
-            TimeoutError: it sent nothing.
-        """
-        return self._wait(NextRequest, timeout_seconds)
-
-    def answer(self, timeout_seconds: float) -> Answer:
-        """Wait for the answer to the event that was sent; raises as `next_request()` does."""
-        return self._wait(Answer, timeout_seconds)
-
-    def _wait(self, kind: type[Any], timeout_seconds: float) -> Any:
+@contextmanager
+def serving() -> Iterator[RuntimeApi]:
+    """A Runtime API that serves until the end of the block."""
+    with RuntimeApi() as api:
+        thread = threading.Thread(target=api.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
         try:
-            message = self._messages.get(timeout=timeout_seconds)
-        except queue.Empty:
-            raise TimeoutError("the function sent nothing") from None
-        if isinstance(message, FunctionError):
-            raise message
-        if not isinstance(message, kind):
-            raise FunctionError(f"out of order: {message!r}")
-        return message
+            yield api
+        finally:
+            api.events.put(None)
+            api.shutdown()
+            thread.join()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        events, messages, cpu_seconds = self._events, self._messages, self._cpu_seconds
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, all threads that ever were included, in nanoseconds' steps."""
+    # What clock_getcpuclockid(3) makes of a process id. It works with and without control groups.
+    return time.clock_gettime((~pid << 3) | 2)
 
-            def do_GET(self) -> None:
-                messages.put(NextRequest(time.perf_counter(), cpu_seconds()))
-                event = events.get()
-                if event is None:
-                    self.close_connection = True
-                    return
-                request_id, body = event
-                headers = {
-                    "Lambda-Runtime-Aws-Request-Id": request_id,
-                    "Lambda-Runtime-Deadline-Ms": str(int((time.time() + _TIMEOUT_SECONDS) * 1000)),
-                    "Lambda-Runtime-Invoked-Function-Arn": ARN,
-                    "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
-                }
-                self.answer(200, body, headers)
 
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                at = time.perf_counter()
-                if self.path.endswith("/error"):
-                    messages.put(FunctionError(body.decode(errors="replace")[:2000]))
-                else:
-                    messages.put(Answer(at, body))
-                self.answer(202, b'{"status":"OK"}', {})
+class _Handler(BaseHTTPRequestHandler):
+    server: RuntimeApi
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-            def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-                lines = [f"HTTP/1.1 {status} OK", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-                lines += [f"{name}: {value}" for name, value in headers.items()]
-                # In one piece: two would wait for each other.
-                with contextlib.suppress(ConnectionError):
-                    self.wfile.write("\r\n".join([*lines, "", ""]).encode() + body)
+    def do_GET(self) -> None:
+        self._keep("next")
+        event = self.server.events.get()
+        if event is None:
+            self.close_connection = True
+            return
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": str(uuid.uuid4()),
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + _TIMEOUT_SECONDS) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": ARN,
+            "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
+        }
+        self._answer(200, event, headers)
 
-            def log_message(self, *_: Any) -> None:
-                pass
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._keep("error" if self.path.endswith("/error") else "response", body)
+        self._answer(202, b'{"status":"OK"}', {})
 
-        return Handler
+    def _keep(self, kind: str, body: bytes = b"") -> None:
+        self.server.messages.put(Message(kind, time.perf_counter(), cpu_seconds(self.server.pid), body))
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        lines = [f"HTTP/1.1 {status} OK", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        # In one piece: two would wait for each other.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def log_message(self, *_: Any) -> None:
+        pass

@@ -33,16 +33,14 @@ class World:
     Attributes:
         engine: which one it is, in words.
         credentials: that it takes, as Lambda hands them to a function.
-        plain_url: without TLS.
-        tls_url: with it.
+        url: with TLS.
         authority: the certificate of the authority that the functions have to trust, as PEM.
         secret: the secret of the client `events.CLIENT`.
     """
 
     engine: str
     credentials: Mapping[str, str]
-    plain_url: str
-    tls_url: str
+    url: str
     authority: bytes
     secret: str
 
@@ -66,8 +64,7 @@ def opened(folder: Path) -> Iterator[World]:
         port = stack.enter_context(_tls(certificate, engine.endpoint_url.rpartition(":")[2]))
         secret = _furnish(engine.client_environ)
         credentials = engine.credentials | session
-        tls_url = f"https://127.0.0.1:{port}"
-        yield World(name, credentials, engine.endpoint_url, tls_url, authority.cert_pem.bytes(), secret)
+        yield World(name, credentials, f"https://127.0.0.1:{port}", authority.cert_pem.bytes(), secret)
 
 
 @contextmanager
