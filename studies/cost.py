@@ -1,29 +1,25 @@
-"""Fills the tables of docs/scale.md and draws them: `.venv/bin/python -m studies.cost`, seconds.
+"""Fills the tables of docs/scale.md: `.venv/bin/python -m studies.cost`, seconds.
 
-The page holds a table between two comments, `<!-- cost:rates -->` and `<!-- /cost -->`; what is between is replaced.
 Every figure comes from `tokenctl cost`, its limits from the template, and quotas from AWS's pages.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from dev.engine import ROOT
+from studies import page
 from tokenctl import cost
 from tokenctl.cost import Month
 from tokenctl.prices import HOURS
 from tokenctl.resources import stage_template
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "scale.md"
-OUT: Final = ROOT / "out" / "cost"
 RATES: Final = (1, 10, 100, 1_000, 10_000)
 STAGE: Final = "prod"
-_MARKED: Final = re.compile(r"(<!-- cost:([a-z]+) -->\n).*?(<!-- /cost -->)", re.DOTALL)
 
 # AWS's default quotas of an account and Region.
 # Sources: the developer guides' pages of quotas of Lambda, API Gateway, DynamoDB and Systems Manager.
@@ -90,7 +86,7 @@ def rates() -> str:
     needed = f"calls a batch, at least, for {forwarders} forwarders"
     cells.insert(-1, [needed, *(_calls_a_batch(forwarders, rate) for rate in RATES)])
     cells.append([f"USD a month, {TOGETHER} calls a batch", *(f"{total(month):,.0f}" for month in together)])
-    return _table(["calls a second", *(f"{rate:,}" for rate in RATES)], cells)
+    return page.table(["calls a second", *(f"{rate:,}" for rate in RATES)], cells)
 
 
 def limits() -> Sequence[Limit]:
@@ -119,7 +115,7 @@ def limits() -> Sequence[Limit]:
 def limits_table() -> str:
     """The limits as the page shows them."""
     rows = [[limit.title, _number(limit.calls), "ours" if limit.ours else "AWS", limit.cure] for limit in limits()]
-    return _table(["limit", "calls a second", "whose", "what to do"], rows)
+    return page.table(["limit", "calls a second", "whose", "what to do"], rows)
 
 
 def forwarder() -> str:
@@ -131,7 +127,7 @@ def forwarder() -> str:
         [f"a batch at {cost.MEMORY_MB} MB, Splunk's answer included", f"{cost.BATCH_MS:.0f} ms"],
         ["each call in it", f"{cost.CALL_LINES * cost.EVENT_MS:.2f} ms more"],
     ]
-    return _table(["", ""], rows)
+    return page.table(["", ""], rows)
 
 
 def _calls_a_batch(forwarders: int, rate: float) -> str:
@@ -145,7 +141,7 @@ def observed() -> str:
     chosen = [line for line in Month(1e6).bill() if line.price in ("metric", "alarm", "dashboard", "trace")]
     rows = [[line.what, _number(line.quantity), f"{line.usd:.2f}"] for line in chosen]
     rows.append(["together", "", f"**{sum(line.usd for line in chosen):.2f}**"])
-    return _table(["", "metered", "USD"], rows)
+    return page.table(["", "metered", "USD"], rows)
 
 
 def monthly() -> str:
@@ -156,7 +152,7 @@ def monthly() -> str:
     rows = [[service, *(f"{total(month, service):,.2f}" for month in months)] for service in services]
     rows.append(["**together**", *(f"**{total(month):,.2f}**" for month in months)])
     rows.append(["containers", *(f"{cost.CONTAINERS_USD:,.2f}" for _ in months)])
-    return _table(["USD, calls a month", *(f"{count:,}" for count in counts)], rows)
+    return page.table(["USD, calls a month", *(f"{count:,}" for count in counts)], rows)
 
 
 def meeting_point(*services: str) -> float:
@@ -175,7 +171,7 @@ def meeting() -> str:
     for title, services in _PARTS.items():
         calls = meeting_point(*services)
         rows.append([title, f"{calls / 1e6:,.1f} million", f"{calls / HOURS / 3600:,.1f}"])
-    return _table(["", "calls a month", "calls a second, day and night"], rows)
+    return page.table(["", "calls a month", "calls a second, day and night"], rows)
 
 
 _COMPUTE: Final = ("API Gateway", "Lambda")
@@ -193,30 +189,9 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-def filled(page: str) -> str:
-    """The page with every table as it is now.
-
-    Raises:
-        KeyError: it marks a table that there is not.
-    """
-    return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
-
-
-def draw(folder: Path) -> None:
-    """Draw the month's bill over its calls, and the limits of growth."""
-    from studies import plots  # noqa: PLC0415 - the tables need no charts
-
-    counts = [10 ** (3 + step / 10) for step in range(61)]
-    months = list(map(Month, counts))
-    series = {
-        "everything": (counts, list(map(total, months))),
-        "gateway and functions": (counts, [total(month, *_COMPUTE) for month in months]),
-        "logs, metrics, alarms, traces": (counts, [total(month, "CloudWatch", "X-Ray") for month in months]),
-        "four containers": (counts, [cost.CONTAINERS_USD] * len(counts)),
-    }
-    plots.lines(folder / "cost.svg", "What a month costs", ("calls a month", "USD a month"), series)
-    known = {("ours: " if limit.ours else "AWS: ") + limit.title: limit.calls for limit in limits()}
-    plots.bars(folder / "scale.svg", {"What ends growth first, calls a second": known}, ours="ours", log=True)
+def filled(text: str) -> str:
+    """The page with every table as it is now."""
+    return page.filled(text, "cost", {name: made() for name, made in TABLES.items()})
 
 
 def _partitions(month: Month) -> int:
@@ -237,17 +212,9 @@ def _number(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; columns of numbers stand to the right."""
-    numbers = [all(re.match(r"[*\d]|never|$", row[place]) for row in rows) for place in range(len(head))]
-    lines = [head, ["---:" if right else "---" for right in numbers], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def main() -> None:
-    """Fill the page and draw its pictures."""
+    """Fill the page."""
     PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
-    draw(OUT)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ if a counter that is known to be wrong is not caught in each race, or if an exac
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import sys
 import tempfile
@@ -23,33 +22,16 @@ from typing import Final
 from rich.progress import Progress
 
 from dev.engine import ROOT
+from studies import page, picture
 from studies.context import context
-from studies.rivals import picture
-from studies.rivals.bitwarden_send import BitwardenSend
-from studies.rivals.filebrowser_quantum import FileBrowserQuantum
-from studies.rivals.nextcloud_downloadlimit import NextcloudDownloadLimit
-from studies.rivals.ours import Ours
-from studies.rivals.pingvin_share import PingvinShare
-from studies.rivals.single_use_signed_url import SingleUseSignedUrl
-from studies.rivals.single_use_token_manager import SingleUseTokenManager
-from studies.rivals.table import Rival
-from studies.soak import soak_report
+from studies.rivals import counters
+from studies.rivals.counters import Rival
 from tests.support.store_engines import DYNAMODB_LOCAL, OPEN
 
-RIVALS: Final[tuple[type[Rival], ...]] = (
-    Ours,
-    SingleUseTokenManager,
-    SingleUseSignedUrl,
-    BitwardenSend,
-    NextcloudDownloadLimit,
-    PingvinShare,
-    FileBrowserQuantum,
-)
 RACERS: Final = 32
 MEETING_SECONDS: Final = 60  # at most; then a racer failed, and the others do not wait for ever
 PAGE: Final = ROOT / "docs" / "reliability.md"
 PICTURE: Final = ROOT / "docs" / "images" / "scoreboard.svg"
-_MARKED: Final = re.compile(r"(<!-- rivals -->\n).*?(<!-- /rivals -->)", re.DOTALL)
 
 
 @dataclass
@@ -128,15 +110,13 @@ def main() -> int:
         OPEN[DYNAMODB_LOCAL](Path(scratch)) as engine,
         Progress() as progress,
     ):
-        task = progress.add_task("races", total=options.races * len(RIVALS))
-        scores = run([rival(engine) for rival in RIVALS], options.races, lambda: progress.advance(task))
+        task = progress.add_task("races", total=options.races * len(counters.ALL))
+        scores = run([rival(engine) for rival in counters.ALL], options.races, lambda: progress.advance(task))
     report = context("make scoreboard", ())
     text = _as_markdown(report, scores, options.races)
     print(text)
     if options.publish:
-        PAGE.write_text(
-            _MARKED.sub(lambda marked: f"{marked[1]}\n{text}\n{marked[2]}", PAGE.read_text("utf-8")), "utf-8"
-        )
+        PAGE.write_text(page.filled(PAGE.read_text("utf-8"), "rivals", {"scoreboard": text}), "utf-8")
         PICTURE.write_text(_draw(scores, options.races), "utf-8")
     failures = [verdict for each in scores if (verdict := each.verdict())]
     print(*failures, sep="\n", file=sys.stderr)
@@ -149,11 +129,13 @@ def _as_markdown(report: dict[str, str], scores: list[Score], races: int) -> str
         (each.name, each.extra, each.caught, each.lost, each.requests // races, f"{each.milliseconds:.1f}")
         for each in scores
     ]
-    return soak_report.as_markdown(report, (*heads, "requests a use", "ms a use"), lines)
+    table = page.table((*heads, "requests a use", "ms a use"), lines)
+    return f"`{report['command']}`, {report['date']}, {report['versions']}\n\n{table}"
 
 
 def _draw(scores: list[Score], races: int) -> str:
-    return picture.scoreboard(
+    return picture.bars(
+        "How others count uses, and the token service",
         [each.name for each in scores],
         {
             ("granted too often", f"in {races} races of {RACERS}"): [each.extra for each in scores],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dev.engine import ROOT
+from studies import page
 from studies.context import context
 from tests.support.store_engines import TRANSPORT
 
@@ -29,8 +30,4 @@ def write(name: str, report: Mapping[str, Any], text: str) -> None:
 
 def as_markdown(report: Mapping[str, Any], heads: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
     """A table with the command, the date and the versions above it."""
-    rows = [heads, ["---"] * len(heads), *lines]
-    table = "\n".join(
-        "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row) + " |" for row in rows
-    )
-    return f"`{report['command']}`, {report['date']}, {report['versions']}\n\n{table}\n"
+    return f"`{report['command']}`, {report['date']}, {report['versions']}\n\n{page.table(heads, lines)}\n"

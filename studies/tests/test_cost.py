@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from studies import cost
+from studies import cost, page
 from tokenctl.cost import CONTAINERS_USD, REFUSED, TASK_GB, TASKS, Month
 from tokenctl.prices import HOURS, PRICES
 
@@ -19,11 +18,7 @@ class TestThePage:
         assert cost.filled(PAGE) == PAGE, "docs/scale.md is old: .venv/bin/python -m studies.cost makes it anew"
 
     def test_it_shows_every_table_once(self) -> None:
-        assert sorted(re.findall(r"<!-- cost:(\w+) -->", PAGE)) == sorted(cost.TABLES)
-
-    def test_its_figures_are_drawn(self, tmp_path: Path) -> None:
-        cost.draw(tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {"cost.svg", "scale.svg"}
+        assert sorted(page.names(PAGE, "cost")) == sorted(cost.TABLES)
 
     def test_the_page_repeats_the_numbers_of_the_template(self) -> None:
         assert f"takes {cost.stage()['burst']} calls at the same moment" in PAGE
