@@ -16,17 +16,14 @@ from typing import Any, Final
 import psutil
 import requests
 
-from chalicelib import clients, instants
-from chalicelib.clients import Client, Scope
 from chalicelib.http.routes import BASE_PATH
 from dev.engine import Engine
 from studies import page
 from tests.support.api import Credentials
+from tests.support.fault_ways import Service
 from tests.support.local_aws import Package, Stack, local_aws
-from tests.support.serving import serving
 from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 
-CALLER: Final = "load"
 USERS: Final = Path(__file__).with_name("users.py")
 _PATIENCE_SECONDS: Final = 60
 _ROLES: Final = {
@@ -99,11 +96,11 @@ def local_on_dynamodb_local(scratch: Path) -> Iterator[Target]:
 
 @contextmanager
 def _served(engine: StoreEngine, scratch: Path) -> Iterator[Target]:
-    secret, kept = clients.new_secret(instants.now())
-    assert engine.client_store().add(Client(CALLER, frozenset(Scope), (kept,), instants.now()))
-    with serving(scratch / "service.log", **engine.environ) as address:
+    with Service(engine.environ, engine.client_store(), scratch / "service.log") as service:
         yield Target(
-            address + BASE_PATH, Credentials(CALLER, secret), lambda: stored(engine.dynamodb(), engine.token_table)
+            service.endpoint_url + BASE_PATH,
+            Credentials(service.user, service.password),
+            lambda: stored(engine.dynamodb(), engine.token_table),
         )
 
 
@@ -114,7 +111,7 @@ def deployed(scratch: Path) -> Iterator[Target]:
         stack = Stack(aws, Package.of("dev", scratch / "packages"))
         yield Target(
             stack.url + BASE_PATH,
-            stack.add_client(CALLER, "issue", "use", "manage"),
+            stack.add_client("load", "issue", "use", "manage"),
             lambda: stored(aws.client("dynamodb"), stack.outputs["TokenTableName"]),
             callers_per_second=2,
         )

@@ -56,7 +56,6 @@ _floor = Archive("floor", "floor", shared=_HAND_SIGNED)
 _botocore = Archive("botocore", "bare_botocore", ("botocore",))
 _stock = Archive("chalice-pynamodb", "chalice_pynamodb", ("pynamodb",), tuned=False)
 _powertools = ("aws-lambda-powertools", "boto3")
-_fastapi = ("fastapi", "mangum", "boto3")
 
 EMPTY: Final = Variant("empty", "empty handler", _empty, calls="none")
 FLOOR: Final = Variant("floor", "hand-signed floor", _floor)
@@ -75,12 +74,6 @@ POWERTOOLS_TUNED: Final = Variant(
     Archive("powertools-tuned", "powertools", _powertools),
     environ=_WARM,
 )
-FASTAPI: Final = Variant(
-    "fastapi", "FastAPI + Mangum + boto3, stock", Archive("fastapi", "fastapi", _fastapi, tuned=False)
-)
-FASTAPI_TUNED: Final = Variant(
-    "fastapi-tuned", "FastAPI + Mangum + boto3, tuned", Archive("fastapi-tuned", "fastapi", _fastapi), environ=_WARM
-)
 BARE_AUTHORIZER: Final = Variant(
     "bare-authorizer",
     "bare authorizer",
@@ -97,11 +90,9 @@ ALL: Final = (
     BOTOCORE,
     POWERTOOLS_TUNED,
     POWERTOOLS,
-    FASTAPI_TUNED,
-    FASTAPI,
     STOCK,
     BARE_AUTHORIZER,
     AUTHORIZER,
 )
-AT_OTHER_SIZES: Final = (EMPTY, FLOOR, SERVICE, BOTOCORE, POWERTOOLS_TUNED, FASTAPI_TUNED, STOCK)
+AT_OTHER_SIZES: Final = (EMPTY, FLOOR, SERVICE, BOTOCORE, POWERTOOLS_TUNED, STOCK)
 GUARDED: Final = (SERVICE, FLOOR, BOTOCORE, POWERTOOLS_TUNED, STOCK, BARE_AUTHORIZER, AUTHORIZER)
