@@ -23,7 +23,6 @@ _MAX_DIGITS: Final = 7  # the longest answer of DynamoDB has 16 MB
 _STATUS_DIGITS: Final = 3
 _PIECE_BYTES: Final = 64 * 1024
 _NO_CONTENT: Final = 204
-_KEPT: Final = 50
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
@@ -95,7 +94,7 @@ class Endpoint:
                 self.close()  # the others have been idle for longer
                 raise Closed from error
             raise
-        if lives and len(self._idle) < _KEPT:
+        if lives:
             self._idle.append(connection)
         else:
             connection.close()
@@ -151,7 +150,6 @@ class _Connection:
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._received = bytearray()
-        self.has_answered = False
 
     def close(self) -> None:
         self._stream.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,11 +106,6 @@ def answering(*answers: bytes) -> Script:
     return script
 
 
-def silent(stream: socket.socket, read: Callable[[], bytes]) -> None:
-    read()
-    stream.recv(1)
-
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -117,7 +113,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     ("answer", "body"),
     [
         (OK, b"{}"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length:  2 \r\nX: \xe4\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:  0000012 \r\nX: \xe4\r\n\r\n0123456789ab", b"0123456789ab"),
         (b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", b""),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
@@ -203,6 +199,16 @@ def test_a_connection_that_can_not_be_trusted_any_more_is_not_kept(last: bytes) 
         assert server.connections == 2
 
 
+def test_a_kept_connection_ends_with_its_endpoint() -> None:
+    with connected(answering(OK)) as (server, _):
+        endpoint = Endpoint(server.url, "")
+        endpoint.exchange(REQUEST, deadline())
+        [kept] = endpoint._idle
+        del endpoint
+        gc.collect()
+        assert kept._stream.fileno() == -1
+
+
 def test_a_closed_kept_connection_is_recognized_and_the_next_one_is_new() -> None:
     with connected(answering(OK)) as (_, endpoint):
         endpoint.exchange(REQUEST, deadline())
@@ -236,13 +242,31 @@ def test_the_deadline_bounds_the_whole_and_not_each_byte() -> None:
         stop.set()
 
 
-def test_a_silent_server_ends_in_time_and_a_past_deadline_sends_nothing() -> None:
-    with connected(silent) as (server, endpoint):
+@pytest.mark.parametrize(
+    ("scheme", "request_bytes", "waiting"),
+    [("http", 10, 2), ("https", 10, 0), ("http", 2**25, 0), ("http", 10, 0)],
+    ids=["connecting", "shaking hands", "sending", "receiving"],
+)
+def test_a_server_that_does_nothing_ends_in_time(scheme: str, request_bytes: int, waiting: int) -> None:
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(waiting):  # so many that the kernel answers no further one
+            stream = stack.enter_context(socket.socket())
+            stream.setblocking(False)
+            stream.connect_ex(listening.getsockname())
         with pytest.raises(TimeoutError):
-            endpoint.exchange(REQUEST, deadline(0.2))
-        with pytest.raises(TimeoutError):
-            endpoint.exchange(REQUEST, deadline(-1))
-        assert server.connections == 1
+            Endpoint(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}", "").exchange(
+                bytes(request_bytes), deadline(0.2)
+            )
+
+
+def test_a_past_deadline_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    assert connection._remaining(100.5) == 0.5
+    with connected(answering(OK)) as (server, endpoint):
+        with pytest.raises(TimeoutError, match=r"^no answer in time$"):
+            endpoint.exchange(REQUEST, 100.0)
+        assert server.connections == 0
 
 
 def test_a_refused_connection_fails_at_once() -> None:
@@ -261,7 +285,7 @@ def test_the_next_address_is_tried_where_the_first_one_takes_no_connection(monke
         monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **kind: [*nobody, *find(*place, **kind)])
         assert endpoint.exchange(REQUEST, deadline()).status == 200
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
-    with pytest.raises(ConnectionError, match="no address"):
+    with pytest.raises(ConnectionError, match=r"^the name has no address$"):
         Endpoint("http://nowhere.example", "").exchange(REQUEST, deadline())
 
 

@@ -108,5 +108,7 @@ print("chalicelib.aws.container" in sys.modules)
             ({**container, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}, "False"),
             (container, "True"),
         ):
+            signer = AwsClient.from_environ("dynamodb", environ, Patience(1, 1, 1, 0))._signer
+            assert str(isinstance(signer._credentials, ContainerCredentials)) == loaded
             command = [sys.executable, "-c", program, *(f"{name}={value}" for name, value in environ.items())]
             assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == loaded
