@@ -22,7 +22,7 @@ from dev.engine import PYTHON, ROOT, Engine
 from studies.mutation.shared_engine import ENVIRON_VARIABLE
 from studies.soak import soak_report
 
-MODULES: Final = ("addresses", "tokens", "seal", "clients", "service", "authorizer", "storage", "splunk")
+MODULES: Final = ("addresses", "tokens", "seal", "clients", "service", "authorizer", "storage", "aws", "splunk")
 """Of `chalicelib`; a name may be that of a folder of modules."""
 AIM: Final = 0.95
 WORKSPACE: Final = ROOT / ".local" / "mutation"
@@ -34,6 +34,7 @@ SOURCES: Final = (
     "tokenctl",
     "dev",
     "deploy",
+    "examples",
     ".chalice",
     "docs",
     "requirements",
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args(arguments)
     _copy_sources()
-    with Engine(log=WORKSPACE / "engine.log") as engine:
+    with Engine(services=("dynamodb", "ssm"), log=WORKSPACE / "engine.log") as engine:
         environ = {
             **os.environ,
             ENVIRON_VARIABLE: json.dumps(engine.client_environ),
