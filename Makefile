@@ -91,7 +91,7 @@ lint-deploy: setup #: Templates, pinned libraries, secrets: cfn-lint, checkov, p
 	.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- $(TEMPLATES)
 	@.venv/bin/python -m deploy.checks.grants $(TEMPLATES)
 	.venv-scanners/bin/checkov --config-file deploy/checks/checkov.yaml -f $(TEMPLATES)
-	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/dev.txt
+	@.venv/bin/python -m deploy.checks.vulnerabilities requirements.txt requirements/run.txt requirements/dev.txt
 	@.venv/bin/python -m deploy.checks.leaked
 
 lint-splunk: #: Check the app in splunk/ with AppInspect and Splunk's data models

@@ -57,6 +57,12 @@ _NO_SPACE = ("No space left on device", "os error 28")
 _LEAST_FREE_BYTES = 1_000_000
 
 
+def complete_lock(path: Path) -> str:
+    """The text of a lock, with that of the locks that it includes."""
+    text = path.read_text("utf-8")
+    return re.sub(r"(?m)^-r (\S+)\n", lambda line: complete_lock(path.parent / line[1]), text)
+
+
 class SetupError(Exception):
     """Set-up can't continue; the message is one line for the terminal."""
 
@@ -80,7 +86,7 @@ class Environment(NamedTuple):
 
     def fingerprint(self, name: str) -> str:
         """The directory, which scripts in the environment contain, and a digest of everything that is installed."""
-        content = (ROOT / "requirements" / f"{name}.txt").read_bytes()
+        content = complete_lock(ROOT / "requirements" / f"{name}.txt").encode()
         if name in _EDITABLE:
             content += (ROOT / "pyproject.toml").read_bytes()
         return f"{self.directory}\n{name}\n{hashlib.sha256(content).hexdigest()}\n"

@@ -7,7 +7,6 @@ PyPy or other processors, are left out.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,17 +18,19 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import parse_wheel_filename
 
-from dev.environments import LOGS, NEWEST, NEWEST_OF_SCANNERS, OLDEST, OWN_UV, ROOT
+from dev.environments import LOGS, NEWEST, NEWEST_OF_SCANNERS, OLDEST, OWN_UV, ROOT, complete_lock
 
-# Group to its lock, and the lock that holds the same versions. In this order, so that each bound is written first.
+# Group to its lock, and the group whose versions it takes. A group comes after the one that bounds it.
 _LOCKS: Final = {
     "lambda": ("requirements.txt", None),
-    "dev": ("requirements/dev.txt", "requirements.txt"),
-    "run": ("requirements/run.txt", "requirements/dev.txt"),
+    "dev": ("requirements/dev.txt", "lambda"),
+    "run": ("requirements/run.txt", "dev"),
     "engine": ("requirements/engine.txt", None),
     "scanners": ("requirements/scanners.txt", None),
     "uv": ("requirements/uv.txt", None),
 }
+# Group to the group that it holds all of, and how its lock includes that one's.
+_INCLUDED: Final = {"run": ("lambda", "-r ../requirements.txt"), "dev": ("run", "-r run.txt")}
 _NEWEST_GLIBC: Final = 50  # of 2.x; a wheel that needs at most that is pinned
 _NEWEST_MACOS: Final = (26, 0)
 
@@ -104,25 +105,24 @@ def digests(package: Mapping[str, Any], supported: Sequence[Machine]) -> list[st
     return sorted(pinned)
 
 
-def _lock(group: str, options: Sequence[str]) -> str:
-    """The text of a group's lock. Versions of the present lock stay, unless `options` upgrade them."""
+def _pins(group: str, options: Sequence[str]) -> list[str]:
+    """The pins of a group, with their hashes. Versions of the present lock stay, unless `options` upgrade them."""
     path, bound = _LOCKS[group]
     versions, files = LOGS / f"lock-{group}.txt", LOGS / f"pylock.{group}.toml"
-    shutil.copyfile(ROOT / path, versions)
-    bounds = ("--constraints", bound) if bound else ()
+    versions.write_text(complete_lock(ROOT / path), "utf-8")
+    bounds = ("--constraints", str(LOGS / f"lock-{bound}.txt")) if bound else ()
     _uv("--group", group, *bounds, *options, "--no-header", "--no-annotate", "--output-file", str(versions))
     files.unlink(missing_ok=True)
     _uv("--no-deps", str(versions), "--format", "pylock.toml", "--output-file", str(files))
     supported = machines(NEWEST_OF_SCANNERS if group == "scanners" else NEWEST)
-    lines = ["# Made by make lock"]
+    pins = []
     for package in tomllib.loads(files.read_text("utf-8"))["packages"]:
         pin = f"{package['name']}=={package['version']}"
         if "marker" in package:
             pin += f" ; {package['marker']}"
-        pinned = digests(package, supported)
-        if pinned:
-            lines.append(" \\\n    ".join([pin, *(f"--hash=sha256:{digest}" for digest in pinned)]))
-    return "\n".join(lines) + "\n"
+        if pinned := digests(package, supported):
+            pins.append(" \\\n    ".join([pin, *(f"--hash=sha256:{digest}" for digest in pinned)]))
+    return pins
 
 
 def _uv(*arguments: str) -> None:
@@ -132,15 +132,18 @@ def _uv(*arguments: str) -> None:
 
 
 def main(options: Sequence[str]) -> int:
-    """Write all locks; returns the exit code."""
+    """Write all locks, or none if one fails; returns the exit code."""
     try:
-        for group, (path, _) in _LOCKS.items():
-            (ROOT / path).write_text(_lock(group, options), "utf-8")
+        pins = {group: _pins(group, options) for group in _LOCKS}
     except LockError as error:
-        print(f"Lock not written: {error}", file=sys.stderr)
+        print(f"Locks not written: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
         return error.returncode  # uv has written why
+    for group, (path, _) in _LOCKS.items():
+        included, line = _INCLUDED.get(group, (None, None))
+        own = [pin for pin in pins[group] if not included or pin not in pins[included]]
+        (ROOT / path).write_text("\n".join(["# Made by make lock", *([line] if line else []), *own]) + "\n", "utf-8")
     return 0
 
 

@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.support.client_package import CLIENT, NEEDED
+from tests.support.pins import pins
 from tests.unit.test_architecture import ROOT, STANDARD, imports_of
 
 GATEWAY = ROOT / "examples" / "document_gateway"
@@ -33,10 +34,6 @@ def test_the_gateway_knows_the_service_by_its_client_alone(path: Path) -> None:
 
 def test_the_service_s_own_pins_are_enough_for_it() -> None:
     asked = tomllib.loads((CLIENT.parent / "pyproject.toml").read_text())["project"]["dependencies"]
-    pinned = dict(
-        line.split(" ")[0].split("==")
-        for line in (ROOT / "requirements" / "dev.txt").read_text().splitlines()
-        if "==" in line.partition(" ")[0]
-    )
+    pinned = pins("requirements/dev.txt")
     for each in map(Requirement, asked):
         assert pinned[each.name] in each.specifier

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from dev.environments import complete_lock
 from studies.bench.box.variants import Archive
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -253,7 +254,7 @@ def _amazons_authorities() -> bytes:
 
 def _pins() -> bytes:
     """What an archive depends on beside its sources: the libraries and the Python that it is compiled for."""
-    return (ROOT / "requirements" / "dev.txt").read_bytes() + sys.version.encode()
+    return (complete_lock(ROOT / "requirements" / "dev.txt") + sys.version).encode()
 
 
 def _digest(parts: Iterable[bytes]) -> str:
