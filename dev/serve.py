@@ -35,7 +35,6 @@ from tokenctl.deployment import (
     DEMO_ENV,
     LOCAL_ENV,
     LOCAL_LOG,
-    LOCAL_SPLUNK,
     LOCAL_STAGE,
     Deployment,
     leave_aws,
@@ -170,7 +169,7 @@ def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]
     takers = [show, LogFile(LOCAL_LOG).write]
     with ExitStack() as ending:
         if settings.splunk.hec_url:
-            shipping = ship(settings, LOCAL_SPLUNK)
+            shipping = ship(settings)
             ending.callback(shipping.finish)
             takers.append(shipping.put)
         with leash.uninterrupted():

@@ -1,8 +1,7 @@
 """Sends the local service's log lines to Splunk, with the code that does it on AWS.
 
 On AWS, CloudWatch Logs collects lines and calls `app.forward_logs` with them. Here a thread does: it collects lines for
-a second, and calls the same `Forwarder` with the same kind of event. What Splunk rejects is stored in a folder, from
-which `tokenctl splunk redrive --folder` sends it again.
+a second, and calls the same `Forwarder` with the same kind of event. What Splunk does not take stays in the log file.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 from chalicelib.redaction import redact
@@ -22,7 +20,6 @@ from chalicelib.settings import Settings
 from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, forwarder
-from chalicelib.splunk.record import FolderRecord, Kind
 
 LOG_GROUP: Final = "/local/tokenservice"
 
@@ -37,12 +34,10 @@ class Shipping:
 
     Args:
         splunk: the forwarder, as the Lambda function has it.
-        record: stores events that Splunk rejects.
     """
 
-    def __init__(self, splunk: Forwarder, record: FolderRecord) -> None:
+    def __init__(self, splunk: Forwarder) -> None:
         self._splunk = splunk
-        self._record = record
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._stream = f"make-run/{uuid.uuid4()}"
         self._count = 0
@@ -54,7 +49,7 @@ class Shipping:
         self._waiting.append((time.time_ns() // 1_000_000, line))
 
     def finish(self) -> None:
-        """Wait until all lines are delivered or stored."""
+        """Wait until all lines are delivered or lost."""
         self._ending.set()
         self._thread.join()
 
@@ -73,17 +68,9 @@ class Shipping:
         try:
             self._splunk.forward(json.loads(event), lambda: int(deadline - time.monotonic() * 1000))
         except Exception as error:  # noqa: BLE001 - one failure must not end the shipping of what comes later
-            self._store(event, len(lines), error)
-
-    def _store(self, event: bytes, lines: int, error: Exception) -> None:
-        """Store the whole event in the failure record, as Lambda does after its retries."""
-        why = str(error) if isinstance(error, SplunkError) else type(error).__name__
-        try:
-            name = self._record.put(Kind.FAILED, event, why)
-        except SplunkError as unavailable:
-            _warn(f"{lines} log lines are lost to Splunk: {why}; {unavailable}")
-        else:
-            _warn(f"Splunk did not take {lines} log lines ({why}); stored as {name}")
+            why = str(error) if isinstance(error, SplunkError) else type(error).__name__
+            text = redact(f"Splunk did not take {len(lines)} log lines ({why}); .local/service.log has them")
+            print(f"tokenservice: {text}", file=sys.stderr, flush=True)
 
     def _subscription_event(self, lines: Iterable[tuple[int, bytes]]) -> bytes:
         logs = []
@@ -95,19 +82,10 @@ class Shipping:
         return encode(Envelope(LOG_GROUP, self._stream, logs), logs)
 
 
-def ship(settings: Settings, folder: Path) -> Shipping:
-    """Start to forward lines to the Splunk in the settings.
-
-    Args:
-        settings: with `SPLUNK_HEC_URL`.
-        folder: for events that Splunk rejects.
+def ship(settings: Settings) -> Shipping:
+    """Start to forward lines to the Splunk in the settings, which have `SPLUNK_HEC_URL`.
 
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.
     """
-    record = FolderRecord(folder)
-    return Shipping(forwarder(settings.splunk, settings.stage, record=record), record)
-
-
-def _warn(text: str) -> None:
-    print(f"tokenservice: {redact(text)}", file=sys.stderr, flush=True)
+    return Shipping(forwarder(settings.splunk, settings.stage))

@@ -22,8 +22,6 @@ CONFIG: Final = ROOT / ".chalice" / "config.json"
 LOCAL_STAGE: Final = "local"
 LOCAL_ENV: Final = ROOT / ".local" / "local.env"
 DEMO_ENV: Final = ROOT / ".local" / "demo.env"
-LOCAL_SPLUNK: Final = ROOT / ".local" / "splunk"
-"""Events of the local service that Splunk rejected."""
 LOCAL_LOG: Final = ROOT / ".local" / "service.log"
 """The log of the local service; `service.log.1` is the part before."""
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,19 +20,19 @@ from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, forwarder
 from chalicelib.splunk.ledger import Ledger
-from chalicelib.splunk.record import FailureRecord, FolderRecord, Kind, S3Record
+from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
-from chalicelib.splunk.waiting import BucketSource, Source
-from tokenctl.deployment import LOCAL_SPLUNK, LOCAL_STAGE, Deployment
+from chalicelib.splunk.waiting import BucketSource
+from tokenctl.deployment import Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
 from tokenctl.logs import FILTER_NAME, LOG_GROUPS, check_stage
-from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, FolderSource, summary
+from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, summary
 from tokenctl.terminal import Instant, Terminal, common, fail, plain, table, tracked
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The failure record of a stage: a bucket, or a folder of the developer's machine.
+    """The failure record of a stage: a bucket.
 
     Attributes:
         source: reads its entries.
@@ -41,16 +40,11 @@ class Place:
     """
 
     name: str
-    source: Source
-    record: FailureRecord
+    source: BucketSource
+    record: S3Record
 
 
-def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that name the failure record."""
-    folder = click.Path(exists=True, file_okay=False, path_type=Path)
-    text = "Folder of the record; for the local stage, that of 'make run'."
-    function = click.option("--folder", type=folder, help=text)(function)
-    return click.option("--bucket", metavar="NAME", help="Bucket of the record; else the stage's own.")(function)
+_BUCKET = click.option("--bucket", metavar="NAME", help="Bucket of the record; else the stage's own.")
 
 
 @click.group()
@@ -59,27 +53,27 @@ def splunk() -> None:
 
 
 @splunk.command("failed")
-@place_options
+@_BUCKET
 @common
-def failed_command(terminal: Terminal, bucket: str | None, folder: Path | None) -> None:
+def failed_command(terminal: Terminal, bucket: str | None) -> None:
     """List the entries that wait for a redrive, and the poison for a person. Changes nothing."""
-    place = _place(terminal.deployment().with_deployed_splunk(), bucket, folder)
+    place = _place(terminal.deployment().with_deployed_splunk(), bucket)
     rows = [{"kind": kind.value, **summary(entry)} for kind in Kind for entry in place.source.entries(kind)]
     terminal.show(rows, lambda console: _show_entries(console, rows))
 
 
 @splunk.command("redrive")
-@place_options
+@_BUCKET
 @common
 @click.argument("names", nargs=-1, metavar="[ENTRY]...")
-def redrive_command(terminal: Terminal, bucket: str | None, folder: Path | None, names: tuple[str, ...]) -> None:
+def redrive_command(terminal: Terminal, bucket: str | None, names: tuple[str, ...]) -> None:
     """Replay the entries that wait, or those that are named.
 
     Poison is replayed only if it is named. An entry is removed after Splunk has accepted it, so the command may be
     repeated at any time. A rejected entry is listed and stays; the others are replayed.
     """
     deployment = terminal.deployment().with_deployed_splunk()
-    place = _place(deployment, bucket, folder)
+    place = _place(deployment, bucket)
     source, replay = place.source, _forwarder(deployment, place)
     named = {name: source.find(name) for name in names}
     entries = chain(source.entries(Kind.FAILED), source.entries(Kind.REFUSED))
@@ -103,11 +97,9 @@ def redrive_command(terminal: Terminal, bucket: str | None, folder: Path | None,
 @click.argument("group", type=click.Choice([name for name in LOG_GROUPS if name != "forwarder"]))
 @click.option("--since", type=Instant(), required=True, help="RFC 3339, or 30m, 2h, 3d ago.")
 @click.option("--until", type=Instant(), help="The same; else now.")
-@place_options
+@_BUCKET
 @common
-def resend_command(  # noqa: PLR0917 - click passes them by name
-    terminal: Terminal, group: str, since: datetime, until: datetime | None, bucket: str | None, folder: Path | None
-) -> None:
+def resend_command(terminal: Terminal, group: str, since: datetime, until: datetime | None, bucket: str | None) -> None:
     """Send what a log group received in a time to Splunk again: where events are in neither Splunk nor failure record.
 
     The group's subscription says which lines go. What Splunk has already comes twice, with the same event_id.
@@ -117,7 +109,7 @@ def resend_command(  # noqa: PLR0917 - click passes them by name
     name = LOG_GROUPS[group].format(stage=deployment.stage)
     sent = Counter(events=0, setAside=0, deferred=0)
     with aws_errors(f"log group {name}"), terminal.progress(f"Sending {name}", total=None) as advance:
-        replay = _forwarder(deployment, _place(deployment, bucket, folder))
+        replay = _forwarder(deployment, _place(deployment, bucket))
         for reached, batch in tracked(_logged(deployment.aws("logs"), name, since, until or now()), advance):
             try:
                 ledger = _send(replay, batch)
@@ -158,19 +150,13 @@ def _logged(client: Any, group: str, since: datetime, until: datetime) -> Iterat
             yield datetime.fromtimestamp(first_ms / 1000, UTC), json.loads(encode(envelope, logs))
 
 
-def _place(deployment: Deployment, bucket: str | None, folder: Path | None) -> Place:
-    """The failure record that the options name, or else the stage's."""
-    if bucket and folder:
-        raise click.UsageError("give one of --bucket and --folder")
-    if not folder:
-        bucket = bucket or deployment.settings.splunk.failure_bucket
-    if bucket:
-        s3 = OwnErrors(deployment.aws("s3"))
-        return Place(f"s3://{bucket}", BucketSource(s3, bucket), S3Record(bucket, s3))
-    if not folder and deployment.stage != LOCAL_STAGE:
-        raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket or --folder")
-    folder = folder or LOCAL_SPLUNK
-    return Place(str(folder), FolderSource(folder), FolderRecord(folder))
+def _place(deployment: Deployment, bucket: str | None) -> Place:
+    """The failure record that the option names, or else the stage's."""
+    bucket = bucket or deployment.settings.splunk.failure_bucket
+    if not bucket:
+        raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket")
+    s3 = OwnErrors(deployment.aws("s3"))
+    return Place(f"s3://{bucket}", BucketSource(s3, bucket), S3Record(bucket, s3))
 
 
 def _forwarder(deployment: Deployment, place: Place) -> Forwarder:

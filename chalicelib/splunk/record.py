@@ -16,11 +16,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chalicelib.aws.errors import AwsError
@@ -133,26 +131,3 @@ class S3Record(FailureRecord):
 
             self._client = S3.from_environ(os.environ)
         self._client.put_object(Bucket=self._bucket, Key=name, Body=content, ContentType="application/json")
-
-
-class FolderRecord(FailureRecord):
-    """Stores entries in a folder, for a service on a developer's machine, which has no deadline."""
-
-    def __init__(self, folder: Path, now: Callable[[], datetime] = _utc_now) -> None:
-        super().__init__(now)
-        self._folder = folder
-
-    def _store(self, name: str, content: bytes, within_seconds: float) -> None:
-        path = self._folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Written aside and renamed: a crash leaves the whole entry or none.
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except OSError as error:
-            raise RecordUnavailable(
-                f"the failure record in {self._folder} did not take an entry: {error.strerror}"
-            ) from None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from chalicelib.splunk.delivery import Budget
     from chalicelib.splunk.forward import Forwarder
     from chalicelib.splunk.ledger import WriteMetrics
-    from chalicelib.splunk.waiting import BucketSource, Entry, Source
+    from chalicelib.splunk.waiting import BucketSource, Entry
 
 PROBE_SECONDS: Final = 10.0
 # After so many rejected entries in a row, the next one has no better chance.
@@ -75,7 +75,7 @@ class Outcome:
 
 
 def redrive(
-    source: Source,
+    source: BucketSource,
     forwarder: Forwarder,
     entries: Iterable[Entry],
     entry_seconds: Callable[[], float],
@@ -134,7 +134,7 @@ def _budget(seconds: float) -> Budget:
     return lambda: max(0.0, deadline - time.monotonic())
 
 
-def _replay(source: Source, forwarder: Forwarder, entry: Entry, outcome: Outcome, budget: Budget) -> None:
+def _replay(source: BucketSource, forwarder: Forwarder, entry: Entry, outcome: Outcome, budget: Budget) -> None:
     assert entry.payload is not None  # noqa: S101 - the caller looked
     call = forwarder.forward if "awslogs" in entry.payload else forwarder.forward_event
     ledger = call(entry.payload, lambda: int(budget() * 1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from chalicelib.aws.errors import Refused
 from chalicelib.splunk.record import Kind
@@ -29,7 +29,7 @@ class Entry:
     """One entry of a failure record.
 
     Attributes:
-        name: key, or path in the folder.
+        name: key in the bucket.
         payload: input of the forwarder; None if the entry can't be read.
         reason: why it is stored.
         at: when it was stored, by the entry itself.
@@ -41,21 +41,8 @@ class Entry:
     at: str
 
 
-class Source(Protocol):
-    """A store of entries."""
-
-    def entries(self, kind: Kind) -> Iterator[Entry]:
-        """The entries of one kind, in the order of names. Reading removes nothing."""
-
-    def find(self, name: str) -> Entry | None:
-        """The entry of this name, or None."""
-
-    def remove(self, entry: Entry) -> None:
-        """Remove an entry; idempotent."""
-
-
 def is_below_a_prefix(name: str) -> bool:
-    """Whether an entry can have this name. Nothing else in a bucket or a folder may be read or removed."""
+    """Whether an entry can have this name. Nothing else in a bucket may be read or removed."""
     return name.startswith(tuple(prefix for prefixes in PREFIXES.values() for prefix in prefixes))
 
 
@@ -102,6 +89,7 @@ class BucketSource:
                         yield after
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
+        """The entries of one kind, in the order of names. Reading removes nothing."""
         # One that is gone by now was removed by another redrive.
         return filter(None, map(self.find, self.names(kind)))
 
@@ -111,6 +99,7 @@ class BucketSource:
         return parse(name, stored[0]) if stored else None
 
     def remove(self, entry: Entry) -> None:
+        """Remove an entry; idempotent."""
         self._client.delete_object(Bucket=self._bucket, Key=entry.name)
 
     def count_refusal(self, name: str, most_attempts: int) -> bool:

@@ -13,12 +13,11 @@ from botocore.exceptions import ClientError
 from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.errors import StoreUnavailable
-from chalicelib.splunk.record import FolderRecord, Kind
 from dev.engine import HOST, Engine, free_port
 from tests.support.api import Api, Credentials
 from tests.support.operator import ABSENT_ID, Tokenctl, switch_ttl
 from tokenctl import deployment as deployment_
-from tokenctl import doctor, errors, restore, splunk
+from tokenctl import doctor, errors, restore
 from tokenctl.deployment import Deployment, open_stage
 
 COMMANDS = (
@@ -226,19 +225,11 @@ class TestBrokenSurroundings:
         tokenctl("client", "list").assert_refused("nonsense")
 
 
-def test_the_local_stage_has_a_failure_record_of_its_own(
-    tokenctl: Tokenctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(splunk, "LOCAL_SPLUNK", tmp_path / "splunk")
-    assert tokenctl("splunk", "failed").out == "The failure record is empty.\n"
-    name = FolderRecord(tmp_path / "splunk").put(Kind.FAILED, b"{}", "away")
-    [kept] = tokenctl("splunk", "failed", "--json").json
-    assert (kept["kind"], kept["name"]) == ("failed", name)
-    both = tokenctl("splunk", "failed", "--bucket", "b", "--folder", str(tmp_path))
-    both.assert_refused("one of --bucket and --folder", code=2)
+def test_the_local_stage_has_no_failure_record(tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenctl("splunk", "failed").assert_refused("no SPLUNK_FAILURE_BUCKET", code=2)
     monkeypatch.setenv("SPLUNK_HEC_URL", "http://splunk.example")
     monkeypatch.setenv("SPLUNK_HEC_TOKEN", "the-token")
-    tokenctl("splunk", "redrive").assert_refused("would send the HEC token in the clear")
+    tokenctl("splunk", "redrive", "--bucket", "b").assert_refused("would send the HEC token in the clear")
 
 
 class TestCompletion:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from tokenctl.resources import of_type, stage_template
 GROUP = "/aws/lambda/tokenservice-test"
 FORWARDER = "arn:aws:lambda:us-east-1:000000000000:function:tokenservice-test-forward_logs"
 HOUR_MS = 3_600_000
+BUCKET = "resent-poison"
 
 
 @pytest.fixture
@@ -103,10 +103,10 @@ class TestResend:
             yield server
 
     @pytest.fixture
-    def resend(self, tokenctl: Tokenctl, tmp_path: Path) -> Any:
+    def resend(self, tokenctl: Tokenctl) -> Any:
         def resend(*arguments: str, group: str = "api") -> Run:
             return tokenctl(
-                "splunk", "resend", group, "--folder", str(tmp_path), "--stage", "test", "--since", "1h", *arguments
+                "splunk", "resend", group, "--bucket", BUCKET, "--stage", "test", "--since", "1h", *arguments
             )
 
         return resend
@@ -143,11 +143,13 @@ class TestResend:
         assert again.json["events"] == 1
 
     def test_an_event_that_splunk_can_not_take_is_set_aside(
-        self, logs: Any, server: HecServer, resend: Any, tmp_path: Path
+        self, logs: Any, server: HecServer, resend: Any, deployment: Deployment
     ) -> None:
+        s3 = deployment.aws("s3")
+        s3.create_bucket(Bucket=BUCKET)
         write(logs, "a", line(1), "☠06", line(2))
         assert resend("--json").json == {"logGroup": GROUP, "events": 2, "setAside": 1, "deferred": 0}
-        assert len(list(tmp_path.rglob("poison/**/*.json"))) == 1
+        assert s3.list_objects_v2(Bucket=BUCKET, Prefix="poison/")["KeyCount"] == 1
 
     def test_a_group_that_is_not_sent_to_splunk_is_refused(self, logs: Any, server: HecServer, resend: Any) -> None:
         logs.delete_subscription_filter(logGroupName=GROUP, filterName="splunk")

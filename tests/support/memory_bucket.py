@@ -37,7 +37,7 @@ class MemoryBucket:
     def get_object(self, Bucket: str, Key: str) -> Any:
         self.called("get", Key)
         if Key not in self.objects:
-            raise Refused({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+            raise Refused({"Error": {"Code": "NoSuchKey", "Message": ""}}, "GetObject")
         return {"Body": io.BytesIO(self.objects[Key]), "Metadata": self.metadata.get(Key, {})}
 
     def put_object(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.splunk.errors import RecordUnavailable
-from chalicelib.splunk.record import FolderRecord, Kind, S3Record, entry, name_of
+from chalicelib.splunk.record import Kind, S3Record, entry, name_of
 from tests.support.memory_bucket import MemoryBucket
 from tokenctl.errors import OwnErrors
 
@@ -35,22 +34,6 @@ def test_the_name_follows_from_kind_and_content_alone() -> None:
     assert name_of(Kind.FAILED, BODY).startswith("failed/")
     assert name_of(Kind.POISON, BODY).startswith("poison/")
     assert name_of(Kind.FAILED, BODY) != name_of(Kind.FAILED, BODY + b" ")
-
-
-def test_a_folder_stores_the_same_body_once(tmp_path: Path) -> None:
-    now = iter([AT, AT + timedelta(days=1), AT])
-    record = FolderRecord(tmp_path, lambda: next(now))
-    assert record.put(Kind.FAILED, BODY, "r") == record.put(Kind.FAILED, BODY, "r")
-    record.put(Kind.POISON, BODY, "r")
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(path.parent.name for path in files) == ["failed", "poison"]
-    assert all(path.suffix == ".json" for path in files)
-
-
-def test_a_folder_that_can_t_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "failed").write_text("in the way")
-    with pytest.raises(RecordUnavailable, match="did not take an entry"):
-        FolderRecord(tmp_path).put(Kind.FAILED, BODY, "r")
 
 
 def test_an_entry_is_put_into_the_bucket() -> None:

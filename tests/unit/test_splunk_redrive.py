@@ -6,21 +6,22 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from chalicelib.aws.errors import Refused
 from chalicelib.splunk.forward import forwarder
-from chalicelib.splunk.record import FolderRecord, Kind
+from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import Outcome, redrive
-from chalicelib.splunk.waiting import Entry, parse
+from chalicelib.splunk.waiting import BucketSource, Entry, parse
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
+from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
-from tokenctl.redrive import FolderSource, summary
+from tokenctl.redrive import summary
 from tokenctl.splunk import splunk
 from tokenctl.terminal import Terminal
 
@@ -39,24 +40,24 @@ def lambda_record(event: Mapping[str, Any]) -> str:
     )
 
 
+BUCKET = "failures"
+
+
 @dataclass
 class Place:
-    """A record in a folder and a Splunk."""
+    """A record in a bucket and a Splunk."""
 
-    folder: Path
     server: HecServer
 
     def __post_init__(self) -> None:
-        self.source = FolderSource(self.folder)
+        self.bucket = MemoryBucket()
+        self.source = BucketSource(self.bucket, BUCKET)
         self.settings = splunk_settings(self.server.url)
-        self.forwarder = forwarder(self.settings, "test", record=FolderRecord(self.folder))
+        self.forwarder = forwarder(self.settings, "test", record=S3Record(BUCKET, self.bucket))
 
-    def wait(self, name: str, *messages: str, content: str | None = None) -> Path:
+    def wait(self, name: str, *messages: str, content: str | None = None) -> None:
         """Let an entry wait."""
-        path = self.folder / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content or lambda_record(subscription(messages)))
-        return path
+        self.bucket.objects[f"{name}.json"] = (content or lambda_record(subscription(messages))).encode()
 
     def redrive(self, entries: Iterable[Entry] | None = None) -> Outcome:
         entries = self.source.entries(Kind.FAILED) if entries is None else entries
@@ -70,9 +71,9 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Any:
+def place() -> Any:
     with HecServer(MarkedCollector()) as server:
-        yield Place(tmp_path, server)
+        yield Place(server)
 
 
 def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
@@ -114,10 +115,13 @@ def test_a_busy_splunk_ends_a_redrive_and_no_entry_counts_as_refused(place: Plac
     assert len(place.server.requests) == 1
 
 
-def test_an_unavailable_failure_record_ends_a_redrive(place: Place) -> None:
+def test_an_unavailable_failure_record_ends_a_redrive(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise Refused({"Error": {"Code": "AccessDenied", "Message": ""}}, "PutObject")
+
     for name in "ab":
         place.wait(f"failed/{name}", name, "☠13")
-    (place.folder / "poison").write_text("in the way")
+    monkeypatch.setattr(place.bucket, "put_object", refuse)
     outcome = place.redrive()
     assert (outcome.replayed, outcome.refused) == (0, {})
     assert "did not take an entry" in str(outcome.stopped)
@@ -170,22 +174,23 @@ def no_log_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
 
-def command(place: Place, name: str, *arguments: str, folder: bool = True) -> Any:
+def command(place: Place, name: str, *arguments: str, bucket: str = BUCKET) -> Any:
     class At(Terminal):
         def deployment(self) -> Any:
-            stage = SimpleNamespace(settings=SimpleNamespace(splunk=place.settings), stage="test", aws={}.get)
+            stage = SimpleNamespace(
+                settings=SimpleNamespace(splunk=place.settings), stage="test", aws=lambda _: place.bucket
+            )
             stage.with_deployed_splunk = lambda: stage
             return stage
 
-    where = ["--folder", str(place.folder)] if folder else []
-    return CliRunner().invoke(splunk, [name, *where, *arguments], obj=At())
+    return CliRunner().invoke(splunk, [name, "--bucket", bucket, *arguments], obj=At())
 
 
 def reported(place: Place, *arguments: str, exit_code: int = 0) -> Any:
     """What a redrive reports as JSON."""
     run = command(place, "redrive", *arguments, "--json")
     assert run.exit_code == exit_code, run.output
-    return json.loads(run.stdout)[str(place.folder)]
+    return json.loads(run.stdout)[f"s3://{BUCKET}"]
 
 
 def listed(place: Place) -> list[tuple[str, str, int | None]]:
@@ -235,13 +240,13 @@ def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> N
 )
 def test_a_name_of_no_entry_is_an_error_and_the_others_are_replayed(place: Place, wrong: str) -> None:
     place.wait("failed/a", "a")
-    outside = place.wait("outside", "no entry")
+    place.wait("outside", "no entry")
     for option in ([], ["--json"]):
         run = command(place, "redrive", wrong, "failed/a.json", *option)
         assert run.exit_code == 1
         assert f"Error: there is no entry {wrong}\n" in run.stderr
     assert place.arrived() == ["a"]
-    assert outside.exists()
+    assert "outside.json" in place.bucket.objects
 
 
 def test_all_that_waits_is_listed_and_what_is_not_poison_replayed(place: Place) -> None:
@@ -266,6 +271,6 @@ def test_all_that_waits_is_listed_and_what_is_not_poison_replayed(place: Place) 
 
 
 def test_a_place_for_poison_must_be_named(place: Place) -> None:
-    run = command(place, "redrive", folder=False)
+    run = command(place, "redrive", bucket="")
     assert run.exit_code == 2
     assert "--bucket" in run.output

@@ -304,7 +304,7 @@ def test_a_bucket_that_may_not_be_read_fails_the_run(
     world: World, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     def refuse(**_: object) -> None:
-        raise Refused({"Error": {"Code": "AccessDenied"}}, operation)
+        raise Refused({"Error": {"Code": "AccessDenied", "Message": ""}}, operation)
 
     world.wait("failed/a.json", "a")
     monkeypatch.setattr(world.bucket, operation, refuse)
