@@ -22,7 +22,7 @@ SETUP = $(or $(ANY_PYTHON),$(error Neither python3 nor uv is on the path. Instal
 UV = $$(test -x .uv/bin/uv && echo .uv/bin/uv || echo uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi model pythons package dist reference demo soak scoreboard interleavings bench load lock clean
+.PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi model pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -118,14 +118,18 @@ package: ## Write a stage's SAM template, archive and SBOM: make package STAGE=d
 	@.venv-run-$(LAMBDA_PYTHON)/bin/python -m deploy.package --stage "$(STAGE)"
 	@.venv/bin/cfn-lint --config-file deploy/checks/cfn-lint.yaml -- "out/$(STAGE)/template.yaml"
 
-dist: ## Build wheels of tokenctl and of the Python client
+dist: ## Build wheels of tokenctl and of the Python client, and their SBOMs
 	@$(SETUP) run uv
 	@rm -rf dist build clients/python/build
 	@for project in . clients/python; do \
 		$(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist $$project || exit 1; \
 	done
 	@rm -rf build clients/python/build
+	@.venv/bin/python -m deploy.sbom dist/*.whl
 	@ls dist/*
+
+vendor: setup #: Compiled libraries for 'chalice deploy', in vendor/: faster cold starts
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-eu-central-1} .venv/bin/python -m deploy.vendor
 
 demo: setup ## Serve with a document gateway and a link to click
 	@.venv/bin/python -m examples.document_gateway.demo
@@ -170,6 +174,6 @@ clean: ## Remove environments, the local store and all built files
 	@$(or $(ANY_PYTHON),python3) -I -c 'import fcntl, os; \
 		lock = ".local/lock"; os.path.exists(lock) and fcntl.flock(open(lock), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
 		echo "make run still runs from this directory: stop it first" >&2; exit 1; }
-	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments .chalice/policies out build *.egg-info clients/python/build clients/python/*.egg-info __pycache__
+	rm -rf dist .uv .venv .venv-* .dynamodb-local .local .chalice/deployments .chalice/policies vendor out build *.egg-info clients/python/build clients/python/*.egg-info __pycache__
 	rm -rf deploy/openapi/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find app.py chalicelib tokenctl dev deploy tests studies spec clients examples -name __pycache__ -prune -exec rm -rf {} +

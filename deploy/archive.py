@@ -39,7 +39,7 @@ def write(root: Path, archive: Path) -> None:
         archive: path of the archive.
     """
     # "Unchecked": Python does not compare them with the sources, which are the ones beside them.
-    _compile(root)
+    compile_all(root, "unchecked-hash")
     _zip(root, archive)
 
 
@@ -52,9 +52,13 @@ def lay_out(packed: Path, root: Path) -> None:
             path.unlink()
 
 
-def _compile(root: Path) -> None:
-    """Compile all sources, so that no cold start has to."""
-    mode = ("--invalidation-mode", "unchecked-hash")
+def compile_all(root: Path, invalidation: str) -> None:
+    """Compile all sources, so that no cold start has to.
+
+    Args:
+        invalidation: how Python detects a changed source, as an option of its `compileall`.
+    """
+    mode = ("--invalidation-mode", invalidation)
     command = (sys.executable, "-I", "-m", "compileall", "-q", *mode, "-s", str(root), "-p", _LAMBDA_ROOT, str(root))
     # Sets among the constants are written in the order of their hashes.
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})

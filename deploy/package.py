@@ -50,7 +50,7 @@ def package(stage: str, out: Path) -> None:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         archive.write(task, out / "deployment.zip")
-    sbom.write(out / "deployment.zip", wheels, out / "sbom.cdx.json")
+    sbom.write(sbom.of_archive(out / "deployment.zip", wheels), out / f"sbom{sbom.SUFFIX}")
     write_template(stage, packaged, out)
 
 

@@ -1,4 +1,4 @@
-"""The deployment archive's software bill of materials, in CycloneDX 1.6.
+"""Software bills of materials in CycloneDX 1.6: what is in an archive, or what a wheel needs.
 
 Source: CycloneDX 1.6 JSON reference; NTIA, "The Minimum Elements For a Software Bill of Materials" (2021).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,8 @@ from packaging.utils import canonicalize_name
 
 from chalicelib import __version__
 
-_OURS: Final = "tokenservice"
+SUFFIX: Final = ".cdx.json"
+_OURS: Final = ("tokenservice", "tokenservice-client")
 
 
 class Library(NamedTuple):
@@ -39,8 +41,8 @@ class Library(NamedTuple):
     files: Mapping[str, str] = {}
 
 
-def write(archive: Path, wheels: Mapping[str, str], path: Path) -> None:
-    """Write what is in the deployment archive.
+def of_archive(archive: Path, wheels: Mapping[str, str]) -> dict[str, Any]:
+    """Describe the deployment archive.
 
     Args:
         wheels: normalized name of each installed library to the SHA-256 of its wheel.
@@ -51,14 +53,27 @@ def write(archive: Path, wheels: Mapping[str, str], path: Path) -> None:
         files = [name for name in zipped.namelist() if name.startswith("chalice/") and name.endswith(".py")]
         used = {name: hashlib.sha256(zipped.read(name)).hexdigest() for name in files}
     chalice = Library(distribution("chalice").metadata.json, files=used)
-    ours = {**distribution(_OURS).metadata.json, "version": __version__}
-    root = Library(ours, hashlib.sha256(archive.read_bytes()).hexdigest())
-    document = _document(root, [chalice, *(Library(each, wheels[_name(each)]) for each in found)])
+    ours = {**distribution("tokenservice").metadata.json, "version": __version__}
+    return _document(
+        Library(ours, _digest(archive)), [chalice, *(Library(each, wheels[_name(each)]) for each in found)]
+    )
+
+
+def of_wheel(wheel: Path) -> dict[str, Any]:
+    """Describe a wheel of ours, with the libraries that it needs in the versions of this environment."""
+    with zipfile.ZipFile(wheel) as zipped:
+        [metadata] = _metadata(zipped)
+    needed: dict[str, Library] = {}
+    _add_needed(metadata, needed)
+    return _document(Library(metadata, _digest(wheel)), list(needed.values()))
+
+
+def write(document: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _metadata(zipped: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
-    """The metadata of each distribution in an archive."""
+    """The metadata of each distribution in an archive or a wheel."""
     for name in zipped.namelist():
         folder, _, file = name.partition("/")
         if folder.endswith(".dist-info") and file == "METADATA":
@@ -134,13 +149,17 @@ def _sha256(digest: str) -> list[dict[str, str]]:
     return [{"alg": "SHA-256", "content": digest}]
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _name(metadata: dict[str, Any]) -> str:
     return canonicalize_name(metadata["name"])
 
 
 def _ref(metadata: dict[str, Any]) -> str:
-    # Ours is on no index: another package could get its name there.
-    kind = "generic" if metadata["name"] == _OURS else "pypi"
+    # Ours are on no index: another package could get their names there.
+    kind = "generic" if metadata["name"] in _OURS else "pypi"
     return f"pkg:{kind}/{_name(metadata)}@{metadata['version']}"
 
 
@@ -150,3 +169,14 @@ def _needed(metadata: dict[str, Any]) -> set[str]:
     return {
         canonicalize_name(each.name) for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})
     }
+
+
+def _add_needed(metadata: dict[str, Any], libraries: dict[str, Library]) -> None:
+    for name in sorted(_needed(metadata) - libraries.keys()):
+        libraries[name] = Library(distribution(name).metadata.json)
+        _add_needed(libraries[name].metadata, libraries)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        write(of_wheel(Path(argument)), Path(argument).with_suffix(SUFFIX))

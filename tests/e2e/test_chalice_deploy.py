@@ -6,11 +6,13 @@ functions are invoked with the events that it would send. The API of the package
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,13 @@ from chalice.local import LambdaEventConverter, RouteMatcher
 
 from chalicelib.http.routes import BASE_PATH, ROUTES
 from deploy import policies
+from deploy.archive import REPLACED
+from deploy.vendor import vendor
 from dev.engine import ROOT
 from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
-from tests.support.local_aws import SCHEDULED, LocalAws, local_aws, state_change
+from tests.support.local_aws import SCHEDULED, LocalAws, Package, local_aws, state_change
 from tests.support.splunk_world import subscription
 from tests.support.waiting import wait_until
 
@@ -131,8 +135,9 @@ def hec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HecServer]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer, packages: Path) -> Iterator[Project]:
     """The steps of docs/deploy.md, in their order."""
+    made = Package.of("dev", packages)
     folder = tmp_path_factory.mktemp("chalice")
     splunk = {
         "SPLUNK_HEC_URL": hec.url,
@@ -147,6 +152,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer) -> Iterato
         project.tokenctl("logs", "create")
         # MiniStack is called without TLS, and keeps to the policy that demands it.
         aws.s3.delete_bucket_policy(Bucket=BUCKET)
+        with pytest.MonkeyPatch.context() as patch:
+            # The libraries are those of the package, which is made already.
+            patch.setattr("deploy.vendor.lay_out", lambda stage, root: shutil.unpack_archive(made.archive, root))
+            vendor(project.folder / "vendor")
         project.chalice("deploy")
         project.tokenctl("logs", "subscribe")
         yield project
@@ -173,6 +182,25 @@ def test_a_token_is_issued_and_used_and_found_in_splunk(project: Project, client
 
     assert wait_until(found, lambda seen: len(seen) == 3) == {"token.issued", "token.used", "token.refused"}
     assert issued["token"] not in json.dumps(hec.collector.indexed)
+
+
+def test_no_cold_start_compiles_a_library(project: Project) -> None:
+    """What is compiled fits the source beside it, and is checked: an old one would be compiled anew, not believed."""
+    [path] = (project.folder / ".chalice" / "deployments").glob("*.zip")
+    # Nothing loads AWS's library and what it needs: our own client takes its place. Our own modules are compiled beside
+    # their sources in the checkout, of which this project is a copy.
+    apart = (*REPLACED, "chalicelib")
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        sources = [name for name in names if name.endswith(".py") and not name.startswith(apart)]
+        stale = []
+        for source in sources:
+            compiled = importlib.util.cache_from_source(source)
+            expected = b"\x03\0\0\0" + importlib.util.source_hash(archive.read(source))
+            if compiled not in names or archive.read(compiled)[4:16] != expected:
+                stale.append(source)
+    assert len(sources) > 100
+    assert stale == []
 
 
 def test_each_forwarder_does_its_work_with_its_role(project: Project, hec: HecServer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -11,11 +13,16 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from deploy import sbom
 from dev.engine import ROOT, Engine
 from tests.support.api import Api
 from tests.support.client_package import CLIENT, NEEDED
+from tests.support.pins import pins
 from tests.support.uv import WITH_UV, uv
 from tokenctl.deployment import Deployment
 
@@ -67,6 +74,20 @@ def tokenctl(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     pins = ("--constraints", str(ROOT / "requirements" / "run.txt"))
     uv("pip", "install", "--quiet", "--python", str(environment), *pins, str(wheel(wheels, "tokenservice")))
     return str(environment / "bin" / "tokenctl")
+
+
+@pytest.mark.parametrize("name", ["tokenservice", "tokenservice_client"])
+def test_a_bill_of_materials_names_what_a_wheel_needs(wheels: Path, name: str) -> None:
+    path = wheel(wheels, name)
+    bill = sbom.of_wheel(path)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
+    assert bill["metadata"]["component"]["hashes"][0]["content"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    components = {canonicalize_name(each["name"]): each for each in bill["components"]}
+    needed = {canonicalize_name(Requirement(each).name) for each in metadata(path).get_all("Requires-Dist", [])}
+    assert needed <= components.keys()
+    tested = pins("requirements/run.txt")
+    assert {name: each["version"] for name, each in components.items()}.items() <= tested.items()
+    assert all(each["licenses"] for each in components.values())
 
 
 class TestTokenctl:
