@@ -73,23 +73,20 @@ class EntryWriter:
         self.time_left = time_left
         self._record = record
         self._ledger = ledger
-        self._until = 0.0  # seconds left at which the entry that is being written is given up
 
     def write_poison(self, encode: Encode) -> None:
         """Write the poison of an input, if any, as one entry."""
         if not self._ledger.poison:
             return
         # An order that depends on the events alone: the same events make the same entry.
-        poison = sorted(
-            self._ledger.poison, key=lambda event: (event.log.timestamp_ms, event.log.id, event.log.message)
-        )
+        poison = sorted(self._ledger.poison)
         reasons: defaultdict[str, list[int]] = defaultdict(list)
         for number, (_, reason) in enumerate(poison):
             reasons[reason].append(number)
         counts = [f"{len(numbers)} events: {reason}" for reason, numbers in reasons.items()]
         summary = next(iter(reasons)) if len(reasons) == 1 else "; ".join(counts)
-        logs = self._while_there_is_time(event.log for event in poison)
-        self._ledger.store_poison(self._put(Kind.POISON, lambda: encode(logs), summary, reasons))
+        logs = [event.log for event in poison]
+        self._ledger.store_poison(self._put(Kind.POISON, logs, encode, summary, reasons))
         _LOG.warning("%d events are set aside in the failure record: %s", len(poison), summary)
 
     def write_rest(self, events: Iterable[LogEvent], encode: Encode, failure: Undelivered) -> None:
@@ -98,32 +95,38 @@ class EntryWriter:
         If Lambda tried the whole of it again, Splunk would get the accepted part twice.
         """
         count = self._ledger.pending
-        self._ledger.defer(self._put(Kind.FAILED, lambda: encode(self._while_there_is_time(events)), str(failure)))
+        self._ledger.defer(self._put(Kind.FAILED, events, encode, str(failure)))
         _LOG.error("Splunk accepted only a part: %d events are stored for a redrive: %s", count, failure)
 
     def write_input(self, body: bytes, reason: str) -> None:
         """Write an input of which nothing can be sent."""
-        self._ledger.store_input(self._put(Kind.POISON, lambda: body, reason))
+        self._ledger.store_input(self._put(Kind.POISON, (), lambda _: body, reason))
         _LOG.error("an input is set aside in the failure record: %s", reason)
 
     def _put(
-        self, kind: Kind, body: Callable[[], bytes], reason: str, reasons: dict[str, list[int]] | None = None
+        self,
+        kind: Kind,
+        events: Iterable[LogEvent],
+        encode: Encode,
+        reason: str,
+        reasons: dict[str, list[int]] | None = None,
     ) -> str:
         if self._record is None:
             raise RecordUnavailable(f"there is no failure record to store events in: {reason}")
-        self._until = self.time_left.seconds() - self.time_left.entry_seconds()
-        encoded = body()
-        return self._record.put(kind, encoded, reason, reasons, self._entry_seconds_left())
+        until = self.time_left.seconds() - self.time_left.entry_seconds()
+        body = encode(self._while_there_is_time(events, until))
+        return self._record.put(kind, body, reason, reasons, self._seconds_left(until))
 
-    def _while_there_is_time(self, events: Iterable[LogEvent]) -> Iterator[LogEvent]:
+    def _while_there_is_time(self, events: Iterable[LogEvent], until: float) -> Iterator[LogEvent]:
         """The events. Encoding them takes its time with the small share of a processor that a function may have."""
         for number, event in enumerate(events):
             if number % _EVENTS_BETWEEN_CHECKS == 0:
-                self._entry_seconds_left()
+                self._seconds_left(until)
             yield event
 
-    def _entry_seconds_left(self) -> float:
-        seconds = self.time_left.seconds() - self._until
+    def _seconds_left(self, until: float) -> float:
+        """Seconds until so many seconds are left of the invocation."""
+        seconds = self.time_left.seconds() - until
         if seconds <= 0:
             raise RecordUnavailable("no time left to write to the failure record")
         return seconds

@@ -140,7 +140,7 @@ def _decompress(compressed: bytes, max_bytes: int) -> str:
     if inflater.unused_data:
         raise MalformedEnvelope("there is something after the gzip data")
     # Bytes that are no UTF-8 become lone surrogates: they are valid only inside strings, and do no harm there.
-    return content.decode("utf-8", "surrogateescape")
+    return content.decode(errors="surrogateescape")
 
 
 def _parse(text: str) -> dict[str, Any]:
