@@ -45,6 +45,11 @@ def test_the_reserve_holds_two_entries_and_a_moment_to_return(seconds: float) ->
     assert watch.left >= min(RESERVE_SECONDS, seconds / 4) * 0.09
 
 
+def test_the_reserve_is_20_seconds_of_long_invocations() -> None:
+    time_left = TimeLeft(lambda: 90_000)
+    assert (time_left.budget(), time_left.entry_seconds()) == (70.0, PUT_SECONDS)
+
+
 @pytest.mark.parametrize("left", [-1.0, 0.0, 0.5, 2.0, 5.0, 20.0, 25.0, 60.0, 89.0])
 def test_no_entry_may_take_longer_than_there_is_time(left: float) -> None:
     watch = Watch(90.0)

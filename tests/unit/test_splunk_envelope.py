@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.splunk.envelope import MAX_BYTES, LogEvent, decode, encode
+from chalicelib.splunk.envelope import MAX_BYTES, LogEvent, decode, encode, to_json
 from chalicelib.splunk.errors import MalformedEnvelope
 from tests.support.splunk_world import START_MS, content, pack, subscription
 
@@ -43,26 +43,37 @@ DAMAGED = GOOD[:-8] + bytes([GOOD[-8] ^ 1]) + GOOD[-7:]  # the checksum
         ({"awslogs": {"data": 1}}, "there is no awslogs.data"),
         ({"awslogs": {"data": ""}}, "awslogs.data is empty"),
         ({"awslogs": {"data": "é"}}, "awslogs.data is not base64"),
-        ({"awslogs": {"data": subscription(["a"])["awslogs"]["data"][:-8] + "!" + "AAAAAAA="}}, "is not base64"),
-        (gzipped(b"plain"), "not gzip, or damaged"),
-        (gzipped(DAMAGED), "not gzip, or damaged"),
-        (gzipped(GOOD[:-5]), "cut off"),
-        (gzipped(GOOD + b"more"), "after the gzip data"),
-        (pack(b""), "not JSON"),
-        (pack(b"[]"), "not a JSON object"),
-        (pack(b'{"messageType": \xff}'), "not JSON"),
-        (pack(content() | {"messageType": "\udcff"}), "messageType is neither"),
-        (pack(json.dumps(content()).encode() + b"x"), "not JSON"),
+        (
+            {"awslogs": {"data": subscription(["a"])["awslogs"]["data"][:-8] + "!" + "AAAAAAA="}},
+            "awslogs.data is not base64",
+        ),
+        (gzipped(b"plain"), "awslogs.data is not gzip, or damaged"),
+        (gzipped(DAMAGED), "awslogs.data is not gzip, or damaged"),
+        (gzipped(GOOD[:-5]), "the gzip data is cut off"),
+        (gzipped(GOOD + b"more"), "there is something after the gzip data"),
+        (pack(b""), "the content is not JSON"),
+        (pack(b"[]"), "the content is not a JSON object"),
+        (pack(b'{"messageType": \xff}'), "the content is not JSON"),
+        (pack(content() | {"messageType": "\udcff"}), "messageType is neither DATA_MESSAGE nor CONTROL_MESSAGE"),
+        (pack(json.dumps(content()).encode() + b"x"), "the content is not JSON"),
         (pack(b'{"owner": ' + b"[" * 200_000), "nested too deep"),
-        (pack(content(messageType="OTHER")), "messageType is neither"),
-        (pack(content(messageType=None)), "messageType is missing"),
+        (pack(content(messageType="OTHER")), "messageType is neither DATA_MESSAGE nor CONTROL_MESSAGE"),
+        (pack(content(messageType=None)), "messageType is missing or not a string"),
         (pack(content(logGroup=1)), "logGroup is missing or not a string"),
         (pack(content(logEvents={})), "logEvents is missing or not a list"),
     ],
 )
 def test_bad_input_is_refused_with_its_reason(event: object, reason: str) -> None:
-    with pytest.raises(MalformedEnvelope, match=reason):
+    with pytest.raises(MalformedEnvelope) as caught:
         decode(event)
+    assert str(caught.value) == reason
+
+
+def test_an_envelope_of_the_largest_size_is_read_and_a_larger_one_refused() -> None:
+    text = json.dumps(content()).encode()
+    assert len(decode(pack(text), len(text)).events) == 1
+    with pytest.raises(MalformedEnvelope, match=f"^larger than {len(text) - 1} bytes after decompression$"):
+        decode(pack(text), len(text) - 1)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,10 @@ def test_any_json_in_place_of_the_log_events_is_read_and_encoded_as_it_was(items
     events = list(envelope.events)
     assert json.dumps([json.loads(log.message) for log in events]) == json.dumps(items)
     assert list(decode(json.loads(encode(envelope, events))).events) == events
+
+
+def test_json_is_written_without_spaces() -> None:
+    assert to_json({"a": [1, 2]}) == '{"a":[1,2]}'
 
 
 def test_the_same_events_are_encoded_to_the_same_bytes() -> None:

@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,16 +85,23 @@ def test_log_events_arrive_with_their_fields() -> None:
 def test_metrics_count_events_by_outcome() -> None:
     setup = Setup()
     setup.script = [coded(9)]
-    setup.forward(subscription(["a", "", "☠06", None, "b", " \n"]))
-    assert setup.values() == {
-        "EventsDelivered": 2,
-        "EventsSetAside": 2,
-        "EventsBlank": 2,
-        "RequestsRetried": 1,
-        "DeliveryDelayMax": 5_000,
-        "DeliveryDelayMean": 4_998.0,
-    }
-    assert setup.metrics[0]["DeliveryDelayMax"][1] == "Milliseconds"
+    setup.forward(subscription(["a", "", "☠06", None, "b", " \n", "c"]))
+    assert setup.metrics == [
+        {
+            "EventsDelivered": (3, "Count"),
+            "EventsSetAside": (2, "Count"),
+            "EventsBlank": (2, "Count"),
+            "RequestsRetried": (1, "Count"),
+            "DeliveryDelayMax": (5_000, "Milliseconds"),
+            "DeliveryDelayMean": (4_996.667, "Milliseconds"),
+        }
+    ]
+
+
+def test_an_event_from_the_future_has_no_delay() -> None:
+    setup = Setup()
+    setup.forward(pack(content(logEvents=[{"id": "1", "timestamp": START_MS + 5_001, "message": "m"}])))
+    assert setup.values() == {"EventsDelivered": 1, "DeliveryDelayMax": 0, "DeliveryDelayMean": 0}
 
 
 def test_poison_is_stored_with_its_reason_and_its_exact_message() -> None:
@@ -109,30 +117,35 @@ def test_poison_is_stored_with_its_reason_and_its_exact_message() -> None:
     assert kept["reason"] == f"1 events: {too_large}; 1 events: {refused}"
 
 
-GOOD = {"id": "good", "timestamp": START_MS, "message": "a good neighbour"}
+GOOD = [{"id": "good", "timestamp": timestamp, "message": "m"} for timestamp in (0, 253_402_300_799_999)]
 ODD = {
-    "no timestamp": '{"id": "odd", "message": "m"}',
-    "timestamp negative": '{"id": "odd", "timestamp": -1, "message": "m"}',
-    "timestamp huge": '{"id": "odd", "timestamp": 253402300800000, "message": "m"}',
-    "timestamp a string": '{"id": "odd", "timestamp": "1700000000123", "message": "m"}',
-    "timestamp NaN": '{"id": "odd", "timestamp": NaN, "message": "m"}',
-    "timestamp true": '{"id": "odd", "timestamp": true, "message": "m"}',
-    "message null": '{"id": "odd", "timestamp": 1700000000123, "message": null}',
-    "message an object": '{"id": "odd", "timestamp": 1700000000123, "message": {"a": "é \\ud800"}}',
-    "no message": '{"id": "odd", "timestamp": 1700000000123}',
-    "no id": '{"timestamp": 1700000000123, "message": "m"}',
-    "id a number": '{"id": 1, "timestamp": 1700000000123, "message": "m"}',
-    "null": "null",
-    "a list": "[]",
-    "an empty object": "{}",
+    "timestamp is missing or not in milliseconds since 1970": [
+        '{"id": "odd", "message": "m"}',
+        '{"id": "odd", "timestamp": -1, "message": "m"}',
+        '{"id": "odd", "timestamp": 253402300800000, "message": "m"}',
+        '{"id": "odd", "timestamp": "1700000000123", "message": "m"}',
+        '{"id": "odd", "timestamp": NaN, "message": "m"}',
+        '{"id": "odd", "timestamp": true, "message": "m"}',
+    ],
+    "message is missing or not a string": [
+        '{"id": "odd", "timestamp": 1700000000123, "message": null}',
+        '{"id": "odd", "timestamp": 1700000000123, "message": {"a": "é \\ud800"}}',
+        '{"id": "odd", "timestamp": 1700000000123}',
+    ],
+    "id is missing or not a string": [
+        '{"timestamp": 1700000000123, "message": "m"}',
+        '{"id": 1, "timestamp": 1700000000123, "message": "m"}',
+        "{}",
+    ],
+    "not an object": ["null", "[]"],
 }
 
 
-def with_odd(odd: str, **changes: Any) -> dict[str, Any]:
+def with_odd(odd: str) -> dict[str, Any]:
     """A subscription event with an odd item between two good ones."""
-    head, tail = json.dumps(content(logEvents=["?"], **changes)).split('"?"')
-    good = json.dumps(GOOD)
-    return pack(f"{head}{good}, {odd}, {good}{tail}".encode())
+    head, tail = json.dumps(content(logEvents=["?"])).split('"?"')
+    first, last = map(json.dumps, GOOD)
+    return pack(f"{head}{first}, {odd}, {last}{tail}".encode())
 
 
 def events_of(entry: dict[str, Any]) -> list[Any]:
@@ -142,14 +155,14 @@ def events_of(entry: dict[str, Any]) -> list[Any]:
     return events
 
 
-@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-def test_one_odd_event_is_set_aside_as_it_came_and_its_neighbours_arrive(odd: str) -> None:
+@pytest.mark.parametrize(("reason", "odd"), [(reason, odd) for reason in ODD for odd in ODD[reason]])
+def test_one_odd_event_is_set_aside_as_it_came_and_its_neighbours_arrive(reason: str, odd: str) -> None:
     setup = Setup()
     report = setup.forward(with_odd(odd))
     assert (report.received, report.delivered, report.set_aside, report.blank) == (3, 2, 1, 0)
     assert setup.collector.ids() == ["good", "good"]
     (kept,) = setup.record.of(Kind.POISON)
-    assert kept["reason"].startswith("malformed: ")
+    assert kept["reason"] == f"malformed: {reason}"
     assert json.dumps(events_of(kept)) == f"[{json.dumps(json.loads(odd))}]"
     # A replay of what was set aside changes nothing about it.
     assert setup.forward(kept["requestPayload"]).entries == list(setup.record.entries)
@@ -188,7 +201,7 @@ def test_metrics_of_an_input_that_fails_count_no_blank_lines_as_failed() -> None
 def test_malformed_input_is_stored_unchanged_and_the_invocation_succeeds(event: dict[str, Any]) -> None:
     setup = Setup()
     report = setup.forward(event)
-    assert report.set_aside == 1
+    assert (report.set_aside, report.entries) == (1, list(setup.record.entries))
     kept = setup.record.of(Kind.POISON)[0]
     assert kept["requestPayload"] == event
     assert kept["reason"].startswith("malformed: ")
@@ -196,9 +209,19 @@ def test_malformed_input_is_stored_unchanged_and_the_invocation_succeeds(event: 
 
 def test_the_forwarder_s_own_log_group_is_refused_without_failing() -> None:
     setup = Setup(own_log_group="/aws/lambda/forwarder")
-    report = setup.forward(subscription(["a", "b"], log_group="/aws/lambda/forwarder"))
-    assert (report.set_aside, setup.collector.indexed) == (2, [])
-    assert "own log group" in setup.record.of(Kind.POISON)[0]["reason"]
+    event = subscription(["a", "b"], log_group="/aws/lambda/forwarder")
+    assert (setup.forward(event).set_aside, setup.collector.indexed) == (2, [])
+    (kept,) = setup.record.of(Kind.POISON)
+    assert kept["reason"] == "the forwarder's own log group must not be subscribed"
+    assert kept["requestPayload"] == event
+    assert setup.forward(subscription(["c"])).delivered == 1
+
+
+def test_an_input_larger_than_the_limit_is_set_aside() -> None:
+    setup = Setup(max_bytes=100)
+    setup.forward(subscription(["a"]))
+    (kept,) = setup.record.of(Kind.POISON)
+    assert kept["reason"] == "malformed: larger than 100 bytes after decompression"
 
 
 def test_if_nothing_was_accepted_in_time_the_invocation_fails_and_stores_nothing() -> None:
@@ -216,6 +239,7 @@ def test_the_rest_of_a_batch_is_deferred_with_the_later_batches() -> None:
     report = setup.forward(subscription(texts))
     assert (report.delivered, report.set_aside, report.blank, report.deferred) == (1, 2, 1, 4)
     assert setup.values()["EventsFailed"] == 4
+    assert report.entries == list(setup.record.entries)
     assert "incorrect index" in setup.record.of(Kind.FAILED)[0]["reason"]
     assert setup.record.ids(Kind.FAILED) == [f"{number:056d}" for number in (4, 5, 6, 7)]
     assert sorted(setup.record.ids(Kind.POISON)) == [f"{number:056d}" for number in (1, 2)]
@@ -257,24 +281,42 @@ def test_an_alarm_becomes_an_event_with_its_own_sourcetype() -> None:
     ]
 
 
+def test_an_aws_event_needs_no_more_than_id_and_time() -> None:
+    setup = Setup()
+    setup.forwarder.forward_event({"id": "1", "time": "1970-01-01T00:00:00Z"}, lambda: 60_000)
+    (event,) = setup.collector.indexed
+    assert (event["host"], event["source"]) == ("unknown", "unknown")
+    assert event["fields"] == {"stage": "test", "event_id": "1"}
+    assert event["time"] == 0
+
+
 @pytest.mark.parametrize("call", ["forward", "forward_event"])
 def test_an_input_too_deep_to_be_written_stays_with_lambda(call: str) -> None:
     setup = Setup()
     deep: dict[str, Any] = {}
     for _ in range(200_000):
         deep = {"a": deep}
-    with pytest.raises(MalformedEnvelope, match="nested too deep"):
+    with pytest.raises(MalformedEnvelope, match=r"^nested too deep$"):
         getattr(setup.forwarder, call)(ALARM | {"detail": deep}, lambda: 60_000)
     while deep:  # without recursion either
         deep = deep.popitem()[1]
 
 
-@pytest.mark.parametrize(("name", "value"), [("time", "yesterday"), ("time", None), ("id", ""), ("time", "2026-11-21")])
-def test_an_event_without_time_or_id_is_set_aside(name: str, value: str | None) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("time", "yesterday", "time is no RFC 3339 time with offset"),
+        ("time", "2026-11-21", "time is no RFC 3339 time with offset"),
+        ("time", None, "time is missing or not a string"),
+        ("id", "", "id is missing or not a string"),
+    ],
+)
+def test_an_event_without_time_or_id_is_set_aside(name: str, value: str | None, reason: str) -> None:
     setup = Setup()
     report = setup.forwarder.forward_event(ALARM | {name: value}, lambda: 60_000)
     assert report.set_aside == 1
-    assert setup.record.of(Kind.POISON)[0]["requestPayload"] == ALARM | {name: value}
+    (kept,) = setup.record.of(Kind.POISON)
+    assert (kept["requestPayload"], kept["reason"]) == (ALARM | {name: value}, f"malformed: {reason}")
 
 
 def test_an_event_that_is_poison_is_stored_unchanged() -> None:
@@ -286,6 +328,8 @@ def test_an_event_that_is_poison_is_stored_unchanged() -> None:
 
 def test_without_a_collector_nothing_is_forwarded_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     idle = forwarder(splunk_settings(None), "test")
+    with pytest.raises(Misconfigured, match=r"^SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk$"):
+        idle.probe(lambda: 60.0)
     for _ in range(3):
         assert idle.forward(subscription(["a"]), lambda: 60_000).requests == 0
     assert [record.getMessage() for record in caplog.records] == [
@@ -293,11 +337,50 @@ def test_without_a_collector_nothing_is_forwarded_and_that_is_logged_once(caplog
     ]
 
 
-def test_a_forwarder_made_from_settings_delivers_over_http() -> None:
+def test_a_forwarder_made_from_settings_uses_them_over_http() -> None:
+    def get_parameter(**arguments: object) -> dict[str, Any]:
+        return {"Parameter": {"Value": "the-token" if arguments["Name"] == "/splunk/token" else ""}}
+
+    record, metrics = MemoryRecord(), list[Any]()
     with HecServer() as server:
-        made = forwarder(splunk_settings(server.url, index="main"), "test")
+        settings_ = splunk_settings(server.url, index="main")._replace(
+            hec_token=None, hec_token_parameter="/splunk/token", sourcetype="ours"
+        )
+        ssm = SimpleNamespace(get_parameter=get_parameter)
+        made = forwarder(
+            settings_, "dev", ssm=ssm, record=record, metric=metrics.append, own_log_group="/own", max_bytes=1_000
+        )
         assert made.forward(subscription(["café"]), lambda: 60_000).delivered == 1
-        assert server.collector.indexed[0]["event"] == "café"
+        (event,) = server.collector.indexed
+    assert (event["event"], event["index"], event["sourcetype"]) == ("café", "main", "ours")
+    assert event["fields"]["stage"] == "dev"
+    assert metrics[0]["EventsDelivered"] == (1, "Count")
+    for own, larger in (("/own", "a"), ("/other", "a" * 1_000)):
+        assert made.forward(subscription([larger], log_group=own), lambda: 60_000).set_aside == 1
+
+
+@pytest.mark.parametrize("setting", ["ca_bundle", "client_certificate"])
+def test_a_file_for_tls_that_is_missing_is_named(setting: str) -> None:
+    missing = splunk_settings("https://splunk.example")._replace(**{setting: "/missing.pem"})
+    with pytest.raises(Misconfigured, match=f"SPLUNK_{setting.upper()}: there is no such file"):
+        forwarder(missing, "test")
+
+
+def test_what_was_not_accepted_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup()
+    setup.script = [coded(13, 1), coded(7, 1), coded(7, 1)]
+    setup.forward(subscription(["a", "bad", "c", None]))
+    setup.forward({})
+    with pytest.raises(Misconfigured):
+        setup.forward(subscription(["a"]))
+    refused = "the collector refuses the events: HTTP 400, code 7 (incorrect index)"
+    reasons = "1 events: malformed: message is missing or not a string; 1 events: "
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Splunk accepted only a part: 1 events are stored for a redrive: {refused}",
+        f"2 events are set aside in the failure record: {reasons}HTTP 400, code 13 (event field cannot be blank)",
+        "an input is set aside in the failure record: malformed: there is no awslogs.data",
+        f"the events stay with Lambda: {refused}",
+    ]
 
 
 def test_no_log_line_holds_a_message_or_the_token(caplog: pytest.LogCaptureFixture) -> None:
@@ -343,12 +426,12 @@ def test_an_event_that_a_bug_mislays_fails_the_invocation(
     )
     monkeypatch.setattr(Ledger, "skip", lambda self, count: None)
     setup = Setup()
-    with pytest.raises(Unaccounted, match="1 events are neither delivered nor stored"):
+    with pytest.raises(Unaccounted, match=r"^1 events are neither delivered nor stored"):
         setup.forward(subscription(["a", None]))
     assert setup.values()["EventsFailed"] == 1
 
 
 def test_poison_that_a_bug_leaves_unwritten_fails_the_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntryWriter, "write_poison", lambda self, encode: None)
-    with pytest.raises(Unaccounted, match="1 events are neither delivered nor stored"):
+    with pytest.raises(Unaccounted, match=r"^1 events are neither delivered nor stored"):
         Setup().forward(subscription(["a", None]))

@@ -19,13 +19,16 @@ AT = datetime(2026, 11, 21, 4, 5, 6, 789_000, tzinfo=UTC)
 
 
 def test_an_entry_holds_the_body_byte_for_byte() -> None:
-    made = entry(Kind.POISON, BODY, 'a "reason" - é', AT)
+    made = entry(Kind.POISON, BODY, 'a "reason" - é', AT, {"a": [0]})
     assert BODY in made
-    found = json.loads(made)
-    assert found["requestPayload"] == json.loads(BODY)
-    assert found["reason"] == 'a "reason" - é'
-    assert found["timestamp"] == "2026-11-21T04:05:06.789Z"
-    assert found["requestContext"] == {"condition": "SetAside"}
+    assert json.loads(made) == {
+        "version": "1.0",
+        "timestamp": "2026-11-21T04:05:06.789Z",
+        "requestContext": {"condition": "SetAside"},
+        "reason": 'a "reason" - é',
+        "reasons": {"a": [0]},
+        "requestPayload": json.loads(BODY),
+    }
     assert json.loads(entry(Kind.FAILED, BODY, "r", AT))["requestContext"] == {"condition": "Undelivered"}
 
 
