@@ -24,22 +24,23 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import MAX_BYTES
 from chalicelib.splunk.forward import Forwarder
 from chalicelib.splunk.hec import Answer
-from chalicelib.splunk.record import FailureRecord, S3Record
+from chalicelib.splunk.record import S3Record
 from chalicelib.splunk.secret import Secret, fixed, from_parameter
+from dev.engine import ROOT
 from studies.bench.box import group
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "studies" / "bench" / "results" / "forwarder.json"
-LIMIT_BYTES = 128 * 1024 * 1024
-PAYLOAD_BYTES = 1_000_000  # Lambda's limit for an asynchronous invocation is 1 MB
+RESULTS: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
+LIMIT_BYTES: Final = 128 * 1024 * 1024
+PAYLOAD_BYTES: Final = 1_000_000  # Lambda's limit for an asynchronous invocation is 1 MB
+KINDS: Final = ("audit events", "the largest input that is taken", "as many blank events as there can be")
+_SIZE: Final = 200  # bytes of a message where memory is measured
 
 
 def message(source: random.Random, size: int) -> str:
@@ -75,32 +76,20 @@ def payload(messages: list[str]) -> dict[str, Any]:
     return {"awslogs": {"data": base64.b64encode(packed).decode()}}
 
 
-def forwarder(
-    post: Callable[[bytes, str, float], Answer],
-    secret: Secret,
-    record: FailureRecord | None = None,
-) -> Forwarder:
-    """A forwarder in front of `post`."""
-    return Forwarder(Deliverer(post, secret), stage="bench", index="audit", record=record)
-
-
 def events_per_cpu_second(size: int, rounds: int) -> dict[str, float]:
     """Median over rounds, and the spread."""
-    source = random.Random(1)
-    count = 4_000_000 // size
+    source, count, rates = random.Random(1), 4_000_000 // size, []
     event = payload([message(source, size) for _ in range(count)])
-    forward = forwarder(
-        lambda body, token, timeout: Answer(200, b'{"text":"Success","code":0}'), Secret(fixed("token"))
+    taken = Answer(200, b'{"text":"Success","code":0}')
+    forwarder = Forwarder(
+        Deliverer(lambda body, token, timeout: taken, Secret(fixed("token"))), stage="bench", index="audit", record=None
     )
-    rates = []
-    for number in range(rounds + 1):
+    for _ in range(rounds + 1):
         start = time.process_time()
-        report = forward.forward(event, lambda: 900_000)
-        seconds = time.process_time() - start
+        report = forwarder.forward(event, lambda: 900_000)
+        rates.append(count / (time.process_time() - start))
         assert report.delivered == count
-        if number:  # the first warms up
-            rates.append(count / seconds)
-        progress(f"{size} B: round {number}/{rounds}")
+    del rates[0]  # it warms up
     return {
         "message_bytes": size,
         "events": count,
@@ -111,66 +100,52 @@ def events_per_cpu_second(size: int, rounds: int) -> dict[str, float]:
 
 
 def full_payload(kind: str) -> tuple[dict[str, Any], int]:
-    """A payload of 1 MB: of random ids that hardly shrink, or one that grows to the forwarder's limit.
+    """A payload of 1 MB of random ids that hardly shrink, or one that grows to the forwarder's limit; and its events.
 
     The events of that one are ours, or as small as they can be and all such that Splunk never takes them.
     """
-    source = random.Random(2)
-    size = 200
-    if kind == "audit events":
-        per_event = 62.0  # a first guess at the gzipped bytes of one event
-        while True:
-            count = int(PAYLOAD_BYTES * 0.75 / per_event)
-            event = payload([message(source, size) for _ in range(count)])
-            length = len(event["awslogs"]["data"])
-            if 0.97 * PAYLOAD_BYTES < length <= PAYLOAD_BYTES:
-                return event, count
-            per_event *= length / PAYLOAD_BYTES * 1.01
-    few = ["" if kind == BLANK else message(random.Random(n), size) for n in range(1_000)]
+    if kind == KINDS[0]:
+        source, count = random.Random(2), PAYLOAD_BYTES // 40
+        messages = [message(source, _SIZE) for _ in range(count)]
+        while len((event := payload(messages[:count]))["awslogs"]["data"]) > PAYLOAD_BYTES:
+            count = int(count * 0.98)
+        return event, count
+    few = ["" if kind == KINDS[2] else message(random.Random(n), _SIZE) for n in range(1_000)]
     per_event = len(gzip.decompress(base64.b64decode(payload(few)["awslogs"]["data"]))) / len(few)
     count = int(MAX_BYTES * 0.999 / per_event)
     return payload([few[n % 50] for n in range(count)]), count
 
 
-BLANK = "as many blank events as there can be"
-
-
 def peak_memory(kind: str) -> dict[str, Any]:
     """Run a fresh process on a full payload and read its peak."""
     event, count = full_payload(kind)
+    limits = group.make("forwarder")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "event.json"
         path.write_text(json.dumps(event))
-        limits = group.make("forwarder")
-        if limits:
-            limits.limit_memory(LIMIT_BYTES)
         try:
-            command = [sys.executable, "-m", "studies.bench.forwarder", "--child", str(path)]
+            if limits:
+                limits.limit_memory(LIMIT_BYTES)
             run = subprocess.run(
-                command,
+                [sys.executable, "-m", "studies.bench.forwarder", "--child", str(path)],
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
                 preexec_fn=(lambda: limits.enter(os.getpid())) if limits else None,
                 check=False,
             )
-            if run.returncode:
-                error = run.stderr.strip().splitlines()[-1:]
-                return {"payload": kind, "events": count, "exit_code": run.returncode, "error": error}
-            result = json.loads(run.stdout)
         finally:
             if limits:
                 limits.remove()
-    limited = "control group of 128 MB"
-    limit = limited if result["limited"] else "none could be set: peak resident size without a limit"
+    if run.returncode:
+        error = run.stderr.strip().splitlines()[-1:]
+        return {"payload": kind, "events": count, "exit_code": run.returncode, "error": error}
     return {
         "payload": kind,
         "payload_bytes": len(event["awslogs"]["data"]),
         "events": count,
-        "set_aside": result["set_aside"],
-        "peak_mb": round(result["peak"] / 1e6, 1),
-        "start_mb": round(result["start"] / 1e6, 1),
-        "limit": limit,
+        **json.loads(run.stdout),
+        "limit": "control group of 128 MB" if limits else "none could be set: peak resident size without a limit",
     }
 
 
@@ -181,71 +156,35 @@ def child(path: Path) -> None:
     try:
         group.leave(receiver.pid)  # its memory is not the forwarder's
         assert receiver.stdout is not None
-        port = receiver.stdout.readline().strip()
+        url = receiver.stdout.readline().strip()
         from chalicelib.splunk.transport import Transport  # noqa: PLC0415 - as late as the rest of what is measured
 
-        address = f"http://127.0.0.1:{port}"
-        os.environ |= {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "eu-central-1"}
+        os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-central-1"}
         os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-        made = forwarder(Transport(address).post, Secret(from_parameter("/hec")), S3Record("kept"))
-        start = _resident_bytes()
-        report = made.forward(json.loads(path.read_text()), lambda: 900_000)
+        deliverer = Deliverer(Transport(url).post, Secret(from_parameter("/hec")))
+        forwarder = Forwarder(deliverer, stage="bench", index="audit", record=S3Record("kept"))
+        start = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        report = forwarder.forward(json.loads(path.read_text()), lambda: 900_000)
         assert report.delivered + report.set_aside + report.blank == report.received > 0, report
-        limited = "/forwarder-" in Path("/proc/self/cgroup").read_text()
-        print(
-            json.dumps(
-                {
-                    "limited": limited,
-                    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                    "start": start,
-                    "set_aside": report.set_aside,
-                }
-            )
-        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        megabytes = {"peak_mb": round(peak / 1e6, 1), "start_mb": round(start / 1e6, 1)}
+        print(json.dumps({"set_aside": report.set_aside, **megabytes}))
     finally:
         receiver.terminate()
         receiver.wait()
 
 
 def receive() -> None:
-    """Answer "Success" to whatever comes, as Splunk, Parameter Store and S3; prints its free loopback port first."""
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415 - only in this process
+    """Answer as Splunk, Parameter Store and S3 to whatever comes; prints its URL first."""
+    from tests.support.scripted_server import Handler, Server, answer  # noqa: PLC0415 - only in this process
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def move(handler: Handler) -> None:
+        handler.server.received.clear()
+        is_parameter = "x-amz-target" in handler.received.headers
+        body = {"Parameter": {"Value": "token"}} if is_parameter else {"text": "Success", "code": 0}
+        answer(200, body)(handler)
 
-        def do_POST(self) -> None:
-            if "X-Amz-Target" in self.headers:
-                self.answer(b'{"Parameter":{"Value":"token"}}')
-            else:
-                self.answer(b'{"text":"Success","code":0}')
-
-        def do_PUT(self) -> None:
-            self.answer(b"")
-
-        def answer(self, body: bytes) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def progress(text: str) -> None:
-    """Tell on a terminal what is being measured."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    print(Server(move).url, flush=True)
 
 
 def main() -> None:
@@ -257,15 +196,10 @@ def main() -> None:
     if arguments.child:
         child(arguments.child)
         return
-    results: dict[str, Any] = {
+    results = {
         "events_per_cpu_second": [events_per_cpu_second(size, arguments.rounds) for size in (200, 1_000)],
-        "peak_memory": [],
+        "peak_memory": [peak_memory(kind) for kind in KINDS],
     }
-    for kind in ("audit events", "the largest input that is taken", BLANK):
-        progress(f"memory: {kind}")
-        results["peak_memory"].append(peak_memory(kind))
-    progress("")
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
