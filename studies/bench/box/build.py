@@ -22,17 +22,16 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from dev.engine import ROOT
 from dev.environments import complete_lock
-from studies.bench.box.variants import Archive
+from studies.bench.box.variants import OURS, Archive
 
-ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "out" / "bench"
 PEERS = ROOT / "studies" / "bench" / "peers"
 AUTHORITIES = "authorities.pem"
 """What a tuned peer trusts, in its archive."""
 _RUNTIME = ("awslambdaric",)
 _CHALICE_ASKS = ("app.py", "__init__.py")  # the two files that `chalice package` copies of itself
-_SOURCES = ("app.py", "requirements.txt", ".chalice/config.json", "chalicelib/**/*", "deploy/*")
 _STAGE = "dev"
 
 
@@ -84,13 +83,11 @@ def built(archive: Archive, package: Path | None) -> Built:
     Args:
         package: the deployment archive of our own; only a peer does without it.
     """
-    task = OUT / archive.name
-    parts = [repr(archive).encode(), _pins(), Path(__file__).read_bytes()]
-    parts += [path.read_bytes() for path in _sources_of(archive)]
+    task, sources = OUT / archive.name, _sources_of(archive)
     if archive.peer is None:
         assert package is not None
-        parts.append(package.read_bytes())
-    stamp = _digest(parts)
+        sources.append(package)
+    stamp = _digest([repr(archive).encode(), _pins(), *(path.read_bytes() for path in (Path(__file__), *sources))])
     if not _is_made(task, stamp):
         task.mkdir(parents=True)
         if archive.peer is None:
@@ -98,12 +95,10 @@ def built(archive: Archive, package: Path | None) -> Built:
             _unpack_ours(archive, package, task)
         else:
             _make_peer(archive, task)
+        _zip(task)
         _stamp(task, stamp)
-    if archive.peer is None and not (archive.shared or archive.libraries) and package is not None:
-        size = package.stat().st_size
-    else:
-        size = _zipped(task)
-    return Built(task, size, _authorities(archive, task))
+    zipped = package if archive.name == OURS and package is not None else task.with_suffix(".zip")
+    return Built(task, zipped.stat().st_size, _authorities(archive, task))
 
 
 def our_package() -> Path:
@@ -113,22 +108,11 @@ def our_package() -> Path:
         BuildError: it can't be made.
     """
     folder = OUT / "ours-package"
-    sources = sorted(
-        path
-        for pattern in _SOURCES
-        for path in ROOT.glob(pattern)
-        if path.is_file() and "__pycache__" not in path.parts
-    )
-    parts = [part for path in sources for part in (path.relative_to(ROOT).as_posix().encode(), path.read_bytes())]
-    stamp = _digest([_pins(), *parts])
-    stamped = OUT / "ours-package.stamp"
-    if not (folder / "deployment.zip").is_file() or not stamped.is_file() or stamped.read_text() != stamp:
-        environ = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ}
-        command = [sys.executable, "-m", "deploy.package", "--stage", _STAGE, "--out", str(folder)]
-        run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
-        if run.returncode:
-            raise BuildError(f"our own package: {' '.join(run.stderr.split()) or run.stdout}")
-        stamped.write_text(stamp)
+    environ = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ}
+    command = [sys.executable, "-m", "deploy.package", "--stage", _STAGE, "--out", str(folder)]
+    run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise BuildError(f"our own package: {' '.join(run.stderr.split()) or run.stdout}")
     return folder / "deployment.zip"
 
 
@@ -161,15 +145,12 @@ def _make_peer(archive: Archive, task: Path) -> None:
 def _unpack_ours(archive: Archive, package: Path, task: Path) -> None:
     with zipfile.ZipFile(package) as zipped:
         zipped.extractall(task)
-    for path in _sources_of(archive):
-        shutil.copy(path, task / path.name)
     # botocore, which ours does without; it is added for comparison.
     missing = [name for name in _closure(archive.libraries) if not _has(task, name)]
     for name in missing:
         _copy_distribution(name, task)
     if missing:
         _strip(task)
-    if missing or archive.shared:
         _compile(task)
 
 
@@ -221,14 +202,11 @@ def _compile(task: Path) -> None:
     subprocess.run([*command, "-s", str(task), "-p", "/var/task", str(task)], check=True)
 
 
-def _zipped(task: Path) -> int:
-    archive = task.with_suffix(".zip")
-    if not archive.is_file() or archive.stat().st_mtime < (task / ".stamp").stat().st_mtime:
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
-            for path in sorted(task.rglob("*")):
-                if path.is_file() and path.name != ".stamp":
-                    zipped.write(path, path.relative_to(task))
-    return archive.stat().st_size
+def _zip(task: Path) -> None:
+    with zipfile.ZipFile(task.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+        for path in sorted(task.rglob("*")):
+            if path.is_file():
+                zipped.write(path, path.relative_to(task))
 
 
 def _authorities(archive: Archive, task: Path) -> bytes:

@@ -11,6 +11,11 @@ BASE_PATH = "/tokenservice/services/api"
 NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
 CLIENT = "portal"
 SCOPES = "issue use"
+_NOT_OF_IAM = (
+    *("cognitoIdentityPoolId", "cognitoIdentityId", "cognitoAuthenticationType", "cognitoAuthenticationProvider"),
+    *("accountId", "caller", "principalOrgId", "accessKey", "userArn", "user"),
+)
+"""Members that are null for a caller without an identity of IAM or Cognito."""
 
 
 def issue(max_uses: int = 1) -> dict[str, Any]:
@@ -74,18 +79,9 @@ def proxy(path: str, body: Any) -> dict[str, Any]:
                 "integrationLatency": 12,
             },
             "identity": {
-                "cognitoIdentityPoolId": None,
-                "accountId": None,
-                "cognitoIdentityId": None,
-                "caller": None,
+                **dict.fromkeys(_NOT_OF_IAM),
                 "sourceIp": "192.0.2.7",
-                "principalOrgId": None,
-                "accessKey": None,
-                "cognitoAuthenticationType": None,
-                "cognitoAuthenticationProvider": None,
-                "userArn": None,
                 "userAgent": headers["User-Agent"],
-                "user": None,
             },
         },
         "body": json.dumps(body),

@@ -20,7 +20,7 @@ from studies.bench.box import build, events, function
 from studies.bench.box.build import Built
 from studies.bench.box.function import Function, FunctionError, Spent
 from studies.bench.box.variants import Variant
-from studies.bench.box.world import CLIENT_TABLE, TOKEN_TABLE, World
+from studies.bench.box.world import World
 
 NOT_YET_WARM = 2
 """Calls of a kind that are made before they are counted."""
@@ -179,12 +179,7 @@ class Box:
         self.built = built
         self.folder = folder
         self.secret = world.secret
-        self._environ = {
-            **world.credentials,
-            "AWS_ENDPOINT_URL": world.url,
-            "TOKEN_TABLE": TOKEN_TABLE,
-            "CLIENT_TABLE": CLIENT_TABLE,
-        }
+        self._environ = world.environ
         self._authority = world.authority
         self._python = build.python()
         self._runtime = build.runtime()

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import subprocess
-import sys
-import time
+import asyncio
+import socket
+import ssl
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-import boto3
 import trustme
-from botocore.config import Config
 
-from dev import leash
-from dev.dynamodb_local import DynamoDbLocal, why_missing
-from dev.engine import ROOT, Engine
+from chalicelib import clients, instants, tokens
+from chalicelib.clients import Client, Scope
+from chalicelib.tokens import Document, Terms
+from dev.dynamodb_local import why_missing
 from studies.bench.box.events import CLIENT, SCOPES
+from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine
 
-TOKEN_TABLE = "bench-tokens"
-CLIENT_TABLE = "bench-clients"
-_WARM_UP_WRITES = 300  # a Java program is slow at first
+_WARM_UP_TOKENS = 150  # a Java program is slow at first
+_CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,13 @@ class World:
 
     Attributes:
         engine: which one it is, in words.
-        credentials: that it takes, as Lambda hands them to a function.
-        url: with TLS.
+        environ: its address, tables and credentials, as Lambda hands them to a function.
         authority: the certificate of the authority that the functions have to trust, as PEM.
         secret: the secret of the client `events.CLIENT`.
     """
 
     engine: str
-    credentials: Mapping[str, str]
-    url: str
+    environ: Mapping[str, str]
     authority: bytes
     secret: str
 
@@ -48,73 +46,70 @@ class World:
 @contextmanager
 def opened(folder: Path) -> Iterator[World]:
     """Start the engine and TLS, and end them with the block."""
-    with ExitStack() as stack:
-        engine: DynamoDbLocal | Engine
-        session: dict[str, str] = {}
-        if why_missing() is None:
-            name = "DynamoDB Local"
-            session = {"AWS_SESSION_TOKEN": "s" * 356}  # as long as a role's; MiniStack would look it up
-            engine = stack.enter_context(DynamoDbLocal(log=folder / "engine.log"))
-        else:
-            name = "MiniStack"
-            engine = stack.enter_context(Engine(log=folder / "engine.log"))
-        authority = trustme.CA()
-        certificate = folder / "server.pem"
-        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-        port = stack.enter_context(_tls(certificate, engine.endpoint_url.rpartition(":")[2]))
-        secret = _furnish(engine.client_environ)
-        credentials = engine.credentials | session
-        yield World(name, credentials, f"https://127.0.0.1:{port}", authority.cert_pem.bytes(), secret)
+    name = MINISTACK if why_missing() else DYNAMODB_LOCAL
+    authority, certificate = trustme.CA(), folder / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    with OPEN[name](folder) as engine, _tls(certificate, engine.environ["AWS_ENDPOINT_URL"]) as port:
+        environ = {
+            **{each: engine.environ[each] for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
+            "AWS_ENDPOINT_URL": f"https://127.0.0.1:{port}",
+            "TOKEN_TABLE": engine.token_table,
+            "CLIENT_TABLE": engine.client_table,
+        }
+        if name == DYNAMODB_LOCAL:
+            environ["AWS_SESSION_TOKEN"] = "s" * 356  # as long as a role's; MiniStack would look it up
+        yield World(name, environ, authority.cert_pem.bytes(), _furnish(engine))
+
+
+def _furnish(engine: StoreEngine) -> str:
+    """Create the client, and warm the engine up; returns the client's secret."""
+    now = instants.now()
+    secret, kept = clients.new_secret(now)
+    assert engine.client_store().add(Client(CLIENT, frozenset(map(Scope, SCOPES.split())), (kept,), now))
+    store = engine.token_store()
+    for _ in range(_WARM_UP_TOKENS):
+        token, issued = tokens.new_token(CLIENT, Terms(Document("warm-up"), now + timedelta(hours=1)), now)
+        store.add([(token, issued)])
+        store.claim(tokens.new_use(token, CLIENT), now, None)
+    return secret
 
 
 @contextmanager
-def _tls(certificate: Path, engine_port: str) -> Iterator[int]:
-    command = [sys.executable, "-m", "studies.bench.box.tls", str(certificate), engine_port]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+def _tls(certificate: Path, engine_url: str) -> Iterator[int]:
+    """TLS in front of an engine that speaks plain HTTP, in a thread; its port. The functions are measured, not this."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", int(engine_url.rpartition(":")[2]))
+        for each in (writer, up_writer):
+            each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))
+
+    started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        server, stop = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context), asyncio.Event()
+        started.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
+        await stop.wait()
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    port, loop, stop = started.result()
     try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+        yield port
     finally:
-        leash.stop(process, 5.0)
-        process.stdout.close()
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
 
 
-def _furnish(environ: dict[str, str]) -> str:
-    """Create the tables and the client, and warm the engine up; returns the client's secret."""
-    dynamodb = boto3.client(
-        "dynamodb",
-        endpoint_url=environ["AWS_ENDPOINT_URL"],
-        region_name=environ["AWS_DEFAULT_REGION"],
-        aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
-        config=Config(read_timeout=60, retries={"max_attempts": 3}),
-    )
-    for table, key in ((TOKEN_TABLE, "id"), (CLIENT_TABLE, "client_id")):
-        dynamodb.create_table(
-            TableName=table,
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    secret = f"tss_{secrets.token_urlsafe(32)}"
-    stored = {"digest": {"S": hashlib.sha256(secret.encode()).hexdigest()}, "created_at": {"N": str(int(time.time()))}}
-    dynamodb.put_item(
-        TableName=CLIENT_TABLE,
-        Item={
-            "client_id": {"S": CLIENT},
-            "scopes": {"SS": SCOPES.split()},
-            "secrets": {"L": [{"M": stored}]},
-            "created_at": {"N": str(int(time.time()))},
-            "version": {"N": "1"},
-        },
-    )
-    for number in range(_WARM_UP_WRITES):
-        dynamodb.update_item(
-            TableName=TOKEN_TABLE,
-            Key={"id": {"S": f"warm-up-{number % 10}"}},
-            UpdateExpression="SET n = :n",
-            ConditionExpression="attribute_not_exists(m)",
-            ExpressionAttributeValues={":n": {"N": str(number)}},
-            ReturnValues="ALL_NEW",
-        )
-    return secret
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while read := await reader.read(_CHUNK):
+            writer.write(read)
+            await writer.drain()
+    except (ConnectionError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()

@@ -215,3 +215,19 @@ def proxy_answer(status, body, headers=HEADERS):
     """An answer as API Gateway wants it from a function."""
     text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
     return {"statusCode": status, "headers": headers, "body": text, "isBase64Encoded": False}
+
+
+def routed(issue, use):
+    """The handler of a peer without a framework; both views take the event."""
+    routes = {("POST", BASE_PATH + "/token"): issue, ("POST", BASE_PATH + "/use"): use}
+
+    def app(event, context):
+        try:
+            view = routes.get((event["httpMethod"], event["path"]))
+            if view is None:
+                raise Refused(404, "route_not_found")
+            return view(event)
+        except Refused as refused:
+            return proxy_answer(refused.status, problem(refused, context.aws_request_id))
+
+    return app

@@ -8,6 +8,7 @@ import hmac
 import http.client
 import json
 import os
+import ssl
 import time
 
 import sigv4
@@ -15,17 +16,9 @@ import sigv4
 TABLE = os.environ["CLIENT_TABLE"]
 
 
-def _connection():
-    scheme, _, host = os.environ["AWS_ENDPOINT_URL"].partition("://")
-    if scheme == "http":
-        return host, http.client.HTTPConnection(host, timeout=2)
-    import ssl
-
-    context = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
-    return host, http.client.HTTPSConnection(host, timeout=2, context=context)
-
-
-HOST, connection = _connection()
+HOST = os.environ["AWS_ENDPOINT_URL"].partition("://")[2]
+CONTEXT = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
+connection = http.client.HTTPSConnection(HOST, timeout=2, context=CONTEXT)
 
 
 def find(client_id):

@@ -40,14 +40,4 @@ def use(event):
     return record.proxy_answer(200, record.use_answer(answer["Attributes"], use_id))
 
 
-ROUTES = {("POST", record.BASE_PATH + "/token"): issue, ("POST", record.BASE_PATH + "/use"): use}
-
-
-def app(event, context):
-    try:
-        view = ROUTES.get((event["httpMethod"], event["path"]))
-        if view is None:
-            raise record.Refused(404, "route_not_found")
-        return view(event)
-    except record.Refused as refused:
-        return record.proxy_answer(refused.status, record.problem(refused, context.aws_request_id))
+app = record.routed(issue, use)

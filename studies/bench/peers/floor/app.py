@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 
 import record
 import sigv4
@@ -20,15 +21,11 @@ class Connection:
     """One connection, kept open; a closed one is made anew, once a call."""
 
     def __init__(self, url):
-        scheme, _, self._host = url.partition("://")
+        self._host = url.partition("://")[2]
         name, _, port = self._host.partition(":")
-        self._address = (name, int(port or (443 if scheme == "https" else 80)))
-        self._context = None
+        self._address = (name, int(port))
+        self._context = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
         self._socket = None
-        if scheme == "https":
-            import ssl
-
-            self._context = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
 
     def call(self, operation, request):
         """The status and the answer of one DynamoDB operation."""
@@ -52,7 +49,7 @@ class Connection:
     def _connect(self):
         plain = socket.create_connection(self._address, timeout=30)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = self._context.wrap_socket(plain, server_hostname=self._address[0]) if self._context else plain
+        self._socket = self._context.wrap_socket(plain, server_hostname=self._address[0])
 
     def _receive(self):
         read = b""
@@ -101,14 +98,4 @@ def use(event):
     return record.proxy_answer(200, record.use_answer(answer["Attributes"], use_id))
 
 
-ROUTES = {("POST", record.BASE_PATH + "/token"): issue, ("POST", record.BASE_PATH + "/use"): use}
-
-
-def app(event, context):
-    try:
-        view = ROUTES.get((event["httpMethod"], event["path"]))
-        if view is None:
-            raise record.Refused(404, "route_not_found")
-        return view(event)
-    except record.Refused as refused:
-        return record.proxy_answer(refused.status, record.problem(refused, context.aws_request_id))
+app = record.routed(issue, use)
