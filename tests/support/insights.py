@@ -24,10 +24,10 @@ from chalicelib.splunk.redrive import ScheduledRedrive
 from chalicelib.splunk.waiting import BucketSource
 from chalicelib.tokens import Reason
 from tests.support import log_lines as lines
+from tests.support import splunk_search
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import MemoryBucket
-from tests.support.splunk_search import refuse_credentials
 from tests.support.splunk_world import MarkedCollector, subscription
 
 Fields = Mapping[str, Any]
@@ -37,6 +37,19 @@ _OPERATORS: Final = {"=": operator.eq, "!=": operator.ne, ">=": operator.ge}
 # Source: AWS Lambda developer guide, "Log formats" and "Python function errors".
 _TIMED_OUT: Final = "2026-11-21T12:00:00.123Z 8f5f Task timed out after 29.00 seconds"
 _TIMED_OUT_AS_JSON: Final = '{"time":"2026-11-21T12:00:00.123Z","type":"platform.report","record":{"status":"timeout"}}'
+
+
+# What the runbook and the dashboard use of the language, and the fields that CloudWatch adds.
+_WORDS: Final = """SOURCE filter stats count avg sum max pct by sort asc desc fields like and or in limit bin m latest
+    display ispresent coalesce as @timestamp @message @log @logStream @type @duration @initDuration"""
+
+
+def unknown(query: str) -> set[str]:
+    """The fields of a query that it does not make itself and that no line of a stage has."""
+    words = re.findall(r"(?<![\w@/-])@?[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"|/[^/]*/", "", query))
+    known = {*_WORDS.split(), *re.findall(r"\bas (\w+)", query)}
+    known.update(*(fields_of(line) for those in (splunk_search.written(), *written().values()) for line in those))
+    return set(words) - known
 
 
 def filters(query: str) -> list[Matches]:
@@ -95,7 +108,7 @@ def written() -> Mapping[str, Sequence[str]]:
     refusals = [line for reason in Reason for line in lines.of_refusal("prod", reason)]
     crashed = (_TIMED_OUT, json.dumps({"errorMessage": "no", "errorType": "Runtime.ExitError"}))
     with _logged() as authorizer:
-        refuse_credentials(authorizer)
+        splunk_search.refuse_credentials(authorizer)
     with _logged() as api:
         logging.getLogger("tokenservice").error("a bug")
     functions = [*lines.of_issue("prod"), *lines.of_use("prod"), *refusals, *lines.PLATFORM]
