@@ -85,12 +85,6 @@ def test_a_start_does_not_depend_on_the_store(fault: Fault, why: str, engine: En
     assert proxy.met[fault] == 1, "one attempt: a caller waits for this start"
 
 
-def test_the_setting_loads_botocore_instead(engine: Engine, proxy: Proxy, operations: list[str]) -> None:
-    variables = {**in_lambda("app.app"), "DYNAMODB_TRANSPORT": "botocore"}
-    assert start(LOADED, engine, proxy, **variables) == ("True", [])
-    assert operations == []
-
-
 @pytest.mark.parametrize("variables", [{}, {"DYNAMODB_TRANSPORT": "slim"}])
 def test_elsewhere_nothing_is_called_before_the_first_request(
     variables: dict[str, str], engine: Engine, proxy: Proxy, operations: list[str]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import requests
 
-from dev import dynamodb_local, install
-from dev.dynamodb_local import DynamoDbLocal
-from dev.engine import ROOT, EngineError, free_port
+from dev import install
+from dev.engine import ROOT, free_port
 from dev.install import InstallError, unpack
 from tests.support.store_engines import StoreEngine
 
@@ -42,11 +39,6 @@ class TestWithoutJava:
         assert install.main() == 1
         assert missing in capsys.readouterr().err
 
-    def test_it_reports_why_it_cannot_start(self, tmp_path: Path) -> None:
-        assert "java is not installed" in str(dynamodb_local.why_missing())
-        with pytest.raises(EngineError, match="java is not installed"):
-            DynamoDbLocal(log=tmp_path / "log").start()
-
 
 class TestProcess:
     def test_it_listens_on_this_machine_alone(self, second_engine: StoreEngine) -> None:
@@ -59,18 +51,6 @@ class TestProcess:
             if state == "0A" and address.endswith(f":{port:04X}")
         ]
         assert [address[-8:] for address in here] == ["0100007F"]  # 127.0.0.1, and as IPv6 mapped
-
-    def test_no_page_may_read_it(self, second_engine: StoreEngine) -> None:
-        url = second_engine.environ["AWS_ENDPOINT_URL"]
-        for method in ("OPTIONS", "POST", "GET"):
-            answer = requests.request(method, url, headers={"Origin": "https://attacker.example"}, timeout=60)
-            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
-
-    def test_other_credentials_see_no_tables(self, second_engine: StoreEngine) -> None:
-        """It takes any credentials, and keeps the tables of each apart."""
-        assert second_engine.dynamodb().list_tables()["TableNames"]
-        stranger = replace(second_engine, environ={**second_engine.environ, "AWS_ACCESS_KEY_ID": "test"})
-        assert stranger.dynamodb().list_tables()["TableNames"] == []
 
     @pytest.mark.usefixtures("second_engine")
     def test_it_ends_when_its_parent_is_killed(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -112,22 +111,3 @@ def test_a_use_with_a_lost_answer_is_retried_and_nothing_is_spent_twice(
     assert line.lost == [200, 200]
     assert (use.replayed, use.uses_remaining) == (True, 1)
     assert over_the_line.introspect(issued.token).uses_remaining == 1
-
-
-def test_racers_over_a_lossy_line_get_as_many_uses_as_there_are(
-    over_the_line: TokenServiceClient, line: LossyLine, service: str
-) -> None:
-    issued = over_the_line.issue(NODE, max_uses=3)
-    line.to_lose = 8
-
-    def race(_: int) -> str:
-        try:
-            return over_the_line.use(issued.token).use_id
-        except Refused as refused:
-            return refused.code
-
-    with ThreadPoolExecutor(8) as threads:
-        outcomes = list(threads.map(race, range(8)))
-    assert outcomes.count("token_exhausted") == 5
-    assert len(set(outcomes)) == 4
-    assert len(line.lost) == 8

@@ -403,16 +403,6 @@ class TestIntrospect:
 
 
 class TestStatus:
-    def test_the_issuer_sees_its_token_and_an_admin_everyones(
-        self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
-    ) -> None:
-        issuer = caller("app", Scope.ISSUE, Scope.MANAGE)
-        _, token = issue(service, issuer)
-        audit.clear()
-        assert service.status(issuer, token.id) == store.tokens[token.id]
-        assert service.status(caller("boss", Scope.ADMIN), token.id) == store.tokens[token.id]
-        assert audit.events == []
-
     def test_an_unknown_token_is_not_found(self, service: TokenService) -> None:
         with pytest.raises(TokenNotFound):
             service.status(caller(), UNKNOWN_ID)
