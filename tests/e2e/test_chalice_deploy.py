@@ -31,8 +31,8 @@ from dev.engine import ROOT
 from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
-from tests.support.local_aws import SCHEDULED, LocalAws, Package, local_aws, state_change
-from tests.support.splunk_world import subscription
+from tests.support.local_aws import LocalAws, Package, local_aws
+from tests.support.splunk_world import SCHEDULED, state_change, subscription
 from tests.support.waiting import wait_until
 
 HEC_TOKEN = "3f6b2c0e-1d1f-4a57-93a5-0b8c6a0a7e55"

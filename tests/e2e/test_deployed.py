@@ -13,8 +13,8 @@ import trustme
 from tests.support.api import NODE, Credentials
 from tests.support.hec_rules import Collector
 from tests.support.hec_server import HecServer
-from tests.support.local_aws import Package, Stack, local_aws, state_change
-from tests.support.splunk_world import subscription
+from tests.support.local_aws import Package, Stack, local_aws
+from tests.support.splunk_world import state_change, subscription
 from tests.support.waiting import wait_until
 
 FORWARDER = "tokenservice-dev-forward_logs"

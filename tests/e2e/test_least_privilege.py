@@ -19,8 +19,8 @@ from deploy.policies import policies
 from tests.support.api import NODE, gateway_event
 from tests.support.expansion import expansion
 from tests.support.hec_server import HecServer
-from tests.support.local_aws import SCHEDULED, Package, Stack, local_aws, state_change
-from tests.support.splunk_world import MarkedCollector, subscription
+from tests.support.local_aws import Package, Stack, local_aws
+from tests.support.splunk_world import SCHEDULED, MarkedCollector, state_change, subscription
 from tokenctl.resources import FOLDER, filled, read_template
 
 HEC_TOKEN = "0c7ad0c4-6f5b-4d4e-8f0a-51f7a3a0c0de"
@@ -250,24 +250,14 @@ def deployer() -> Any:
     return {name: filled(resources[name]["Properties"], values) for name in ("Boundary", "Deployer")}
 
 
-EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-ACCOUNT = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
-TRUST = json.dumps({"Version": "2012-10-17", "Statement": [ACCOUNT]})
-
-
-def in_new_role(stack: Stack, name: str, policy: Any, **named: str) -> Callable[[str], Any]:
-    """Clients that may do what a role with this policy may."""
-    iam = stack.aws.client("iam")
-    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST, **named)
-    iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=json.dumps(policy))
-    return stack.aws.as_role(name)
+EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 
 def test_a_role_with_every_permission_does_no_more_than_its_boundary(stack: Stack, deployer: Any) -> None:
     document = json.dumps(deployer["Boundary"]["PolicyDocument"])
     boundary = stack.aws.client("iam").create_policy(PolicyName="boundary", PolicyDocument=document)["Policy"]["Arn"]
-    bounded = in_new_role(stack, "bounded", EVERYTHING, PermissionsBoundary=boundary)
-    in_new_role(stack, "unbounded", EVERYTHING)("iam").get_role(RoleName="bounded")
+    bounded = stack.aws.as_role(stack.aws.new_role("bounded", EVERYTHING, PermissionsBoundary=boundary))
+    stack.aws.as_role(stack.aws.new_role("unbounded", EVERYTHING))("iam").get_role(RoleName="bounded")
     key = {"id": {"S": "x"}}
     bounded("dynamodb").get_item(TableName="tokenservice-dev-tokens", Key=key)
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -279,11 +269,13 @@ def test_a_role_with_every_permission_does_no_more_than_its_boundary(stack: Stac
 def test_the_deploying_role_makes_no_role_without_a_boundary_and_takes_none_away(stack: Stack, deployer: Any) -> None:
     """MiniStack knows no condition on a boundary: it refuses what has one, even with the boundary."""
     [policy] = deployer["Deployer"]["Policies"]
-    iam, role = in_new_role(stack, "deployer", policy["PolicyDocument"])("iam"), stack.resources()[ROLES["api_handler"]]
+    deploying = stack.aws.new_role("deployer", *policy["PolicyDocument"]["Statement"])
+    iam, role = stack.aws.as_role(deploying)("iam"), stack.resources()[ROLES["api_handler"]]
+    document = json.dumps({"Version": "2012-10-17", "Statement": [EVERYTHING]})
     iam.get_role(RoleName=role)
     for action, named in {
-        "create_role": {"RoleName": "tokenservice-dev-admin", "AssumeRolePolicyDocument": TRUST},
-        "put_role_policy": {"RoleName": role, "PolicyName": "more", "PolicyDocument": json.dumps(EVERYTHING)},
+        "create_role": {"RoleName": "tokenservice-dev-admin", "AssumeRolePolicyDocument": document},
+        "put_role_policy": {"RoleName": role, "PolicyName": "more", "PolicyDocument": document},
         "delete_role_permissions_boundary": {"RoleName": role},
     }.items():
         with pytest.raises(ClientError, match="AccessDenied"):

@@ -51,19 +51,9 @@ def granted_to_smoke() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def role(aws: LocalAws) -> dict[str, str]:
     """Credentials with which CodeBuild runs it."""
-    iam = aws.client("iam")
-    trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
-    document = {"Version": "2012-10-17", "Statement": [trust]}
-    arn = iam.create_role(RoleName="smoke", AssumeRolePolicyDocument=json.dumps(document))["Role"]["Arn"]
-    policy = {"Version": "2012-10-17", "Statement": granted_to_smoke()}
-    iam.put_role_policy(RoleName="smoke", PolicyName="smoke", PolicyDocument=json.dumps(policy))
-    credentials = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="smoke")["Credentials"]
-    return {
-        **aws.environ,
-        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": credentials["SessionToken"],
-    }
+    granted = aws.credentials(aws.new_role("smoke", *granted_to_smoke()))
+    names = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY"}
+    return {**aws.environ, **{names.get(name, "AWS_SESSION_TOKEN"): value for name, value in granted.items()}}
 
 
 def test_it_passes_on_a_deployed_stage_with_the_permissions_of_its_role(dev: Stack, role: dict[str, str]) -> None:

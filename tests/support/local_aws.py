@@ -122,35 +122,6 @@ def adapted(template: Template, environ: Mapping[str, str] | None = None) -> Tem
     return template
 
 
-def state_change(alarm: str, **detail: Any) -> dict[str, Any]:
-    """The event that CloudWatch sends to EventBridge for an alarm."""
-    return {
-        "version": "0",
-        "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
-        "detail-type": "CloudWatch Alarm State Change",
-        "source": "aws.cloudwatch",
-        "account": "000000000000",
-        "time": "2026-11-21T12:00:00Z",
-        "region": "us-east-1",
-        "resources": [f"arn:aws:cloudwatch:us-east-1:000000000000:alarm:{alarm}"],
-        "detail": {"alarmName": alarm, "state": {"value": "ALARM"}, **detail},
-    }
-
-
-SCHEDULED = {
-    "version": "0",
-    "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
-    "detail-type": "Scheduled Event",
-    "source": "aws.events",
-    "account": "000000000000",
-    "time": "2026-11-21T12:00:00Z",
-    "region": "us-east-1",
-    "resources": ["arn:aws:events:us-east-1:000000000000:rule/redrive"],
-    "detail": {},
-}
-"""What EventBridge sends when the time of a schedule has come."""
-
-
 class LocalAws:
     """A running MiniStack that enforces IAM."""
 
@@ -172,11 +143,23 @@ class LocalAws:
             aws_session_token=credentials.get("SessionToken"),
         )
 
+    def new_role(self, name: str, *statements: Mapping[str, Any], **named: str) -> str:
+        """Make a role that anybody in the account may take on, with these permissions."""
+        trusted = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+        trust, policy = (json.dumps({"Version": "2012-10-17", "Statement": each}) for each in ([trusted], statements))
+        iam = self.client("iam")
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust, **named)
+        iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=policy)
+        return name
+
+    def credentials(self, role: str) -> dict[str, str]:
+        arn = self.client("iam").get_role(RoleName=role)["Role"]["Arn"]
+        granted = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+        return {name: granted[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")}
+
     def as_role(self, name: str) -> Callable[[str], Any]:
         """Clients that may do what a role may."""
-        arn = self.client("iam").get_role(RoleName=name)["Role"]["Arn"]
-        granted = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-        del granted["Expiration"]
+        granted = self.credentials(name)
         return lambda service: self.client(service, **granted)
 
     def tokenctl(self, stage: str, *arguments: str) -> Any:

@@ -28,17 +28,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 START_MS = 1_700_000_000_123
-ALARM = {
-    "version": "0",
-    "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
-    "detail-type": "CloudWatch Alarm State Change",
-    "source": "aws.cloudwatch",
-    "account": "123456789012",
-    "time": "2026-11-21T04:05:06Z",
-    "region": "eu-central-1",
-    "detail": {"alarmName": "tokenservice-prod-slow", "state": {"value": "ALARM", "reason": "too slow"}},
-}
-"""Source: Amazon CloudWatch user guide, "Alarm events and EventBridge"."""
+
+
+def aws_event(source: str, kind: str, resource: str, **detail: Any) -> dict[str, Any]:
+    """What EventBridge hands over."""
+    return {
+        "version": "0",
+        "id": "c4c1c1c9-6542-e61b-6ef0-8c4d36933a92",
+        "detail-type": kind,
+        "source": source,
+        "account": "123456789012",
+        "time": "2026-11-21T04:05:06Z",
+        "region": "eu-central-1",
+        "resources": [f"arn:aws:{resource}"],
+        "detail": detail,
+    }
+
+
+def state_change(alarm: str, reason: str = "too slow") -> dict[str, Any]:
+    """The event of an alarm. Source: Amazon CloudWatch user guide, "Alarm events and EventBridge"."""
+    state = {"value": "ALARM", "reason": reason}
+    arn = f"cloudwatch:us-east-1:000000000000:alarm:{alarm}"
+    return aws_event("aws.cloudwatch", "CloudWatch Alarm State Change", arn, alarmName=alarm, state=state)
+
+
+ALARM = state_change("tokenservice-prod-slow")
+SCHEDULED = aws_event("aws.events", "Scheduled Event", "events:us-east-1:000000000000:rule/redrive")
 GZIP = {"content-encoding": "gzip"}
 
 

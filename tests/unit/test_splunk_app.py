@@ -53,8 +53,8 @@ def test_every_field_beside_an_event_is_declared_as_indexed() -> None:
 def test_a_field_that_is_also_in_the_event_has_one_value() -> None:
     made = [splunk_app.event(each, HAPPENED) for each in forwarded(written(), ALARM)]
     several = {name for event in made for name, value in event.items() if isinstance(value, list)}
-    # `source` is Splunk's own field, and EventBridge's name for the same. `actions` is a list in the event.
-    assert several == {"eventtype", "tag", "_aws.CloudWatchMetrics{}", "source", "actions{}"}
+    # `source` is Splunk's own field, and EventBridge's name for the same. The others are lists in the event.
+    assert several == {"eventtype", "tag", "_aws.CloudWatchMetrics{}", "source", "actions{}", "resources{}"}
 
 
 def in_documents() -> list[str]:
