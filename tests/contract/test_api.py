@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,10 +15,6 @@ from chalicelib.clients import Scope
 from chalicelib.entry import api as entry
 from chalicelib.http import routes
 from tests.support.api import NODE, Answer, Api, Credentials
-
-
-def at(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 def instant(text: str) -> datetime:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from chalicelib import addresses, tokens
@@ -54,6 +55,7 @@ class World:
         return {token.id: stored(token) for token in self.store.all()}
 
 
+@cache
 def life() -> World:
     """Everything that can happen to tokens: uses, replays, refusals, locks, revocations."""
     world = World()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -26,43 +27,35 @@ def test_a_stage_alone_is_enough_and_names_the_tables() -> None:
     assert settings.splunk.hec_url is None
 
 
-def test_every_setting_is_read() -> None:
-    settings = Settings.from_environ(
-        {
-            "STAGE": "prod",
-            "TOKEN_TABLE": "t-okens",
-            "CLIENT_TABLE": "c-lients",
-            "LOG_LEVEL": "debug",
-            "AUTHORIZER_TTL_SECONDS": "0",
-            "TOKENS_ISSUED_AFTER": "2026-01-31T13:00:00.1239999+01:00",
-            "DYNAMODB_TRANSPORT": "SLIM",
-            "COMMIT": "abc1234",
-            "SEAL_NODE_IDS": "False",
-            "LOG_NODE_IDS": "false",
-            "INDEX_KEY_PARAMETER": "/tokenservice/prod/index-key",
-            "SPLUNK_HEC_URL": "https://splunk.example:8088/",
-            "SPLUNK_HEC_TOKEN_PARAMETER": "/tokenservice/hec",
-            "SPLUNK_INDEX": "records",
-            "SPLUNK_SOURCETYPE": "tokens",
-            "SPLUNK_CA_BUNDLE": "ca.pem",
-            "SPLUNK_CLIENT_CERTIFICATE": "client.pem",
-            "SPLUNK_FAILURE_BUCKET": "kept",
-            "SPLUNK_REDRIVE_MINUTES": "60",
-        }
-    )
-    assert (settings.token_table, settings.client_table) == ("t-okens", "c-lients")
-    assert settings.log_level == "DEBUG"
-    assert settings.authorizer_ttl_seconds == 0
-    assert settings.tokens_issued_after == datetime(2026, 1, 31, 12, 0, 0, 123_000, tzinfo=UTC)
-    assert settings.dynamodb_transport == "slim"
-    assert settings.commit == "abc1234"
-    assert (settings.seal_node_ids, settings.log_node_ids) == (False, False)
-    assert settings.index_key_parameter == "/tokenservice/prod/index-key"
-    assert settings.splunk.hec_url == "https://splunk.example:8088"
-    assert settings.splunk.sourcetype == "tokens"
-    assert settings.splunk.client_certificate == "client.pem"
-    assert settings.splunk.failure_bucket == "kept"
-    assert settings.splunk.redrive_minutes == 60
+@pytest.mark.parametrize(
+    ("name", "text", "attribute", "value"),
+    [
+        ("TOKEN_TABLE", "t-okens", "token_table", "t-okens"),
+        ("CLIENT_TABLE", "c-lients", "client_table", "c-lients"),
+        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("AUTHORIZER_TTL_SECONDS", "0", "authorizer_ttl_seconds", 0),
+        (
+            *("TOKENS_ISSUED_AFTER", "2026-01-31T13:00:00.1239999+01:00", "tokens_issued_after"),
+            datetime(2026, 1, 31, 12, 0, 0, 123_000, tzinfo=UTC),
+        ),
+        ("DYNAMODB_TRANSPORT", "SLIM", "dynamodb_transport", "slim"),
+        ("COMMIT", "abc1234", "commit", "abc1234"),
+        ("SEAL_NODE_IDS", "False", "seal_node_ids", False),
+        ("LOG_NODE_IDS", "false", "log_node_ids", False),
+        ("INDEX_KEY_PARAMETER", "/index-key", "index_key_parameter", "/index-key"),
+        ("SPLUNK_HEC_URL", "https://splunk.example:8088/", "splunk.hec_url", "https://splunk.example:8088"),
+        ("SPLUNK_HEC_TOKEN_PARAMETER", "/hec", "splunk.hec_token_parameter", "/hec"),
+        ("SPLUNK_INDEX", "records", "splunk.index", "records"),
+        ("SPLUNK_SOURCETYPE", "tokens", "splunk.sourcetype", "tokens"),
+        ("SPLUNK_CA_BUNDLE", "ca.pem", "splunk.ca_bundle", "ca.pem"),
+        ("SPLUNK_CLIENT_CERTIFICATE", "client.pem", "splunk.client_certificate", "client.pem"),
+        ("SPLUNK_FAILURE_BUCKET", "kept", "splunk.failure_bucket", "kept"),
+        ("SPLUNK_REDRIVE_MINUTES", "60", "splunk.redrive_minutes", 60),
+    ],
+)
+def test_every_setting_is_read(name: str, text: str, attribute: str, value: object) -> None:
+    settings = Settings.from_environ({"STAGE": "prod", "SPLUNK_HEC_TOKEN": "x", name: text})
+    assert attrgetter(attribute)(settings) == value
 
 
 def test_our_own_client_is_for_lambda_and_botocore_for_everywhere_else() -> None:
