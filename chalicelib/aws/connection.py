@@ -107,8 +107,8 @@ class Endpoint:
     def _connect(self, deadline: float) -> socket.socket:
         """A connection to the first of the name's addresses that takes one."""
         refused: OSError = ConnectionError("the name has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM):
-            stream = socket.socket(family, kind, protocol)
+        for family, *_, address in socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM):
+            stream = socket.socket(family)
             try:
                 stream.settimeout(_remaining(deadline))
                 stream.connect(address)
@@ -186,8 +186,8 @@ class _Connection:
             if len(self._received) > _LINES_BYTES:
                 raise Garbled("lines without an end")
             self._receive(deadline)
-        found = self._read(at, deadline)
-        del self._received[: len(end)]
+        found = bytes(self._received[:at])
+        del self._received[: at + len(end)]
         return found
 
     def _read(self, size: int, deadline: float) -> bytes:

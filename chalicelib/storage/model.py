@@ -62,4 +62,4 @@ class Meta:
 def bind(model: type[_M], table_name: str) -> type[_M]:
     """The model for one table. A model of its own for each table, since PynamoDB keeps the connection in the class."""
     meta = type("Meta", (Meta,), {"table_name": table_name})
-    return type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
+    return type(model.__name__, (model,), {"Meta": meta})

@@ -93,8 +93,8 @@ class Store:
         """Our own client does it by itself. PynamoDB makes botocore's with the first request, and may make another."""
         client = self._connection_of().connection.client
         if client is not self._checked:
-            client.meta.events.register("after-call.dynamodb", _check_sum, unique_id=_check_sum.__name__)
-            client.meta.events.register("needs-retry.dynamodb", _repeat, unique_id=_repeat.__name__)
+            client.meta.events.register("after-call.dynamodb", _check_sum)
+            client.meta.events.register("needs-retry.dynamodb", _repeat)
             self._checked = client
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -177,6 +178,11 @@ def test_an_answer_that_ends_early_is_none(length: int) -> None:
         assert not isinstance(refused.value, Closed), "nobody had kept this connection"
 
 
+def test_names_of_headers_have_lower_case_and_values_of_one_name_are_joined() -> None:
+    with connected(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a:b\r\nx:c\r\n\r\n{}")) as (_, endpoint):
+        assert endpoint.exchange(REQUEST, deadline()).headers == {"content-length": "2", "x": "a:b, c"}
+
+
 def test_a_connection_is_kept_and_used_again() -> None:
     with connected(answering(OK, OK, OK)) as (server, endpoint):
         for _ in range(3):
@@ -282,8 +288,15 @@ def test_the_next_address_is_tried_where_the_first_one_takes_no_connection(monke
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = find("127.0.0.1", taken.getsockname()[1], type=socket.SOCK_STREAM)
     with connected(answering(OK)) as (_, endpoint):
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **kind: [*nobody, *find(*place, **kind)])
+        places: list[tuple[bytes, int]] = []
+
+        def look_up(*place: Any, **kind: Any) -> list[Any]:
+            places.append(place)
+            return [*nobody, *find(*place, **kind)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
         assert endpoint.exchange(REQUEST, deadline()).status == 200
+        assert [name for name, _ in places] == [b"127.0.0.1"]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     with pytest.raises(ConnectionError, match=r"^the name has no address$"):
         Endpoint("http://nowhere.example", "").exchange(REQUEST, deadline())
@@ -292,9 +305,9 @@ def test_the_next_address_is_tried_where_the_first_one_takes_no_connection(monke
 def test_the_host_header_holds_the_port_where_it_is_not_the_usual_one() -> None:
     hosts = {
         url: Endpoint(url, "").host
-        for url in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/", "http://x:80")
+        for url in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/", "http://x:80", "https://x")
     }
-    assert list(hosts.values()) == ["127.0.0.1:8000", "localhost", "[::1]:8000", "x"]
+    assert list(hosts.values()) == ["127.0.0.1:8000", "localhost", "[::1]:8000", "x", "x"]
 
 
 def test_over_tls_a_connection_is_kept_and_a_closed_one_is_recognized(tmp_path: Path) -> None:
