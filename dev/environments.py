@@ -54,7 +54,6 @@ _IGNORED = (
 _UNREACHABLE = ("error sending request", "dns error", "offline?", "Connection refused", "after connection broken by")
 _UNTRUSTED = "invalid peer certificate"
 _NO_SPACE = ("No space left on device", "os error 28")
-_LEAST_FREE_BYTES = 1_000_000
 
 
 def complete_lock(path: Path) -> str:
@@ -135,11 +134,8 @@ class Environment(NamedTuple):
             python = find_python(uv, self.python)
         command = ("venv", "--no-project", "--clear", "--python", python, str(self.directory))
         if uv.call(log, *command) != 0:
-            output = log.read_text("utf-8", "replace")
-            if is_full(output):
-                raise SetupError(f"{self.directory.name}: no space left on the device; see {log.relative_to(ROOT)}")
             wanted = f"Python {self.python}" if self.python else "Python 3.11 to 3.14"
-            raise SetupError(f"no {wanted} was found, and none could be downloaded; {self._cure()}")
+            raise SetupError(f"no {wanted} could be found or downloaded ({reason(log)}); {self._cure()}")
 
     def _cure(self) -> str:
         if self.directory == ROOT / SETS[self.name]:
@@ -199,7 +195,7 @@ class Uv:
 def reason(log: Path) -> str:
     """Why uv or pip failed, in one line, from its output."""
     output = log.read_text("utf-8", "replace")
-    if is_full(output):
+    if any(sign in output for sign in _NO_SPACE):
         return "no space left on the device"
     if _UNTRUSTED in output:
         return "the package index has a certificate that this machine does not trust"
@@ -208,11 +204,6 @@ def reason(log: Path) -> str:
     lines = [line.strip(" \u00d7\u2570\u2500\u25b6") for line in output.splitlines()]  # uv draws a tree of causes
     errors = [line for line in lines if line.lower().startswith(("error: ", "failed to ", "hash mismatch"))]
     return re.sub(r"(?i)^error: ", "", errors[0]).rstrip(".:") if errors else "the installation failed"
-
-
-def is_full(output: str) -> bool:
-    """Whether a full disk made uv or pip fail. On a full disk its output may be cut off."""
-    return any(sign in output for sign in _NO_SPACE) or shutil.disk_usage(str(ROOT)).free < _LEAST_FREE_BYTES
 
 
 def index_of_pip() -> dict[str, str]:

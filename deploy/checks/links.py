@@ -15,17 +15,16 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from deploy.checks.sources import ROOT, sources
 
-_HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:]+")
-_MAILBOX: Final = re.compile(r"mailto:[^@\s]+@[^@\s]+\.[^@\s]+")
+_SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//")
+_ADDRESS: Final = re.compile(r"https?://[a-z0-9.-]+(:\d+)?([/?#][^\s\"<>\\^`{|}]*)?|mailto:[^@\s]+@[^@\s]+\.[^@\s]+")
 _UNDEFINED: Final = re.compile(r"\]\[([^\]\n]+)\]")
-_UNSAFE: Final = frozenset(' "<>\\^`{|}')
 
 
 class _Markdown(MarkdownIt):
@@ -80,8 +79,8 @@ def _tokens(path: Path) -> Iterator[tuple[int, Token]]:
 
 
 def _complaint(path: Path, target: str) -> str | None:
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//", target):
-        return None if _is_well_formed(target) else "malformed"
+    if _SCHEME.match(target):
+        return None if _ADDRESS.fullmatch(target) else "malformed"
     before, _, anchor = target.partition("#")
     if not target or before.startswith("/"):
         return "wanted: a path from here"
@@ -93,16 +92,6 @@ def _complaint(path: Path, target: str) -> str | None:
     if anchor and led.suffix == ".md" and unquote(anchor) not in anchors(led):
         return "there is no such heading"
     return None
-
-
-def _is_well_formed(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        is_port = parts.port != 0  # raises ValueError if it is none
-    except ValueError:
-        return False
-    is_address = parts.scheme in ("http", "https") and is_port and _HOST.fullmatch(parts.hostname or "")
-    return bool(is_address or _MAILBOX.fullmatch(address)) and not _UNSAFE & {*address}
 
 
 @cache
