@@ -39,26 +39,16 @@ AWS_METRICS = {
 """Source: the developer guides of API Gateway, Lambda and DynamoDB, "metrics"."""
 
 
-def rows_of_cloudwatch() -> list[list[Widget]]:
-    widgets = sorted(WIDGETS, key=lambda widget: (widget["y"], widget["x"]))
-    return [list(row) for _, row in groupby(widgets, key=lambda widget: widget["y"])]
-
-
-def titles(row: list[Widget]) -> list[str]:
-    return [widget["properties"]["title"] for widget in row]
-
-
-def headings_of_splunk() -> list[str]:
-    """The heading of the first panel of each row."""
-    return [row.findtext("panel[1]/title") or "" for row in VIEW.findall("row")]
-
-
 def test_the_five_questions_are_the_same_in_the_same_order() -> None:
-    questions = [titles(row)[0] for row in rows_of_cloudwatch()]
+    """The first widget of each row of CloudWatch, and the first panel of each row of Splunk, has the question."""
+    widgets = sorted(WIDGETS, key=lambda widget: (widget["y"], widget["x"]))
+    rows = [list(row) for _, row in groupby(widgets, key=lambda widget: widget["y"])]
+    questions = [row[0]["properties"]["title"] for row in rows]
+    headings = [row.findtext("panel[1]/title") or "" for row in VIEW.findall("row")]
     assert len(questions) == QUESTIONS
     assert all(title.endswith("?") for title in questions)
-    assert headings_of_splunk()[:QUESTIONS] == questions
-    beyond = headings_of_splunk()[QUESTIONS:]
+    assert headings[:QUESTIONS] == questions
+    beyond = headings[QUESTIONS:]
     assert beyond[0], "further panels are below, under their own heading"
     assert not any(title.endswith("?") for title in beyond)
     page = (ROOT / "docs" / "splunk.md").read_text("utf-8")

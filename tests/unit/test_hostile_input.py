@@ -128,22 +128,14 @@ class TestBody:
             witness.refused(415, "unsupported_media_type", [], "POST", path, body, headers=headers)
 
     @pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
-    @pytest.mark.parametrize(
-        "media_type",
-        [
-            None,
-            "application/json",
-            "Application/JSON; Charset=UTF-8",
-            "APPLICATION/JSON ;charset=utf-8",
-            " application/json",
-        ],
-    )
     def test_json_is_accepted_however_its_media_type_is_written_and_also_without(
-        self, api: MemoryApi, client: Credentials, name: str, media_type: str | None
+        self, api: MemoryApi, client: Credentials, name: str
     ) -> None:
-        sent = {"Authorization": client.header} | ({name: media_type} if media_type else {})
-        response = api.gateway.handle_request("POST", BASE_PATH + "/token", sent, b'{"nodeId":"n"}')
-        assert response["statusCode"] == 201, response["body"]
+        written = ("application/json", "Application/JSON; Charset=UTF-8", "APPLICATION/JSON ;charset=utf-8")
+        for sent in ({}, *({name: media_type} for media_type in (*written, " application/json"))):
+            headers = {"Authorization": client.header, **sent}
+            response = api.gateway.handle_request("POST", BASE_PATH + "/token", headers, b'{"nodeId":"n"}')
+            assert response["statusCode"] == 201, response["body"]
 
 
 NO_INSTANTS = [
