@@ -38,11 +38,9 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a use is refused. If several apply, the first in this order is returned.
+    """Why a use is refused. If several apply, the first in this order is returned."""
 
-    Callers read the values, so none may change.
-    """
-
+    # Callers read the values, so none may change.
     NOT_FOUND = "token_not_found"
     REVOKED = "token_revoked"
     LOCKED = "token_locked"
