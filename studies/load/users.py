@@ -14,7 +14,7 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,9 @@ from locust.env import Environment
 LIFETIME_SECONDS: Final = 3600
 GIVE_UP_AFTER_SECONDS: Final = 60.0
 SHARES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+
+Wanted = Mapping[int, Mapping[str, Any]]
+"""The statuses that are right, and the members of the body that each has to come with."""
 
 ISSUE, USE, REFUSED, VERSION = "issue", "use", "refused use", "version"
 
@@ -50,37 +53,25 @@ class Caller(FastHttpUser):
         node = str(uuid.uuid4())
         token = self._issue(node)
         if token is not None:
-            granted = self._use(USE, token, lambda status, answer: _is_use_of(node, status, answer))
-            self._use(
-                REFUSED,
-                token,
-                lambda status, answer: (
-                    (status == 410 and answer["code"] == "token_exhausted") or (status == 200 and not granted)
-                ),
-            )
-        self._call(VERSION, "GET", "/version", None, lambda status, answer: answer["service"] == "tokenservice")
+            granted = self._use(USE, token, {200: {"nodeId": node, "usesRemaining": 0}})
+            spent: Wanted = {410: {"code": "token_exhausted"}}
+            self._use(REFUSED, token, spent if granted else {**spent, 200: {}})
+        self._call(VERSION, "GET", "/version", None, {200: {"service": "tokenservice"}})
 
     def _issue(self, node: str) -> str | None:
-        status, answer = self._call(
-            ISSUE,
-            "POST",
-            "/token",
-            {"nodeId": node, "expiresIn": LIFETIME_SECONDS},
-            lambda status, answer: status == 201 and len(answer["token"]) == 64 and answer["maxUses"] == 1,
-        )
+        body = {"nodeId": node, "expiresIn": LIFETIME_SECONDS}
+        status, answer = self._call(ISSUE, "POST", "/token", body, {201: {"maxUses": 1}})
         tally["issued"] += status == 201
         tally["unanswered_issues"] += status not in range(200, 500)
         return str(answer["token"]) if status == 201 else None
 
-    def _use(self, kind: str, token: str, is_right: Callable[[int, Any], bool]) -> bool:
-        status, _ = self._call(kind, "POST", "/use", {"token": token}, is_right)
+    def _use(self, kind: str, token: str, wanted: Wanted) -> bool:
+        status, _ = self._call(kind, "POST", "/use", {"token": token}, wanted)
         tally["granted"] += status == 200
         tally["unanswered_uses"] += status not in range(200, 500)
         return status == 200
 
-    def _call(
-        self, kind: str, method: str, path: str, body: Any, is_right: Callable[[int, Any], bool]
-    ) -> tuple[int, Any]:
+    def _call(self, kind: str, method: str, path: str, body: Any, wanted: Wanted) -> tuple[int, Any]:
         """Status and body; status 0: there was no answer."""
         sent = None if body is None else json.dumps(body)
         with self.client.request(
@@ -89,19 +80,14 @@ class Caller(FastHttpUser):
             status = int(response.status_code or 0)
             try:
                 answer = json.loads(response.text or "null")
-                fits = is_right(status, answer)
-            except (ValueError, KeyError, TypeError):
-                answer, fits = None, False
-            if fits:
+            except ValueError:
+                answer = None
+            if isinstance(answer, dict) and status in wanted and wanted[status].items() <= answer.items():
                 response.success()
             else:
                 # An answer whose status is no error has no such attribute.
                 response.failure(_what_came(status, answer, getattr(response, "error", None)))
         return status, answer
-
-
-def _is_use_of(node: str, status: int, answer: Any) -> bool:
-    return bool(status == 200 and answer["nodeId"] == node and answer["usesRemaining"] == 0)
 
 
 def _what_came(status: int, answer: Any, error: BaseException | None) -> str:

@@ -117,7 +117,7 @@ def main() -> int:
     print(text)
     if options.publish:
         PAGE.write_text(page.filled(PAGE.read_text("utf-8"), "rivals", {"scoreboard": text}), "utf-8")
-        PICTURE.write_text(_draw(scores, options.races), "utf-8")
+        PICTURE.write_text(_drawn(scores, options.races), "utf-8")
     failures = [verdict for each in scores if (verdict := each.verdict())]
     print(*failures, sep="\n", file=sys.stderr)
     return 1 if failures else 0
@@ -133,7 +133,7 @@ def _as_markdown(report: dict[str, str], scores: list[Score], races: int) -> str
     return f"`{report['command']}`, {report['date']}, {report['versions']}\n\n{table}"
 
 
-def _draw(scores: list[Score], races: int) -> str:
+def _drawn(scores: list[Score], races: int) -> str:
     return picture.bars(
         "How others count uses, and the token service",
         [each.name for each in scores],

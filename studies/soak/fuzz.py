@@ -34,13 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             fuzz = Fuzz(service, options.seed, lambda: progress.advance(task))
             findings = fuzz.run(options.requests)
-    report = {
-        "what": "fuzz",
-        **soak_report.surroundings(f"python -m studies.soak.fuzz --requests {options.requests} --seed {options.seed}"),
-        "schemathesis": version("schemathesis"),
-        **vars(findings),
-        "wrong": findings.wrong[:50],
-    }
+    facts = {**vars(findings), "schemathesis": version("schemathesis"), "wrong": findings.wrong[:50]}
+    report = soak_report.report("fuzz", options, **facts)
     heads = ["requests", *map(str, sorted(findings.statuses)), "wrong"]
     lines = [[findings.requests, *(times for _, times in sorted(findings.statuses.items())), len(findings.wrong)]]
     soak_report.write("fuzz", report, soak_report.as_markdown(report, heads, lines))

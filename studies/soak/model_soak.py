@@ -42,13 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         "seconds": round(time.monotonic() - begun),
                     }
                 )
-    report = {
-        "what": "model",
-        **soak_report.surroundings(
-            f"python -m studies.soak.model_soak --examples {options.examples} --engine {' '.join(options.engine)}"
-        ),
-        "rows": rows,
-    }
+    report = soak_report.report("model_soak", options, rows=rows)
     heads = ("engine", "courses of events", "decisions compared", "situations of the write", "disagreements", "seconds")
     lines = [
         (row["engine"], row["courses"], sum(row["compared"].values()), row["situations"], 0, row["seconds"])

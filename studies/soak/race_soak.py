@@ -33,26 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the races, show progress, write the report; 1 where anything was wrong."""
     options = _arguments(arguments)
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="races-") as scratch, Progress(*_columns()) as progress:
+    columns = (*Progress.get_default_columns()[:-1], "{task.completed}/{task.total}", TimeRemainingColumn())
+    with (
+        tempfile.TemporaryDirectory(prefix="races-") as scratch,
+        Progress(*columns, "{task.fields[wrong]} wrong") as progress,
+    ):
         for name in options.engine:
             with OPEN[name](Path(scratch)) as engine:
                 for row in _race_on(engine, options, progress, Path(scratch)):
                     rows.append(row)
-                    _report(rows, options)  # after each part: a soak that is stopped has shown what it did
+                    report = soak_report.report("race_soak", options, rows=rows)
+                    soak_report.write("races", report, _as_markdown(report))  # a soak that is stopped has shown so much
     return 1 if any(row["wrong"] for row in rows) else 0
-
-
-def _report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    report = {
-        "what": "races",
-        **soak_report.surroundings(
-            f"python -m studies.soak.race_soak --tokens {options.tokens} --fault-tokens {options.fault_tokens} "
-            f"--http-tokens {options.http_tokens} --racers {options.racers} --seed {options.seed} "
-            f"--engine {' '.join(options.engine)}"
-        ),
-        "rows": rows,
-    }
-    soak_report.write("races", report, _as_markdown(report))
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -69,15 +61,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.http_tokens + options.fault_tokens > options.tokens:
         parser.error("--tokens: less than --fault-tokens and --http-tokens together")
     return options
-
-
-def _columns() -> tuple[Any, ...]:
-    return (
-        *Progress.get_default_columns()[:-1],
-        "{task.completed}/{task.total}",
-        TimeRemainingColumn(),
-        "{task.fields[wrong]} wrong",
-    )
 
 
 def _race_on(

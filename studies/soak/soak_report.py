@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +19,13 @@ def surroundings(command: str) -> dict[str, str]:
     """The command, the date, and the versions of what took part."""
     facts = context(command, ("pynamodb", "botocore", "hypothesis"))
     return facts | {"versions": f"{facts['versions']}, {TRANSPORT} transport"}
+
+
+def report(name: str, options: argparse.Namespace, **facts: Any) -> dict[str, Any]:
+    """The facts that a module of this package found, with the command that repeats it: every option as it was."""
+    values = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in vars(options).items()}
+    given = [" ".join([f"--{key.replace('_', '-')}", *map(str, each)]) for key, each in values.items()]
+    return {**surroundings(" ".join([f"python -m studies.soak.{name}", *given])), **facts}
 
 
 def write(name: str, report: Mapping[str, Any], text: str) -> None:

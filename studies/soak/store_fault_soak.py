@@ -47,14 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.engine:
             with OPEN[name](Path(scratch)) as engine:
                 rows += _on(engine, options, progress, Path(scratch))
-    report = {
-        "what": "faults",
-        **soak_report.surroundings(
-            f"python -m studies.soak.store_fault_soak --runs {options.runs} --kills {options.kills} "
-            f"--seed {options.seed} --engine {' '.join(options.engine)}"
-        ),
-        "rows": rows,
-    }
+    report = soak_report.report("store_fault_soak", options, rows=rows)
     soak_report.write("faults", report, _as_markdown(report))
     return 1 if any(row["violations"] for row in rows) else 0
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import uuid
 from typing import Any
 
-BASE_PATH = "/tokenservice/services/api"
-NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+from tests.support.api import BASE_PATH, NODE, Credentials
+
 CLIENT = "portal"
 SCOPES = "issue use"
 _NOT_OF_IAM = (
@@ -36,7 +35,7 @@ def proxy(path: str, body: Any) -> dict[str, Any]:
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "gzip, deflate",
-        "Authorization": _basic(CLIENT, "tss_" + "s" * 43),
+        "Authorization": Credentials(CLIENT, "tss_" + "s" * 43).header,
         "Content-Type": "application/json",
         "Host": "gateway123.execute-api.eu-central-1.amazonaws.com",
         "User-Agent": "document-portal/7.2",
@@ -95,8 +94,4 @@ def authorize(client: str, secret: str) -> dict[str, Any]:
     Source: Amazon API Gateway developer guide, "Input to an API Gateway Lambda authorizer".
     """
     arn = f"arn:aws:execute-api:eu-central-1:123456789012:gateway123/api/POST{BASE_PATH}/use"
-    return {"type": "TOKEN", "methodArn": arn, "authorizationToken": _basic(client, secret)}
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"type": "TOKEN", "methodArn": arn, "authorizationToken": Credentials(client, secret).header}

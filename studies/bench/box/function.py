@@ -82,7 +82,7 @@ def opened(
             env={
                 **_lambda_environ(task, runtime, handler, memory_mb),
                 **environ,
-                "AWS_LAMBDA_RUNTIME_API": api.address,
+                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.server_address[1]}",
             },
             stdin=subprocess.PIPE,
             stdout=stack.enter_context(log.open("wb")),

@@ -55,13 +55,12 @@ class ControlGroup:
 
     def limit_memory(self, limit_bytes: int) -> None:
         """Limit the group's memory, without swap."""
-        names = ("memory.max",) if self.is_unified else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
-        (self.memory / names[0]).write_text(str(limit_bytes))
+        name, swap, swap_limit = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit_bytes
+        if self.is_unified:
+            name, swap, swap_limit = "memory.max", "memory.swap.max", 0
+        (self.memory / name).write_text(str(limit_bytes))
         with contextlib.suppress(OSError):  # a kernel without swap accounting has no such file
-            if self.is_unified:
-                (self.memory / "memory.swap.max").write_text("0")
-            else:
-                (self.memory / names[1]).write_text(str(limit_bytes))
+            (self.memory / swap).write_text(str(swap_limit))
 
     def limit_processor(self, share: float) -> None:
         """Limit the group to this part of one processor."""

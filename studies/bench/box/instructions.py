@@ -7,7 +7,6 @@ start differ by 20 to 50 %.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,11 +38,6 @@ class Counts:
     init: Mapping[str, float]
     use: Mapping[str, float]
     issue: Mapping[str, float]
-
-
-def why_missing() -> str | None:
-    """Why no instructions can be counted; None if they can."""
-    return None if shutil.which("valgrind") else "valgrind is not installed"
 
 
 def count(box: Box) -> Counts:

@@ -54,11 +54,6 @@ class RuntimeApi(ThreadingHTTPServer):
         self.events: queue.Queue[bytes | None] = queue.Queue()
         self.messages: queue.Queue[Message] = queue.Queue()
 
-    @property
-    def address(self) -> str:
-        """Host and port, for AWS_LAMBDA_RUNTIME_API."""
-        return f"127.0.0.1:{self.server_address[1]}"
-
 
 @contextmanager
 def serving() -> Iterator[RuntimeApi]:

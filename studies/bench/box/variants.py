@@ -47,33 +47,28 @@ class Variant:
 
 
 _WARM: Final = {"WARM": "1"}
-_HAND_SIGNED: Final = ("record.py", "sigv4.py")
-
 _ours = Archive(OURS, shared=())
 _over_botocore = Archive("ours-botocore", libraries=("botocore",), shared=())
-_empty = Archive("empty", "empty", shared=())
-_floor = Archive("floor", "floor", shared=_HAND_SIGNED)
-_botocore = Archive("botocore", "bare_botocore", ("botocore",))
-_stock = Archive("chalice-pynamodb", "chalice_pynamodb", ("pynamodb",), tuned=False)
-_powertools = ("aws-lambda-powertools", "boto3")
+_libraries = ("aws-lambda-powertools", "boto3")
+_powertools = Archive("powertools", "powertools", _libraries, tuned=False)
+_powertools_tuned = Archive("powertools-tuned", "powertools", _libraries)
 
-EMPTY: Final = Variant("empty", "empty handler", _empty, calls="none")
-FLOOR: Final = Variant("floor", "hand-signed floor", _floor)
+EMPTY: Final = Variant("empty", "empty handler", Archive("empty", "empty", shared=()), calls="none")
+FLOOR: Final = Variant("floor", "hand-signed floor", Archive("floor", "floor", shared=("record.py", "sigv4.py")))
 SERVICE: Final = Variant("ours", "token service", _ours)
 OVER_BOTOCORE: Final = Variant(
     "ours-botocore", "token service over botocore", _over_botocore, environ={"DYNAMODB_TRANSPORT": "botocore"}
 )
-BOTOCORE: Final = Variant("botocore", "bare botocore, tuned", _botocore, environ=_WARM)
-STOCK: Final = Variant("chalice-pynamodb", "Chalice + PynamoDB, stock", _stock)
-POWERTOOLS: Final = Variant(
-    "powertools", "Powertools + boto3, stock", Archive("powertools", "powertools", _powertools, tuned=False)
+BOTOCORE: Final = Variant(
+    "botocore", "bare botocore, tuned", Archive("botocore", "bare_botocore", ("botocore",)), environ=_WARM
 )
-POWERTOOLS_TUNED: Final = Variant(
-    "powertools-tuned",
-    "Powertools + boto3, tuned",
-    Archive("powertools-tuned", "powertools", _powertools),
-    environ=_WARM,
+STOCK: Final = Variant(
+    "chalice-pynamodb",
+    "Chalice + PynamoDB, stock",
+    Archive("chalice-pynamodb", "chalice_pynamodb", ("pynamodb",), tuned=False),
 )
+POWERTOOLS: Final = Variant("powertools", "Powertools + boto3, stock", _powertools)
+POWERTOOLS_TUNED: Final = Variant("powertools-tuned", "Powertools + boto3, tuned", _powertools_tuned, environ=_WARM)
 BARE_AUTHORIZER: Final = Variant(
     "bare-authorizer",
     "bare authorizer",
@@ -82,17 +77,9 @@ BARE_AUTHORIZER: Final = Variant(
 )
 AUTHORIZER: Final = Variant("authorizer", "token service, authorizer", _ours, "app.basic_auth", "authorizer")
 
-ALL: Final = (
-    EMPTY,
-    FLOOR,
-    SERVICE,
-    OVER_BOTOCORE,
-    BOTOCORE,
-    POWERTOOLS_TUNED,
-    POWERTOOLS,
-    STOCK,
-    BARE_AUTHORIZER,
-    AUTHORIZER,
-)
 AT_OTHER_SIZES: Final = (EMPTY, FLOOR, SERVICE, BOTOCORE, POWERTOOLS_TUNED, STOCK)
 GUARDED: Final = (SERVICE, FLOOR, BOTOCORE, POWERTOOLS_TUNED, STOCK, BARE_AUTHORIZER, AUTHORIZER)
+ALL: Final = (
+    *(EMPTY, FLOOR, SERVICE, OVER_BOTOCORE, BOTOCORE, POWERTOOLS_TUNED, POWERTOOLS),
+    *(STOCK, BARE_AUTHORIZER, AUTHORIZER),
+)

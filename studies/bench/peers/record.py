@@ -74,14 +74,9 @@ def read_issue(body):
 def read_use(body):
     """The token that is to be used."""
     token = _object(body, {"token"}).get("token")
-    check_token(token)
-    return token
-
-
-def check_token(token):
-    """Refuse what can't be a token."""
     if not (isinstance(token, str) and len(token) == 64 and HEX.issuperset(token)):
         raise Refused(400, "invalid_request")
+    return token
 
 
 def _object(body, fields):
@@ -136,9 +131,14 @@ def item(digest, issuer, issue, issued_at):
     }
 
 
-def put_request(table, item):
-    """The arguments of the PutItem that stores a new token."""
-    return {"TableName": table, "Item": item, "ConditionExpression": "attribute_not_exists(id)"}
+def issue_request(table, client, body):
+    """The arguments of the PutItem that stores a new token, and the body of the 201."""
+    issue = read_issue(body)
+    token, digest = new_token()
+    at = now()
+    request = {"TableName": table, "Item": item(digest, client, issue, at)}
+    request["ConditionExpression"] = "attribute_not_exists(id)"
+    return request, issue_answer(token, digest, issue, at)
 
 
 def claim_request(table, digest, client, at):
@@ -211,10 +211,10 @@ def rfc3339(seconds):
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def proxy_answer(status, body, headers=HEADERS):
+def proxy_answer(status, body):
     """An answer as API Gateway wants it from a function."""
     text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-    return {"statusCode": status, "headers": headers, "body": text, "isBase64Encoded": False}
+    return {"statusCode": status, "headers": HEADERS, "body": text, "isBase64Encoded": False}
 
 
 def routed(issue, use):

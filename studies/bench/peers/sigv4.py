@@ -13,15 +13,9 @@ import time
 _keys = {}
 
 
-def request(host, operation, body):
-    """The headers of a POST of `body`, in bytes, with its signature."""
-    instant = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return signed(host, operation, body, instant, os.environ)
-
-
-def signed(host, operation, body, instant, environ):
-    """The same at a given instant: headers by name."""
-    region = environ["AWS_REGION"]
+def signed(host, operation, body, instant=None, environ=os.environ):
+    """The headers of a POST of `body`, in bytes, with its signature; `instant` is now, unless it is given."""
+    instant, region = instant or time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), environ["AWS_REGION"]
     headers = {
         "content-type": "application/x-amz-json-1.0",
         "host": host,

@@ -27,7 +27,7 @@ def find(client_id):
     ).encode()
     for attempt in (1, 2):
         try:
-            connection.request("POST", "/", body, sigv4.request(HOST, "GetItem", body))
+            connection.request("POST", "/", body, sigv4.signed(HOST, "GetItem", body))
             response = connection.getresponse()
             answer = json.loads(response.read())
             break

@@ -19,12 +19,9 @@ if os.environ.get("WARM"):
 
 def issue(event):
     client = record.require_scope(event["requestContext"], "issue")
-    issue = record.read_issue(event["body"])
-    token, digest = record.new_token()
-    at = record.now()
-    item = record.item(digest, client, issue, at)
-    dynamodb.put_item(**record.put_request(TABLE, item))
-    return record.proxy_answer(201, record.issue_answer(token, digest, issue, at))
+    request, issued = record.issue_request(TABLE, client, event["body"])
+    dynamodb.put_item(**request)
+    return record.proxy_answer(201, issued)
 
 
 def use(event):

@@ -30,7 +30,7 @@ class Connection:
     def call(self, operation, request):
         """The status and the answer of one DynamoDB operation."""
         body = json.dumps(request, separators=(",", ":")).encode()
-        headers = sigv4.request(self._host, operation, body)
+        headers = sigv4.signed(self._host, operation, body)
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         sent = f"POST / HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
         for attempt in (1, 2):
@@ -76,14 +76,11 @@ dynamodb.call("GetItem", {"TableName": TABLE, "Key": {"id": {"S": "warm"}}})
 
 def issue(event):
     client = record.require_scope(event["requestContext"], "issue")
-    issue = record.read_issue(event["body"])
-    token, digest = record.new_token()
-    at = record.now()
-    item = record.item(digest, client, issue, at)
-    status, answer = dynamodb.call("PutItem", record.put_request(TABLE, item))
+    request, issued = record.issue_request(TABLE, client, event["body"])
+    status, answer = dynamodb.call("PutItem", request)
     if status != 200:
         raise RuntimeError(answer)
-    return record.proxy_answer(201, record.issue_answer(token, digest, issue, at))
+    return record.proxy_answer(201, issued)
 
 
 def use(event):

@@ -22,13 +22,9 @@ if os.environ.get("WARM"):
 @api.post("/token")
 def issue():
     client = record.require_scope(api.current_event["requestContext"], "issue")
-    issue = record.read_issue(api.current_event.body)
-    token, digest = record.new_token()
-    at = record.now()
-    item = record.item(digest, client, issue, at)
-    dynamodb.put_item(**record.put_request(TABLE, item))
-    answer = record.issue_answer(token, digest, issue, at)
-    return Response(201, body=answer, headers={"Cache-Control": "no-store"}, content_type="application/json")
+    request, issued = record.issue_request(TABLE, client, api.current_event.body)
+    dynamodb.put_item(**request)
+    return Response(201, body=issued, headers={"Cache-Control": "no-store"}, content_type="application/json")
 
 
 @api.post("/use")

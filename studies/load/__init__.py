@@ -1,1 +1,0 @@
-"""What the service does under load: `python -m studies.load`. See docs/load.md."""
