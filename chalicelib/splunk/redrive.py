@@ -107,7 +107,7 @@ def redrive(
                 outcome.refused[entry.name] = str(error)
                 in_a_row += 1
                 if in_a_row == most_refused:
-                    outcome.stopped = f"refused {in_a_row} in a row; the last: {error}" if in_a_row > 1 else str(error)
+                    outcome.stopped = f"refused {in_a_row} in a row; the last: {error}"
             else:
                 outcome.stopped = str(error)
         if outcome.stopped:
