@@ -7,11 +7,12 @@ from typing import Any
 
 from chalicelib.aws.errors import Refused
 
+BUCKET = "kept"
 PAGE = 2  # names at once; a real bucket gives a thousand
 
 
 class MemoryBucket:
-    """The calls that a redrive makes.
+    """The calls that a redrive makes, of the bucket `BUCKET`.
 
     Attributes:
         objects: by name.
@@ -29,12 +30,14 @@ class MemoryBucket:
         self.calls.append((operation, name))
 
     def list_objects_v2(self, Bucket: str, Prefix: str, StartAfter: str = "") -> Any:
+        assert Bucket == BUCKET
         self.called("list", Prefix)
         found = sorted(name for name in self.objects if name.startswith(Prefix) and name > StartAfter)
         items = [{"Key": name} for name in found[:PAGE]]
         return ({"Contents": items} if items else {}) | {"IsTruncated": len(found) > PAGE}
 
     def get_object(self, Bucket: str, Key: str) -> Any:
+        assert Bucket == BUCKET
         self.called("get", Key)
         if Key not in self.objects:
             raise Refused({"Error": {"Code": "NoSuchKey", "Message": ""}}, "GetObject")
@@ -48,10 +51,13 @@ class MemoryBucket:
         ContentType: str,
         Metadata: dict[str, str] | None = None,
     ) -> None:
+        assert Bucket == BUCKET
         self.called("put", Key)
+        assert ContentType == "application/json"
         self.objects[Key] = Body
         self.metadata[Key] = Metadata or {}
 
     def delete_object(self, Bucket: str, Key: str) -> None:
+        assert Bucket == BUCKET
         self.called("delete", Key)
         self.objects.pop(Key, None)

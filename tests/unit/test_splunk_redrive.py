@@ -19,7 +19,7 @@ from chalicelib.splunk.redrive import Outcome, redrive
 from chalicelib.splunk.waiting import BucketSource, Entry, parse
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.memory_bucket import MemoryBucket
+from tests.support.memory_bucket import BUCKET, MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
 from tokenctl.redrive import summary
 from tokenctl.splunk import splunk
@@ -38,9 +38,6 @@ def lambda_record(event: Mapping[str, Any]) -> str:
             "responsePayload": {"errorMessage": "the collector did not accept the events in time"},
         }
     )
-
-
-BUCKET = "failures"
 
 
 @dataclass
@@ -152,7 +149,20 @@ DEEP = "[" * 100_000 + "]" * 100_000
     "content", ["", "[]", "null", DEEP, '{"requestPayload": {"a": ' + DEEP + "}}", '{"requestPayload": 1}', "{}"]
 )
 def test_what_is_no_record_has_no_payload(content: str) -> None:
-    assert parse("n", content).payload is None
+    assert parse("n", content) == Entry("n", None, "not a record of a failed invocation", "")
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"reason": "ours", "responsePayload": {"errorMessage": "the error"}}, "ours"),
+        ({"responsePayload": {"errorMessage": "the error"}, "requestContext": {"condition": "Expired"}}, "the error"),
+        ({"requestContext": {"condition": "Expired"}}, "Expired"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_reason_of_an_entry_is_ours_or_what_lambda_writes(members: dict[str, Any], reason: str) -> None:
+    assert parse("n", json.dumps(members | {"requestPayload": {}})) == Entry("n", {}, reason, "")
 
 
 def test_a_summary_counts_events_and_shows_no_message() -> None:

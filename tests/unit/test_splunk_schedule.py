@@ -18,10 +18,8 @@ from chalicelib.splunk.redrive import MOST_ATTEMPTS, ScheduledRedrive
 from chalicelib.splunk.waiting import LAMBDA_PREFIX, BucketSource
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.memory_bucket import MemoryBucket
+from tests.support.memory_bucket import BUCKET, MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
-
-BUCKET = "kept"
 
 
 def record(event: Mapping[str, Any]) -> str:
@@ -45,6 +43,7 @@ class World:
         self.schedule = ScheduledRedrive(BucketSource(self.bucket, BUCKET), self.forwarder, self.metric)
 
     def metric(self, values: Mapping[str, tuple[float, str]]) -> None:
+        assert {unit for _, unit in values.values()} == {"Count"}
         self.metrics = {name: value for name, (value, _) in values.items()}
 
     def wait(self, name: str, *messages: str | None) -> None:
@@ -79,7 +78,8 @@ def world(server: HecServer) -> World:
 def test_what_waits_is_delivered_and_goes(world: World) -> None:
     for name in ("failed/a.json", "failed/b.json", "failed/c.json", f"{LAMBDA_PREFIX}f/2026/11/21/d"):
         world.wait(name, name)
-    assert world.run().replayed == 4
+    outcome = world.run()
+    assert (outcome.replayed, outcome.events) == (4, 4)
     assert world.bucket.objects == {}
     assert len(world.arrived()) == 4
     assert world.metrics == {"EntriesWaiting": 0}
@@ -137,6 +137,7 @@ def test_an_entry_that_splunk_rejects_again_and_again_is_moved_to_the_refused_on
         assert list(world.run().refused) == ["failed/bad.json"]
         assert world.metrics.get("EventsSetAside", 0) == (1 if run == MOST_ATTEMPTS - 1 else 0)
     assert world.bucket.objects == {"refused/failed/bad.json": bad}
+    assert world.bucket.metadata["refused/failed/bad.json"] == {"attempts": str(MOST_ATTEMPTS)}
     assert world.arrived() == [f"good {run:02d}" for run in range(MOST_ATTEMPTS)]
     assert world.run() is None
 
@@ -154,12 +155,17 @@ def test_the_order_is_random_so_rejected_entries_block_no_other(world: World, mo
 def test_an_unreadable_entry_is_moved_to_the_refused_ones_at_once(
     world: World, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.bucket.objects["failed/odd.json"] = content.encode()
+    for name in ("failed/b.json", "failed/c.json"):
+        world.bucket.objects[name] = content.encode()
     world.wait("failed/a.json", "a")
-    assert world.run().unreadable == ["failed/odd.json"]
-    assert world.bucket.objects == {"refused/failed/odd.json": content.encode()}
-    assert world.metrics == {"EventsSetAside": 1, "EntriesWaiting": 0}
-    assert "put aside for a person: failed/odd.json" in caplog.text
+    assert sorted(world.run().unreadable) == ["failed/b.json", "failed/c.json"]
+    assert world.bucket.objects == {f"refused/failed/{name}.json": content.encode() for name in "bc"}
+    assert world.metrics == {"EventsSetAside": 2, "EntriesWaiting": 0}
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "an entry is put aside for a person: failed/b.json",
+        "an entry is put aside for a person: failed/c.json",
+        "the redrive replayed 1 entries and put 2 aside; 0 wait",
+    ]
 
 
 def test_what_the_console_makes_for_a_folder_is_no_entry(world: World) -> None:
@@ -169,9 +175,10 @@ def test_what_the_console_makes_for_a_folder_is_no_entry(world: World) -> None:
 
 def test_poison_of_an_entry_is_stored_as_such_and_the_rest_arrives(world: World) -> None:
     world.wait("failed/a.json", "good", "☠13", None)
-    assert world.run().replayed == 1
-    (kept,) = world.bucket.objects
-    assert kept.startswith("poison/")
+    world.wait("failed/b.json", "☠13")
+    outcome = world.run()
+    assert (outcome.replayed, outcome.set_aside) == (2, 3)
+    assert [name.partition("/")[0] for name in world.bucket.objects] == ["poison", "poison"]
     assert world.arrived() == ["good"]
 
 
@@ -188,30 +195,41 @@ def test_a_run_ends_in_time_and_the_next_one_goes_on(world: World) -> None:
     assert world.arrived() == [f"{number:02d}" for number in range(40)]
 
 
-@pytest.mark.parametrize(("seconds", "replayed"), [(44, 0), (46, 1)])
+@pytest.mark.parametrize(("milliseconds", "replayed"), [(44_999, 0), (45_000, 1)])
 def test_an_entry_is_begun_with_20_seconds_for_it_and_25_for_what_follows(
-    world: World, seconds: int, replayed: int
+    world: World, milliseconds: int, replayed: int
 ) -> None:
     world.wait("failed/a.json", "a")
-    outcome = world.schedule.run(lambda: seconds * 1000)
+    outcome = world.schedule.run(lambda: milliseconds)
     assert outcome is not None
     assert outcome.replayed == replayed
 
 
 def test_a_run_tries_no_more_entries_than_its_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redrive, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(redrive, "MOST_LISTED", 5)
     for number in range(7):
         world.wait(f"failed/{number}.json", "a")
-    assert [world.run().replayed for _ in range(3)] == [3, 3, 1]
+    runs = [(world.run().replayed, world.metrics["EntriesWaiting"]) for _ in range(3)]
+    assert runs == [(3, 2), (3, 1), (1, 0)]
 
 
-def test_the_time_that_is_left_is_not_spent_on_counting(world: World) -> None:
+@pytest.mark.parametrize(("milliseconds", "metadata"), [(4_999, {}), (5_000, {"failed/bad.json": {"attempts": "1"}})])
+def test_the_time_that_is_left_is_not_spent_on_counting(
+    world: World, milliseconds: int, metadata: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     world.wait("failed/bad.json", "☠07")
     # A probe, the entry, another probe: then the time is nearly up.
-    outcome = world.schedule.run(lambda: 300_000 if len(world.server.requests) < 3 else 4_000)
+    outcome = world.schedule.run(lambda: 300_000 if len(world.server.requests) < 3 else milliseconds)
     assert outcome is not None
     assert list(outcome.refused) == ["failed/bad.json"]
-    assert world.bucket.metadata == {}
+    assert world.bucket.metadata == metadata
+    refused = "the collector refuses the events: HTTP 400, code 7 (incorrect index)"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the events stay with Lambda: {refused}",
+        "the redrive replayed 0 entries and put 0 aside; 1 wait",
+        f"rejected, although Splunk accepts others: failed/bad.json: {refused}",
+    ]
 
 
 def test_the_rest_of_a_partly_accepted_entry_waits_for_the_next_run(world: World) -> None:
