@@ -278,3 +278,11 @@ def test_a_batch_that_comes_back_smaller_is_no_batch(make: Any, server: Server) 
     server.moves = [answer(201, {"tokens": []})]
     with pytest.raises(UnexpectedAnswer, match="0 tokens"):
         make().issue_many([Terms(node_id=NODE)])
+
+
+def test_cookies_are_not_kept(make: Any, server: Server) -> None:
+    server.moves = [answer(200, USED, Set_Cookie="a=b; Path=/")]
+    client = make()
+    client.use(TOKEN)
+    client.use(TOKEN)
+    assert "cookie" not in server.received[1].headers

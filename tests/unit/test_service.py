@@ -454,6 +454,15 @@ class TestRevokeAll:
         assert store.tokens[of_another.id].revoked_at is None
         assert self.revoke_all(service, admin, user="alice") == (0, False)
 
+    def test_each_token_is_revoked_at_its_own_instant(self, store: MemoryTokenStore, audit: RecordingAudit) -> None:
+        clock = iter([NOW, NOW, NOW + MINUTE, NOW + HOUR])
+        service = TokenService(store, audit, lambda: next(clock))
+        service.issue(caller(), [Terms(Document(NODE), NOW + DAY) for _ in range(2)])
+        audit.clear()
+        assert self.revoke_all(service, caller(), node_id=NODE) == (2, False)
+        assert [at for _, at, _, _ in audit.events] == [NOW + MINUTE, NOW + HOUR]
+        assert {token.revoked_at for token in store.tokens.values()} == {NOW + MINUTE, NOW + HOUR}
+
     def test_it_stops_when_time_is_up_and_returns_that_there_is_more(self, service: TokenService) -> None:
         service.issue(caller(), [Terms(Document(NODE), NOW + HOUR) for _ in range(3)])
         answers = iter([True, True, False])
