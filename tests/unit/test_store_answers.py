@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib import instants, tokens
 from chalicelib.aws.dynamodb import PATIENCE
-from chalicelib.clients import Client
+from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.settings import BOTOCORE, SLIM
 from chalicelib.tokens import Document, Terms
@@ -19,6 +19,7 @@ from tests.support.store_engines import StoreEngine
 
 DONE = document({})
 NOW = instants.now()
+CLIENT = Client("app", frozenset(Scope), (), NOW)
 BATCH = [tokens.new_token("app", Terms(Document("node"), NOW), NOW) for _ in range(2)]
 
 
@@ -92,9 +93,11 @@ def test_a_request_that_makes_no_sense_is_a_bug_and_not_repeated(trouble: Move, 
 
 @pytest.mark.usefixtures("transport")
 def test_a_condition_that_failed_is_no_trouble_of_the_store() -> None:
-    with Server(error("ConditionalCheckFailedException")) as server:
+    refused = error("ConditionalCheckFailedException")
+    with Server(refused, refused, DONE) as server:
         assert stores_on(server).token_store().revoke("tok_1", None, NOW) is None
-    assert len(server.received) == 1
+        assert not stores_on(server).client_store().add(CLIENT)  # nor is it the client that is found then
+    assert len(server.received) == 3
 
 
 def test_what_is_found_by_its_id_is_as_of_now(transport: str) -> None:
@@ -104,7 +107,7 @@ def test_what_is_found_by_its_id_is_as_of_now(transport: str) -> None:
         clients = stores_on(server).client_store()
         assert clients.find("app") is None
         assert clients.change("app", lambda client: client) is None
-        assert clients.delete(Client("app", frozenset(), (), NOW))
+        assert clients.delete(CLIENT)
     assert [request.body["ConsistentRead"] for request in server.received] == [True] * 4
     by_botocore = ["user-agent" in request.headers for request in server.received]
     assert by_botocore == [transport == BOTOCORE] * 4
