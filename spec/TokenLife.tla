@@ -14,7 +14,7 @@ VARIABLES
   judged,     \* uses whose address was judged by the service, after a first write that returned the item
   counted,    \* uses whose mismatch was counted
   version,    \* change -> the item's version that its request read; -1: not yet
-  applied,    \* change -> how often it took effect
+  applied,    \* change -> how often it took effect since the last restore
   backup,     \* the item in the backup
   watermark,  \* tokens issued before it count as revoked
   gone,       \* uses that began before the restore: their writes can reach no table any more
@@ -277,7 +277,8 @@ Restore ==
   /\ item' = backup
   /\ watermark' = IssuedAt + 1
   /\ gone' = {use \in Uses : Began(use)}
-  /\ UNCHANGED <<now, at, answer, judged, counted, version, applied, backup, seen>>
+  /\ applied' = [change \in Changes |-> 0]
+  /\ UNCHANGED <<now, at, answer, judged, counted, version, backup, seen>>
 
 Next ==
   \/ Put \/ Tick \/ Revoke \/ BackUp \/ Restore
@@ -297,11 +298,13 @@ Outcome(use) == answer[use][1]
 Granted(use) == Outcome(use) \in Grants
 Refused(use) == Answered(use) /\ ~Granted(use)
 
-(* "A token can be used maxUses times: not once more, whoever races for it." A restore loses claims, but no answers. *)
+(* "A token can be used maxUses times: not once more, whoever races for it." A restore loses claims, but no answers; it may
+   also lose that the limit was raised. *)
 NoExtraGrant ==
   item # Absent =>
     /\ Len(item.claims) <= item.max
-    /\ Cardinality({use \in Uses : Outcome(use) = "granted"}) <= item.max
+    /\ LET most == IF watermark > 0 /\ "raise" \in Changes THEN Changed(item, "raise").max ELSE item.max
+       IN Cardinality({use \in Uses : Outcome(use) = "granted"}) <= most
 
 (* "... and not once less because a response was lost": no use is spent twice. *)
 NothingIsSpentTwice ==
@@ -329,7 +332,8 @@ ItLocksInTime == "unlock" \in Changes \/ Cardinality(counted) < S.lockAt \/ item
 BoundToOneUser == S.bind => \A use, other \in Claims : Of(use).user = Of(other).user
 AnUnboundTokenIsFree == ~S.bind /\ S.user = Any => \A use \in Uses : Outcome(use) # "user_mismatch"
 
-(* A change that was overtaken by another is never done again. *)
+(* A change that was overtaken by another is never done again, unless a backup took both back: a late repetition may then
+   change the restored token, which counts as revoked. *)
 AChangeTakesEffectOnce == \A change \in Changes : applied[change] <= 1
 
 (* "Spent tokens do not come alive again." *)
