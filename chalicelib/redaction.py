@@ -94,7 +94,7 @@ def _is_suspect(line: str) -> bool:
     return False
 
 
-as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+as_json: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 def _token_id(found: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import time
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from chalicelib.aws.errors import NoCredentials
 
@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
-class Credentials(NamedTuple):
+class Credentials:
     """What a request is signed with; a Lambda function's live as long as its execution environment.
 
-    Attributes:
+    Args:
         session_token: of temporary credentials; None for lasting ones.
     """
 
-    access_key_id: str
-    secret_access_key: str
-    session_token: str | None = None
+    # No NamedTuple: making such a class takes ten times as long, and every start makes this one.
+    def __init__(self, access_key_id: str, secret_access_key: str, session_token: str | None = None) -> None:
+        self.access_key_id = access_key_id
+        self.secret_access_key = secret_access_key
+        self.session_token = session_token
 
     def __repr__(self) -> str:
         return f"Credentials(access_key_id={self.access_key_id!r})"

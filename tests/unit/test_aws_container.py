@@ -47,7 +47,7 @@ def credentials_of(endpoint: Server, clock: Clock) -> ContainerCredentials:
 def test_they_are_fetched_once_until_five_minutes_before_they_expire(endpoint: Server) -> None:
     clock = Clock()
     credentials = credentials_of(endpoint, clock)
-    assert credentials.current() == credentials.current() == Credentials("first", "secret", "token")
+    assert vars(credentials.current()) == vars(credentials.current()) == vars(Credentials("first", "secret", "token"))
     [request] = endpoint.received
     assert (request.method, request.path, request.headers["authorization"]) == ("GET", "/credentials", TOKEN)
     clock.now = EXPIRY - 301
