@@ -44,7 +44,7 @@ class Doubt(StrEnum):
     DISABLED = "client_disabled"
 
 
-class Secret(NamedTuple):
+class ClientSecret(NamedTuple):
     """What is kept of a client secret.
 
     Attributes:
@@ -71,12 +71,12 @@ class Client(NamedTuple):
 
     id: str
     scopes: frozenset[Scope]
-    secrets: tuple[Secret, ...]
+    secrets: tuple[ClientSecret, ...]
     created_at: datetime
     disabled_at: datetime | None = None
 
 
-def new_secret(now: datetime) -> tuple[str, Secret]:
+def new_secret(now: datetime) -> tuple[str, ClientSecret]:
     """Generate a client secret.
 
     Returns:
@@ -85,7 +85,7 @@ def new_secret(now: datetime) -> tuple[str, Secret]:
     import secrets  # noqa: PLC0415 - the authorizer never makes one, and starts sooner without
 
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-    return secret, Secret(digest(secret), now)
+    return secret, ClientSecret(digest(secret), now)
 
 
 def digest(secret: str) -> str:
@@ -93,7 +93,7 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def rotated(client: Client, secret: Secret, now: datetime, overlap: timedelta) -> Client:
+def rotated(client: Client, secret: ClientSecret, now: datetime, overlap: timedelta) -> Client:
     """The client with a new secret; its newest old one stays valid for `overlap` at most, older ones end.
 
     Asked again for a client that has the new secret already (an answer was lost), it changes nothing.

@@ -19,7 +19,7 @@ from chalicelib.redaction import redact
 from chalicelib.settings import Settings
 from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import SplunkError
-from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.forward import Forwarder, build_forwarder
 
 LOG_GROUP: Final = "/local/tokenservice"
 
@@ -88,4 +88,4 @@ def ship(settings: Settings) -> Shipping:
     Raises:
         Misconfigured: the collector's address or the CA bundle can't be used.
     """
-    return Shipping(forwarder(settings.splunk, settings.stage))
+    return Shipping(build_forwarder(settings.splunk, settings.stage))

@@ -83,7 +83,7 @@ class Rotation:
 
     def __init__(self) -> None:
         self.source = "old"
-        self.secret = secret.Secret(lambda: self.source)
+        self.secret = secret.HecToken(lambda: self.source)
         self.got: list[str] = []
 
     def get(self) -> None:

@@ -18,7 +18,7 @@ from tokenservice_client import Problem, TokenServiceClient, TokenServiceError
 from chalicelib.errors import StoreUnavailable
 from chalicelib.http.routes import BASE_PATH
 from chalicelib.splunk.errors import Undelivered
-from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.forward import build_forwarder
 from tokenctl import tables
 from tokenctl.deployment import DEMO_ENV, LOCAL_ENV, LOCAL_STAGE, Deployment, read_env_file
 from tokenctl.errors import DeploymentError, OwnErrors, code
@@ -137,7 +137,7 @@ def _splunk(deployment: Deployment) -> Iterator[Finding]:
             return
         ssm = OwnErrors(deployment.aws("ssm")) if splunk.hec_token_parameter else None
         deadline = time.monotonic() + _TIMEOUT_SECONDS
-        forwarder(splunk, deployment.stage, ssm=ssm).probe(lambda: max(0.0, deadline - time.monotonic()))
+        build_forwarder(splunk, deployment.stage, ssm=ssm).probe(lambda: max(0.0, deadline - time.monotonic()))
         yield Finding("Splunk", True, "responds, and accepts the token")
     except (DeploymentError, Undelivered) as error:
         yield Finding("Splunk", False, str(error), advice)

@@ -18,7 +18,7 @@ from chalicelib.audit import timestamp
 from chalicelib.instants import now
 from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import SplunkError
-from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.forward import Forwarder, build_forwarder
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
@@ -169,7 +169,7 @@ def _forwarder(deployment: Deployment, place: Place) -> Forwarder:
     if not settings.hec_url:
         fail("SPLUNK_HEC_URL is not set for this stage: there is no Splunk to replay to")
     ssm = OwnErrors(deployment.aws("ssm")) if settings.hec_token_parameter else None
-    return forwarder(settings, deployment.stage, ssm=ssm, record=place.record, max_bytes=MAX_BYTES)
+    return build_forwarder(settings, deployment.stage, ssm=ssm, record=place.record, max_bytes=MAX_BYTES)
 
 
 def _show_entries(console: Console, rows: list[dict[str, Any]]) -> None:

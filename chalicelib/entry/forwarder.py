@@ -15,7 +15,7 @@ from chalicelib.splunk.record import S3Record
 def forwarder() -> Forwarder:
     settings = startup.settings()
     bucket = settings.splunk.failure_bucket
-    return forward.forwarder(
+    return forward.build_forwarder(
         settings.splunk,
         settings.stage,
         record=S3Record(bucket) if bucket else None,

@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
 
 from chalicelib.splunk.errors import Misconfigured, OutOfTime, SplunkBusy, Undelivered
-from chalicelib.splunk.hec import (
-    BATCH_BYTES,
+from chalicelib.splunk.hec import BATCH_BYTES, HecEvent, RejectedEvent
+from chalicelib.splunk.ledger import Ledger
+from chalicelib.splunk.transport import NoAnswer
+from chalicelib.splunk.verdicts import (
     Accepted,
     Answer,
     Busy,
-    Denied,
-    HecEvent,
-    Poisoned,
-    SetAside,
-    TooLarge,
+    ConfigurationRejected,
+    EventRejected,
+    RequestRejected,
+    TokenRejected,
     Verdict,
-    Wrong,
     judge,
 )
-from chalicelib.splunk.ledger import Ledger
-from chalicelib.splunk.transport import NoAnswer
 
 if TYPE_CHECKING:
-    from chalicelib.splunk.secret import Secret
+    from chalicelib.splunk.secret import HecToken
 
 REQUEST_SECONDS: Final = 30.0
 # A request over TLS needs at least this with a small function's share of a processor.
@@ -92,7 +90,7 @@ class Deliverer:
         sleep: waits that many seconds.
     """
 
-    def __init__(self, post: Post, secret: Secret, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, post: Post, secret: HecToken, sleep: Callable[[float], None] = time.sleep) -> None:
         self._post = post
         self._secret = secret
         self._sleep = sleep
@@ -129,24 +127,24 @@ class Deliverer:
 
     def _final_verdict(
         self, events: Sequence[HecEvent], budget: Budget, ledger: Ledger
-    ) -> Accepted | Poisoned | TooLarge:
+    ) -> Accepted | EventRejected | RequestRejected:
         """Send events until there is an answer about them, and not only about the collector."""
         verdict = self._send(events, budget, ledger)
-        if isinstance(verdict, Denied):
+        if isinstance(verdict, TokenRejected):
             # The token was replaced, or it is one node of several that does not know it: the transport takes another.
             self._secret.renew(budget())
             verdict = self._send(events, budget, ledger)
         if isinstance(verdict, Busy):
             kind = SplunkBusy if verdict.by_itself else OutOfTime
             raise kind(f"the collector did not accept the events in time; last: {verdict.reason}")
-        if isinstance(verdict, Denied | Wrong):
+        if isinstance(verdict, TokenRejected | ConfigurationRejected):
             raise Misconfigured(f"the collector refuses the events: {verdict.reason}")
         return verdict
 
     def _settle(
         self,
         events: Sequence[HecEvent],
-        verdict: Accepted | Poisoned | TooLarge,
+        verdict: Accepted | EventRejected | RequestRejected,
         parts: _Parts,
         ledger: Ledger,
     ) -> None:
@@ -159,20 +157,20 @@ class Deliverer:
                 if suspected_bytes:
                     # The first event alone was accepted, so the request was too large.
                     self._limit_bytes = max(suspected_bytes // 2, LEAST_LIMIT_BYTES)
-            case Poisoned(0, may_be_size=True) if len(events) > 1 and size(events) > parts.accepted_bytes:
+            case EventRejected(0, may_be_size=True) if len(events) > 1 and size(events) > parts.accepted_bytes:
                 # Splunk Cloud gives this answer to a request that is too large as well: send that event alone, once.
                 parts.suspected_bytes = size(events)
                 parts.stack += [events[1:], events[:1]]
-            case Poisoned(number, reason):
+            case EventRejected(number, reason):
                 ledger.deliver(events[:number])
-                ledger.reject([SetAside(events[number].log, reason)])
+                ledger.reject([RejectedEvent(events[number].log, reason)])
                 if number:
                     # Events before it were accepted. Doubt costs a request, trust in vain would cost good events.
                     parts.accepted_bytes = max(parts.accepted_bytes, size(events))
                 if number + 1 < len(events):
                     parts.stack.append(events[number + 1 :])
-            case TooLarge(reason) if len(events) == 1:
-                ledger.reject([SetAside(events[0].log, reason)])
+            case RequestRejected(reason) if len(events) == 1:
+                ledger.reject([RejectedEvent(events[0].log, reason)])
             case _:  # too large, and more than one
                 parts.stack.append(parts.halve(events))
 

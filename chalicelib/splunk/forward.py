@@ -17,7 +17,7 @@ from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, SplunkErr
 from chalicelib.splunk.hec import Composer, batches
 from chalicelib.splunk.ledger import Ledger, WriteMetrics
 from chalicelib.splunk.record import FailureRecord
-from chalicelib.splunk.secret import Secret, fixed, from_parameter
+from chalicelib.splunk.secret import HecToken, fixed, from_parameter
 from chalicelib.splunk.transport import Transport
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _deliver(deliverer: Deliverer, read_input: _Input, writer: EntryWriter, ledg
     writer.write_poison(read_input.encode)
 
 
-def forwarder(
+def build_forwarder(
     settings: Splunk,
     stage: str,
     *,
@@ -195,7 +195,7 @@ def forwarder(
         parameter = settings.hec_token_parameter or ""
         read = fixed(settings.hec_token) if settings.hec_token else from_parameter(parameter, ssm)
         transport = Transport(settings.hec_url, settings.ca_bundle, settings.client_certificate)
-        deliverer = Deliverer(transport.post, Secret(read))
+        deliverer = Deliverer(transport.post, HecToken(read))
     return Forwarder(
         deliverer,
         stage=stage,

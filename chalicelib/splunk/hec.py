@@ -1,15 +1,13 @@
-"""The protocol of Splunk's HTTP Event Collector: events, batches and what its answers mean. Pure.
+"""Events and batches as Splunk's HTTP Event Collector takes them. Pure.
 
-Sources: Splunk, "Format events for HTTP Event Collector" and "Troubleshoot HTTP Event Collector".
+Source: Splunk, "Format events for HTTP Event Collector".
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from http import HTTPStatus
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -41,7 +39,7 @@ class HecEvent(NamedTuple):
     log: LogEvent
 
 
-class SetAside(NamedTuple):
+class RejectedEvent(NamedTuple):
     """A log event that Splunk will never accept, and why."""
 
     log: LogEvent
@@ -58,7 +56,7 @@ class Batch(NamedTuple):
     """
 
     events: Sequence[HecEvent]
-    set_aside: Sequence[SetAside]
+    set_aside: Sequence[RejectedEvent]
     blank: int
     consumed: int
 
@@ -88,11 +86,11 @@ class Composer:
         self._head = "," + json.dumps(head)[1:-1] + ',"fields":{' + constant
         self.limit_bytes = limit_bytes
 
-    def compose(self, log: LogEvent) -> HecEvent | SetAside | None:
+    def compose(self, log: LogEvent) -> HecEvent | RejectedEvent | None:
         """Turn a log event into a HEC event, or into one to set aside. None means that it is blank."""
         message = log.message
         if log.fault:
-            return SetAside(log, log.fault)
+            return RejectedEvent(log, log.fault)
         if not message or message.isspace():
             return None  # Splunk rejects an event without content (code 13)
         value, request_id = _event_value(message)
@@ -109,20 +107,20 @@ class Composer:
             # Half a surrogate pair has no UTF-8; as an escape inside a JSON string it survives.
             body = text.replace(value, encode_basestring_ascii(message)).encode()
         if len(body) > self.limit_bytes:
-            return SetAside(log, f"too large: more than {self.limit_bytes} bytes as a HEC event")
+            return RejectedEvent(log, f"too large: more than {self.limit_bytes} bytes as a HEC event")
         return HecEvent(body, log)
 
 
 def batches(composer: Composer, events: Iterable[LogEvent]) -> Iterator[Batch]:
     """Group log events, in their order, into requests of at most the composer's limit before compression."""
     ready: list[HecEvent] = []
-    aside: list[SetAside] = []
+    aside: list[RejectedEvent] = []
     size = blank = consumed = 0
     for log in events:
         composed = composer.compose(log)
         if composed is None:
             blank += 1
-        elif isinstance(composed, SetAside):
+        elif isinstance(composed, RejectedEvent):
             aside.append(composed)
         else:
             if ready and size + len(composed.body) > composer.limit_bytes:
@@ -202,128 +200,3 @@ _STRICT: Final = json.JSONDecoder(
     parse_float=_exact_float,
     parse_constant=int,  # fails: NaN and Infinity are not JSON
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back from the collector.
-
-    Attributes:
-        retry_after_seconds: how long to wait, by the collector.
-    """
-
-    status: int
-    body: bytes
-    retry_after_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Every event of the request is indexed or on its way there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Poisoned:
-    """The events before `index` are indexed; that one can't be; those after it were not read.
-
-    `may_be_size`: Splunk Cloud gives the same answer, about event 0, to a request that is too large.
-    """
-
-    index: int
-    reason: str
-    may_be_size: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """The request as a whole is rejected; half of it may be accepted."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Nothing is known to be accepted; the same request may succeed later.
-
-    `by_itself`: the collector reports that it is busy, so the events can't be the cause.
-    """
-
-    reason: str
-    retry_after_seconds: float | None = None
-    by_itself: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """The HEC token was rejected: it may have been replaced since we read it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """Our configuration or Splunk's must be corrected before this can succeed."""
-
-    reason: str
-
-
-Verdict = Accepted | Poisoned | TooLarge | Busy | Denied | Wrong
-Unwell = Busy | Denied | Wrong
-"""An answer about the collector, not about the events: another of its nodes may answer otherwise."""
-
-# Our texts for the codes: a text of the other side never reaches a log.
-MEANING: Final = {
-    0: "success", 1: "token disabled", 2: "token required", 3: "invalid authorization", 4: "invalid token",
-    5: "no data", 6: "invalid data format", 7: "incorrect index", 8: "internal server error",
-    9: "server is busy", 10: "data channel is missing", 11: "invalid data channel",
-    12: "event field is required",
-    13: "event field cannot be blank", 14: "acknowledgement is disabled", 15: "error in indexed fields",
-    16: "query string authorization is not enabled", 17: "collector is healthy", 18: "collector is unhealthy",
-    19: "acknowledgement service unavailable", 20: "collector and acknowledgement service unavailable",
-    23: "server is shutting down", 24: "queue is filling up", 25: "acknowledgement queue is filling up",
-    26: "queue is full", 27: "acknowledgement queue is full",
-}  # fmt: skip
-_SUCCESS: Final = frozenset({0, 17, 24, 25})
-_FULL: Final = frozenset({9, 18, 19, 20, 23, 26, 27})
-_NO_DATA: Final = 5
-_INVALID_DATA_FORMAT: Final = 6
-_POISON: Final = frozenset({6, 12, 13, 15})
-_BUSY: Final = frozenset({HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-
-
-def judge(answer: Answer, count: int) -> Verdict:  # noqa: PLR0911 - one line for each row of the table
-    """Return what an answer means for a request of `count` events; for none the right answer is "no data".
-
-    An unknown answer counts as wrong configuration: the invocation fails and Lambda keeps the data.
-    """
-    status = answer.status
-    code, index = _code_and_index(answer.body)
-    reason = f"HTTP {status}"
-    if code is not None:
-        reason += f", code {code} ({MEANING.get(code, 'unknown')})"
-    if (status == HTTPStatus.OK and code in _SUCCESS) or (not count and code == _NO_DATA):
-        return Accepted()
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return Denied(reason)
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return TooLarge(reason)
-    # Busy at event N, code 9: the events before N are in or not (decision 0011), so all of them go again.
-    # A 200 without a code of success comes from something in between, or is damaged.
-    if status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Busy(reason, answer.retry_after_seconds, by_itself=code in _FULL)
-    if status == HTTPStatus.BAD_REQUEST and code in _POISON:
-        if index is not None and 0 <= index < count:
-            return Poisoned(index, reason, may_be_size=code == _INVALID_DATA_FORMAT)
-        return TooLarge(reason + ", no event named")  # halves lead to the event in question
-    return Wrong(reason)
-
-
-def _code_and_index(body: bytes) -> tuple[int | None, int | None]:
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return None, None
-    if not isinstance(content, dict):
-        return None, None
-    code, index = content.get("code"), content.get("invalid-event-number")
-    return (code if type(code) is int else None), (index if type(index) is int else None)

@@ -11,7 +11,7 @@ from chalicelib.log_names import Metric
 from chalicelib.splunk.errors import Unaccounted
 
 if TYPE_CHECKING:
-    from chalicelib.splunk.hec import HecEvent, SetAside
+    from chalicelib.splunk.hec import HecEvent, RejectedEvent
 
 WriteMetrics = Callable[[Mapping[Metric, tuple[float, str]]], object]
 """Writes measurements: value and unit by name."""
@@ -56,7 +56,7 @@ class Ledger:
     received: int = 0
     blank: int = 0
     delivered: int = 0
-    poison: list[SetAside] = field(default_factory=list)
+    poison: list[RejectedEvent] = field(default_factory=list)
     set_aside: int = 0
     deferred: int = 0
     entries: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Ledger:
         self.longest_delay_ms = max(self.longest_delay_ms, *delays_ms, 0)
         self.total_delay_ms += sum(delays_ms)
 
-    def reject(self, events: Iterable[SetAside]) -> None:
+    def reject(self, events: Iterable[RejectedEvent]) -> None:
         self.poison += events
 
     def store_poison(self, entry: str) -> None:

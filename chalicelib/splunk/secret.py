@@ -27,7 +27,7 @@ PAUSE_SECONDS: Final = 60.0
 _LOG = logging.getLogger("tokenservice.splunk")
 
 
-class Secret:
+class HecToken:
     """A secret with a time to live.
 
     Args:
@@ -49,7 +49,7 @@ class Secret:
         self._renew_at = 0.0
 
     def __repr__(self) -> str:
-        return "Secret()"
+        return "HecToken()"
 
     def get(self, within_seconds: float) -> str:
         """The secret.

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 
 from chalicelib.splunk.errors import Misconfigured, SplunkError
-from chalicelib.splunk.hec import Answer, Unwell, judge
+from chalicelib.splunk.verdicts import Answer, CollectorVerdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,7 +170,7 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - nothing that the other side provokes may end the invocation
             session.close()
             raise failure(error, urlsplit(self._url).scheme) from None
-        if isinstance(judge(answer, 1), Unwell):
+        if isinstance(judge(answer, 0), CollectorVerdict):
             session.close()
         else:
             self._session = session

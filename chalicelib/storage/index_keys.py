@@ -18,7 +18,7 @@ from chalicelib.tokens import canonical
 _LEAST_CHARACTERS: Final = 32
 _LOG = logging.getLogger("tokenservice")
 
-Secrets: TypeAlias = Callable[[], Sequence[bytes]]
+ReadSecrets: TypeAlias = Callable[[], Sequence[bytes]]
 """The secrets of the index of nodes, the newest first. Without any, a node's key is its plain hash: whoever guesses
 an id can confirm it."""
 

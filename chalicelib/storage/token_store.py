@@ -33,7 +33,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action as UpdateAction
 
 from chalicelib.errors import StoreUnavailable
-from chalicelib.storage.index_keys import Secrets, node_keys, plain_keys
+from chalicelib.storage.index_keys import ReadSecrets, node_keys, plain_keys
 from chalicelib.storage.model import INSTANT, bind
 from chalicelib.storage.store import ConditionFailed, Observe, Store
 from chalicelib.storage.token_item import ClaimsAttribute, TokenItem, to_item, to_token
@@ -96,7 +96,7 @@ class TokenStore(Store):
         observe: Observe = lambda *_: None,
         client: DynamoDbClient | None = None,
         *,
-        index_secrets: Secrets = tuple,
+        index_secrets: ReadSecrets = tuple,
         seals: bool = True,
     ) -> None:
         self._model = bind(TokenItem, table_name)

@@ -30,9 +30,9 @@ from typing import Any, Final
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import MAX_BYTES
 from chalicelib.splunk.forward import Forwarder
-from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.record import S3Record
-from chalicelib.splunk.secret import Secret, fixed, from_parameter
+from chalicelib.splunk.secret import HecToken, fixed, from_parameter
+from chalicelib.splunk.verdicts import Answer
 from dev.engine import ROOT
 from studies.bench.box import group
 
@@ -82,7 +82,10 @@ def events_per_cpu_second(size: int, rounds: int) -> dict[str, float]:
     event = payload([message(source, size) for _ in range(count)])
     taken = Answer(200, b'{"text":"Success","code":0}')
     forwarder = Forwarder(
-        Deliverer(lambda body, token, timeout: taken, Secret(fixed("token"))), stage="bench", index="audit", record=None
+        Deliverer(lambda body, token, timeout: taken, HecToken(fixed("token"))),
+        stage="bench",
+        index="audit",
+        record=None,
     )
     for _ in range(rounds + 1):
         start = time.process_time()
@@ -161,7 +164,7 @@ def child(path: Path) -> None:
 
         os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-central-1"}
         os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-        deliverer = Deliverer(Transport(url).post, Secret(from_parameter("/hec")))
+        deliverer = Deliverer(Transport(url).post, HecToken(from_parameter("/hec")))
         forwarder = Forwarder(deliverer, stage="bench", index="audit", record=S3Record("kept"))
         start = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         report = forwarder.forward(json.loads(path.read_text()), lambda: 900_000)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.forward import build_forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.secret import from_parameter
 from chalicelib.splunk.waiting import BucketSource
@@ -57,7 +57,7 @@ def test_poison_and_rest_go_through_a_bucket_and_the_rest_comes_back(
 ) -> None:
     settings = splunk_settings(server.url)
     # The record makes its client itself here, as on Lambda.
-    made = forwarder(settings, "test", record=S3Record(BUCKET))
+    made = build_forwarder(settings, "test", record=S3Record(BUCKET))
     # The first batch is refused for its poison, then taken without it; the second batch is not taken.
     server.faults.extend([None, None, ForcedCode(7, 1)])
     report = made.forward(subscription(["☠13", "x" * 600_000, "y" * 600_000, "café \ud800"]), lambda: 60_000)

@@ -19,7 +19,7 @@ import pyparsing as pp
 
 from chalicelib.audit import Audit, JsonFormatter
 from chalicelib.splunk.errors import SplunkError
-from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.forward import Forwarder, build_forwarder
 from chalicelib.splunk.redrive import ScheduledRedrive
 from chalicelib.splunk.waiting import BucketSource
 from chalicelib.tokens import Reason
@@ -128,7 +128,7 @@ def _of_forwarders() -> dict[str, Sequence[str]]:
         settings, sound = splunk_settings(server.url, failure_bucket="kept"), server.nodes
 
         def made(lines_: list[str]) -> Forwarder:
-            return forwarder(settings, "prod", metric=Audit("prod", "1", lines_.append).metrics)
+            return build_forwarder(settings, "prod", metric=Audit("prod", "1", lines_.append).metrics)
 
         server.nodes = [ForcedCode(7)]
         with _logged() as forwarded, suppress(SplunkError):

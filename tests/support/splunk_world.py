@@ -17,10 +17,10 @@ from chalicelib.splunk.entries import LARGEST_RESERVE, RESERVE_SECONDS
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import RecordUnavailable, SplunkError
 from chalicelib.splunk.forward import Forwarder
-from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.record import FailureRecord, Kind
-from chalicelib.splunk.secret import Secret, fixed
+from chalicelib.splunk.secret import HecToken, fixed
 from chalicelib.splunk.transport import NoAnswer
+from chalicelib.splunk.verdicts import Answer
 from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
 from tests.support.hec_rules import Collector, Rejected, reply, request
 
@@ -166,7 +166,7 @@ class MarkedCollector(Collector):
 
 def forwarding(post: Callable[[bytes, str, float], Answer], **options: Any) -> Forwarder:
     """A forwarder that never waits, to a collector that knows the token of `Collector`."""
-    deliverer = Deliverer(post, Secret(fixed("the-token")), lambda seconds: None)
+    deliverer = Deliverer(post, HecToken(fixed("the-token")), lambda seconds: None)
     return Forwarder(deliverer, **{"stage": "test", **options})
 
 
@@ -228,7 +228,7 @@ class World:
         self.record.take_seconds = self._seconds_of_an_entry
         self.record.pass_seconds = self.clock.pass_seconds_of_record
         self.forwarder = Forwarder(
-            Deliverer(self.post, Secret(lambda: self.valid_token, clock=self._seconds), self.clock.pass_seconds),
+            Deliverer(self.post, HecToken(lambda: self.valid_token, clock=self._seconds), self.clock.pass_seconds),
             stage="test",
             record=self.record,
             clock_ms=lambda: START_MS,

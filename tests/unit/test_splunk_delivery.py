@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from chalicelib.splunk.delivery import LEAST_LIMIT_BYTES, LEAST_SECONDS, REQUEST_SECONDS, Deliverer
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import Misconfigured, OutOfTime, SplunkBusy, Undelivered
-from chalicelib.splunk.hec import BATCH_BYTES, Answer, Composer, HecEvent
+from chalicelib.splunk.hec import BATCH_BYTES, Composer, HecEvent
 from chalicelib.splunk.ledger import Ledger
-from chalicelib.splunk.secret import Secret, fixed
+from chalicelib.splunk.secret import HecToken, fixed
 from chalicelib.splunk.transport import NoAnswer, Transport
+from chalicelib.splunk.verdicts import Answer
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
 from tests.support.splunk_world import MarkedCollector, ScriptedCollector, coded
@@ -50,7 +51,7 @@ class Bench(ScriptedCollector):
         self.sizes: list[int] = []
         self.request_seconds = 0.0
         self.secrets = ["the-token"]
-        self.deliverer = Deliverer(self.post, Secret(self.read_secret), self.sleep)
+        self.deliverer = Deliverer(self.post, HecToken(self.read_secret), self.sleep)
 
     def read_secret(self) -> str:
         return self.secrets.pop(0) if len(self.secrets) > 1 else self.secrets[0]
@@ -108,6 +109,8 @@ def test_a_probe_leaves_no_trace_and_renews_a_token_that_is_refused() -> None:
         (coded(4), Misconfigured),
         (coded(7), Misconfigured),
         (Answer(400, b"<html>"), Misconfigured),
+        (Answer(503, b'{"text":"No data","code":5}'), OutOfTime),
+        (Answer(403, b'{"text":"No data","code":5}'), Misconfigured),
     ],
 )
 def test_a_probe_of_a_failing_collector_fails(answer: Answer | Exception, failure: type[Exception]) -> None:
@@ -298,7 +301,7 @@ def test_a_busy_collector_that_names_an_event_gets_all_of_them_again(takes: int)
     with HecServer() as server:
         server.faults.append(ForcedCode(9, index=2, takes=takes))
         bench = Bench()
-        bench.deliverer = Deliverer(Transport(server.url).post, Secret(fixed("the-token")), bench.sleep)
+        bench.deliverer = Deliverer(Transport(server.url).post, HecToken(fixed("the-token")), bench.sleep)
         delivery = bench.deliver("a", "b", "c", "d")
         assert (delivery.accepted, delivery.requests) == (["a", "b", "c", "d"], 2)
         assert server.collector.ids() == [*"0123"[:takes], *"0123"]

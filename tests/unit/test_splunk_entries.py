@@ -11,9 +11,9 @@ import pytest
 from chalicelib.splunk.entries import RESERVE_SECONDS, EntryWriter, TimeLeft
 from chalicelib.splunk.envelope import LogEvent
 from chalicelib.splunk.errors import OutOfTime, RecordUnavailable
-from chalicelib.splunk.hec import Answer
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import PUT_SECONDS, S3Record
+from chalicelib.splunk.verdicts import Answer
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.splunk_world import MemoryRecord, forwarding, subscription
 

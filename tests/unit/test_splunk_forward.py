@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from chalicelib.splunk.entries import EntryWriter
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope, Misconfigured, OutOfTime, RecordUnavailable, Unaccounted
-from chalicelib.splunk.forward import forwarder
-from chalicelib.splunk.hec import Answer, Composer, HecEvent, SetAside
+from chalicelib.splunk.forward import build_forwarder
+from chalicelib.splunk.hec import Composer, HecEvent, RejectedEvent
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind
+from chalicelib.splunk.verdicts import Answer
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.splunk_world import (
     ALARM,
@@ -327,7 +328,7 @@ def test_an_event_that_is_poison_is_stored_unchanged() -> None:
 
 
 def test_without_a_collector_nothing_is_forwarded_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    idle = forwarder(splunk_settings(None), "test")
+    idle = build_forwarder(splunk_settings(None), "test")
     with pytest.raises(Misconfigured, match=r"^SPLUNK_HEC_URL is not set: nothing is forwarded to Splunk$"):
         idle.probe(lambda: 60.0)
     for _ in range(3):
@@ -347,7 +348,7 @@ def test_a_forwarder_made_from_settings_uses_them_over_http() -> None:
             hec_token=None, hec_token_parameter="/splunk/token", sourcetype="ours"
         )
         ssm = SimpleNamespace(get_parameter=get_parameter)
-        made = forwarder(
+        made = build_forwarder(
             settings_, "dev", ssm=ssm, record=record, metric=metrics.append, own_log_group="/own", max_bytes=1_000
         )
         assert made.forward(subscription(["café"]), lambda: 60_000).delivered == 1
@@ -363,7 +364,7 @@ def test_a_forwarder_made_from_settings_uses_them_over_http() -> None:
 def test_a_file_for_tls_that_is_missing_is_named(setting: str) -> None:
     missing = splunk_settings("https://splunk.example")._replace(**{setting: "/missing.pem"})
     with pytest.raises(Misconfigured, match=f"SPLUNK_{setting.upper()}: there is no such file"):
-        forwarder(missing, "test")
+        build_forwarder(missing, "test")
 
 
 def test_what_was_not_accepted_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
@@ -387,7 +388,7 @@ def test_no_log_line_holds_a_message_or_the_token(caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.DEBUG)
     with HecServer(MarkedCollector()) as server:
         settings_ = splunk_settings(server.url)
-        made = forwarder(settings_, "test", record=MemoryRecord())
+        made = build_forwarder(settings_, "test", record=MemoryRecord())
         made.forward(subscription(["a private thing", "☠13 private", "", None]), lambda: 60_000)
         made.forward({"awslogs": {"data": "private"}}, lambda: 60_000)
         server.collector.tokens = set()
@@ -416,9 +417,9 @@ def test_every_event_of_any_mix_is_delivered_or_stored_exactly_once(texts: list[
     assert report.delivered + report.set_aside == report.received - report.blank == len(wanted)
 
 
-@pytest.mark.parametrize("mislaid", [HecEvent, SetAside])
+@pytest.mark.parametrize("mislaid", [HecEvent, RejectedEvent])
 def test_an_event_that_a_bug_mislays_fails_the_invocation(
-    mislaid: type[HecEvent | SetAside], monkeypatch: pytest.MonkeyPatch
+    mislaid: type[HecEvent | RejectedEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compose = Composer.compose
     monkeypatch.setattr(

@@ -10,18 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.splunk.envelope import LogEvent
-from chalicelib.splunk.hec import (
+from chalicelib.splunk.hec import Composer, HecEvent, RejectedEvent, batches
+from chalicelib.splunk.verdicts import (
     Accepted,
     Answer,
     Busy,
-    Composer,
-    Denied,
-    HecEvent,
-    Poisoned,
-    SetAside,
-    TooLarge,
-    Wrong,
-    batches,
+    ConfigurationRejected,
+    EventRejected,
+    RequestRejected,
+    TokenRejected,
     judge,
 )
 from tests.support.hec_rules import STATUS, Collector, reply, request
@@ -154,7 +151,7 @@ def test_an_event_over_the_limit_is_set_aside_and_one_at_the_limit_is_sent() -> 
     overhead = len(composer().compose(LogEvent("1", 0, "x")).body) - 1
     assert isinstance(composer().compose(LogEvent("1", 0, "x" * (1_000_000 - overhead))), HecEvent)
     aside = composer().compose(LogEvent("1", 0, "x" * (1_000_001 - overhead)))
-    assert isinstance(aside, SetAside)
+    assert isinstance(aside, RejectedEvent)
     assert "too large" in aside.reason
     halves = [LogEvent("1", 0, "x" * (500_000 - overhead))] * 4
     assert [(len(batch.events), batch.blank) for batch in batches(composer(), halves)] == [(2, 0), (2, 0)]
@@ -217,11 +214,11 @@ def test_every_code_is_judged_as_the_facts_say(code: int) -> None:
     answer = Answer(STATUS[code], reply(code, 1).body)
     expected = {
         **dict.fromkeys((0, 17, 24, 25), Accepted),
-        **dict.fromkeys((6, 12, 13, 15), Poisoned),
-        **dict.fromkeys((1, 2, 3, 4), Denied),
+        **dict.fromkeys((6, 12, 13, 15), EventRejected),
+        **dict.fromkeys((1, 2, 3, 4), TokenRejected),
         **dict.fromkeys((8, 9, 18, 19, 20, 23, 26, 27), Busy),
     }
-    assert type(judge(answer, 3)) is expected.get(code, Wrong)
+    assert type(judge(answer, 3)) is expected.get(code, ConfigurationRejected)
 
 
 @pytest.mark.parametrize(
@@ -239,18 +236,18 @@ def test_every_code_is_judged_as_the_facts_say(code: int) -> None:
         (599, b"", Busy),
         (408, b"", Busy),
         (429, b"", Busy),
-        (201, b'{"code": 0}', Wrong),
-        (307, b'{"code": 0}', Wrong),
-        (400, b"<html>", Wrong),
-        (404, b'{"code": 404}', Wrong),
-        (403, b"<html>", Denied),
-        (413, b"", TooLarge),
-        (400, b'{"code": 6}', TooLarge),
-        (400, b'{"code": 6, "invalid-event-number": 3}', TooLarge),
-        (400, b'{"code": 6, "invalid-event-number": -1}', TooLarge),
-        (400, b'{"code": 6, "invalid-event-number": "1"}', TooLarge),
-        (400, b'{"code": 6, "invalid-event-number": true}', TooLarge),
-        (400, b'{"code": 7, "invalid-event-number": 1}', Wrong),
+        (201, b'{"code": 0}', ConfigurationRejected),
+        (307, b'{"code": 0}', ConfigurationRejected),
+        (400, b"<html>", ConfigurationRejected),
+        (404, b'{"code": 404}', ConfigurationRejected),
+        (403, b"<html>", TokenRejected),
+        (413, b"", RequestRejected),
+        (400, b'{"code": 6}', RequestRejected),
+        (400, b'{"code": 6, "invalid-event-number": 3}', RequestRejected),
+        (400, b'{"code": 6, "invalid-event-number": -1}', RequestRejected),
+        (400, b'{"code": 6, "invalid-event-number": "1"}', RequestRejected),
+        (400, b'{"code": 6, "invalid-event-number": true}', RequestRejected),
+        (400, b'{"code": 7, "invalid-event-number": 1}', ConfigurationRejected),
     ],
 )
 def test_answers_that_are_not_as_documented_never_count_as_success(status: int, body: bytes, verdict: type) -> None:
@@ -261,14 +258,18 @@ def test_answers_that_are_not_as_documented_never_count_as_success(status: int, 
     ("status", "codes", "verdict"),
     [
         (200, {"code": 0}, Accepted()),
-        (403, {"code": 4}, Denied("HTTP 403, code 4 (invalid token)")),
-        (413, {}, TooLarge("HTTP 413")),
+        (403, {"code": 4}, TokenRejected("HTTP 403, code 4 (invalid token)")),
+        (413, {}, RequestRejected("HTTP 413")),
         (502, {}, Busy("HTTP 502", 3.0)),
         (503, {"code": 9}, Busy("HTTP 503, code 9 (server is busy)", 3.0, by_itself=True)),
-        (400, {"code": 13, "invalid-event-number": 0}, Poisoned(0, "HTTP 400, code 13 (event field cannot be blank)")),
-        (400, {"code": 6, "invalid-event-number": 2}, Poisoned(2, "HTTP 400, code 6 (invalid data format)", True)),
-        (400, {"code": 6}, TooLarge("HTTP 400, code 6 (invalid data format), no event named")),
-        (404, {"code": 404}, Wrong("HTTP 404, code 404 (unknown)")),
+        (
+            400,
+            {"code": 13, "invalid-event-number": 0},
+            EventRejected(0, "HTTP 400, code 13 (event field cannot be blank)"),
+        ),
+        (400, {"code": 6, "invalid-event-number": 2}, EventRejected(2, "HTTP 400, code 6 (invalid data format)", True)),
+        (400, {"code": 6}, RequestRejected("HTTP 400, code 6 (invalid data format), no event named")),
+        (404, {"code": 404}, ConfigurationRejected("HTTP 404, code 404 (unknown)")),
     ],
 )
 def test_a_verdict_names_status_and_code_and_repeats_no_text_of_the_server(

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from chalicelib.aws.errors import Refused
-from chalicelib.splunk.forward import forwarder
+from chalicelib.splunk.forward import build_forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import Outcome, redrive
 from chalicelib.splunk.waiting import BucketSource, Entry, parse
@@ -50,7 +50,7 @@ class Place:
         self.bucket = MemoryBucket()
         self.source = BucketSource(self.bucket, BUCKET)
         self.settings = splunk_settings(self.server.url)
-        self.forwarder = forwarder(self.settings, "test", record=S3Record(BUCKET, self.bucket))
+        self.forwarder = build_forwarder(self.settings, "test", record=S3Record(BUCKET, self.bucket))
 
     def wait(self, name: str, *messages: str, content: str | None = None) -> None:
         """Let an entry wait."""

@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib.aws.errors import Refused
 from chalicelib.splunk import redrive
-from chalicelib.splunk.forward import Forwarder, forwarder
+from chalicelib.splunk.forward import Forwarder, build_forwarder
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import MOST_ATTEMPTS, ScheduledRedrive
 from chalicelib.splunk.waiting import LAMBDA_PREFIX, BucketSource
@@ -39,7 +39,7 @@ class World:
         self.metrics: dict[str, float] = {}
         self.seconds, self.tick = 300.0, 0.0
         settings = splunk_settings(server.url, failure_bucket=BUCKET)
-        self.forwarder = forwarder(settings, "test", record=S3Record(BUCKET, self.bucket))
+        self.forwarder = build_forwarder(settings, "test", record=S3Record(BUCKET, self.bucket))
         self.schedule = ScheduledRedrive(BucketSource(self.bucket, BUCKET), self.forwarder, self.metric)
 
     def metric(self, values: Mapping[str, tuple[float, str]]) -> None:

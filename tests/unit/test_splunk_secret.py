@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.aws.errors import NoAnswer, Refused
 from chalicelib.splunk.errors import Misconfigured
-from chalicelib.splunk.secret import Secret, fixed, from_parameter
+from chalicelib.splunk.secret import HecToken, fixed, from_parameter
 
 
 class Parameter:
@@ -28,8 +28,8 @@ class Parameter:
             raise self.value
         return self.value
 
-    def secret(self) -> Secret:
-        return Secret(self.read, ttl_seconds=300, clock=lambda: self.seconds)
+    def secret(self) -> HecToken:
+        return HecToken(self.read, ttl_seconds=300, clock=lambda: self.seconds)
 
 
 def test_a_secret_is_read_once_within_its_time() -> None:
@@ -97,7 +97,7 @@ def test_a_late_value_is_cached_for_the_next_delivery() -> None:
         return value
 
     seconds = 0.0
-    secret = Secret(read, clock=lambda: seconds)
+    secret = HecToken(read, clock=lambda: seconds)
     secret.get(60)
     secret.renew(0.01)
     assert secret.get(60) == "first"
@@ -118,16 +118,16 @@ def test_a_failed_first_read_is_an_error() -> None:
 @pytest.mark.parametrize("value", ["", " ", "a b", "a\r\nX-Header: b", "tokén", "a\x00"])
 def test_a_value_that_no_token_has_is_refused_and_not_repeated(value: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        Secret(fixed(value)).get(1)
+        HecToken(fixed(value)).get(1)
     assert not value.strip() or value not in str(caught.value)
 
 
 def test_white_space_around_a_value_does_not_count() -> None:
-    assert Secret(fixed(" 0000-1111\n")).get(1) == "0000-1111"
+    assert HecToken(fixed(" 0000-1111\n")).get(1) == "0000-1111"
 
 
 def test_a_secret_does_not_show_itself() -> None:
-    secret = Secret(fixed("the-token"))
+    secret = HecToken(fixed("the-token"))
     secret.get(60)
     assert "the-token" not in repr(secret) + str(secret)
 
@@ -157,7 +157,7 @@ class ParameterStore:
 
 def test_a_parameter_is_read_decrypted() -> None:
     store = ParameterStore({"Parameter": {"Value": "from-ssm"}})
-    assert Secret(from_parameter("/splunk/token", store)).get(5) == "from-ssm"
+    assert HecToken(from_parameter("/splunk/token", store)).get(5) == "from-ssm"
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,9 @@ def test_a_request_carries_the_token_and_the_gzipped_body() -> None:
 
 def test_a_connection_to_a_working_collector_is_reused() -> None:
     with HecServer() as server:
-        server.faults.extend([None, ForcedCode(13, 0), ForcedCode(24), Fault.TOO_LARGE_413])
+        server.faults.extend([None, ForcedCode(13, 0), ForcedCode(24), Fault.TOO_LARGE_413, ForcedCode(5)])
         transport = Transport(server.url)
-        for _ in range(5):
+        for _ in range(6):
             transport.post(BODY, "the-token", PATIENCE_SECONDS)
         assert server.connections == 1
 
