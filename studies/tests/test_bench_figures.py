@@ -74,15 +74,25 @@ def test_the_guard_measures_three_times_before_it_believes_that_a_limit_is_broke
         assert [str(value).split()[0] for value in guard.believed(lambda left=left: next(left))] == believed
 
 
-def test_the_least_count_of_each_process_decides() -> None:
-    def counts(ours: float, empty: float) -> Counts:
-        init = {"ours": ours, "empty": empty, "authorizer": 3.0, "bare-authorizer": 2.0}
-        return Counts(init, use={"ours": 6.0, "floor": 2.0}, issue={"ours": 8.0, "floor": 2.0})
+def counts(ours: float, empty: float) -> Counts:
+    init = {"ours": ours, "empty": empty, "authorizer": 3.0, "bare-authorizer": 2.0}
+    return Counts(init, use={"ours": 6.0, "floor": 2.0}, issue={"ours": 8.0, "floor": 2.0})
 
+
+def test_the_least_count_of_each_process_decides() -> None:
     values = guard.by_instructions([counts(30.0, 10.0), counts(25.0, 12.0)], [30.0, 29.5], 2.1)
     assert {value.name: value.value for value in values} == {
         "init": 2.5, "init-authorizer": 1.5, "use": 3.0, "issue": 4.0, "peak": 29.5, "archive": 2.1,
     }  # fmt: skip
+
+
+def test_limits_are_wider_on_a_python_that_is_not_deployed() -> None:
+    [deployed, other] = (
+        {value.name: value.limit for value in guard.by_instructions([counts(30.0, 10.0)], [30.0], 2.1, python=python)}
+        for python in (guard.DEPLOYED, "3.9")
+    )
+    assert deployed == guard.LIMITS
+    assert other == {name: limit * 1.1 for name, limit in guard.LIMITS.items()}
 
 
 def test_a_processor_time_breaks_its_limit_only_if_every_round_does() -> None:
