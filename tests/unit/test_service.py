@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from chalicelib import addresses, instants, tokens
 from chalicelib.clients import Scope
-from chalicelib.errors import InternalError, StoreUnavailable, TokenNotFound
+from chalicelib.errors import InsufficientScope, InternalError, StoreUnavailable, TokenNotFound
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Action, Document, Grant, Reason, Refusal, Terms, Token, Use
 from tests.support.api import NODE
@@ -117,6 +118,16 @@ def granted(token: Token, number: int = 1) -> dict[str, object]:
 FACTS = {"user": "alice", "ipAddress": "10.0.0.1", "action": "download"}
 
 
+def test_a_caller_without_the_scope_is_an_event_and_changes_nothing(
+    service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
+) -> None:
+    with pytest.raises(InsufficientScope, match="The client needs the scope issue"):
+        issue(service, caller("app", Scope.USE))
+    assert audit.events == [("auth.refused", NOW, "WARNING", members(None, reason="insufficient_scope"))]
+    assert audit.counts == [("AuthRefused", {})]
+    assert store.tokens == {}
+
+
 class TestIssue:
     def test_an_issued_token_is_stored_and_reported_with_its_user(
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
@@ -177,6 +188,11 @@ REFUSALS: dict[Reason, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 class TestUse:
+    def test_another_token_with_the_same_id_is_not_found_and_opens_nothing(self, service: TokenService) -> None:
+        _, token = issue(service)
+        forged = replace(new_use("b" * 64), digest=token.digest[:32] + "0" * 32)
+        assert outcome(service.use(caller(), forged)) == Reason.NOT_FOUND
+
     def test_a_use_is_stored_and_reported_with_every_fact(
         self, service: TokenService, store: MemoryTokenStore, audit: RecordingAudit
     ) -> None:
