@@ -118,14 +118,17 @@ class TokenService:
         self._audit.count(Metric.AUTH_REFUSED)
         raise InsufficientScope(f"The client needs the scope {scope}.")
 
-    def issue(self, caller: Caller, terms: Sequence[Terms]) -> list[tuple[str, Token]]:
+    def issue(self, caller: Caller, terms: Sequence[Terms], now: datetime | None = None) -> list[tuple[str, Token]]:
         """Issue tokens, all or none.
+
+        Args:
+            now: the instant of issue, from which the terms' life was counted; None means that the clock is read.
 
         Returns:
             For each terms the token itself, to be shown once, and what is stored of it.
         """
         self.require(caller, Scope.ISSUE)
-        now = self._clock()
+        now = now or self._clock()
         issued = [tokens.new_token(caller.client_id, each, now) for each in terms]
         self._store.add(issued)
         for _, token in issued:

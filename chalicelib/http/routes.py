@@ -115,16 +115,18 @@ class Call(NamedTuple):
 
 def issue_token(call: Call) -> Response:
     """Issue a token."""
-    terms = call.parse(partial(conversion.to_terms, now=call.service.now()))
-    [(secret, token)] = call.service.issue(call.caller, [terms])
+    now = call.service.now()
+    terms = call.parse(partial(conversion.to_terms, now=now))
+    [(secret, token)] = call.service.issue(call.caller, [terms], now)
     location = f"{call.request.context['path'].rstrip('/')}/{token.id}"
     return call.json_response(conversion.issue_answer(secret, token), Location=location)
 
 
 def issue_tokens(call: Call) -> Response:
     """Issue up to 100 tokens, all or none."""
-    terms = call.parse(partial(conversion.to_terms_of_all, now=call.service.now()))
-    issued = call.service.issue(call.caller, terms)
+    now = call.service.now()
+    terms = call.parse(partial(conversion.to_terms_of_all, now=now))
+    issued = call.service.issue(call.caller, terms, now)
     answers = [conversion.issue_answer(secret, token) for secret, token in issued]
     return call.json_response(schemas.BatchAnswer(answers))
 

@@ -39,6 +39,16 @@ class TestIssue:
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["location"] == f"/tokenservice/services/api/token/{issued['tokenId']}"
 
+    @pytest.mark.parametrize(("body", "seconds"), [({}, 300), ({"expiresIn": 7}, 7)])
+    def test_a_life_is_counted_from_the_instant_of_the_issue(
+        self, api: Api, client: Credentials, body: dict[str, int], seconds: int
+    ) -> None:
+        answer = api.call("POST", "/token", client, {"nodeId": NODE, **body})
+        [batched] = api.call("POST", "/tokens", client, {"tokens": [{"nodeId": NODE, **body}]}).json["tokens"]
+        for issued in (answer.json, batched):
+            status = api.call("GET", f"/token/{issued['tokenId']}", client).json
+            assert (instant(status["expiresAt"]) - instant(status["issuedAt"])).total_seconds() == seconds
+
     def test_a_batch_is_issued_in_order(self, api: Api, client: Credentials) -> None:
         answer = api.call("POST", "/tokens", client, {"tokens": [{"nodeId": f"n{n}"} for n in range(100)]})
         assert answer.status == 201
