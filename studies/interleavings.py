@@ -17,6 +17,7 @@ from unittest import mock
 
 import frontrun
 
+import chalicelib.aws.dynamodb  # noqa: F401 - loaded in a thread, it would wait for a lock unknown to the scheduler
 from chalicelib.aws import connection
 from chalicelib.entry import api, startup
 from chalicelib.service import TokenService
