@@ -14,8 +14,7 @@ from tokenctl.deployment import CONFIG
 from tokenctl.resources import FOLDER, Template, filled, read_template
 
 POLICIES: Final = CONFIG.parent / "policies"
-# `chalice deploy` fills in nothing: any account and region. The failure bucket's name ends with both, or as its owner
-# likes (SPLUNK_FAILURE_BUCKET).
+# `chalice deploy` fills in nothing: any account and region. The failure bucket's name ends with both.
 _ANY: Final = {
     "AWS::AccountId}-${AWS::Region": "*",
     "AWS::AccountId": "*",

@@ -14,8 +14,8 @@ from typing import Final
 
 import click
 
-from deploy import archive, policies
-from deploy.package import ROOT, PackageError, lay_out
+from deploy import archive, logs, policies
+from deploy.package import OUT, ROOT, PackageError, lay_out
 
 VENDOR: Final = ROOT / "vendor"
 _STAGE: Final = "dev"  # every stage has the same sources
@@ -52,8 +52,9 @@ def vendor(into: Path) -> int:
 
 @click.command()
 def main() -> None:
-    """Write the roles' policies and compile the libraries for `chalice deploy`."""
+    """Write the roles' policies and the logs' templates, and compile the libraries, for `chalice deploy`."""
     policies.write()
+    logs.write(OUT)
     try:
         count = vendor(VENDOR)
     except PackageError as error:

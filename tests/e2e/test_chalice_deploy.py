@@ -26,6 +26,8 @@ from chalice.local import LambdaEventConverter, RouteMatcher
 from chalicelib.http.routes import BASE_PATH, ROUTES
 from deploy import policies
 from deploy.archive import REPLACED
+from deploy.logs import logs_template
+from deploy.template import to_yaml
 from deploy.vendor import vendor
 from dev.engine import ROOT
 from tests.support.api import NODE, Credentials
@@ -38,6 +40,7 @@ from tests.support.waiting import wait_until
 HEC_TOKEN = "3f6b2c0e-1d1f-4a57-93a5-0b8c6a0a7e55"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
 BUCKET = "tokenservice-dev-failures-000000000000-us-east-1"
+LOGS = "tokenservice-dev-logs"
 HANDLERS = {
     "api_handler": ("tokenservice-dev", "app.app"),
     "basic_auth": ("tokenservice-dev-basic_auth", "app.basic_auth"),
@@ -134,6 +137,21 @@ def hec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HecServer]:
         yield server
 
 
+def deploy_logs(aws: LocalAws, action: str, splunk_url: str) -> None:
+    """Deploy the template of the logs; without an address of Splunk nothing in it needs a function."""
+    template = logs_template("dev")
+    # MiniStack is called without TLS, and keeps to the policy that demands it.
+    del template["Resources"]["FailureBucketPolicy"]
+    cloudformation = aws.client("cloudformation")
+    parameter = {"ParameterKey": "SplunkHecUrl", "ParameterValue": splunk_url}
+    getattr(cloudformation, action)(StackName=LOGS, TemplateBody=to_yaml(template), Parameters=[parameter])
+
+    def status() -> str:
+        return str(cloudformation.describe_stacks(StackName=LOGS)["Stacks"][0]["StackStatus"])
+
+    assert wait_until(status, lambda status: not status.endswith("IN_PROGRESS")).endswith("E_COMPLETE")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer, packages: Path) -> Iterator[Project]:
     """The steps of docs/deploy.md, in their order."""
@@ -149,15 +167,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer, packages: 
         project = Project(folder / "project", aws, splunk)
         aws.client("ssm").put_parameter(Name=HEC_TOKEN_PARAMETER, Type="SecureString", Value=HEC_TOKEN)
         project.tokenctl("tables", "create")
-        project.tokenctl("logs", "create")
-        # MiniStack is called without TLS, and keeps to the policy that demands it.
-        aws.s3.delete_bucket_policy(Bucket=BUCKET)
+        deploy_logs(aws, "create_stack", "")
         with pytest.MonkeyPatch.context() as patch:
             # The libraries are those of the package, which is made already.
             patch.setattr("deploy.vendor.lay_out", lambda stage, root: shutil.unpack_archive(made.archive, root))
             vendor(project.folder / "vendor")
         project.chalice("deploy")
-        project.tokenctl("logs", "subscribe")
+        deploy_logs(aws, "update_stack", hec.url)
         yield project
 
 
@@ -182,6 +198,28 @@ def test_a_token_is_issued_and_used_and_found_in_splunk(project: Project, client
 
     assert wait_until(found, lambda seen: len(seen) == 3) == {"token.issued", "token.used", "token.refused"}
     assert issued["token"] not in json.dumps(hec.collector.indexed)
+
+
+def test_every_log_but_the_forwarders_own_goes_to_splunk_and_what_fails_into_the_bucket(project: Project) -> None:
+    logs, functions = project.aws.client("logs"), project.aws.client("lambda")
+    groups = {each["logGroupName"]: each["retentionInDays"] for each in logs.describe_log_groups()["logGroups"]}
+    access = "/tokenservice/dev/access"
+    assert groups == dict.fromkeys([access, *(f"/aws/lambda/{name}" for name, _ in HANDLERS.values())], 14)
+    filters = {
+        group: [(each["filterPattern"], each["destinationArn"].rpartition(":")[2]) for each in found]
+        for group in groups
+        if (found := logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"])
+    }
+    forwarder = "tokenservice-dev-forward_logs"
+    whole = {group: [("", forwarder)] for group in groups.keys() - {access, f"/aws/lambda/{forwarder}"}}
+    assert filters == whole | {access: [('{ ($.status = "401") || ($.error = "ACCESS_DENIED") }', forwarder)]}
+    [allowed] = json.loads(functions.get_policy(FunctionName=forwarder)["Policy"])["Statement"]
+    assert (allowed["Principal"], allowed["Action"]) == ({"Service": "logs.amazonaws.com"}, "lambda:InvokeFunction")
+    assert allowed["Condition"]["StringEquals"]["AWS:SourceAccount"] == "000000000000"
+    for function in (forwarder, "tokenservice-dev-forward_events"):
+        config = functions.get_function_event_invoke_config(FunctionName=function, Qualifier="$LATEST")
+        assert config["DestinationConfig"]["OnFailure"]["Destination"] == f"arn:aws:s3:::{BUCKET}"
+        assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (2, 21600)
 
 
 def test_no_cold_start_compiles_a_library(project: Project) -> None:

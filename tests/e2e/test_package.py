@@ -307,6 +307,16 @@ def test_the_tables_are_kept_safe_and_those_of_prod_outlive_the_stack(template: 
     assert template["Resources"]["TokenTable"]["Properties"]["TimeToLiveSpecification"] == purge
 
 
+def test_the_failure_bucket_is_private_and_reached_through_tls_alone(template: Template) -> None:
+    block = template["Resources"]["FailureBucket"]["Properties"]["PublicAccessBlockConfiguration"]
+    kinds = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    assert block == dict.fromkeys(kinds, True)
+    policy = template["Resources"]["FailureBucketPolicy"]["Properties"]
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert (policy["Bucket"], statement["Effect"], statement["Action"]) == ({"Ref": "FailureBucket"}, "Deny", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 def test_the_gateway_throttles_and_keeps_tokens_and_credentials_out_of_its_logs(template: Template) -> None:
     api = template["Resources"]["RestAPI"]["Properties"]
     [settings] = api["MethodSettings"]
