@@ -227,7 +227,7 @@ def cost(terminal: Terminal, calls: int, free_tier: bool) -> None:
 
 def _price(name: str) -> dict[str, Any]:
     price = PRICES[name]
-    return {"unit": price.unit, "usdForPer": price.tiers[0][1], "per": price.per, "page": price.page}
+    return {"unit": price.unit, "usdForPer": price.dollars, "per": price.per, "page": price.page}
 
 
 def _show(console: Console, lines: Sequence[Line], facts: dict[str, Any]) -> None:
@@ -238,7 +238,7 @@ def _show(console: Console, lines: Sequence[Line], facts: dict[str, Any]) -> Non
         for line in known:
             price = PRICES[line.price]
             per = "" if price.per == 1 else f"{price.per:,} "
-            of = f"{price.tiers[0][1]:.10f}".rstrip("0").rstrip(".")
+            of = f"{price.dollars:.10f}".rstrip("0").rstrip(".")
             rows.append((f"  {line.what}", f"{line.quantity:>12,.2f}", f"{of} / {per}{price.unit}", _dollars(line.usd)))
     rows.append(("together", "", "", _dollars(facts["totalUsd"])))
     containers = f"{TASKS} containers of {TASK_VCPUS} vCPU and {TASK_GB} GB"
