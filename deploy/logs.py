@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.resources import FOLDER, Template, read_template, stage_template
 from deploy.template import to_yaml
-from tokenctl.resources import FOLDER, Template, read_template, stage_template
 
 _KINDS: Final = (
     *("AWS::Logs::LogGroup", "AWS::Logs::SubscriptionFilter", "AWS::S3::Bucket", "AWS::S3::BucketPolicy"),

@@ -18,9 +18,9 @@ import yaml
 from botocore.session import Session
 
 from deploy import archive, libraries, policies, sbom, template
+from deploy.resources import Template
 from tokenctl.deployment import CONFIG, stage_environ, stage_setting
 from tokenctl.errors import DeploymentError
-from tokenctl.resources import Template
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OUT: Final = ROOT / "out"

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.resources import FOLDER, Template, filled, read_template
 from tokenctl.deployment import CONFIG
-from tokenctl.resources import FOLDER, Template, filled, read_template
 
 POLICIES: Final = CONFIG.parent / "policies"
 # `chalice deploy` fills in nothing: any account and region. The failure bucket's name ends with both.

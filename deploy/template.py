@@ -15,7 +15,7 @@ import yaml
 from chalicelib.errors import InternalError, ServiceError, StoreUnavailable
 from chalicelib.http import problems
 from chalicelib.http.problems import FieldError, InvalidRequest, Problem
-from tokenctl.resources import FOLDER, Template, of_type, overlaid
+from deploy.resources import FOLDER, Template, of_type, overlaid
 
 RESOURCES: Final = FOLDER / "resources.yaml"
 

@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from deploy.resources import stage_template
 from dev.engine import ROOT
 from studies import page
 from tokenctl import cost
 from tokenctl.cost import Month
 from tokenctl.prices import HOURS
-from tokenctl.resources import stage_template
 
 PAGE: Final = ROOT / "docs" / "scale.md"
 RATES: Final = (1, 10, 100, 1_000, 10_000)

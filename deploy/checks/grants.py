@@ -17,7 +17,7 @@ from typing import Any, Final
 from cfnlint.api import ManualArgs, lint
 
 from deploy.policies import policies
-from tokenctl.resources import read_template
+from deploy.resources import read_template
 
 Policy = dict[str, Any]
 

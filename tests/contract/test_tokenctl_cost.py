@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from chalicelib import addresses, instants, tokens
 from chalicelib.settings import Settings
 from chalicelib.tokens import Action, Document, Reason, Terms
+from deploy.resources import of_type, overlaid, stage_template
 from tests.support import log_lines as lines
 from tests.support.api import NODE, Api
 from tests.support.meter import Meter, item_bytes
@@ -24,7 +25,6 @@ from tokenctl.__main__ import cli
 from tokenctl.cost import Month
 from tokenctl.deployment import CONFIG, stage_environ
 from tokenctl.prices import PRICES
-from tokenctl.resources import of_type, overlaid, stage_template
 from tokenctl.terminal import Terminal
 
 RESULTS = CONFIG.parents[1] / "studies" / "bench" / "results"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from deploy.resources import of_type, stage_template
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
 from tests.support.operator import Run, Tokenctl
 from tests.support.splunk_world import MarkedCollector
 from tokenctl.deployment import Deployment
 from tokenctl.logs import FILTER_NAME, LOG_GROUPS
-from tokenctl.resources import of_type, stage_template
 
 GROUP = "/aws/lambda/tokenservice-test"
 FORWARDER = "arn:aws:lambda:us-east-1:000000000000:function:tokenservice-test-forward_logs"

@@ -48,7 +48,7 @@ HANDLERS = {
     "forward_events": ("tokenservice-dev-forward_events", "app.forward_events"),
     "redrive": ("tokenservice-dev-redrive", "app.redrive"),
 }
-PROJECT = ("app.py", "chalicelib", "tokenctl", "deploy/resources.yaml", "requirements.txt", ".chalice/config.json")
+PROJECT = ("app.py", "chalicelib", "tokenctl", "requirements.txt", ".chalice/config.json")
 
 
 class Project:

@@ -104,21 +104,13 @@ class TestTokenctl:
         assert run("client", "add", "records", "--scope", "use")
         assert "records" in run("client", "list")
 
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["client", "list"], "name a stage with --stage"),
-            (["--stage", "dev", "logs", "create"], "of a checkout, and there is none here"),
-        ],
-    )
-    def test_a_command_that_needs_a_checkout_reports_that_in_one_line(
-        self, tokenctl: str, arguments: list[str], message: str, tmp_path: Path
-    ) -> None:
-        environ = {"HOME": str(tmp_path)}
-        command = [tokenctl, *arguments]
-        run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    def test_the_local_stage_needs_a_checkout(self, tokenctl: str, tmp_path: Path) -> None:
+        command = [tokenctl, "client", "list"]
+        run = subprocess.run(
+            command, cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+        )
         assert run.returncode == 1
-        assert message in run.stderr
+        assert "name a stage with --stage" in run.stderr
         assert len(run.stderr.splitlines()) == 1
 
 

@@ -16,12 +16,12 @@ import trustme
 from botocore.exceptions import ClientError
 
 from deploy.policies import policies
+from deploy.resources import FOLDER, filled, read_template
 from tests.support.api import NODE, gateway_event
 from tests.support.expansion import expansion
 from tests.support.hec_server import HecServer
 from tests.support.local_aws import Package, Stack, local_aws
 from tests.support.splunk_world import SCHEDULED, MarkedCollector, state_change, subscription
-from tokenctl.resources import FOLDER, filled, read_template
 
 HEC_TOKEN = "0c7ad0c4-6f5b-4d4e-8f0a-51f7a3a0c0de"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"

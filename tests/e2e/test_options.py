@@ -13,10 +13,10 @@ import pytest
 
 from chalicelib import clients
 from chalicelib.authorizer import parse_basic
+from deploy.resources import FOLDER, filled, of_type, read_template
 from tests.support.api import NODE
 from tests.support.expansion import expansion
 from tests.support.local_aws import FUNCTIONS, Package, Stack, Template
-from tokenctl.resources import FOLDER, filled, of_type, read_template
 
 IN_VPC: Final = {"SubnetIds": "subnet-0a,subnet-0b", "SecurityGroupIds": "sg-0a"}
 PRIVATE: Final = {"ApiEndpointIds": "vpce-0a,vpce-0b"}

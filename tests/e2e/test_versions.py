@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from deploy import template as completed
+from deploy.resources import of_type
 from tests.support.expansion import expansion
 from tests.support.local_aws import Package, Template
-from tokenctl.resources import of_type
 
 NAMES = ("APIHandler", "BasicAuth")
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 from samtranslator.translator.transform import transform
 
-from tokenctl.resources import Template
+from deploy.resources import Template
 
 _UPLOADED = "s3://bucket/packages/deployment.zip"
 _NOTHING = object()

@@ -29,11 +29,11 @@ import yaml
 from botocore.exceptions import ClientError
 
 from deploy import package
+from deploy.resources import Template, of_type
 from dev.engine import ROOT, Engine
 from tests.support.api import BASE_PATH, Credentials
 from tests.support.expansion import expanded
 from tests.support.waiting import wait_until
-from tokenctl.resources import Template, of_type
 
 PATIENCE_SECONDS = 60
 FUNCTIONS = ("APIHandler", "BasicAuth", "ForwardLogs", "ForwardEvents", "Redrive")

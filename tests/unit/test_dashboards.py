@@ -17,12 +17,12 @@ from chalicelib.audit import NAMESPACE
 from chalicelib.log_names import KEPT, WATCHED_REASON, Metric
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
+from deploy.resources import of_type, read_template, stage_template
 from dev.engine import ROOT
 from tests.support import insights
 from tests.support import log_lines as lines
 from tests.support.splunk_app import APP
 from tests.support.splunk_search import Search, Unknown, known_to, written
-from tokenctl.resources import of_type, read_template, stage_template
 
 Widget = dict[str, Any]
 WIDGETS: list[Widget] = json.loads((ROOT / "deploy" / "dashboard.json").read_text("utf-8").replace("${Stage}", "prod"))[

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from deploy.resources import FOLDER, of_type, read_template
 from dev.engine import ROOT
 from tests.support import insights
-from tokenctl.resources import FOLDER, of_type, read_template
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text("utf-8")

@@ -15,7 +15,7 @@ from chalicelib.splunk.errors import Misconfigured
 from chalicelib.splunk.transport import endpoint
 from deploy.checks import grants as grants_check
 from deploy.checks import vulnerabilities
-from tokenctl.resources import FOLDER, read_template
+from deploy.resources import FOLDER, read_template
 
 TEMPLATES = ("account.yaml", "deployer.yaml", "pipeline.yaml")
 READ = {name: read_template(FOLDER / name) for name in (*TEMPLATES, "resources.yaml")}

@@ -1,4 +1,4 @@
-"""What `deploy/resources.yaml` and `deploy/<stage>.yaml` say of a stage. Needs a checkout."""
+"""Reads the templates in this folder."""
 
 from __future__ import annotations
 
@@ -6,42 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tokenctl.deployment import ROOT, in_checkout
-from tokenctl.errors import DeploymentError
+from chalice.package import TemplateDeepMerger, YAMLTemplateSerializer
 
-FOLDER: Final = ROOT / "deploy"
+FOLDER: Final = Path(__file__).parent
 
 Template = dict[str, Any]
 
 
 def read_template(path: Path) -> Template:
     """Read a CloudFormation template; `!Sub x` becomes `{"Fn::Sub": "x"}`."""
-    from chalice.package import YAMLTemplateSerializer  # noqa: PLC0415 - costs half a second that most commands save
-
     return dict(YAMLTemplateSerializer().load_template(path.read_text("utf-8"), path.name))
 
 
 def overlaid(template: Template, name: str) -> Template:
     """Merge a file of templates, a stage's or `options`, over a template, as Chalice merges."""
-    from chalice.package import TemplateDeepMerger  # noqa: PLC0415 - see above
-
     overlay = FOLDER / f"{name}.yaml"
     return dict(TemplateDeepMerger().merge(read_template(overlay), template)) if overlay.exists() else template
 
 
 def stage_template(stage: str) -> Template:
-    """Return the resources of a stage, without what Chalice adds.
-
-    Raises:
-        DeploymentError: there is no checkout, or the template has no such stage.
-    """
-    if not in_checkout():
-        raise DeploymentError("this command reads the templates of a checkout, and there is none here")
-    template = read_template(FOLDER / "resources.yaml")
-    stages = template["Mappings"]["Stages"]
-    if stage not in stages:
-        raise DeploymentError(f"deploy/resources.yaml has no stage {stage!r}; it has: {', '.join(sorted(stages))}")
-    return overlaid(template, stage)
+    """Return the resources of a stage, without what Chalice adds."""
+    return overlaid(read_template(FOLDER / "resources.yaml"), stage)
 
 
 def of_type(template: Template, kind: str) -> dict[str, Any]:
