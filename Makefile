@@ -20,6 +20,8 @@ TEMPLATES := deploy/account.yaml deploy/deployer.yaml deploy/pipeline.yaml $(STA
 ANY_PYTHON := $(shell command -v python3 || command -v python || { command -v uv >/dev/null && echo uv run --no-project --quiet python; })
 SETUP = $(or $(ANY_PYTHON),$(error Neither python3 nor uv is on the path. Install one of them)) -I dev/environments.py
 UV = $$(test -x .uv/bin/uv && echo .uv/bin/uv || echo uv)
+# Starts a command with a tool that one study alone needs: uv fetches it into its cache, not into .venv.
+WITH = VIRTUAL_ENV=$(CURDIR)/.venv $(UV) run --quiet --no-project --active --with
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run engine test coverage check test-botocore bench-guard lint-deploy lint-splunk lint-openapi model pythons package dist reference vendor demo soak scoreboard interleavings bench load lock clean
@@ -149,8 +151,7 @@ scoreboard: setup #: How others count uses, and ours, in races on DynamoDB Local
 	@.venv/bin/python -m studies.rivals --publish
 
 interleavings: setup #: Our threads, in every order that frontrun's scheduler of bytecodes tries
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) run --quiet --no-project --active --with frontrun==0.7.0 \
-		frontrun python -m studies.interleavings
+	@$(WITH) frontrun==0.7.0 frontrun python -m studies.interleavings
 
 bench: setup #: Cold starts, calls and memory beside peers, then the log forwarder; fills docs/performance.md
 	@.venv/bin/python -m dev.install
@@ -158,9 +159,9 @@ bench: setup #: Cold starts, calls and memory beside peers, then the log forward
 	@.venv/bin/python -m studies.bench.forwarder
 	@.venv/bin/python -m studies.cost
 
-load: setup #: 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md
+load: setup #: 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md; LOAD=--quick
 	@.venv/bin/python -m dev.install
-	@.venv/bin/python -m studies.load
+	@$(WITH) locust==2.47.0 python -m studies.load $(LOAD)
 
 bench-guard: setup #: Fail if the service is slower or larger than its bars allow
 	@.venv/bin/python -m dev.install

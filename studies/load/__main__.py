@@ -1,4 +1,4 @@
-"""`python -m studies.load`: what `make load` executes. See docs/load.md.
+"""`make load`, which fetches locust for it; LOAD has the options. See docs/load.md.
 
 Each part writes its results to out/load/ and its table to docs/load.md when it ends. `--quick` takes a few minutes, is
 too short to measure speed, and writes to out/load/quick/ alone.
@@ -36,7 +36,7 @@ SIZES: Final = {DYNAMODB_LOCAL: (1_000, 10_000, 100_000, 1_000_000), MINISTACK: 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts; returns 1 after a wrong answer or if the table disagrees with the answers."""
-    parser = argparse.ArgumentParser(prog="python -m studies.load", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing and "dynamodb-local" in part:
             print(f"left out {part}: {missing}", file=sys.stderr)
             continue
-        facts = context(f"python -m studies.load --part {part}" + " --quick" * options.quick, ("locust", "pynamodb"))
+        facts = context(f"make load LOAD='--part {part}" + " --quick" * options.quick + "'", ("locust", "pynamodb"))
         with tempfile.TemporaryDirectory(prefix="load-") as scratch:
             results, table, failures = _run(part, engines, Path(scratch), quick=options.quick)
         text = f"`{facts['command']}`, {facts['date']}. {facts['machine']}; {facts['versions']}.\n\n{table}"
