@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokenservice_client.answers import Batch, Introspection, Issued, Revocation, Status, Use, Version
 from tokenservice_client.errors import UnexpectedAnswer
-from tokenservice_client.terms import Action, Address, Range, Terms, check, check_address, check_text, without_none
+from tokenservice_client.terms import Action, Address, Range, Terms, check, without_none
 from tokenservice_client.transport import Transport, base_url
 
 if TYPE_CHECKING:
@@ -69,11 +69,8 @@ class TokenServiceClient:
         connections: int = 10,
         allow_insecure: bool = False,
     ) -> None:
-        for name, text in (("url", url), ("user", user), ("password", password)):
-            check_text(name, text)
-        for name, seconds in (("timeout_seconds", timeout_seconds), ("patience_seconds", patience_seconds)):
-            check(name, seconds, (int, float), "a number")
-        check("connections", connections, int, "a whole number")
+        check(url=url, user=user, password=password, connections=connections)
+        check(timeout_seconds=timeout_seconds, patience_seconds=patience_seconds, **without_none(ca_bundle=ca_bundle))
         if connections < 1:
             raise ValueError("connections must be 1 or more")
         if not isinstance(allow_insecure, bool):
@@ -82,10 +79,8 @@ class TokenServiceClient:
             raise ValueError(f"timeout_seconds must be above 0 and at most {MAX_PATIENCE_SECONDS:.0f}")
         if not 0 <= patience_seconds <= MAX_PATIENCE_SECONDS:
             raise ValueError(f"patience_seconds must be 0 to {MAX_PATIENCE_SECONDS:.0f}")
-        if ca_bundle is not None:
-            check("ca_bundle", ca_bundle, (str, Path), "a path")
-            if not Path(ca_bundle).is_file():
-                raise ValueError("ca_bundle: there is no such file")
+        if ca_bundle is not None and not Path(ca_bundle).is_file():
+            raise ValueError("ca_bundle: there is no such file")
         self._base = base_url(url, allow_insecure)
         self._user = user
         self._transport = Transport(
@@ -153,7 +148,8 @@ class TokenServiceClient:
         """
         tokens = list(tokens)
         for terms in tokens:
-            check("each of tokens", terms, Terms, "Terms")
+            if not isinstance(terms, Terms):
+                raise ValueError(f"each of tokens must be Terms, not {type(terms).__name__}")
         body = {"tokens": [terms.as_json() for terms in tokens]}
         issued = Batch.read(self._transport.call("POST", "/tokens", body).body).tokens
         if len(issued) != len(tokens):
@@ -185,7 +181,7 @@ class TokenServiceClient:
             ValueError, TokenServiceError
         """
         key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
-        check_text("idempotency_key", key)
+        check(idempotency_key=key)
         if not _KEY.fullmatch(key):
             raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
         reply = self._transport.call(
@@ -243,7 +239,7 @@ class TokenServiceClient:
         """
         if (node_id is None) == (user is None):
             raise ValueError("give either node_id or user")
-        check_text("node_id" if user is None else "user", node_id if user is None else user)
+        check(**without_none(node_id=node_id, user=user))
         revoked = 0
         for _ in range(_MAX_REVOKE_CALLS):
             reply = self._transport.call(
@@ -269,18 +265,13 @@ class TokenServiceClient:
 
 
 def _use_body(token: str, user: str | None, ip_address: Address | None, action: Action | None) -> dict[str, Any]:
-    check_text("token", token)
-    for name, text in (("user", user), ("action", action)):
-        if text is not None:
-            check_text(name, text)
-    if ip_address is not None:
-        check_address("ip_address", ip_address)
+    check(token=token, **without_none(user=user, ip_address=ip_address, action=action))
     address = None if ip_address is None else str(ip_address)
     return without_none(token=token, user=user, ipAddress=address, action=action)
 
 
 def _path_of(token_id: str) -> str:
-    check_text("token_id", token_id)
+    check(token_id=token_id)
     # A token sent by mistake would end up in the access log, as part of the URL.
     if not _TOKEN_ID.fullmatch(token_id):
         raise ValueError("a token id is tok_ and 32 lower-case hex characters")

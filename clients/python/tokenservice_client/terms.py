@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Any, Final, Literal, Union
 
 Action = Literal["download", "preview", "edit"]
@@ -14,20 +15,19 @@ Address = Union[str, IPv4Address, IPv6Address]
 Range = Union[Address, IPv4Network, IPv6Network]
 
 
-_ADDRESSES = (str, IPv4Address, IPv6Address)
+_ADDRESSES: Final = (str, IPv4Address, IPv6Address)
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
-    "max_uses": (int, "a whole number"),
+    **dict.fromkeys(("max_uses", "connections"), (int, "a whole number")),
+    **dict.fromkeys(("timeout_seconds", "patience_seconds"), ((int, float), "a number")),
+    **dict.fromkeys(("expires_at", "not_before"), (datetime, "a datetime")),
+    **dict.fromkeys(("ip_addresses", "actions", "audience"), (Collection, "a list")),
     "expires_in": ((int, timedelta), "a whole number of seconds or a timedelta"),
-    "expires_at": (datetime, "a datetime"),
-    "not_before": (datetime, "a datetime"),
-    "user": (str, "a text"),
     "metadata": (Mapping, "a mapping"),
+    "ip_address": (_ADDRESSES, "an address or a text"),
+    "each of ip_addresses": ((*_ADDRESSES, IPv4Network, IPv6Network), "an address, a range or a text"),
+    "ca_bundle": ((str, Path), "a path"),
 }
-_LISTS: Final[Mapping[str, Any]] = {
-    "ip_addresses": (*_ADDRESSES, IPv4Network, IPv6Network),
-    "actions": str,
-    "audience": str,
-}
+"""Types of arguments, and their description. All others are texts."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,21 @@ class Terms:
     metadata: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        check_text("node_id", self.node_id)
-        for name, (kind, words) in _KINDS.items():
-            value = getattr(self, name)
-            if value is not None:
-                check(name, value, kind, words)
+        check(**{**without_none(**vars(self)), "node_id": self.node_id})
         for name in ("expires_at", "not_before"):
             instant: datetime | None = getattr(self, name)
             if instant is not None and instant.utcoffset() is None:
                 raise ValueError(f"{name} needs an offset, as in datetime.now(timezone.utc)")
-        for name, kind in _LISTS.items():
-            values = getattr(self, name)
-            if values is not None:
-                # A string is a collection of letters, and a network one of addresses. Neither is meant.
-                if isinstance(values, (str, bytes)) or not isinstance(values, Collection):
-                    raise ValueError(f"{name} must be a list")
-                for value in values:
-                    check(f"each of {name}", value, kind, "a text" if kind is str else "an address, a range or a text")
-        for name, value in (self.metadata or {}).items():
-            check_text("each name and value of metadata", name)
-            check_text("each name and value of metadata", value)
+        for name in ("ip_addresses", "actions", "audience"):
+            values = getattr(self, name) or ()
+            # A string is a collection of letters.
+            if isinstance(values, (str, bytes)):
+                raise ValueError(f"{name} must be a list")
+            for value in values:
+                check(**{f"each of {name}": value})
+        for member in (self.metadata or {}).items():
+            for text in member:
+                check(**{"each name and value of metadata": text})
 
     def as_json(self) -> dict[str, Any]:
         """The body of the request, without the fields that are None."""
@@ -103,26 +98,16 @@ class Terms:
         )
 
 
-def check(name: str, value: Any, kind: Any, words: str) -> None:
-    """Check the type of an argument.
-
-    Args:
-        kind: a type, or several. True and False are not numbers.
-        words: description of the type.
+def check(**arguments: Any) -> None:
+    """Check the types of arguments, by their names. True and False are not numbers.
 
     Raises:
-        ValueError: it is of another type. The message does not hold the value, which may be secret.
+        ValueError: one is of another type. The message does not hold the value, which may be secret.
     """
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name} must be {words}, not {type(value).__name__}")
-
-
-def check_text(name: str, value: Any) -> None:
-    check(name, value, str, "a text")
-
-
-def check_address(name: str, value: Any) -> None:
-    check(name, value, _ADDRESSES, "an address or a text")
+    for name, value in arguments.items():
+        kind, words = _KINDS.get(name, (str, "a text"))
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} must be {words}, not {type(value).__name__}")
 
 
 def without_none(**members: Any) -> dict[str, Any]:
