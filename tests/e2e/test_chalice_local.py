@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from dev.engine import HOST, free_port
-from tests.support.make_run import BASE, NODE, Run, copy_of_the_checkout
+from tests.support.api import BASE_PATH, NODE
+from tests.support.make_run import Run, copy_of_the_checkout
 from tests.support.waiting import wait_until
 
 RESTARTING = "Restarting local dev server.\n"
@@ -79,7 +80,7 @@ def test_it_serves_what_make_engine_stores_and_restarts_for_a_changed_source_alo
         # The engine stores about a second after a change, and the reloader looks once a second.
         for _ in range(3):
             stored = tables.stat().st_mtime_ns if tables.exists() else 0
-            status, issued = engine.post(f"http://{HOST}:{port}{BASE}/token", {"nodeId": NODE})
+            status, issued = engine.post(f"http://{HOST}:{port}{BASE_PATH}/token", {"nodeId": NODE})
             assert (status, len(issued["token"])) == (201, 64)
             wait_until(lambda stored=stored: tables.exists() and tables.stat().st_mtime_ns > stored)
         assert_two_keys_are_refused(engine, port, issued["token"])
@@ -99,7 +100,7 @@ def assert_two_keys_are_refused(engine: Run, port: int, token: str) -> None:
     credentials = f"{demo['TOKENSERVICE_USER']}:{demo['TOKENSERVICE_PASSWORD']}"
     body = json.dumps({"token": token}).encode()
     with closing(HTTPConnection(HOST, port, timeout=60)) as connection:
-        connection.putrequest("POST", f"{BASE}/use")
+        connection.putrequest("POST", f"{BASE_PATH}/use")
         connection.putheader("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
         connection.putheader("Content-Length", str(len(body)))
         connection.putheader("Idempotency-Key", "first")

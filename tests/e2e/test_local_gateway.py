@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from dev.engine import HOST
+from tests.support.api import BASE_PATH, NODE
 from tests.support.dynamodb_proxy import Proxy
-from tests.support.raw_http import BASE, NODE, Reply, Service, answers, post, receive, request, running
+from tests.support.raw_http import Reply, Service, answers, post, receive, request
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("gateway") / "output", {}) as service:
+    with Service({}, tmp_path_factory.mktemp("gateway") / "output") as service:
         yield service
 
 
@@ -39,8 +39,8 @@ def assert_problem(reply: Reply, status: int, code: str) -> None:
     assert b"<html" not in reply.body.lower()
 
 
-VERSION = f"GET {BASE}/version HTTP/1.1"
-ISSUE = f"POST {BASE}/token HTTP/1.1"
+VERSION = f"GET {BASE_PATH}/version HTTP/1.1"
+ISSUE = f"POST {BASE_PATH}/token HTTP/1.1"
 BODY = json.dumps({"nodeId": NODE}).encode()
 
 BROKEN: dict[str, bytes] = {
@@ -48,12 +48,12 @@ BROKEN: dict[str, bytes] = {
     "a version of the future": b"GET / HTTP/9.9\r\n\r\n",
     "a path too long": request(f"GET /{'a' * 70_000} HTTP/1.1"),
     "a path in Latin-1": request("GET /t\xf6ken HTTP/1.1"),
-    "a query in raw UTF-8": f"GET {BASE}/use?user=é HTTP/1.1\r\n\r\n".encode(),
+    "a query in raw UTF-8": f"GET {BASE_PATH}/use?user=é HTTP/1.1\r\n\r\n".encode(),
     "a header too long": request(VERSION, f"X: {'a' * 70_000}"),
     "a negative length": request(ISSUE, "Content-Length: -5"),
     "a length of five thousand digits": request(ISSUE, f"Content-Length: {'9' * 5000}"),
     "a host that is none": request("GET http://[ HTTP/1.1"),
-    "chunks in HTTP/1.0": request(f"POST {BASE}/token HTTP/1.0", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+    "chunks in HTTP/1.0": request(f"POST {BASE_PATH}/token HTTP/1.0", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
     "a broken request that expects to be continued": request("GET /", "Expect: 100-continue"),
     "two lengths": request(ISSUE, "Content-Length: 1", "Content-Length: 2", body=b"12"),
     "a length and chunks": request(ISSUE, "Content-Length: 5", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
@@ -91,7 +91,7 @@ LAST = NOWHERE
 CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = {
     "ten requests at once": (lambda c: get()(c) * 10, [OK] * 10 + [LAST]),
     "a problem between two good ones": (
-        lambda c: get()(c) + get(head=f"PUT {BASE}/token HTTP/1.1")(c) + get()(c),
+        lambda c: get()(c) + get(head=f"PUT {BASE_PATH}/token HTTP/1.1")(c) + get()(c),
         [OK, (405, "method_not_allowed"), OK, LAST],
     ),
     "a request behind a broken one": (lambda c: request("GET /") + get()(c), [BAD]),
@@ -113,11 +113,11 @@ CASES: dict[str, tuple[Callable[[Any], bytes], list[tuple[int, str | None]]]] = 
         [ISSUED, LAST],
     ),
     "two lengths that agree": (lambda c: post("/token", c, BODY, f"Content-Length: {len(BODY)}"), [BAD]),
-    "HTTP/1.0": (get(head=f"GET {BASE}/version HTTP/1.0"), [OK]),
+    "HTTP/1.0": (get(head=f"GET {BASE_PATH}/version HTTP/1.0"), [OK]),
     "lines that end with LF alone": (lambda c: get()(c).replace(b"\r\n", b"\n"), [BAD]),
     "64 KB of headers": (get(*(f"X-{n}: {'a' * 1_000}" for n in range(64))), [OK, LAST]),
-    "an absolute target": (get(head=f"GET http://localhost{BASE}/version HTTP/1.1"), [OK, LAST]),
-    "an encoded path": (get(head=f"GET {BASE.replace('api', '%61pi')}/version HTTP/1.1"), [NOWHERE, LAST]),
+    "an absolute target": (get(head=f"GET http://localhost{BASE_PATH}/version HTTP/1.1"), [OK, LAST]),
+    "an encoded path": (get(head=f"GET {BASE_PATH.replace('api', '%61pi')}/version HTTP/1.1"), [NOWHERE, LAST]),
     "no route and no ASCII": (lambda c: request("GET /nowhere HTTP/1.1", "Authorization: \xe9"), [NOWHERE, LAST]),
     "a request without a body that expects to be continued": (get("Expect: 100-continue"), [OK, LAST]),
     "nothing at all": (lambda c: b"", [LAST]),
@@ -143,7 +143,7 @@ def test_raw_requests_are_answered_one_by_one_and_none_is_smuggled(service: Serv
 
 @pytest.mark.parametrize("method", ["BREW", "TRACE"])
 def test_a_method_nobody_has_is_405(service: Service, method: str) -> None:
-    assert_problem(service.send(request(f"{method} {BASE}/token HTTP/1.1")), 405, "method_not_allowed")
+    assert_problem(service.send(request(f"{method} {BASE_PATH}/token HTTP/1.1")), 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_bad_credentials_get_401_and_a_challenge(service: Service, headers: tupl
     assert not reply.closed
 
 
-@pytest.mark.parametrize("path", ["/", "/tokenservice", f"{BASE}/nothing", "*", "//[", f"{BASE}/token/a/b"])
+@pytest.mark.parametrize("path", ["/", "/tokenservice", f"{BASE_PATH}/nothing", "*", "//[", f"{BASE_PATH}/token/a/b"])
 def test_an_unknown_route_is_404_and_echoes_no_header(service: Service, client: Any, path: str) -> None:
     reply = service.send(request(f"GET {path} HTTP/1.1", f"Authorization: {client.header}"))
     assert_problem(reply, 404, "route_not_found")
@@ -175,7 +175,7 @@ def test_an_unknown_route_is_404_and_echoes_no_header(service: Service, client: 
 
 def test_a_body_is_continued_before_it_is_read(service: Service, client: Any) -> None:
     raw = post("/token", client, BODY, "Expect: 100-continue")
-    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+    with socket.create_connection(service.address, timeout=30) as connection:
         connection.sendall(raw.removesuffix(BODY))
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(BODY)
@@ -202,8 +202,8 @@ def test_a_body_over_the_gateways_limit_is_answered_although_it_is_still_coming(
 
 @pytest.mark.parametrize(("path", "status"), [("/version", 200), ("/nothing", 404), ("/use?token=x", 405)])
 def test_head_is_answered_without_a_body(service: Service, client: Any, path: str, status: int) -> None:
-    raw = request(f"HEAD {BASE}{path} HTTP/1.1", f"Authorization: {client.header}", "Connection: close")
-    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+    raw = request(f"HEAD {BASE_PATH}{path} HTTP/1.1", f"Authorization: {client.header}", "Connection: close")
+    with socket.create_connection(service.address, timeout=30) as connection:
         connection.sendall(raw)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 %d " % status)
@@ -217,7 +217,7 @@ def test_sixty_four_connections_are_served_at_once(service: Service, client: Any
     together = threading.Barrier(count)
 
     def status_of_one(_: int) -> int:
-        with socket.create_connection((HOST, service.port), timeout=60) as connection:
+        with socket.create_connection(service.address, timeout=60) as connection:
             together.wait(60)
             connection.sendall(request(VERSION, f"Authorization: {client.header}"))
             return receive(connection).status
@@ -228,10 +228,10 @@ def test_sixty_four_connections_are_served_at_once(service: Service, client: Any
 
 def test_a_query_and_a_token_in_a_path_reach_no_log(service: Service, client: Any) -> None:
     token = os.urandom(32).hex()
-    for target in (f"{BASE}/use?token={token}", f"{BASE}/token/{token}", f"/{token}?user=somebody-secret"):
+    for target in (f"{BASE_PATH}/use?token={token}", f"{BASE_PATH}/token/{token}", f"/{token}?user=somebody-secret"):
         service.send(request(f"GET {target} HTTP/1.1", f"Authorization: {client.header}"))
-    service.send(request(f"{token} {BASE}/use HTTP/1.1"))
-    written = service.output()
+    service.send(request(f"{token} {BASE_PATH}/use HTTP/1.1"))
+    written = service.output
     assert token not in written
     assert "somebody-secret" not in written
     assert client.password not in written
@@ -242,7 +242,7 @@ def event(service: Service, name: str, **wanted: str) -> dict[str, Any]:
     """The one event of this name with these members, once the service has written its line."""
 
     def found() -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in service.output().splitlines(keepends=True) if re.match(r"\{.*\n", line)]
+        lines = [json.loads(line) for line in service.output.splitlines(keepends=True) if re.match(r"\{.*\n", line)]
         return [line for line in lines if line.get("event") == name and wanted.items() <= line.items()]
 
     [one] = wait_until(found)
@@ -250,9 +250,11 @@ def event(service: Service, name: str, **wanted: str) -> dict[str, Any]:
 
 
 def test_every_request_is_logged_in_one_json_line(service: Service, client: Any) -> None:
-    reply = service.send(request(f"GET {BASE}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
+    reply = service.send(request(f"GET {BASE_PATH}/version?a=b HTTP/1.1", f"Authorization: {client.header}"))
     reported = event(service, "access", requestId=reply.headers["x-amzn-requestid"])
-    assert reported.items() >= {"event": "access", "method": "GET", "path": f"{BASE}/version", "status": 200}.items()
+    assert (
+        reported.items() >= {"event": "access", "method": "GET", "path": f"{BASE_PATH}/version", "status": 200}.items()
+    )
     assert (reported["ip"], reported["clientId"], reported["reason"]) == ("127.0.0.1", client.user, "-")
     assert reported["milliseconds"] >= 0
 
@@ -285,17 +287,6 @@ def test_refused_credentials_are_logged_with_address_client_and_reason(service: 
     assert (audited["clientId"], audited["reason"]) == (client.user, "wrong_secret")
 
 
-def test_without_its_store_the_service_answers_503(tmp_path: Path, deployment: Any, client: Any) -> None:
-    with ExitStack() as started:
-        # It starts only where it finds its store, which then goes away.
-        with Proxy(os.environ["AWS_ENDPOINT_URL"]) as store:
-            service = started.enter_context(running(tmp_path / "output", {"AWS_ENDPOINT_URL": store.url}))
-        reply = service.send(request(VERSION, f"Authorization: {client.header}"))
-        assert_problem(reply, 503, "store_unavailable")
-        assert reply.headers["retry-after"] == "1"
-        assert client.password not in service.output()
-
-
 def test_requests_at_work_are_answered_before_the_server_ends(tmp_path: Path, deployment: Any, client: Any) -> None:
     at_work, go_on = threading.Event(), threading.Event()
 
@@ -307,7 +298,7 @@ def test_requests_at_work_are_answered_before_the_server_ends(tmp_path: Path, de
         store = stack.enter_context(Proxy(os.environ["AWS_ENDPOINT_URL"]))
         pool = stack.enter_context(ThreadPoolExecutor(2))
         stopping = ExitStack()
-        service = stopping.enter_context(running(tmp_path / "output", {"AWS_ENDPOINT_URL": store.url}))
+        service = stopping.enter_context(Service({"AWS_ENDPOINT_URL": store.url}, tmp_path / "output"))
         store.when_done = wait
         answer = pool.submit(service.send, request(VERSION, f"Authorization: {client.header}"))
         assert at_work.wait(60)

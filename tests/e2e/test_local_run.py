@@ -22,7 +22,8 @@ import pytest
 
 from dev import engine, preflight
 from dev.engine import HOST, ROOT, Engine, EngineError, free_port
-from tests.support.make_run import BASE, CONFIG, NODE, Run, copy_of_the_checkout, kill, processes_of
+from tests.support.api import BASE_PATH, NODE
+from tests.support.make_run import CONFIG, Run, copy_of_the_checkout, kill, processes_of
 from tests.support.waiting import wait_until
 
 
@@ -45,7 +46,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def test_the_ready_line_has_the_address_and_the_command_below_it_works(running: Run) -> None:
-    assert running.wait_until_ready() == f"http://{HOST}:{running.port}{BASE}"
+    assert running.wait_until_ready() == f"http://{HOST}:{running.port}{BASE_PATH}"
     command = "".join(running.output).split("directory:\n")[1].split("\n\n")[0]
     pasted = subprocess.run(["bash", "-euc", command], cwd=running.checkout, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"[0-9a-f]{64}", json.loads(pasted.stdout)["token"])

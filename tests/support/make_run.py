@@ -21,8 +21,6 @@ from urllib.request import Request, urlopen
 from dev.engine import ROOT
 from tests.support.waiting import wait_until
 
-NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
-BASE = "/tokenservice/services/api"
 CONFIG = ".chalice/config.json"
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPResponse
-from pathlib import Path
+from http.client import HTTPResponse, parse_headers
 from typing import Any
 
 from dev.engine import HOST
-from tests.support.serving import serving
-
-BASE = "/tokenservice/services/api"
-NODE = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
+from tests.support.api import BASE_PATH
+from tests.support.serving import LocalService
 
 
 @dataclass(frozen=True)
@@ -32,21 +28,17 @@ class Reply:
         return json.loads(self.body)
 
 
-class Service:
-    """`python -m dev.gateway` and what it wrote."""
+class Service(LocalService):
+    """The service, for bytes as they are."""
 
-    def __init__(self, port: int, log: Path) -> None:
-        self.port = port
-        self._log = log
+    @property
+    def address(self) -> tuple[str, int]:
+        return HOST, int(self.endpoint_url.rpartition(":")[2])
 
     def send(self, raw: bytes) -> Reply:
-        """Send bytes as they are."""
-        with socket.create_connection((HOST, self.port), timeout=30) as connection:
+        with socket.create_connection(self.address, timeout=30) as connection:
             connection.sendall(raw)
             return receive(connection)
-
-    def output(self) -> str:
-        return self._log.read_text()
 
 
 def receive(connection: socket.socket) -> Reply:
@@ -57,19 +49,13 @@ def receive(connection: socket.socket) -> Reply:
         return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, body, closed)
 
 
-@contextmanager
-def running(log: Path, environ: dict[str, str]) -> Iterator[Service]:
-    with serving(log, **environ) as url:
-        yield Service(int(url.rpartition(":")[2]), log)
-
-
 def request(head: str, *headers: str, body: bytes = b"") -> bytes:
     return "\r\n".join([head, "Host: localhost", *headers, "", ""]).encode("latin-1") + body
 
 
 def post(path: str, client: Any, body: bytes, *headers: str) -> bytes:
     return request(
-        f"POST {BASE}{path} HTTP/1.1",
+        f"POST {BASE_PATH}{path} HTTP/1.1",
         f"Authorization: {client.header}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
@@ -81,29 +67,11 @@ def post(path: str, client: Any, body: bytes, *headers: str) -> bytes:
 def answers(service: Service, raw: bytes) -> list[tuple[int, str | None]]:
     """Status and problem code of every answer up to that to a last request, which closes the connection."""
     received: list[tuple[int, str | None]] = []
-    with socket.create_connection((HOST, service.port), timeout=30) as connection:
+    with socket.create_connection(service.address, timeout=30) as connection, connection.makefile("rb") as stream:
         connection.sendall(raw + request("GET /last HTTP/1.1", "Connection: close"))
-        stream = connection.makefile("rb")
-        while stream.peek(1):
-            with closing(HTTPResponse(_Stream(stream))) as response:
-                response.begin()
-                text = response.read()
-                body = json.loads(text) if text else {}
-                received.append((response.status, body.get("code")))
-        stream.close()
+        while line := stream.readline():
+            length = parse_headers(stream)["Content-Length"]
+            body = json.loads(stream.read(int(length))) if length else {}
+            if not line.startswith(b"HTTP/1.1 100 "):
+                received.append((int(line.split()[1]), body.get("code")))
     return received
-
-
-class _Stream:
-    """Lets several answers be read from one connection: `HTTPResponse` would close what it reads from."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def makefile(self, mode: str) -> _Stream:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def close(self) -> None: ...
