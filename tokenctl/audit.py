@@ -23,15 +23,13 @@ from typing import Any, Final
 import click
 import msgspec
 from rich.console import Console
-from rich.text import Text
 
-from chalicelib.audit import timestamp
 from chalicelib.instants import epoch_ms, now
 from chalicelib.splunk.record import Kind
 from chalicelib.splunk.waiting import BucketSource
 from chalicelib.tokens import Token
 from tokenctl.audit_lines import Found, read, read_text
-from tokenctl.audit_rules import MAX_LIFE_MS, MEANING, TOLERANCE, Fact, Finding, Limits, Log, Stored, judge
+from tokenctl.audit_rules import ISSUED, MAX_LIFE_MS, MEANING, TOLERANCE, Fact, Finding, Log, Stored, judge
 from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
 from tokenctl.terminal import Instant, Terminal, clock, common, plain, table, tracked
@@ -175,8 +173,8 @@ class Events:
             if fact is not None:
                 first = min(first, fact.at)
                 last = max(last, fact.at)
-                if fact.limits is not None and fact.limits.expires_at is not None:
-                    self.longest_life = max(self.longest_life, fact.limits.expires_at - fact.at)
+                if fact.expires_at is not None:
+                    self.longest_life = max(self.longest_life, fact.expires_at - fact.at)
                 yield token_id, 0, encode(fact)
         self.first, self.last = first, last
 
@@ -204,21 +202,17 @@ class Report:
 
     def damaged(self, name: str, why: str) -> None:
         """Add a gap where something can't be read."""
-        self.add(Finding("unreadable", None, f"{name}: {why}"))
+        self.add(Finding(kind="unreadable", why=f"{name}: {why}"))
 
     def facts(self) -> dict[str, Any]:
         """Return what `--json` prints."""
-        more = [
-            {"kind": kind, "why": f"{count - _MOST_GAPS:,} more of this kind"}
-            for kind, count in self.counts.items()
-            if count > _MOST_GAPS and Finding(kind, None, "").is_gap
-        ]
-        return {
-            "events": self.events,
-            "tokens": self.tokens,
-            "breaches": [_facts(finding) for finding in _in_order(self.breaches)],
-            "gaps": [_facts(finding) for finding in _in_order(self.gaps)] + more,
-        }
+        gaps = sorted(self.gaps, key=_time)
+        for kind in {gap.kind for gap in gaps}:
+            if (unlisted := self.counts[kind] - _MOST_GAPS) > 0:
+                gaps.append(Finding(kind=kind, why=f"{unlisted:,} more of this kind"))
+        breaches = sorted(self.breaches, key=_time)
+        facts = {"events": self.events, "tokens": self.tokens, "breaches": breaches, "gaps": gaps}
+        return dict(msgspec.to_builtins(facts))
 
     def show(self, console: Console) -> None:
         facts = self.facts()
@@ -231,45 +225,39 @@ class Report:
         console.print(f"Events: {self.events:,}. Tokens: {self.tokens:,}.", verdict)
         for title, style, rows in (("breach", "red", facts["breaches"]), ("gap", "yellow", facts["gaps"])):
             if rows:
-                console.print()
-                cells = [[plain(row["kind"], style), *(_cell(row, name) for name in _COLUMNS)] for row in rows]
-                console.print(table((title, *_COLUMNS.values()), cells))
+                cells = [
+                    (
+                        plain(row["kind"], style),
+                        clock(row.get("time", "")),
+                        *(row.get(name, "") for name in ("tokenId", "useId", "why")),
+                    )
+                    for row in rows
+                ]
+                console.print("", table((title, "time (UTC)", "token", "use", "why"), cells), sep="\n")
         if self.counts:
-            console.print()
             meanings = [(kind, f"{count:,}", MEANING[kind]) for kind, count in self.counts.most_common()]
-            console.print(table(("kind", "times", "meaning"), meanings))
+            console.print("", table(("kind", "times", "meaning"), meanings), sep="\n")
 
 
-_COLUMNS: Final = {"time": "time (UTC)", "tokenId": "token", "useId": "use", "why": "why"}
-
-
-def _cell(row: dict[str, str], name: str) -> str | Text:
-    return plain(clock(row.get(name, "")) if name == "time" else row.get(name, ""))
-
-
-def _in_order(findings: list[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: finding.at or 0)
-
-
-def _facts(finding: Finding) -> dict[str, str]:
-    at = None if finding.at is None else timestamp(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=finding.at))
-    facts = {"kind": finding.kind, "tokenId": finding.token_id, "useId": finding.use_id, "time": at, "why": finding.why}
-    return {name: fact for name, fact in facts.items() if fact is not None}
+def _time(finding: Finding) -> str:
+    return finding.time or ""
 
 
 def stored(token: Token) -> Stored:
     """Return what the rules need of a token in the table."""
     terms = token.terms
-    limits = Limits(
-        terms.max_uses,
-        epoch_ms(terms.expires_at),
-        None if terms.not_before is None else epoch_ms(terms.not_before),
-        terms.user,
-        tuple(terms.actions),
-        tuple(map(str, terms.networks)),
-        tuple(terms.audience),
+    issue = Fact(
+        ISSUED,
+        epoch_ms(token.issued_at),
+        user=terms.user,
+        max_uses=terms.max_uses,
+        expires_at=epoch_ms(terms.expires_at),
+        not_before=None if terms.not_before is None else epoch_ms(terms.not_before),
+        actions=tuple(terms.actions),
+        networks=tuple(map(str, terms.networks)),
+        audience=tuple(terms.audience),
     )
-    return Stored(epoch_ms(token.issued_at), limits, {claim.id: epoch_ms(claim.at) for claim in token.claims})
+    return Stored(issue, {claim.id: epoch_ms(claim.at) for claim in token.claims})
 
 
 def _of_stage(deployment: Deployment, since: datetime, report: Report) -> Iterator[Found]:

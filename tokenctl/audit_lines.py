@@ -21,29 +21,36 @@ from chalicelib.instants import epoch_ms
 from chalicelib.log_names import Event
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope
-from tokenctl.audit_rules import Fact, Limits
+from tokenctl.audit_rules import Fact
 from tokenctl.redrive import MAX_BYTES
 
 Damaged = Callable[[str], object]
 """Gets why something can't be read."""
+Found = tuple[str, Fact | None]
+"""A token's id and what the rules need of its event; None for an event of no token."""
 
-_MOST_WRAPPINGS: Final = 8
 _NAMES: Final = frozenset(Event)
-_AUTH_REFUSED, _ISSUED = Event.AUTH_REFUSED, Event.ISSUED  # on Python 3.11, a member by its name is quicker
+_AUTH_REFUSED: Final = Event.AUTH_REFUSED  # on Python 3.11, a member by its name is quicker
 _OURS: Final = re.compile("|".join(map(re.escape, Event)).encode())
 _OPENS: Final = re.compile(rb'\[?(?:"[^"]*" *: *)?\[?\{')
 _LOG: Final = re.compile(rb"[\[{\"]|START |END |REPORT |INIT_START |\d{4}-\d\d-\d\d")
 _RAW: Final = "_raw"
 _RAW_MEMBER: Final = b'"_raw"'
+_WRAPPINGS: Final = (
+    *("message", "events", "logEvents", "@message"),  # CloudWatch Logs
+    *("requestPayload", "awslogs", "data"),  # the failure record, and an envelope
+    *("event", "result", "results"),  # Splunk's HTTP Event Collector, and its exports
+)
+"""The members that hold events, or texts with events."""
 _GZIP_IN_BASE64: Final = "H4sI"
 _REMEMBERED: Final = 1_000  # instants: a use repeats that of its issue, events of one moment have the same
 
 
 class Line(msgspec.Struct, rename="camel", gc=False):
-    """What a line may hold: the members of an audit event, and those of whatever is wrapped around it."""
+    """The members of an audit event that count."""
 
-    event: str | Line | None = None  # an object, if Splunk's HTTP Event Collector gets it
-    time: str | float | None = None
+    event: str = ""
+    time: str = ""
     client_id: str | None = None
     token_id: str | None = None
     user: str | None = None
@@ -60,33 +67,10 @@ class Line(msgspec.Struct, rename="camel", gc=False):
     actions: tuple[str, ...] = ()
     ip_addresses: tuple[str, ...] = ()
     audience: tuple[str, ...] = ()
-    # CloudWatch Logs
-    message: str | Line | None = None
-    events: tuple[Line, ...] = ()
-    log_events: tuple[Line, ...] = ()
-    insights: str | Line | None = msgspec.field(default=None, name="@message")
-    awslogs: Line | None = None
-    data: str | None = None
-    # the failure record
-    request_payload: Line | None = None
-    # Splunk, without the text of the event
-    result: Any = None
-
-
-class Row(msgspec.Struct, gc=False):
-    """An event of Splunk's export. Its other fields are what the app makes of the text."""
-
-    raw: str | None = msgspec.field(default=None, name="_raw")
-    result: Row | None = None
-    results: tuple[Row, ...] = ()
 
 
 _line: Final = msgspec.json.Decoder(Line).decode
-_row: Final = msgspec.json.Decoder(Row).decode
-_lines: Final = msgspec.json.Decoder(tuple[Line, ...]).decode
-
-Found = tuple[str, Fact | None]
-"""A token's id and what the rules need of its event; None for an event of no token."""
+_values: Final = msgspec.json.Decoder(list[Any]).decode
 
 
 def read(lines: Iterable[bytes], damaged: Damaged) -> Iterator[Found]:
@@ -113,14 +97,14 @@ def read(lines: Iterable[bytes], damaged: Damaged) -> Iterator[Found]:
         damaged("no audit event, nor does it begin like a log")
 
 
-def read_text(text: str, damaged: Damaged, depth: int = 0) -> Iterable[Found]:
+def read_text(text: str, damaged: Damaged) -> Iterable[Found]:
     """Return the audit events in one message."""
-    return _events(text.strip().encode("utf-8", "replace"), damaged, depth)
+    return _events(text.strip().encode("utf-8", "replace"), damaged)
 
 
 def _columns(text: bytes) -> list[str]:
     """Return the names in the first line of a CSV file."""
-    return next(csv.reader([text.decode("utf-8", "replace")]), []) if _RAW.encode() in text else []
+    return next(csv.reader([text.decode("utf-8", "replace")]), []) if b"_raw" in text else []
 
 
 def _read_table(numbered: Iterable[tuple[int, bytes]], damaged: Damaged) -> Iterator[Found]:
@@ -148,122 +132,109 @@ def _objects(numbered: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes
         yield number, b"".join(opened)
 
 
-def _events(text: bytes, damaged: Damaged, depth: int = 0) -> Iterable[Found]:
+def _events(text: bytes, damaged: Damaged) -> Iterable[Found]:
     """Return the events in a text that is JSON, or has something before and after its JSON, such as a time."""
     body = text[max(0, text.find(b"{")) : text.rfind(b"}") + 1]
     try:
-        if _RAW_MEMBER in body:
-            return _of_row(_row(body), damaged, depth)
-        try:
-            line = _line(body)
-        except msgspec.DecodeError:
-            lines = _lines(b"[" + (body or text) + b"]")
-        else:  # almost every line of a large log, so it has a short way
-            return _event(line, damaged) if _is_event(line) else _unwrapped(line, damaged, depth)
-    except msgspec.ValidationError as error:  # JSON, of another program perhaps
-        if _OURS.search(text):
-            damaged(str(error))
+        line = _line(body)  # almost every line of a large log is an event by itself, so it has a short way
+        if line.event in _NAMES and _RAW_MEMBER not in body:
+            return _event(line, damaged)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _wrapped(text, body, damaged)
+
+
+def _wrapped(text: bytes, body: bytes, damaged: Damaged) -> Iterator[Found]:
+    try:
+        yield from _inside(_values(b"[" + (body or text) + b"]"), damaged)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if text.startswith(b'{"') or _OURS.search(text):
             damaged(str(error))
-    else:
-        return chain.from_iterable(_unwrapped(line, damaged, depth) for line in lines)
-    return ()
 
 
-def _unwrapped(line: Line, damaged: Damaged, depth: int) -> Iterator[Found]:
-    """Return the event of a line, or those that are wrapped in it."""
-    if _is_event(line):
-        yield from _event(line, damaged)
-        return
-    if isinstance(line.event, str) and not line.event.startswith("{"):
-        return  # another kind of line of ours, or a text that is sent to Splunk
-    if depth == _MOST_WRAPPINGS:
-        damaged("wrapped too often")
-        return
-    for inner in _inside(line, damaged):
-        if isinstance(inner, str):
-            yield from read_text(inner, damaged, depth + 1)
-        elif inner is not None:
-            yield from _unwrapped(inner, damaged, depth + 1)
+def _inside(value: Any, damaged: Damaged) -> Iterator[Found]:
+    """Return the events in a value of JSON, however they are wrapped in it."""
+    if isinstance(value, list):
+        for member in value:
+            yield from _inside(member, damaged)
+    elif isinstance(value, str) and value.startswith(_GZIP_IN_BASE64):
+        try:
+            logged = decode({"awslogs": {"data": value}}, MAX_BYTES).events
+        except MalformedEnvelope as error:
+            damaged(str(error))
+        else:
+            for event in logged:
+                yield from read_text(event.message, damaged)
+    elif isinstance(value, str):
+        yield from read_text(value, damaged)
+    elif isinstance(value, dict):
+        yield from _of_object(value, damaged)
 
 
-def _of_row(row: Row, damaged: Damaged, depth: int) -> Iterator[Found]:
-    for each in (row, row.result, *row.results):
-        if each is not None and each.raw is not None:
-            yield from read_text(each.raw, damaged, depth + 1)
-
-
-def _is_event(line: Line) -> bool:
-    return isinstance(line.event, str) and line.event in _NAMES
-
-
-def _inside(line: Line, damaged: Damaged) -> Iterable[str | Line | None]:
-    """Return what a line is wrapped around."""
-    if line.result is not None:
+def _of_object(value: dict[str, Any], damaged: Damaged) -> Iterator[Found]:
+    name, result = value.get("event"), value.get("result")
+    if _RAW in value:  # the other members are texts that Splunk's app makes of it
+        yield from _inside(value[_RAW], damaged)
+    elif isinstance(result, dict) and _RAW not in result:
         damaged("an export of Splunk without _raw")
-    alone = (line.event, line.message, line.insights, line.awslogs, line.request_payload)
-    if line.data is None or not line.data.startswith(_GZIP_IN_BASE64):
-        return (*alone, *line.events, *line.log_events)
-    try:
-        return [event.message for event in decode({"awslogs": {"data": line.data}}, MAX_BYTES).events]
-    except MalformedEnvelope as error:
-        damaged(str(error))
-        return ()
+    elif not isinstance(name, str) or name.startswith("{"):
+        for member in _WRAPPINGS:
+            if member in value:
+                yield from _inside(value[member], damaged)
+    elif name in _NAMES:
+        yield from _event(msgspec.convert(value, Line), damaged)
+    # Else it is another kind of line of ours, or a text that is sent to Splunk.
 
 
 def _event(line: Line, damaged: Damaged) -> tuple[Found, ...]:
     try:
-        at = _millis(line.time)
-        if line.event == _AUTH_REFUSED:
-            return (("", None),)
-        if not line.token_id:
-            raise ValueError("no tokenId")
-        fact = Fact(
-            str(line.event),
-            at,
-            line.client_id or "",
-            line.user,
-            line.ip_address,
-            line.action,
-            # A use is known by its id. A line without one is a use of its own.
-            line.use_id or str(line.time),
-            line.reason == "replayed",
-            line.uses,
-            line.previous,
-            None if line.issued_at is None else _millis(line.issued_at),
-            _limits(line) if line.event == _ISSUED else None,
-        )
-        return ((line.token_id, fact),)
+        return ((line.token_id or "", _fact(line)),)
     except (ValueError, OverflowError) as error:
         damaged(f"{line.event}: {error}")
         return ()
 
 
-def _limits(line: Line) -> Limits | None:
-    if line.max_uses is None and line.expires_at is None and line.user is None:
+def _fact(line: Line) -> Fact | None:
+    """Return what the rules need of an event; None if it is of no token.
+
+    Raises:
+        ValueError, OverflowError: a member can't be read.
+    """
+    at = _millis(line.time)
+    if line.event == _AUTH_REFUSED:
         return None
-    for network in line.ip_addresses:
-        parse_network(network)
-    return Limits(
+    if not line.token_id:
+        raise ValueError("no tokenId")
+    return Fact(
+        line.event,
+        at,
+        line.client_id or "",
+        line.user,
+        line.ip_address,
+        line.action,
+        # A use is known by its id. A line without one is a use of its own.
+        line.use_id or line.time,
+        line.reason == "replayed",
+        line.uses,
+        line.previous,
+        None if line.issued_at is None else _millis(line.issued_at),
         line.max_uses,
         None if line.expires_at is None else _millis(line.expires_at),
         None if line.not_before is None else _millis(line.not_before),
-        line.user,
         line.actions,
-        line.ip_addresses,
+        tuple(str(parse_network(network)) for network in line.ip_addresses),
         line.audience,
     )
 
 
 @lru_cache(_REMEMBERED)
-def _millis(time: str | float | None) -> int:
-    """Milliseconds since 1970 of an instant in RFC 3339.
+def _millis(time: str) -> int:
+    """Return milliseconds since 1970 of an instant in RFC 3339.
 
     Raises:
         ValueError: it is none, or has no offset.
     """
-    instant = datetime.fromisoformat(time) if isinstance(time, str) else None
-    if instant is None or instant.tzinfo is None:
+    instant = datetime.fromisoformat(time)
+    if instant.tzinfo is None:
         raise ValueError(f"{time!r} is not an instant with an offset")
     return epoch_ms(instant)

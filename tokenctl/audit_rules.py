@@ -20,7 +20,7 @@ from chalicelib.instants import EPOCH
 from chalicelib.log_names import Event
 from chalicelib.tokens import KEPT_AFTER_EXPIRY
 
-MEANING: Final[Mapping[str, str]] = {
+_BREACHES: Final = {
     "use_beyond_allowance": "more uses than the issue allows",
     "use_after_expiry": "a use at or after the expiry",
     "use_before_start": "a use before notBefore",
@@ -35,12 +35,14 @@ MEANING: Final[Mapping[str, str]] = {
     "event_altered": "an event that does not fit the digest in the one after it",
     "event_without_claim": "a use that the table does not record",
     "claim_without_event": "a use in the table that is not in the log",
+}
+_GAPS: Final = {
     "issue_before_log": "the token was issued before the log begins",
     "uses_missing": "the events of some uses are missing",
     "limits_unknown": "the event of the issue names no limits",
     "unreadable": "a line that can't be read",
 }
-"""Every kind of breach, then every kind of gap."""
+MEANING: Final[Mapping[str, str]] = {**_BREACHES, **_GAPS}
 
 TOLERANCE: Final = timedelta(seconds=3)
 """A call to the store ends within three seconds (`chalicelib.storage.model.Meta`) after the instant that is logged."""
@@ -49,33 +51,23 @@ MAX_LIFE_MS: Final = MAX_LIFETIME // timedelta(milliseconds=1)
 _KEPT_MS: Final = KEPT_AFTER_EXPIRY // timedelta(milliseconds=1)
 _UNNUMBERED: Final = 1_000_000
 _AT: Final = attrgetter("at")
-_ISSUED: Final = Event.ISSUED.value
+ISSUED: Final = Event.ISSUED.value
 _USED: Final = Event.USED.value
 _ENDS: Final = {Event.REVOKED.value: "use_after_revocation", Event.LOCKED.value: "use_after_lock"}
 _REDACTED: Final = ("[tok_", "[secret]", "[credentials]")
-
-
-class Limits(Struct, frozen=True, array_like=True, gc=False):
-    """What an issue allows; None and empty mean that it does not say."""
-
-    max_uses: int | None = None
-    expires_at: int | None = None
-    not_before: int | None = None
-    user: str | None = None
-    actions: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
-    audience: tuple[str, ...] = ()
 
 
 class Fact(Struct, frozen=True, array_like=True, gc=False):
     """One audit event of a token.
 
     Attributes:
+        user: for whom the token was used; of an issue, for whom alone it may be.
         replayed: a use that was made before and is repeated.
         uses: how many uses the token had after it; of a use, its running number.
         previous: digest of the token's use or issue before it.
         issued_at: when the token was issued, if a use says so.
-        limits: of an issue.
+        max_uses, expires_at, not_before, actions, networks, audience: what an issue allows; None and empty mean that it
+            does not say.
     """
 
     event: str
@@ -89,14 +81,18 @@ class Fact(Struct, frozen=True, array_like=True, gc=False):
     uses: int | None = None
     previous: str | None = None
     issued_at: int | None = None
-    limits: Limits | None = None
+    max_uses: int | None = None
+    expires_at: int | None = None
+    not_before: int | None = None
+    actions: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    audience: tuple[str, ...] = ()
 
 
 class Stored(Struct, frozen=True, array_like=True, gc=False):
-    """A token in the table: its limits, and its claims as id to instant."""
+    """A token in the table: what its issue allows, and its claims as id to instant."""
 
-    issued_at: int
-    limits: Limits
+    issue: Fact
     claims: dict[str, int]
 
 
@@ -117,18 +113,18 @@ class Log(Struct, frozen=True):
     longest_life: int = MAX_LIFE_MS
 
 
-class Finding(Struct, frozen=True):
-    """A breach or a gap."""
+class Finding(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """A breach or a gap; `time` is RFC 3339 in UTC."""
 
     kind: str
-    at: int | None
-    why: str
     token_id: str | None = None
     use_id: str | None = None
+    time: str | None = None
+    why: str
 
     @property
     def is_gap(self) -> bool:
-        return self.kind in ("issue_before_log", "uses_missing", "limits_unknown", "unreadable")
+        return self.kind in _GAPS
 
 
 def judge(token_id: str, facts: Iterable[Fact], stored: Stored | None, log: Log) -> Iterator[Finding]:
@@ -156,25 +152,25 @@ class _Token:
         self.issue: Fact | None = None
         self.grants: list[Fact] = []
         self.replays: list[Fact] = []
-        ends: dict[str, Fact] = {}
+        self.ends: dict[str, Fact] = {}
         for fact in self.facts:
             if fact.event == _USED:
                 (self.replays if fact.replayed else self.grants).append(fact)
-            elif fact.event == _ISSUED:
+            elif fact.event == ISSUED:
                 self.issue = self.issue or fact
             elif fact.event in _ENDS:
-                ends.setdefault(_ENDS[fact.event], fact)
-        self.ends = ends
+                self.ends.setdefault(_ENDS[fact.event], fact)
         # One use is one id, however often it is reported. A replay alone shows that there was one.
         by_id: dict[str, Fact] = {}
         for fact in (*self.grants, *self.replays):
             by_id.setdefault(fact.use_id, fact)
         self.uses = sorted(by_id.values(), key=lambda use: (use.uses or _UNNUMBERED, use.at))
-        limits = self.issue.limits if self.issue else None
-        self.limits = limits or (stored.limits if stored else None)
+        self.limits = self.issue
+        if stored and (self.issue is None or self.issue.expires_at is None):
+            self.limits = stored.issue
 
     def found(self, kind: str, fact: Fact, why: str) -> Finding:
-        return Finding(kind, fact.at, why, self.id, fact.use_id or None)
+        return Finding(kind=kind, token_id=self.id, use_id=fact.use_id or None, time=_text(fact.at), why=why)
 
     def without_issue(self) -> Iterator[Finding]:
         if self.issue is not None:
@@ -183,7 +179,7 @@ class _Token:
                     yield self.found("use_without_issue", use, f"issued later, at {_text(self.issue.at)}")
             return
         known = next((use.issued_at for use in self.uses if use.issued_at is not None), None)
-        issued_at = self.stored.issued_at if self.stored else known
+        issued_at = self.stored.issue.at if self.stored else known
         first = min(self.uses, key=lambda use: use.at)
         begin = f"the log begins at {_text(self.log.begin)}"
         if issued_at is None and first.at - self.log.longest_life < self.log.begin:
@@ -197,11 +193,10 @@ class _Token:
 
     def outside_limits(self) -> Iterator[Finding]:
         limits = self.limits
-        if limits is None or limits.max_uses is None or limits.expires_at is None:
-            if self.issue is not None:
-                yield self.found("limits_unknown", self.issue, "the event names no maxUses or no expiresAt")
-            if limits is None:
-                return
+        if limits is None:
+            return
+        if self.issue is not None and (limits.max_uses is None or limits.expires_at is None):
+            yield self.found("limits_unknown", self.issue, "the event names no maxUses or no expiresAt")
         for count, use in enumerate(self.uses, 1):
             number = max(count, use.uses or 0)
             if limits.max_uses is not None and number > limits.max_uses:
@@ -214,7 +209,7 @@ class _Token:
                 yield self.found("use_before_start", use, f"valid from {_text(limits.not_before)}")
             yield from self._bound(use, limits)
 
-    def _bound(self, use: Fact, limits: Limits) -> Iterator[Finding]:
+    def _bound(self, use: Fact, limits: Fact) -> Iterator[Finding]:
         is_known = not _redacted(limits.user) and not _redacted(use.user)
         if limits.user and is_known and tokens.canonical(use.user or "") != tokens.canonical(limits.user):
             yield self.found("use_by_other_user", use, f"issued for {limits.user!r}, used for {use.user!r}")
@@ -238,18 +233,21 @@ class _Token:
         return use.uses > end.uses or use.at > end.at + max(self.log.tolerance, _LONGEST_REQUEST_MS)
 
     def numbers(self) -> Iterator[Finding]:
-        made = [use for use in self.uses if use.uses is not None and not use.replayed]
         seen: dict[int, Fact] = {}
-        for use in made:
-            if (other := seen.setdefault(use.uses or 0, use)) is not use:
+        for use in self.uses:
+            if use.uses is None or use.replayed:
+                continue
+            if (other := seen.setdefault(use.uses, use)) is not use:
                 yield self.found("number_repeated", use, f"use {use.uses} is also {other.use_id}")
         last = max(self.facts, key=lambda fact: fact.uses or 0, default=None)
+        if last is None or last.uses is None:
+            return
         # Without the issue, what came before the first use that is there lies before the log.
-        first = 1 if self.issue is not None else min(seen, default=0 if last is None else 1 + (last.uses or 0))
-        missing = [number for number in range(first, 1 + (last.uses or 0 if last else 0)) if number not in seen]
-        if missing and last is not None:
-            known = f"{_text(last.at)} knows of {last.uses} uses; missing: {', '.join(map(str, missing))}"
-            yield Finding("uses_missing", last.at, f"{last.event} at {known}", self.id)
+        first = 1 if self.issue is not None else min(seen, default=last.uses + 1)
+        missing = [str(number) for number in range(first, last.uses + 1) if number not in seen]
+        if missing:
+            why = f"{last.event} at {_text(last.at)} knows of {last.uses} uses; missing: {', '.join(missing)}"
+            yield Finding(kind="uses_missing", token_id=self.id, time=_text(last.at), why=why)
 
     def digests(self) -> Iterator[Finding]:
         """Compare each digest with what it was made of, as far as that is known."""
@@ -286,7 +284,8 @@ class _Token:
         reported = {use.use_id for use in self.uses}
         for use_id, at in self.stored.claims.items():
             if use_id not in reported and self.log.begin <= at <= self.log.settled:
-                yield Finding("claim_without_event", at, "the table has the claim, the log no use", self.id, use_id)
+                why = "the table has the claim, the log no use"
+                yield Finding(kind="claim_without_event", token_id=self.id, use_id=use_id, time=_text(at), why=why)
 
 
 def _linked(digest: str, use: Fact) -> str:

@@ -160,7 +160,7 @@ class TestRules:
         world = World()
         world.use(world.issue())
         [(token_id, token)] = world.stored().items()
-        without = Stored(token.issued_at, token.limits, {})
+        without = Stored(token.issue, {})
         assert kinds(world.lines, {token_id: without}) == {"event_without_claim"}
         assert kinds(world.lines, {}) == {"event_without_claim"}, "no item goes within seven days"
 
