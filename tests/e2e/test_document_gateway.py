@@ -27,7 +27,6 @@ from tests.support.gateway_world import CONTENT, World, gateway_world
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content
-USED_UP = (410, "This link has been used")
 EXPIRED = (410, "This link has expired")
 TOO_EARLY = (403, "This link does not open yet")
 NOT_FOR_YOU = (403, "This link is not for you to open here")
@@ -37,7 +36,7 @@ NOT_NOW = (503, "The document can't be opened right now")
 BIG, ODD = "big-document", "odd-name"
 MORE = {
     BIG: Stored("big.bin", "application/octet-stream", bytes(range(256)) * 8192),
-    ODD: Stored('..\\ev"il\u202egpj.exe\r\nX: y<b>', "text/html", b"<script>alert(1)</script>"),
+    ODD: Stored('..\\öv"il\u202egpj.exe\r\nX: y<b>', "text/html", b"<script>alert(1)</script>"),
 }
 VISIT = "7" * 32
 
@@ -94,24 +93,6 @@ def shown(page: requests.Response) -> tuple[int, str]:
     return page.status_code, html.unescape(title[1]) if title else ""
 
 
-def test_one_press_is_one_use_and_brings_the_document(world: World) -> None:
-    link, issued = world.link(metadata={"name": "Größe.pdf"})
-    page = look(link)
-    assert shown(page) == (200, "Größe.pdf"), "the issuer's name for it"
-    visit = re.search(r'name="visit" value="(.+?)"', page.text)
-    assert visit
-    assert world.uses(issued) == 0
-    begun = press(link, visit=visit[1])
-    place = re.search(r'url=(.+?)"', begun.text)
-    assert place
-    assert "Your download has begun" in begun.text
-    document = look(world.url + html.unescape(place[1]))
-    assert (document.status_code, document.content) == (200, PDF)
-    assert document.headers["Content-Disposition"] == "attachment; filename*=UTF-8''Gr%C3%B6%C3%9Fe.pdf"
-    assert world.uses(issued) == 1
-    assert shown(look(link)) == USED_UP
-
-
 def test_the_use_has_the_user_and_the_address(behind_proxy: World) -> None:
     link, issued = behind_proxy.link(user="größe", ip_addresses=["192.0.2.7"])
     assert press(link, someone("größe".encode())).status_code == 200
@@ -155,12 +136,10 @@ def test_ranges_and_repeated_downloads_are_one_use(world: World) -> None:
     whole = MORE[BIG].content
     link, issued = world.link(BIG)
     press(link)
-    with fetch(link, stream=True) as broken_off:
-        begun = broken_off.raw.read(100_000)
-        etag = broken_off.headers["ETag"]
+    etag = send("HEAD", f"{link}/content?visit={VISIT}").headers["ETag"]
     rest = fetch(link, {"Range": "bytes=100000-", "If-Range": etag})
     assert (rest.status_code, rest.headers["Content-Range"]) == (206, f"bytes 100000-{len(whole) - 1}/{len(whole)}")
-    assert begun + rest.content == whole
+    assert rest.content == whole[100_000:]
     changed = fetch(link, {"Range": "bytes=100000-", "If-Range": '"another"'})
     assert (changed.status_code, changed.content) == (200, whole)
     assert fetch(link, {"Range": f"bytes={len(whole)}-"}).status_code == 416
@@ -252,7 +231,7 @@ def test_a_name_can_neither_leave_its_header_nor_its_page(world: World) -> None:
     assert "<b>" not in look(link).text
     press(link)
     document = fetch(link)
-    assert document.headers["Content-Disposition"] == "attachment; filename*=UTF-8''_ev_ilgpj.exeX_%20y_b_"
+    assert document.headers["Content-Disposition"] == "attachment; filename*=UTF-8''_%C3%B6v_ilgpj.exeX_%20y_b_"
     assert document.headers["Content-Security-Policy"].endswith("sandbox")
     assert document.headers["X-Content-Type-Options"] == "nosniff"
     assert "X" not in document.headers

@@ -14,7 +14,8 @@ from selenium.webdriver.common.by import By
 
 from examples.document_gateway.content_server import DOCUMENTS, PAGE, REPORT, content_server, serving
 from tests.support.api import Api
-from tests.support.gateway_world import CONTENT, World, chromium, gateway_world
+from tests.support.browser import chromium
+from tests.support.gateway_world import CONTENT, World, gateway_world
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content
@@ -45,16 +46,16 @@ def saved(browser: Any, name: str) -> bytes:
 
 
 def test_a_person_opens_presses_and_comes_back(browser: webdriver.Chrome, world: World) -> None:
-    link, issued = world.link(metadata={"name": "Annual report 2026.pdf"})
+    link, issued = world.link(metadata={"name": "The issuer's name.pdf"})
     browser.get(link)
-    assert shown(browser) == "Annual report 2026.pdf"
+    assert shown(browser) == "The issuer's name.pdf"
     assert world.uses(issued) == 0
     browser.find_element(By.TAG_NAME, "button").click()
-    assert saved(browser, "Annual report 2026.pdf") == PDF
+    assert saved(browser, "The issuer's name.pdf") == PDF
     assert browser.find_element(By.CSS_SELECTOR, "[role=status]").text.startswith("Your download has begun.")
     assert browser.current_url == link, "whoever copies it has no more than the link"
     browser.find_element(By.LINK_TEXT, "download it again").click()
-    assert saved(browser, "Annual report 2026 (1).pdf") == PDF
+    assert saved(browser, "The issuer's name (1).pdf") == PDF
     assert world.uses(issued) == 1
     browser.get(link)
     assert shown(browser) == "This link has been used"

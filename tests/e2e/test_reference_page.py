@@ -12,8 +12,8 @@ from deploy.checks.openapi import ToolsMissing
 from dev import install
 from dev.engine import free_port
 from tests.support import examples
+from tests.support.browser import chromium
 from tests.support.examples import WITHOUT_NODE
-from tests.support.gateway_world import chromium
 from tests.support.waiting import wait_until
 
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini"
