@@ -220,6 +220,9 @@ def test_every_log_but_the_forwarders_own_goes_to_splunk_and_what_fails_into_the
         config = functions.get_function_event_invoke_config(FunctionName=function, Qualifier="$LATEST")
         assert config["DestinationConfig"]["OnFailure"]["Destination"] == f"arn:aws:s3:::{BUCKET}"
         assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (2, 21600)
+    # A run that failed is followed by the next one; repeating it would only cost.
+    once = functions.get_function_event_invoke_config(FunctionName="tokenservice-dev-redrive", Qualifier="$LATEST")
+    assert once["MaximumRetryAttempts"] == 0
 
 
 def test_no_cold_start_compiles_a_library(project: Project) -> None:
