@@ -47,9 +47,12 @@ class World:
         self.now += after
         self._service.use(self._caller, tokens.new_use(secret, "app", idempotency_key=key, **facts))
 
-    def revoke(self, secret: str, after: timedelta = SECOND) -> None:
+    def introspect(self, secret: str, **facts: Any) -> None:
+        self._service.introspect(self._caller, tokens.new_use(secret, "app", **facts))
+
+    def revoke(self, secret: str, after: timedelta = SECOND, by: Caller | None = None) -> None:
         self.now += after
-        self._service.revoke(self._caller, tokens.token_id(tokens.digest(secret)))
+        self._service.revoke(by or self._caller, tokens.token_id(tokens.digest(secret)))
 
     def stored(self) -> dict[str, Stored]:
         return {token.id: stored(token) for token in self.store.all()}
@@ -57,18 +60,21 @@ class World:
 
 @cache
 def life() -> World:
-    """Everything that can happen to tokens: uses, replays, refusals, locks, revocations."""
+    """Everything that can happen to tokens: uses, replays, looks, refusals, locks, revocations."""
     world = World()
+    stated: dict[str, Any] = {"user": "Zoë", "address": ADDRESS, "action": Action.DOWNLOAD}
     secret = world.issue(max_uses=3, user="Zoë", not_before=NOON)
     for key in ("a", "b", "a", None, None):
-        world.use(secret, key, user="Zoë", action=Action.DOWNLOAD)
-    world.use(secret, "a", user="Zoë", action=Action.DOWNLOAD)
+        world.use(secret, key, **stated)
+    world.use(secret, "a", **stated)
     bound = world.issue(networks=frozenset({addresses.parse_network("10.0.0.0/24")}), audience=frozenset({"app"}))
     world.use(bound, address=ADDRESS)
     locked = world.issue(user="alice", max_uses=2)
     world.use(locked, user="alice")
+    world.introspect(locked, user="alice")
+    world.introspect(locked)
     for _ in range(6):
-        world.use(locked, user="bob")
+        world.use(locked, **stated)
     revoked = world.issue(max_uses=5, user="tss_" + "0" * 20)
     world.use(revoked, user="tss_" + "0" * 20)
     world.use(revoked, user="tss_" + "0" * 20)
@@ -78,6 +84,8 @@ def life() -> World:
     world.use(late, "late", after=HOUR - SECOND)
     world.use(late, "late", after=2 * SECOND)
     world.use(late, after=SECOND)
+    world.use("0" * 64)
+    world.revoke(world.issue(), by=Caller("tokenctl", frozenset(Scope), "tokenctl"))
     world.issue()
     return world
 

@@ -43,9 +43,10 @@ PLATFORM: Final[Lines] = (
 )
 TRACED: Final = "XRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: 3fe1be46a9942727\tSampled: true\t\n"
 
-# A line of the access log in the format of deploy/resources.yaml.
-ACCESS: Final = json.dumps(
-    {
+
+def access(**members: str) -> str:
+    """A line of the access log in the format of deploy/resources.yaml, of a usual call but for `members`."""
+    usual = {
         "event": "access",
         "requestId": _UUID,
         "extendedRequestId": "JKJaXmPLvHcESHA=",
@@ -63,9 +64,11 @@ ACCESS: Final = json.dumps(
         "error": "-",
         "reason": "-",
         "authRequestId": "-",
-    },
-    separators=(",", ":"),
-)
+    }
+    return json.dumps(usual | members, separators=(",", ":"))
+
+
+ACCESS: Final = access()
 
 
 def of_issue(stage: str) -> Lines:
@@ -121,17 +124,6 @@ def of_forwarder(stage: str, events: int) -> Lines:
 def of_redrive(stage: str) -> Lines:
     """Of a scheduled redrive when nothing waits."""
     return _written(stage, lambda audit: audit.metrics({Metric.ENTRIES_WAITING: (0, "Count")}))
-
-
-def of_trouble(stage: str) -> Lines:
-    """Of what a quiet month hardly has: refused credentials, events that Splunk can never accept."""
-
-    def tell(audit: Audit) -> None:
-        audit.event(Event.AUTH_REFUSED, _NOW, "WARNING", requestId=_UUID, reason="wrong_secret")
-        audit.count(Metric.AUTH_REFUSED)
-        audit.metrics(Ledger(received=1, set_aside=1).metrics())
-
-    return _written(stage, tell)
 
 
 def size(lines: Sequence[str]) -> int:

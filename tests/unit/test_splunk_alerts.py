@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.support import audited, spl, splunk_app
-from tests.support.splunk_search import Event, Search, forwarded, known_to, logged
-from tests.support.splunk_world import START_MS
+from tests.support import audited, splunk_app
+from tests.support.searches import Row
+from tests.support.splunk_app import instant
+from tests.support.stage_logs import INDEXED_AT as HAPPENED
+from tests.support.stage_logs import answers, forwarded, logged
 
-HAPPENED = START_MS // 1000
 HOUR = 3600
-ALERTS = {
-    name: section
-    for name, section in splunk_app.config("savedsearches.conf").items()
-    if section.get("enableSched") == "1" and "dispatch.index_earliest" in section
-}
+SEARCHES = splunk_app.config("savedsearches.conf")
+SCHEDULED = {name: section for name, section in SEARCHES.items() if section.get("enableSched") == "1"}
+ALERTS = {name: section for name, section in SCHEDULED.items() if "dispatch.index_earliest" in section}
 """Those that look at what arrived since their last run."""
-RULES = "Token service - alert: the log breaks a rule"
+RULES = SEARCHES["Token service - alert: the log breaks a rule"]
 SILENCE = "Token service - alert: no events arrive"
 RINGING = {
     "Token service - alert: a token is probed": ["token.locked"],
@@ -43,28 +42,26 @@ def runs(name: str, begin: int, end: int) -> range:
     return range(-(-begin // period(name)) * period(name), end, period(name))
 
 
-def finds(name: str, now: int, event: Event) -> bool:
+def finds(name: str, now: int, event: Row) -> bool:
     """Whether a run looks at an event, by its time and by its index time: `[earliest, latest)`."""
     alert = ALERTS[name]
-    return all(
-        spl.instant(alert.get(f"dispatch.{earliest}", "0"), now)
-        <= event[field]
-        < spl.instant(alert.get(f"dispatch.{latest}", "+1d"), now)
-        for field, earliest, latest in (
-            ("_time", "earliest_time", "latest_time"),
-            ("_indextime", "index_earliest", "index_latest"),
-        )
+    return (
+        instant(alert["dispatch.earliest_time"], now) <= event["_time"] < instant(alert["dispatch.latest_time"], now)
+    ) and (
+        instant(alert["dispatch.index_earliest"], now)
+        <= event["_indextime"]
+        < instant(alert["dispatch.index_latest"], now)
     )
 
 
-def results(name: str, now: int, events: Iterable[Event]) -> list[Event]:
-    search = Search(known_to(ALERTS[name]["search"]), [event for event in events if finds(name, now, event)])
-    search.follow(ALERTS[name]["search"])
-    return search.rows
+def results(name: str, now: int, events: Iterable[Row]) -> list[Row]:
+    return answers([ALERTS[name]["search"]], [event for event in events if finds(name, now, event)])
 
 
-def test_every_alert_has_an_event_that_fires_it() -> None:
+def test_alerts_are_off_by_default_and_a_run_that_was_missed_is_made_up_for() -> None:
     assert {*RINGING, SILENCE} == set(ALERTS)
+    assert {section["disabled"] for section in SCHEDULED.values()} == {"1"}
+    assert {section["realtime_schedule"] for section in SCHEDULED.values()} == {"0"}
 
 
 @pytest.mark.parametrize("late", [0, HOUR, 89 * 24 * HOUR], ids=["on time", "an hour late", "89 days late"])
@@ -73,9 +70,12 @@ def test_a_late_event_fires_an_alert_once(name: str, late: int) -> None:
     indexed_at = HAPPENED + late
     events = logged(RINGING[name], indexed_at)
     moments = {*runs(name, HAPPENED - HOUR, HAPPENED + HOUR), *runs(name, indexed_at - HOUR, indexed_at + 3 * HOUR)}
-    rung = [now for now in moments if results(name, now, events)]
-    assert len(rung) == 1
-    assert 0 < rung[0] - indexed_at <= period(name) + 60
+    [(rung, rows)] = [(now, found) for now in moments if (found := results(name, now, events))]
+    assert 0 < rung - indexed_at <= period(name) + 60
+    # An alert about one token or client does not silence those of others.
+    if "alert.suppress" in ALERTS[name]:
+        assert ALERTS[name]["alert.digest_mode"] == "0"
+        assert [ALERTS[name]["alert.suppress.fields"] in row for row in rows] == [True]
 
 
 def test_late_events_count_as_arrived() -> None:
@@ -100,26 +100,10 @@ def test_every_second_of_index_time_is_looked_at_by_one_run(name: str) -> None:
     assert len(seen) == 3 * 4 * length // 60
 
 
-@pytest.mark.parametrize("name", ALERTS)
-def test_a_run_that_was_missed_is_made_up_for(name: str) -> None:
-    assert ALERTS[name]["realtime_schedule"] == "0"
-
-
-@pytest.mark.parametrize("name", [name for name in RINGING if "alert.suppress" in ALERTS[name]])
-def test_an_alert_about_one_token_or_client_does_not_silence_the_others(name: str) -> None:
-    alert = ALERTS[name]
-    assert alert["alert.digest_mode"] == "0"
-    events = logged(RINGING[name], HAPPENED)
-    found = [result for now in runs(name, HAPPENED, HAPPENED + HOUR) for result in results(name, now, events)]
-    assert [set(result) >= {alert["alert.suppress.fields"]} for result in found] == [True]
-
-
 def broken_rules(lines: Iterable[str]) -> dict[str, str]:
     """By token, the rule that the alert finds broken."""
-    text = splunk_app.config("savedsearches.conf")[RULES]["search"]
-    search = Search(known_to(text), [splunk_app.event(each, HAPPENED) for each in forwarded(lines)])
-    search.follow(text)
-    return {row["tokenId"]: row["kind"] for row in search.rows}
+    events = splunk_app.events(forwarded(lines), HAPPENED)
+    return {row["tokenId"]: row["kind"] for row in answers([RULES["search"]], events)}
 
 
 def test_a_true_log_breaks_no_rule_however_it_is_delivered() -> None:
@@ -157,6 +141,5 @@ def test_each_broken_rule_is_found() -> None:
 
 
 def test_a_token_rings_once_in_the_time_that_is_looked_at() -> None:
-    alert = splunk_app.config("savedsearches.conf")[RULES]
-    assert (alert["dispatch.earliest_time"], alert["dispatch.latest_time"]) == ("-32d@d", "now")
-    assert (alert["alert.suppress.fields"], alert["alert.suppress.period"]) == ("tokenId", "32d")
+    assert (RULES["dispatch.earliest_time"], RULES["dispatch.latest_time"]) == ("-32d@d", "now")
+    assert (RULES["alert.suppress.fields"], RULES["alert.suppress.period"]) == ("tokenId", "32d")

@@ -164,8 +164,8 @@ class TestCommand:
         world = life()
         ended = run(world.lines, "--json")
         count = sum('"event"' in line for line in world.lines)
-        assert (ended.code, ended.json) == (0, {"events": count, "tokens": 6, "breaches": [], "gaps": []})
-        assert run(world.lines).out == f"Events: {count}. Tokens: 6. The rules hold.\n"
+        assert (ended.code, ended.json) == (0, {"events": count, "tokens": 8, "breaches": [], "gaps": []})
+        assert run(world.lines).out == f"Events: {count}. Tokens: 8. The rules hold.\n"
         assert run(gzip.compress("\n".join(world.lines).encode()), stdin=True).out == run(world.lines, stdin=True).out
         assert run("").code == 0
 
