@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,9 +19,8 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
 
 def token(**terms: Any) -> Token:
-    return tokens.new_token(
-        "records", Terms(**{"document": Document("hidden"), "expires_at": NOW + HOUR, **terms}), NOW
-    )[1]
+    facts = {"document": Document("hidden"), "expires_at": NOW + HOUR, **terms}
+    return tokens.new_token("records", Terms(**facts), NOW)[1]
 
 
 def claim(number: int, at: datetime, client: str = "viewer", **facts: Any) -> Claim:
@@ -104,71 +102,36 @@ def test_events_of_both_sources_appear_once_with_the_facts_of_the_log() -> None:
     assert [moment.get("requestId") for moment in known["moments"]] == ["r0", "r1", None, "r3", "r5"]
 
 
-def test_refusals_are_counted_by_reason_the_most_frequent_first() -> None:
-    stored = token(user="alice")
-    log = [
+def test_refusals_of_this_token_are_counted_by_reason_and_neither_document_nor_digest_is_shown() -> None:
+    stored, other = token(document=Document("hidden", {"title": "hidden"}), user="alice"), token()
+    log: list[dict[str, Any]] = [
         event(stored, "token.refused", NOW + SECOND, reason=Reason.EXHAUSTED),
         *(event(stored, "token.refused", NOW + n * SECOND, reason=Reason.USER, user="bob") for n in range(3)),
         event(stored, "token.locked", NOW + 9 * SECOND, reason=Reason.USER),
-    ]
-    known = life(stored.id, stored, log, NOW)
-    assert list(known["refusals"].items()) == [("user_mismatch", 3), ("token_exhausted", 1)]
-    assert names(known)[-1] == "locked"
-
-
-def test_neither_the_document_nor_other_tokens_are_ever_shown() -> None:
-    stored, other = token(document=Document("hidden", {"title": "hidden"})), token()
-    log: list[dict[str, Any]] = [
-        event(stored, "token.refused", NOW, reason=Reason.USER),
         event(other, "token.refused", NOW, reason=Reason.LOCKED),
         {"tokenId": stored.id, "time": timestamp(NOW), "no": "event"},
     ]
     known = life(stored.id, stored, log, NOW)
+    assert list(known["refusals"].items()) == [("user_mismatch", 3), ("token_exhausted", 1)]
+    assert names(known)[-1] == "locked"
     assert "hidden" not in repr(known)
-    assert list(known["refusals"]) == [Reason.USER]
     assert stored.digest not in repr(known)
 
 
-class TestStats:
-    YESTERDAY = NOW - timedelta(hours=12, milliseconds=1)
-    MIDNIGHT = NOW - timedelta(hours=12)
-
-    def counted(self, stored: Iterable[Token], issued_after: datetime | None = None) -> dict[str, Any]:
-        return stats.count(stored, NOW, issued_after)
-
-    def test_tokens_are_counted_by_state(self) -> None:
-        stored = [
-            token(),
-            token(user="alice"),
-            replace(token(), claims=(claim(1, NOW),)),
-            token(expires_at=NOW),
-            replace(token(), mismatches=5),
-            replace(token(), revoked_at=NOW),
-            token(not_before=NOW + SECOND),
-        ]
-        assert self.counted(stored)["states"] == {
-            LIVE: 2,
-            **dict.fromkeys([Reason.EXHAUSTED, Reason.EXPIRED, Reason.LOCKED, Reason.REVOKED, Reason.NOT_YET_VALID], 1),
-        }
-        assert self.counted(stored, NOW + SECOND)["states"] == {Reason.REVOKED: 7}
-
-    def test_today_begins_at_midnight_utc(self) -> None:
-        old = replace(
-            token(max_uses=3),
-            issued_at=self.YESTERDAY,
-            claims=(claim(1, self.YESTERDAY), claim(2, self.MIDNIGHT), claim(3, NOW, "other")),
-        )
-        counted = self.counted([old, replace(token(), issued_at=self.MIDNIGHT)])
-        today = counted["today"]
-        assert (counted["stored"], today["issued"], today["used"]) == (2, 1, 2)
-        assert counted["clients"] == {
-            "other": {"live": 0, "issuedToday": 0, "usedToday": 1},
-            "records": {"live": 1, "issuedToday": 1, "usedToday": 0},
-            "viewer": {"live": 0, "issuedToday": 0, "usedToday": 1},
-        }
-        assert stats.midnight(NOW) == self.MIDNIGHT
-
-    def test_an_empty_table_is_no_error_and_an_unread_log_no_zero(self) -> None:
-        counted = self.counted([])
-        assert (counted["stored"], counted["today"]["refused"]) == (0, None)
-        assert stats.count_refusals([]) == {"refused": 0, "refusals": {}}
+def test_today_begins_at_midnight_utc() -> None:
+    midnight = NOW - timedelta(hours=12)
+    yesterday = midnight - timedelta(milliseconds=1)
+    old = replace(
+        token(max_uses=3),
+        issued_at=yesterday,
+        claims=(claim(1, yesterday), claim(2, midnight), claim(3, NOW, "other")),
+    )
+    counted = stats.count([old, replace(token(), issued_at=midnight)], NOW, None)
+    today = counted["today"]
+    assert (counted["stored"], today["issued"], today["used"]) == (2, 1, 2)
+    assert counted["clients"] == {
+        "other": {"live": 0, "issuedToday": 0, "usedToday": 1},
+        "records": {"live": 1, "issuedToday": 1, "usedToday": 0},
+        "viewer": {"live": 0, "issuedToday": 0, "usedToday": 1},
+    }
+    assert stats.midnight(NOW) == midnight
