@@ -22,7 +22,7 @@ from chalicelib.log_names import Event
 from chalicelib.splunk.envelope import decode
 from chalicelib.splunk.errors import MalformedEnvelope
 from tokenctl.audit_rules import Fact
-from tokenctl.redrive import MAX_BYTES
+from tokenctl.splunk import MAX_BYTES
 
 Damaged = Callable[[str], object]
 """Gets why something can't be read."""

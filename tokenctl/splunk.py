@@ -6,43 +6,31 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from chalicelib.audit import timestamp
 from chalicelib.instants import now
-from chalicelib.splunk.envelope import Envelope, LogEvent, encode
-from chalicelib.splunk.errors import SplunkError
+from chalicelib.splunk.envelope import Envelope, LogEvent, decode, encode
+from chalicelib.splunk.errors import MalformedEnvelope, SplunkError
 from chalicelib.splunk.forward import Forwarder, build_forwarder
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind, S3Record
 from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
-from chalicelib.splunk.waiting import BucketSource
+from chalicelib.splunk.waiting import BucketSource, Entry
 from tokenctl.deployment import Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
 from tokenctl.logs import FILTER_NAME, LOG_GROUPS, check_stage
-from tokenctl.redrive import MAX_BYTES, SECONDS_PER_ENTRY, summary
 from tokenctl.terminal import Instant, Terminal, common, fail, plain, table, tracked
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The failure record of a stage: a bucket.
-
-    Attributes:
-        source: reads its entries.
-        record: stores what a replay finds to be poison.
-    """
-
-    name: str
-    source: BucketSource
-    record: S3Record
-
+# An operator's machine has the memory and the time for inputs that a function must reject.
+MAX_BYTES: Final = 1024 * 1024 * 1024
+_SECONDS_PER_ENTRY: Final = 120.0
 
 _BUCKET = click.option("--bucket", metavar="NAME", help="Bucket of the record; else the stage's own.")
 
@@ -57,8 +45,9 @@ def splunk() -> None:
 @common
 def failed_command(terminal: Terminal, bucket: str | None) -> None:
     """List the entries that wait for a redrive, and the poison for a person. Changes nothing."""
-    place = _place(terminal.deployment().with_deployed_splunk(), bucket)
-    rows = [{"kind": kind.value, **summary(entry)} for kind in Kind for entry in place.source.entries(kind)]
+    deployment = terminal.deployment().with_deployed_splunk()
+    source = BucketSource(OwnErrors(deployment.aws("s3")), _bucket(deployment, bucket))
+    rows = [{"kind": kind.value, **summary(entry)} for kind in Kind for entry in source.entries(kind)]
     terminal.show(rows, lambda console: _show_entries(console, rows))
 
 
@@ -73,19 +62,20 @@ def redrive_command(terminal: Terminal, bucket: str | None, names: tuple[str, ..
     repeated at any time. A rejected entry is listed and stays; the others are replayed.
     """
     deployment = terminal.deployment().with_deployed_splunk()
-    place = _place(deployment, bucket)
-    source, replay = place.source, _forwarder(deployment, place)
+    bucket = _bucket(deployment, bucket)
+    place, source = f"s3://{bucket}", BucketSource(OwnErrors(deployment.aws("s3")), bucket)
+    replay = _forwarder(deployment, bucket)
     named = {name: source.find(name) for name in names}
     entries = chain(source.entries(Kind.FAILED), source.entries(Kind.REFUSED))
     if names:
         entries = chain(entry for entry in named.values() if entry)
     # Counting the entries would read each of them twice.
-    with terminal.progress(f"Replaying {place.name}", total=None) as advance:
+    with terminal.progress(f"Replaying {place}", total=None) as advance:
         most_refused = None if names else MOST_REFUSED
         outcome = redrive(
-            source, replay, tracked(entries, advance), lambda: SECONDS_PER_ENTRY, most_refused=most_refused
+            source, replay, tracked(entries, advance), lambda: _SECONDS_PER_ENTRY, most_refused=most_refused
         )
-    terminal.show({place.name: asdict(outcome)}, lambda _: _show_outcome(place.name, outcome))
+    terminal.show({place: asdict(outcome)}, lambda _: _show_outcome(place, outcome))
     missing = [name for name, entry in named.items() if entry is None]
     for name in missing:
         click.echo(f"Error: there is no entry {plain(name)}", err=True)
@@ -109,7 +99,7 @@ def resend_command(terminal: Terminal, group: str, since: datetime, until: datet
     name = LOG_GROUPS[group].format(stage=deployment.stage)
     sent = Counter(events=0, setAside=0, deferred=0)
     with aws_errors(f"log group {name}"), terminal.progress(f"Sending {name}", total=None) as advance:
-        replay = _forwarder(deployment, _place(deployment, bucket))
+        replay = _forwarder(deployment, _bucket(deployment, bucket))
         for reached, batch in tracked(_logged(deployment.aws("logs"), name, since, until or now()), advance):
             try:
                 ledger = _send(replay, batch)
@@ -122,7 +112,7 @@ def resend_command(terminal: Terminal, group: str, since: datetime, until: datet
 
 
 def _send(replay: Forwarder, batch: Mapping[str, Any]) -> Ledger:
-    deadline = time.monotonic() + SECONDS_PER_ENTRY
+    deadline = time.monotonic() + _SECONDS_PER_ENTRY
     return replay.forward(batch, lambda: int((deadline - time.monotonic()) * 1000))
 
 
@@ -150,17 +140,16 @@ def _logged(client: Any, group: str, since: datetime, until: datetime) -> Iterat
             yield datetime.fromtimestamp(first_ms / 1000, UTC), json.loads(encode(envelope, logs))
 
 
-def _place(deployment: Deployment, bucket: str | None) -> Place:
-    """The failure record that the option names, or else the stage's."""
-    bucket = bucket or deployment.settings.splunk.failure_bucket
+def _bucket(deployment: Deployment, named: str | None) -> str:
+    """Return the failure record's bucket: that of the option, or else the stage's."""
+    bucket = named or deployment.settings.splunk.failure_bucket
     if not bucket:
         raise click.UsageError("this stage has no SPLUNK_FAILURE_BUCKET: name the record with --bucket")
-    s3 = OwnErrors(deployment.aws("s3"))
-    return Place(f"s3://{bucket}", BucketSource(s3, bucket), S3Record(bucket, s3))
+    return bucket
 
 
-def _forwarder(deployment: Deployment, place: Place) -> Forwarder:
-    """The forwarder of a stage, the same as in its Lambda functions.
+def _forwarder(deployment: Deployment, bucket: str) -> Forwarder:
+    """Return the forwarder of a stage, the same as in its Lambda functions; poison goes to the bucket.
 
     Raises:
         SplunkError: the stage's settings can't be used.
@@ -169,7 +158,22 @@ def _forwarder(deployment: Deployment, place: Place) -> Forwarder:
     if not settings.hec_url:
         fail("SPLUNK_HEC_URL is not set for this stage: there is no Splunk to replay to")
     ssm = OwnErrors(deployment.aws("ssm")) if settings.hec_token_parameter else None
-    return build_forwarder(settings, deployment.stage, ssm=ssm, record=place.record, max_bytes=MAX_BYTES)
+    record = S3Record(bucket, OwnErrors(deployment.aws("s3")))
+    return build_forwarder(settings, deployment.stage, ssm=ssm, record=record, max_bytes=MAX_BYTES)
+
+
+def summary(entry: Entry) -> dict[str, Any]:
+    """Return the facts of an entry that may be shown: never a message."""
+    facts: dict[str, Any] = {"name": entry.name, "at": entry.at, "reason": entry.reason, "events": None}
+    if entry.payload is None:
+        return facts
+    if "awslogs" not in entry.payload:
+        return facts | {"events": 1, "source": str(entry.payload.get("source", "unknown"))}
+    try:
+        envelope = decode(entry.payload, MAX_BYTES)
+    except MalformedEnvelope:
+        return facts
+    return facts | {"events": len(envelope.events), "source": envelope.log_group}
 
 
 def _show_entries(console: Console, rows: list[dict[str, Any]]) -> None:

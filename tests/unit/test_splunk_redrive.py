@@ -21,8 +21,7 @@ from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer, splunk_settings
 from tests.support.memory_bucket import BUCKET, MemoryBucket
 from tests.support.splunk_world import MarkedCollector, subscription
-from tokenctl.redrive import summary
-from tokenctl.splunk import splunk
+from tokenctl.splunk import splunk, summary
 from tokenctl.terminal import Terminal
 
 
