@@ -56,7 +56,6 @@ check: setup ## Format, lint, types, scans, benchmarks' bars, then the tests: wh
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m deploy.checks.links
 	@$(MAKE) --no-print-directory lint-deploy
 	@$(MAKE) --no-print-directory lint-splunk
 	@$(MAKE) --no-print-directory lint-openapi
