@@ -90,14 +90,19 @@ class Environment(NamedTuple):
             content += (ROOT / "pyproject.toml").read_bytes()
         return f"{self.directory}\n{name}\n{hashlib.sha256(content).hexdigest()}\n"
 
-    def stamp(self) -> str:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return (self.directory / "installed").read_text("utf-8")
-        return ""
+    def stamp(self) -> tuple[str, str]:
+        """The fingerprint of what is installed, and the Python that it was created for; both empty if incomplete."""
+        lines = _read(self.directory / "installed").splitlines(keepends=True)
+        return "".join(lines[:3]), "".join(lines[3:])
 
     def is_complete(self) -> bool:
         names = [self.name, _INCLUDED.get(self.name, self.name)]
-        return self.stamp() in [self.fingerprint(name) for name in names] and self._is_usable()
+        return self.stamp()[0] in [self.fingerprint(name) for name in names] and self._is_usable()
+
+    def version(self) -> tuple[int, int]:
+        """Of its Python; 0.0 if there is none."""
+        found = re.search(r"(?m)^version_info = (\d+)\.(\d+)", _read(self.directory / "pyvenv.cfg"))
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
     def create(self, uv: Uv) -> None:
         """Create the environment, or update it in place if only its lock changed.
@@ -106,8 +111,9 @@ class Environment(NamedTuple):
             SetupError: names the log with uv's output.
         """
         shown = self.directory.relative_to(ROOT)
-        stamp = self.stamp()
+        stamp, python = self.stamp()
         is_whole = stamp.startswith(f"{self.directory}\n") and self._is_usable()
+        python = self.python or (python if is_whole else "")
         larger = _INCLUDED.get(self.name)
         name = larger if larger and is_whole and f"\n{larger}\n" in stamp else self.name  # takes nothing away
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -117,39 +123,35 @@ class Environment(NamedTuple):
         print(f"{'Updating' if is_whole else 'Setting up'} {shown} (seconds to a minute, once) ...", flush=True)
         if not is_whole:
             self._clear(uv, log)
-        python = ("--python", str(self.executable))
+        here = ("--python", str(self.executable))
         lock = str(ROOT / "requirements" / f"{name}.txt")
         # A library without a wheel is built with the pinned setuptools, not with the newest.
         builders = ("--build-constraints", str(ROOT / "requirements" / "run.txt"))
-        uv.run(log, shown, "pip", "sync", "--require-hashes", *builders, *python, lock)
+        uv.run(log, shown, "pip", "sync", "--require-hashes", *builders, *here, lock)
         if name in _EDITABLE:
             project = ("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-            uv.run(log, shown, "pip", "install", *python, *project)
-        (self.directory / "installed").write_text(self.fingerprint(name), "utf-8")
+            uv.run(log, shown, "pip", "install", *here, *project)
+        (self.directory / "installed").write_text(self.fingerprint(name) + python, "utf-8")
 
     def _clear(self, uv: Uv, log: Path) -> None:
         newest = NEWEST_OF_SCANNERS if self.name == "scanners" else NEWEST
-        python = f">={OLDEST[0]}.{OLDEST[1]},<{newest[0]}.{newest[1] + 1}"
-        if self.python:
-            python = find_python(uv, self.python)
+        python = self.python or f">={OLDEST[0]}.{OLDEST[1]},<{newest[0]}.{newest[1] + 1}"
         command = ("venv", "--no-project", "--clear", "--python", python, str(self.directory))
         if uv.call(log, *command) != 0:
-            wanted = f"Python {self.python}" if self.python else "Python 3.11 to 3.14"
-            raise SetupError(f"no {wanted} could be found or downloaded ({reason(log)}); {self._cure()}")
+            raise SetupError(f"no Python {python} could be found or downloaded ({reason(log)}); {self._cure()}")
+        version = self.version()
+        if not OLDEST <= version <= newest:
+            raise SetupError(f"Python 3.11 to 3.14 is needed; {python} is {version[0]}.{version[1]}")
 
     def _cure(self) -> str:
         if self.directory == ROOT / SETS[self.name]:
             return "install one, or name one: make PYTHON=/path/to/python3.13"
-        here = version_of(str(ROOT / SETS[self.name] / "bin" / "python"))
-        return "install it" + (f", or use the one that is here: LAMBDA_PYTHON={here[0]}.{here[1]}" if here else "")
+        major, minor = self._replace(directory=ROOT / SETS[self.name]).version()
+        return "install it" + (f", or use the one that is here: LAMBDA_PYTHON={major}.{minor}" if major else "")
 
     def _is_usable(self) -> bool:
         """Whether its Python still exists, and is the wanted one."""
-        if not self.executable.exists():
-            return False
-        if not self.python or self.directory != ROOT / SETS[self.name]:
-            return True
-        return base_of(str(self.executable)) == base_of(self.python)
+        return self.executable.exists() and self.python in ("", self.stamp()[1])
 
 
 class Uv:
@@ -272,44 +274,10 @@ def _version_of_uv(program: str) -> tuple[int, ...]:
     return (int(version[1]), int(version[2])) if version else (0, 0)
 
 
-def find_python(uv: Uv, wanted: str) -> str:
-    """The path of a Python that is on this machine, or else what was wanted, for uv to download.
-
-    Args:
-        wanted: a path, a program's name or a version.
-
-    Raises:
-        SetupError: it is not a Python from 3.11 to 3.14.
-    """
-    command = [uv.program, "python", "find", "--no-project", "--no-python-downloads", wanted]
-    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
-    path = output.decode().strip()
-    version = version_of(path) if path else None
-    if version is None:
-        if not re.match(r"3\.\d+$", wanted):
-            raise SetupError(f"PYTHON: there is no Python at {wanted!r}")
-        return wanted
-    if not OLDEST <= version <= NEWEST:
-        raise SetupError(f"Python 3.11 to 3.14 is needed; {wanted} is {version[0]}.{version[1]}")
-    return path
-
-
-def version_of(python: str) -> tuple[int, int] | None:
-    """The version of a Python; None: it does not run."""
-    output = _ask(python, "*sys.version_info[:2]").split()
-    return (int(output[0]), int(output[1])) if output else None
-
-
-def base_of(python: str) -> str:
-    """What is the same for a Python and the environments that are created with it."""
-    program = shutil.which(python) or python
-    return _ask(program, "sys.version, sys.base_prefix")
-
-
-def _ask(python: str, values: str) -> str:
-    command = [python, "-I", "-c", f"import sys; print({values})"]
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout.decode()
+def _read(path: Path) -> str:
+    """The text of a file; empty if there is none."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return path.read_text("utf-8")
     return ""
 
 

@@ -159,11 +159,16 @@ class TestOneLineNamesWhatIsWrong:
         assert process.returncode == 1
 
     @pytest.mark.parametrize("python", ["/nonexistent/python3.12", "python3.99"])
-    def test_a_python_that_does_not_exist(self, python: str) -> None:
-        with pytest.raises(environments.SetupError, match=f"^PYTHON: there is no Python at '{python}'$"):
-            environments.find_python(environments.find_uv(0), python)
+    def test_a_python_that_does_not_exist(self, set_up: Callable[..., subprocess.Popen[str]], python: str) -> None:
+        errors = set_up("run", PATH=WITH_UV, PYTHON=python).communicate()[1]
+        assert errors.startswith(
+            f"Set-up failed: no Python {python} could be found or downloaded (No interpreter found "
+        )
+        assert errors.endswith("); install one, or name one: make PYTHON=/path/to/python3.13\n")
 
-    def test_a_python_that_is_too_old(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(environments, "version_of", lambda _: (3, 10))
-        with pytest.raises(environments.SetupError, match=r"Python 3\.11 to 3\.14 is needed; .* is 3\.10"):
-            environments.find_python(environments.find_uv(0), sys.executable)
+    def test_a_python_that_is_too_old(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(environments, "OLDEST", (3, 99))
+        (checkout / ".local").mkdir()
+        run = environments.Environment("run", checkout / ".venv", sys.executable)
+        with pytest.raises(environments.SetupError, match=r"Python 3\.11 to 3\.14 is needed; .* is 3\.\d+$"):
+            run._clear(environments.find_uv(0), checkout / ".local" / "log")
