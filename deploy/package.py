@@ -1,6 +1,6 @@
 """`make package STAGE=dev`: a stage's SAM template, deployment archive and bill of materials, in `out/<stage>/`.
 
-Makes no call to AWS. `chalice package` writes the template and packs the application; `libraries.py` installs the rest.
+Makes no call to AWS. `chalice package` writes the template and packs the application; `archive.py` adds the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import click
 import yaml
 from botocore.session import Session
 
-from deploy import archive, libraries, policies, sbom, template
+from deploy import archive, policies, sbom, template
+from deploy.archive import PackageError
 from deploy.resources import Template
 from tokenctl.deployment import CONFIG, stage_environ, stage_setting
 from tokenctl.errors import DeploymentError
@@ -27,10 +28,6 @@ OUT: Final = ROOT / "out"
 NOT_DEPLOYED: Final = ("local",)
 SNAP_START: Final = "snap_start"
 """A setting of ours beside Chalice's own: start the functions behind the gateway from a snapshot."""
-
-
-class PackageError(Exception):
-    """There is no package; the message is one line."""
 
 
 def package(stage: str, out: Path) -> None:
@@ -108,11 +105,8 @@ def lay_out(stage: str, task: Path) -> tuple[Template, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         packaged = chalice_package(stage, Path(folder))
         [architecture] = packaged["Resources"]["APIHandler"]["Properties"]["Architectures"]
-        try:
-            wheels = libraries.install(task, architecture)
-        except libraries.LibraryError as error:
-            raise PackageError(f"libraries: {error}") from None
-        archive.lay_out(Path(folder, "deployment.zip"), task)
+        wheels = archive.install(task, architecture)
+        archive.unpack(Path(folder, "deployment.zip"), task)
     return packaged, wheels
 
 
@@ -121,7 +115,7 @@ def chalice_package(stage: str, folder: Path) -> Template:
     project = folder / "project"
     settings = project / ".chalice"
     settings.mkdir(parents=True)
-    # Without requirements.txt: `libraries.py` installs them.
+    # Without requirements.txt: `archive.py` installs them.
     for name in ("app.py", "chalicelib"):
         (project / name).symlink_to(ROOT / name)
     shutil.copy(CONFIG, settings)

@@ -14,13 +14,8 @@ from deploy.resources import FOLDER, Template, filled, read_template
 from tokenctl.deployment import CONFIG
 
 POLICIES: Final = CONFIG.parent / "policies"
-# `chalice deploy` fills in nothing: any account and region. The failure bucket's name ends with both.
-_ANY: Final = {
-    "AWS::AccountId}-${AWS::Region": "*",
-    "AWS::AccountId": "*",
-    "AWS::Region": "*",
-    "AWS::Partition": "aws",
-}
+# `chalice deploy` fills in nothing: any account and region.
+_ANY: Final = {"AWS::AccountId": "*", "AWS::Region": "*", "AWS::Partition": "aws"}
 
 
 def policies(stage: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -36,16 +37,23 @@ def of_type(template: Template, kind: str) -> dict[str, Any]:
 
 
 def filled(value: Any, values: Mapping[str, str]) -> Any:
-    """Replace `!Sub` and `!GetAtt` by their text; `values` holds what variables mean, as in `{"Stage": "dev"}`."""
-    if isinstance(value, list):
-        return [filled(member, values) for member in value]
-    if not isinstance(value, dict):
-        return value
-    if "Fn::GetAtt" in value:
-        return values[".".join(value["Fn::GetAtt"])]
-    if "Fn::Sub" not in value:
-        return {name: filled(member, values) for name, member in value.items()}
-    text: str = value["Fn::Sub"]
-    for name, known in values.items():
-        text = text.replace(f"${{{name}}}", known)
-    return text
+    """Replace `!Sub`, `!Ref` and `!GetAtt` by their text, and a condition by what holds if it is met.
+
+    Args:
+        values: what variables and attributes mean, as in `{"Stage": "dev", "ClientTable.Arn": "arn:…"}`.
+
+    Raises:
+        KeyError: one of them is not there.
+    """
+    match value:
+        case list():
+            return [filled(member, values) for member in value]
+        case {"Fn::If": [_, chosen, _]}:
+            return filled(chosen, values)
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{([^}]+)\}", lambda name: values[name[1]], text)
+        case {"Ref": name} | {"Fn::GetAtt": name}:
+            return values[name if isinstance(name, str) else ".".join(name)]
+        case dict():
+            return {name: filled(member, values) for name, member in value.items()}
+    return value

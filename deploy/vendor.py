@@ -15,7 +15,8 @@ from typing import Final
 import click
 
 from deploy import archive, logs, policies
-from deploy.package import OUT, ROOT, PackageError, lay_out
+from deploy.archive import PackageError
+from deploy.package import OUT, ROOT, lay_out
 
 VENDOR: Final = ROOT / "vendor"
 _STAGE: Final = "dev"  # every stage has the same sources

@@ -8,7 +8,6 @@ with the variables filled in. Exit code 1 if an action or a resource is wrong.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final
 from cfnlint.api import ManualArgs, lint
 
 from deploy.policies import policies
-from deploy.resources import read_template
+from deploy.resources import filled, read_template
 
 Policy = dict[str, Any]
 
@@ -27,6 +26,8 @@ _VALUES: Final = {
     "AWS::Partition": "aws",
     "AWS::Region": _REGION,
     "AWS::AccountId": "111122223333",
+    "Stage": "dev",
+    **dict.fromkeys(("HandBucket", "PipelineAccountId", "ProdAccountId", "StageBoundary"), "x"),
     **dict.fromkeys(("ArtifactKeyArn", "KeyArn"), f"arn:aws:kms:{_HERE}:key/k"),
     **dict.fromkeys(("Build.Arn", "Smoke.Arn"), f"arn:aws:codebuild:{_HERE}:project/p"),
     **dict.fromkeys(("BuildLog.Arn", "SmokeLog.Arn"), f"arn:aws:logs:{_HERE}:log-group:g:*"),
@@ -47,10 +48,10 @@ def found(template: dict[str, Any]) -> Iterator[tuple[str, Policy]]:
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::IAM::ManagedPolicy":
-            yield name, _plain(properties["PolicyDocument"])
+            yield name, filled(properties["PolicyDocument"], _VALUES)
         if resource["Type"] == "AWS::IAM::Role":
             for policy in properties.get("Policies", ()):
-                yield f"{name}, {policy['PolicyName']}", _plain(policy["PolicyDocument"])
+                yield f"{name}, {policy['PolicyName']}", filled(policy["PolicyDocument"], _VALUES)
 
 
 def errors(documents: Mapping[str, Policy]) -> list[str]:
@@ -66,22 +67,6 @@ def errors(documents: Mapping[str, Policy]) -> list[str]:
         for match in lint(json.dumps({"Resources": resources}), config=config)
         if not any(each in match.message for each in _UNJUDGED)
     ]
-
-
-def _plain(value: Any) -> Any:
-    """Replace functions by what they give; a condition counts as met."""
-    match value:
-        case list():
-            return [_plain(member) for member in value]
-        case {"Fn::If": [_, chosen, _]}:
-            return _plain(chosen)
-        case {"Fn::Sub": str(text)}:
-            return re.sub(r"\$\{([^}]+)\}", lambda name: _VALUES.get(name[1], "x"), text)
-        case {"Ref": name} | {"Fn::GetAtt": name}:
-            return _VALUES[name if isinstance(name, str) else ".".join(name)]
-        case dict():
-            return {name: _plain(member) for name, member in value.items()}
-    return value
 
 
 def main(paths: list[str]) -> int:

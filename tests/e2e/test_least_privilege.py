@@ -143,7 +143,7 @@ class Probes:
 
     def _of_redrive(self, action: str, resource: str) -> Callable[[], bool]:
         if action == "s3:PutObject":
-            folder = resource.rpartition("/")[0].rpartition("failures-*/")[2]
+            folder = resource.rpartition("/")[0].rpartition("failures-*-*/")[2]
             waits, message = {
                 "failed": ("failed/", "☠07"),  # refused: one more attempt is noted
                 "aws/lambda/async": ("aws/lambda/async/", "☠07"),
@@ -218,7 +218,7 @@ def test_untested_permissions_are_the_minimum_that_aws_documents() -> None:
     assert everything == {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
 
-TABLE, FAILURES = "table/tokenservice-dev-tokens", "tokenservice-dev-failures-*"
+TABLE, FAILURES = "table/tokenservice-dev-tokens", "tokenservice-dev-failures-*-*"
 FORWARDER = {"parameter/tokenservice/dev/*", f"{FAILURES}/*"}
 OWN = {
     "api_handler": {TABLE, f"{TABLE}/index/by-node", f"{TABLE}/index/by-user", "parameter/tokenservice/dev/index-key"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -13,14 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
-from chalice.package import YAMLTemplateSerializer
 
+from deploy.resources import FOLDER, filled, read_template
 from dev.engine import HOST, ROOT
 from tests.support import smoke
 from tests.support.local_aws import LocalAws, Stack
 
 STEPS = ["version", "use", "use again", "use of the revoked", "wrong secret"]
-ACCOUNT, REGION = "000000000000", "us-east-1"
+PIPELINE = read_template(FOLDER / "pipeline.yaml")["Resources"]
 
 
 def start(environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -36,16 +35,11 @@ def run(environ: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def granted_to_smoke() -> list[dict[str, Any]]:
+def granted_to_smoke() -> Any:
     """What pipeline.yaml grants the role of the smoke test, but for its log, its sources and a key of one's own."""
-    text = (ROOT / "deploy" / "pipeline.yaml").read_text("utf-8")
-    role = YAMLTemplateSerializer().load_template(text)["Resources"]["SmokeRole"]["Properties"]
-    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
-    without_key = [each for each in statements if "Fn::If" not in each]
-    filled = json.dumps([each for each in without_key if not str(each["Action"]).startswith(("['logs:", "['s3:"))])
-    for name, value in {"Partition": "aws", "Region": REGION, "AccountId": ACCOUNT}.items():
-        filled = filled.replace(f"${{AWS::{name}}}", value)
-    return [{**each, "Resource": each["Resource"]["Fn::Sub"]} for each in json.loads(filled)]
+    statements = PIPELINE["SmokeRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    own = [each for each in statements if "Fn::If" not in each and not each["Action"][0].startswith(("logs:", "s3:"))]
+    return filled(own, {"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "000000000000"})
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +97,6 @@ def test_a_run_that_is_stopped_deletes_its_client(dev: Stack, role: dict[str, st
 
 
 def test_the_pipeline_runs_this_very_command() -> None:
-    text = (ROOT / "deploy" / "pipeline.yaml").read_text("utf-8")
-    project = YAMLTemplateSerializer().load_template(text)["Resources"]["Smoke"]["Properties"]
-    commands = yaml.safe_load(project["Source"]["BuildSpec"])["phases"]["build"]["commands"]
+    source = PIPELINE["Smoke"]["Properties"]["Source"]
+    commands = yaml.safe_load(source["BuildSpec"])["phases"]["build"]["commands"]
     assert commands[-1] == f".venv/bin/python -m {smoke.__name__} --stage dev"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.libraries import LibraryError, install
+from deploy.archive import PackageError, install
 
 # Fits no machine that runs this test: Chalice would fetch it without a hash here.
 FOREIGN = "arm64" if platform.machine() == "x86_64" else "x86_64"
@@ -71,18 +71,18 @@ def test_a_library_is_installed_for_the_architecture_that_is_set(index: Index, t
 def test_a_swapped_wheel_is_refused(index: Index, tmp_path: Path, kind: str) -> None:
     lock = index.lock(index.add(TAGS[kind]))
     index.add(TAGS[kind], "answer = 'of somebody else'\n")
-    with pytest.raises(LibraryError, match="DO NOT MATCH"):
+    with pytest.raises(PackageError, match="DO NOT MATCH"):
         install(tmp_path / "task", FOREIGN, lock)
     assert not (tmp_path / "task" / "demo.py").exists()
 
 
 def test_a_library_without_a_hash_in_the_lock_is_refused(index: Index, tmp_path: Path) -> None:
     index.add(TAGS["pure"])
-    with pytest.raises(LibraryError, match="Hashes are required"):
+    with pytest.raises(PackageError, match="Hashes are required"):
         install(tmp_path / "task", FOREIGN, index.lock())
 
 
 def test_a_library_without_a_wheel_for_lambda_is_an_error(index: Index, tmp_path: Path) -> None:
     digest = index.add(f"{PYTHON}-{PYTHON}-macosx_11_0_arm64")
-    with pytest.raises(LibraryError, match=r"demo==1\.0"):
+    with pytest.raises(PackageError, match=r"demo==1\.0"):
         install(tmp_path / "task", FOREIGN, index.lock(digest))
