@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import shutil
@@ -15,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+
+import requests
 
 from dev.engine import ROOT
 from tests.support.waiting import wait_until
@@ -78,19 +76,9 @@ class Run:
         lines = (self.checkout / ".local/demo.env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines)
 
-    def post(self, url: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        demo = self.demo()
-        credentials = f"{demo['TOKENSERVICE_USER']}:{demo['TOKENSERVICE_PASSWORD']}"
-        headers = {
-            "Authorization": "Basic " + base64.b64encode(credentials.encode()).decode(),
-            "Content-Type": "application/json",
-        }
-        try:
-            with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:
-                return answer.status, json.load(answer)
-        except HTTPError as refused:
-            with refused:
-                return refused.status, json.load(refused)
+    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The JSON of the answer to the demo client."""
+        return requests.post(url, json=body, auth=tuple(self.demo().values()), timeout=120).json()
 
 
 def copy_of_the_checkout(copy: Path, *more: str) -> Path:
