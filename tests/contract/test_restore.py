@@ -15,6 +15,8 @@ from chalicelib import tokens
 from chalicelib.clients import Scope
 from chalicelib.service import Caller, TokenService
 from chalicelib.settings import Settings
+from chalicelib.storage.model import bind
+from chalicelib.storage.token_item import TokenItem
 from chalicelib.tokens import Document, Reason, Refusal, Terms, Use
 from tests.support.audits import SilentAudit
 from tests.support.store_engines import StoreEngine
@@ -39,20 +41,12 @@ def copied(engine: StoreEngine) -> StoreEngine:
 
 
 def a_table_of(engine: StoreEngine) -> StoreEngine:
-    """The same engine with empty tables of the same kind."""
-    dynamodb, marked = engine.dynamodb(), secrets.token_hex(4)
-    names = {"token_table": f"drill-{marked}-tokens", "client_table": f"drill-{marked}-clients"}
-    for field, name in names.items():
-        table = dynamodb.describe_table(TableName=getattr(engine, field))["Table"]
-        definition = {member: table[member] for member in ("KeySchema", "AttributeDefinitions")}
-        if "GlobalSecondaryIndexes" in table:
-            definition["GlobalSecondaryIndexes"] = [
-                {member: index[member] for member in ("IndexName", "KeySchema", "Projection")}
-                for index in table["GlobalSecondaryIndexes"]
-            ]
-        dynamodb.create_table(TableName=name, BillingMode="PAY_PER_REQUEST", **definition)
-        dynamodb.get_waiter("table_exists").wait(TableName=name)
-    return replace(engine, **names)
+    """The same engine with an empty table of tokens."""
+    named = replace(engine, token_table=f"drill-{secrets.token_hex(4)}-tokens")
+    model = bind(TokenItem, named.token_table)
+    named._bind(model)
+    model.create_table(wait=True, billing_mode="PAY_PER_REQUEST")
+    return named
 
 
 def service(engine: StoreEngine, now: datetime, issued_after: str | None = None) -> TokenService:
@@ -83,6 +77,7 @@ class Drill:
         issued = before.issue(CALLER, [structs.replace(terms, max_uses=1), terms, terms, terms, terms])
         self.secrets = dict(zip(self.FATES, (secret for secret, _ in issued), strict=True))
         self.ids = dict(zip(self.FATES, (token.id for _, token in issued), strict=True))
+        self.restored = copied(table)
 
     def go_on(self) -> str:
         """What happens after the backup; returns a token that was issued then."""
@@ -95,18 +90,30 @@ class Drill:
         [(late, _)] = after.issue(CALLER, [Terms(Document("node"), ISSUED_AT + LIFETIME)])
         return late
 
+    def delete(self, *fates: str) -> None:
+        for fate in fates:
+            key = {"id": {"S": self.ids[fate]}}
+            self.table.dynamodb().delete_item(TableName=self.table.token_table, Key=key)
 
-def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine) -> None:
-    drill = Drill(a_table_of(store_engine))
-    restored = copied(drill.table)
+    def copy_back(self, at: datetime = RESTORED_AT, after: datetime | None = None, **options: Any) -> Counter[str]:
+        """`tokenctl restore`: from the restored table into the one that is in use."""
+        copy = Copy(self.restored.token_table, self.table.token_table, "id", after)
+        return restore.run(copy, self.table.dynamodb(), at, **options)
+
+
+@pytest.fixture
+def drill(store_engine: StoreEngine) -> Drill:
+    return Drill(a_table_of(store_engine))
+
+
+def test_after_a_restore_no_spent_token_lives(drill: Drill) -> None:
     late = drill.go_on()
 
-    naive = service(restored, RESTORED_AT)
-    assert [reported(naive.introspect(CALLER, use_of(secret))) for secret in drill.secrets.values()] == [
-        "granted"
-    ] * 5, "without the setting, what was spent, revoked and locked is good again: that is what the drill is for"
+    naive = service(drill.restored, RESTORED_AT)
+    again = {reported(naive.introspect(CALLER, use_of(secret))) for secret in drill.secrets.values()}
+    assert again == {"granted"}, "without the setting, what was spent is good again: that is what the drill is for"
 
-    good = service(restored, RESTORED_AT + MINUTE, issued_after=RESTORED_AT.isoformat())
+    good = service(drill.restored, RESTORED_AT + MINUTE, issued_after=RESTORED_AT.isoformat())
     for fate, secret in drill.secrets.items():
         for key in (None, KEY, "another-key"):
             assert reported(good.introspect(CALLER, use_of(secret, key))) == Reason.REVOKED, fate
@@ -119,35 +126,17 @@ def test_after_a_restore_no_spent_token_lives(store_engine: StoreEngine) -> None
     assert [reported(good.use(CALLER, use_of(fresh))) for _ in range(2)] == ["granted", Reason.EXHAUSTED]
 
 
-def copy_back(
-    drill: Drill, restored: StoreEngine, issued_after: datetime | None = None, **options: Any
-) -> Counter[str]:
-    """`tokenctl restore`: from the restored table into the one that is in use."""
-    copy = Copy(restored.token_table, drill.table.token_table, "id", issued_after)
-    return restore.run(copy, drill.table.dynamodb(), RESTORED_AT, **options)
-
-
-def delete(drill: Drill, *fates: str) -> None:
-    for fate in fates:
-        key = {"id": {"S": drill.ids[fate]}}
-        drill.table.dynamodb().delete_item(TableName=drill.table.token_table, Key=key)
-
-
 class TestCopyingBack:
     """Into a damaged table that is still there."""
 
-    def test_what_is_missing_comes_back_and_nothing_that_happened_since_is_undone(
-        self, store_engine: StoreEngine
-    ) -> None:
-        drill = Drill(a_table_of(store_engine))
-        restored = copied(drill.table)
+    def test_what_is_missing_comes_back_and_nothing_that_happened_since_is_undone(self, drill: Drill) -> None:
         late = drill.go_on()
-        delete(drill, "spent", "untouched")
+        drill.delete("spent", "untouched")
         store = drill.table.token_store()
         before = {fate: store.find(drill.ids[fate]) for fate in ("half spent", "revoked", "locked")}
-        planned = copy_back(drill, restored, dry_run=True)
+        planned = drill.copy_back(dry_run=True)
         assert store.find(drill.ids["spent"]) is None, "a dry run writes nothing"
-        done = copy_back(drill, restored)
+        done = drill.copy_back()
         assert done == planned == Counter(copied=2, there=3, usable=2)
         assert {fate: store.find(drill.ids[fate]) for fate in before} == before
         open_again = service(drill.table, RESTORED_AT)
@@ -155,19 +144,15 @@ class TestCopyingBack:
         good = service(drill.table, RESTORED_AT + MINUTE, issued_after=RESTORED_AT.isoformat())
         for secret in (*drill.secrets.values(), late):
             assert reported(good.use(CALLER, use_of(secret))) == Reason.REVOKED
-        assert copy_back(drill, restored) == Counter(there=5)
+        assert drill.copy_back() == Counter(there=5)
 
-    def test_a_token_that_the_setting_refuses_is_not_counted_as_usable(self, store_engine: StoreEngine) -> None:
-        drill = Drill(a_table_of(store_engine))
-        restored = copied(drill.table)
+    def test_a_token_that_the_setting_refuses_is_not_counted_as_usable(self, drill: Drill) -> None:
         for after, usable in ((ISSUED_AT, 5), (ISSUED_AT + timedelta(milliseconds=1), 0)):
-            delete(drill, *drill.FATES)
-            assert copy_back(drill, restored, after)["usable"] == usable
+            drill.delete(*drill.FATES)
+            assert drill.copy_back(after=after)["usable"] == usable
 
-    def test_an_interrupted_copy_continues_with_the_missing_items(self, store_engine: StoreEngine) -> None:
-        drill = Drill(a_table_of(store_engine))
-        restored = copied(drill.table)
-        delete(drill, *drill.FATES)
+    def test_an_interrupted_copy_continues_with_the_missing_items(self, drill: Drill) -> None:
+        drill.delete(*drill.FATES)
         steps = iter(range(2))
 
         def cut_off() -> None:
@@ -175,18 +160,15 @@ class TestCopyingBack:
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):
-            copy_back(drill, restored, advance=cut_off)
-        done = copy_back(drill, restored)
+            drill.copy_back(advance=cut_off)
+        done = drill.copy_back()
         assert done["copied"] + done["there"] == 5
         assert done["there"] >= 2
         assert {token.id for token in drill.table.token_store().all()} == set(drill.ids.values())
 
-    def test_an_item_that_dynamodb_would_delete_is_left_out(self, store_engine: StoreEngine) -> None:
-        drill = Drill(a_table_of(store_engine))
-        restored = copied(drill.table)
-        delete(drill, *drill.FATES)
-        copy = Copy(restored.token_table, drill.table.token_table, "id")
+    def test_an_item_that_dynamodb_would_delete_is_left_out(self, drill: Drill) -> None:
+        drill.delete(*drill.FATES)
         long_after = ISSUED_AT + LIFETIME + tokens.KEPT_AFTER_EXPIRY + timedelta(seconds=1)
-        assert restore.run(copy, drill.table.dynamodb(), long_after) == Counter(expired=5)
-        kept = restore.run(copy, drill.table.dynamodb(), long_after - MINUTE)
+        assert drill.copy_back(long_after) == Counter(expired=5)
+        kept = drill.copy_back(long_after - MINUTE)
         assert (kept["copied"], kept["usable"]) == (5, 0), "expired tokens can't be used"

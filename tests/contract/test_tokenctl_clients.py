@@ -10,13 +10,11 @@ from typing import Any
 
 import click
 import pytest
-from rich.console import Console
 
 from chalicelib import clients
 from chalicelib.clients import SECRET_PREFIX, Scope
 from tests.support.api import Api, Credentials
 from tests.support.operator import Tokenctl, Typed
-from tokenctl import terminal
 from tokenctl.deployment import Deployment
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -93,35 +91,18 @@ def test_clients_are_listed_with_scopes_state_and_the_end_of_the_old_secret(toke
     assert re.fullmatch(rf"{name} +issue use +disabled *", line_of(tokenctl, name))
 
 
-def test_a_client_with_every_scope_fits_a_terminal_of_80_columns(
-    tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    tokenctl("client", "add", name, *(word for scope in Scope for word in ("--scope", str(scope))))
-    tokenctl("client", "rotate", name)
-    tokenctl("client", "disable", name)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(terminal, "Console", lambda **given: Console(**given, force_terminal=True, no_color=True))
-    line = line_of(tokenctl, name)
-    assert len(line) <= 80
-    assert line.split()[1:-1] == [*sorted(Scope), "disabled"]
-
-
 def test_a_rotation_keeps_two_secrets_for_a_while_and_never_three(api: Api, tokenctl: Tokenctl, name: str) -> None:
-    def rotate(*extra: str) -> str:
-        secret: str = tokenctl("client", "rotate", name, "--json", *extra).json["secret"]
-        return secret
+    def opened_after(*extra: str) -> list[bool]:
+        secrets.append(tokenctl("client", "rotate", name, "--json", *extra).json["secret"])
+        return [opens(api, name, secret) for secret in secrets]
 
-    first, second, third = add(tokenctl, name), rotate(), rotate("--overlap", "1")
-    assert [opens(api, name, secret) for secret in (first, second, third)] == [False, True, True]
-    fourth = rotate("--overlap", "0")
-    assert [opens(api, name, secret) for secret in (third, fourth)] == [False, True]
-
-
-@pytest.mark.parametrize("hours", ["-1", "721", "soon", "nan", ""])
-def test_an_invalid_overlap_is_rejected(api: Api, tokenctl: Tokenctl, name: str, hours: str) -> None:
-    secret = add(tokenctl, name)
-    tokenctl("client", "rotate", name, "--overlap", hours).assert_refused("--overlap", code=2)
-    assert opens(api, name, secret)
+    secrets = [add(tokenctl, name)]
+    assert opened_after() == [True, True]
+    assert opened_after("--overlap", "1") == [False, True, True]
+    assert opened_after("--overlap", "0") == [False, False, False, True]
+    for hours in ("-1", "721", "soon"):
+        tokenctl("client", "rotate", name, "--overlap", hours).assert_refused("--overlap", code=2)
+    assert opens(api, name, secrets[-1])
 
 
 def test_a_disabled_client_is_rejected_until_it_is_enabled_and_gets_no_secret(
@@ -156,10 +137,8 @@ def test_a_client_is_shown_without_its_secret(tokenctl: Tokenctl, name: str) -> 
     tokenctl("client", "rotate", name)
     tokenctl("client", "disable", name)
     facts = tokenctl("client", "show", name, "--json")
-    assert set(facts.json) == {
-        *("clientId", "scopes", "state", "validSecrets", "createdAt", "secretCreatedAt"),
-        *("oldSecretEndsAt", "disabledAt"),
-    }
+    assert facts.json.keys() - added.keys() == {"oldSecretEndsAt", "disabledAt"}
+    assert added.keys() - facts.json.keys() == {"secret"}
     assert (facts.json["createdAt"], facts.json["validSecrets"]) == (added["createdAt"], 2)
     shown = tokenctl("client", "show", name)
     for fact in (name, "disabled", facts.json["oldSecretEndsAt"], facts.json["disabledAt"]):
@@ -192,7 +171,7 @@ def test_tokens_of_a_deleted_client_stay_good_and_only_an_admin_manages_them(
     assert api.call("GET", path, Credentials(gone.user, newer)).status == 200
 
 
-@pytest.mark.parametrize(("typed", "gone"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+@pytest.mark.parametrize(("typed", "gone"), [("y\n", True), ("\n", False), ("", False)])
 def test_it_asks_for_confirmation_before_it_deletes(
     tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str, typed: str, gone: bool
 ) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -81,21 +79,13 @@ class TestDoctor:
         finally:
             ssm.delete_parameter(Name=name)
 
-    def test_the_demo_clients_credentials_are_tried_locally(
-        self, tokenctl: Tokenctl, url: str, client: Credentials, tmp_path: Path
-    ) -> None:
-        lines = f"# comment\nTOKENSERVICE_USER={client.user}\nTOKENSERVICE_PASSWORD={client.password}\n"
-        (tmp_path / "demo.env").write_text(lines)
-        assert tokenctl("doctor", "--url", url).code == 0
-
-    def test_the_local_stage_is_looked_for_where_make_run_serves(
+    def test_locally_the_service_of_make_run_and_the_demo_client_are_found(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        as_client(monkeypatch, client.user, client.password)
         monkeypatch.setattr(doctor, "LOCAL_ENV", tmp_path / "local.env")
-        nowhere = tokenctl("doctor")
-        assert nowhere.code == 1
-        assert "--url" in nowhere.out
+        lines = f"# comment\nTOKENSERVICE_USER={client.user}\nTOKENSERVICE_PASSWORD={client.password}\n"
+        (tmp_path / "demo.env").write_text(lines)
+        assert self.unwell(tokenctl("doctor", "--json")) == {"service": ("unknown address", "set it with --url")}
         (tmp_path / "local.env").write_text(f"TOKENSERVICE_URL={url}\n")
         assert tokenctl("doctor").code == 0
 
@@ -181,9 +171,6 @@ class TestDoctor:
                 assert not well
                 assert reported.startswith(seen)
 
-    def test_missing_credentials_are_reported(self, tokenctl: Tokenctl, url: str) -> None:
-        assert list(self.unwell(tokenctl("doctor", "--url", url, "--json"))) == ["credentials"]
-
     @pytest.mark.parametrize("wrong", ["http://127.0.0.1:{}", "nonsense", "http://", "ftp://127.0.0.1"])
     def test_a_service_that_does_not_respond_is_reported(
         self, tokenctl: Tokenctl, client: Credentials, monkeypatch: pytest.MonkeyPatch, wrong: str
@@ -196,17 +183,10 @@ class TestDoctor:
         assert client.password not in run.out + run.err
 
     def test_something_else_that_listens_there_is_not_the_service(self, tokenctl: Tokenctl) -> None:
-        with ThreadingHTTPServer((HOST, 0), BaseHTTPRequestHandler) as other:
-            thread = Thread(target=other.serve_forever)
-            thread.start()
-            found = self.unwell(tokenctl("doctor", "--url", f"http://{HOST}:{other.server_port}", "--json"))
-            other.shutdown()
-            thread.join()
+        with HecServer() as other:
+            found = self.unwell(tokenctl("doctor", "--url", other.url, "--json"))
         assert "without credentials" in found["service"][0]
-
-    def test_a_stage_elsewhere_needs_its_address(self, tokenctl: Tokenctl) -> None:
-        found = self.unwell(tokenctl("doctor", "--stage", "prod", "--json"))
-        assert found["service"] == ("unknown address", "set it with --url")
+        assert found["credentials"] == ("none", "set TOKENSERVICE_USER and TOKENSERVICE_PASSWORD")
 
     def test_an_unavailable_store_is_reported_and_the_rest_is_checked(
         self, tokenctl: Tokenctl, url: str, client: Credentials, monkeypatch: pytest.MonkeyPatch
