@@ -141,7 +141,6 @@ soak: setup #: Races, the model, faults and hostile input at length; SEED=1 RUNS
 	@.venv/bin/python -m studies.soak.race_soak --tokens $(TOKENS) --seed $(SEED)
 	@.venv/bin/python -m studies.soak.model_soak
 	@.venv/bin/python -m spec.check --soak
-	@.venv/bin/python -m studies.soak.store_fault_soak --runs 2000 --kills 50 --seed $(SEED)
 	@.venv/bin/python -m studies.soak.fuzz --requests 20000 --seed $(SEED)
 	@.venv/bin/python -m studies.mutation.soak
 

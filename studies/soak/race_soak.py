@@ -1,7 +1,8 @@
 """Races for thousands of tokens: `python -m studies.soak.race_soak --tokens 10000 --seed 1`.
 
-On each engine, most of them over the store, some with faults before the store, and some over HTTP, through the service
-as `make run` serves it. Ends with 1 where a history is not linearizable.
+On each engine, most of them over the store, some over HTTP, through the service as `make run` serves it, some of both
+with faults before the store, and some in which the service is killed. Ends with 1 where a history is not linearizable,
+and with an error where a repetition gets another answer or a 503 has no Retry-After.
 """
 
 from __future__ import annotations
@@ -11,22 +12,33 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count, islice
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.progress import Progress, TimeRemainingColumn
 
+from chalicelib.aws.dynamodb import PATIENCE
 from studies.soak import soak_report
-from tests.support.dynamodb_proxy import Proxy
+from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
 from tests.support.fault_ways import Service
 from tests.support.races import RACERS, Findings, Track, plan
-from tests.support.races_over import OverFaults, OverHttp, OverStore
+from tests.support.races_over import OverHttp, OverKills, OverStore
 from tests.support.store_engines import OPEN, StoreEngine
 
-_BATCH = 50
+# The two faults that make a client wait for its time-out come more seldom, so that a night suffices.
+FAULTS: Final = (*QUICK * 7, Fault.SILENT, Fault.ANSWER_STUCK)
+
+_STORE: Final = "store"
+_OTHERS: Final[Mapping[str, tuple[str, int]]] = {
+    "store, with faults": ("fault_tokens", 1_000),
+    "HTTP": ("http_tokens", 500),
+    "HTTP, with faults": ("http_fault_tokens", 200),
+    "HTTP, killed": ("killed_tokens", 50),
+}
+"""The option for each way but the plain one, and how many tokens are raced for unless it is given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,88 +62,92 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=10_000, help="tokens on each engine")
-    parser.add_argument("--fault-tokens", type=int, default=1_000, help="how many of them with faults")
-    parser.add_argument("--http-tokens", type=int, default=500, help="how many of them over HTTP")
+    for way, (option, tokens) in _OTHERS.items():
+        flag = "--" + option.replace("_", "-")
+        parser.add_argument(flag, type=int, default=tokens, help=f"how many of them over {way}")
     parser.add_argument("--racers", type=int, default=RACERS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", nargs="+", choices=tuple(OPEN), default=list(OPEN))
     options = parser.parse_args(arguments)
-    if min(options.http_tokens, options.fault_tokens, options.racers - 1) < 0:
+    others = [getattr(options, option) for option, _ in _OTHERS.values()]
+    if min(*others, options.racers - 1) < 0:
         parser.error("there must be at least one racer, and no number of tokens below 0")
-    if options.http_tokens + options.fault_tokens > options.tokens:
-        parser.error("--tokens: less than --fault-tokens and --http-tokens together")
+    if sum(others) > options.tokens:
+        parser.error("--tokens: less than the other numbers of tokens together")
     return options
 
 
 def _race_on(
     engine: StoreEngine, options: argparse.Namespace, progress: Progress, scratch: Path
 ) -> Iterator[dict[str, Any]]:
-    counts: dict[type[OverStore | OverHttp], int] = {
-        OverStore: options.tokens - options.fault_tokens - options.http_tokens,
-        OverFaults: options.fault_tokens,
-        OverHttp: options.http_tokens,
-    }
-    numbers = count()
-    for kind, tokens in counts.items():
-        plans = [plan(number, options.seed, options.racers) for number in islice(numbers, tokens)]
+    others = {way: getattr(options, option) for way, (option, _) in _OTHERS.items()}
+    first = 0
+    for name, tokens in {_STORE: options.tokens - sum(others.values()), **others}.items():
+        if not tokens:
+            continue
+        plans = (plan(number, options.seed, options.racers) for number in range(first, first + tokens))
+        first += tokens
         findings, begun = Findings(), time.monotonic()
-        task = progress.add_task(f"{engine.name} over {kind.name}", total=tokens, wrong=0)
+        task = progress.add_task(f"{engine.name} over {name}", total=tokens, wrong=0)
 
         def done(task: Any = task, findings: Findings = findings) -> None:
             progress.update(task, advance=1, wrong=len(findings.wrong))
 
-        with _open(kind, engine, scratch) as way, Track(way, options.racers) as track:
-            for start in range(0, tokens, _BATCH):
-                track.run(way.issue(plans[start : start + _BATCH]), findings, done)
-            yield _row(engine.name, way, findings, options.racers, time.monotonic() - begun)
+        with Proxy(engine.environ["AWS_ENDPOINT_URL"]) as proxy, _open(name, engine, proxy, scratch) as way:
+            with Track(way, options.racers) as track:
+                track.run(plans, findings, done)
+            seconds = round(time.monotonic() - begun)
+        facts = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(findings).items()}
+        yield {
+            "engine": engine.name,
+            "way": name,
+            "racers": options.racers,
+            "seconds": seconds,
+            "faults": {str(fault): times for fault, times in sorted(proxy.met.items())},
+            "unanswered_because": dict(way.failures),
+            "slowest_failure_ms": round(way.slowest_failure_ms),
+            **facts,
+        }
 
 
 @contextmanager
-def _open(kind: type[OverStore | OverHttp], engine: StoreEngine, scratch: Path) -> Iterator[OverStore | OverHttp]:
-    if kind is OverStore:
+def _open(name: str, engine: StoreEngine, proxy: Proxy, scratch: Path) -> Iterator[OverStore | OverHttp]:
+    if name == _STORE:
         yield OverStore(engine)
-    elif kind is OverFaults:
-        with Proxy(engine.environ["AWS_ENDPOINT_URL"]) as proxy:
-            yield OverFaults(engine, proxy)
+    elif name.startswith(_STORE):
+        # As patient as it is deployed: how long a caller waits for its 503 is one of the findings.
+        yield OverStore(replace(engine, patience=PATIENCE), proxy, FAULTS)
     else:
-        with Service(engine.environ, engine.client_store(), scratch / f"{engine.name}.log") as service:
-            yield OverHttp(service)
-
-
-def _row(engine: str, way: OverHttp | OverStore, findings: Findings, racers: int, seconds: float) -> dict[str, Any]:
-    facts = {
-        name: dict(sorted(value.items())) if isinstance(value, Counter) else value
-        for name, value in vars(findings).items()
-    }
-    return {
-        "engine": engine,
-        "way": way.name,
-        "racers": racers,
-        "seconds": round(seconds),
-        "unanswered_because": dict(way.failures),
-        **facts,
-    }
+        environ = engine.environ if name == "HTTP" else {**engine.environ, "AWS_ENDPOINT_URL": proxy.url}
+        with Service(environ, engine.client_store(), scratch / f"{engine.name}.log") as service:
+            if name == "HTTP":
+                yield OverHttp(service)
+            else:
+                yield OverKills(service, proxy) if name == "HTTP, killed" else OverHttp(service, proxy, FAULTS)
 
 
 def _as_markdown(report: dict[str, Any]) -> str:
     heads = (
-        "engine", "over", "tokens", "racers each", "calls", "granted", "replays", "refused", "cut short", "unanswered",
-        "not linearizable", "histories a CPU second", "seconds",
+        "engine", "over", "tokens", "racers each", "calls", "faults", "granted", "replays", "refused", "cut short",
+        "unanswered", "slowest 503, ms", "not linearizable", "histories a CPU second", "seconds",
     )  # fmt: skip
     lines = [
         [
-            row["engine"], row["way"], row["tokens"], row["racers"], row["calls"], row["granted"], row["replayed"],
-            sum(row["refused"].values()), sum(row["cut_short"].values()), row["unanswered"], len(row["wrong"]),
-            round(row["tokens"] / row["checking_seconds"]) if row["tokens"] else 0, row["seconds"],
+            row["engine"], row["way"], row["tokens"], row["racers"], row["calls"], sum(row["faults"].values()),
+            row["granted"], row["replayed"], sum(row["refused"].values()), sum(row["cut_short"].values()),
+            row["unanswered"], row["slowest_failure_ms"], len(row["wrong"]),
+            round(row["tokens"] / row["checking_seconds"]) , row["seconds"],
         ]
         for row in report["rows"]
     ]  # fmt: skip
-    kinds: Counter[str] = Counter()
-    for row in report["rows"]:
-        kinds.update(row["kinds"])
-    return soak_report.as_markdown(report, heads, lines) + (
-        "\nKinds of races: " + ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items())) + ".\n"
-    )
+    counts = {"Kinds of races": "kinds", "Faults": "faults"}
+    text = soak_report.as_markdown(report, heads, lines)
+    for title, name in counts.items():
+        met: Counter[str] = Counter()
+        for row in report["rows"]:
+            met.update(row[name])
+        text += f"\n{title}: " + ", ".join(f"{kind} {count:,}" for kind, count in sorted(met.items())) + ".\n"
+    return text
 
 
 if __name__ == "__main__":

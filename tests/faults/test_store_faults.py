@@ -1,32 +1,25 @@
-"""Seeded faults between the service and DynamoDB: exactly as many uses as were granted, and no false refusal."""
+"""Single faults between the service and DynamoDB; test_races.py has many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
 from chalicelib import errors, instants, tokens
 from chalicelib.aws.dynamodb import PATIENCE
-from chalicelib.entry import api as entry
 from chalicelib.storage.token_store import TokenStore
 from chalicelib.tokens import Document, Terms
 from dev.engine import Engine
-from tests.support.api import Api, Credentials
-from tests.support.dynamodb_proxy import DONE_UNANSWERED, QUICK, Fault, Proxy
-from tests.support.fault_courses import Course, Findings
+from tests.support.dynamodb_proxy import DONE_UNANSWERED, Fault, Proxy
 from tests.support.fault_ways import OverHttp, OverStore, Service
 from tests.support.store_engines import StoreEngine
 from tokenctl.deployment import Deployment
 
-COURSES_OVER_STORE = 60
-COURSES_OVER_API = 15
-COURSES_OVER_HTTP = 6
-PARTS = 4
+BODY = {"nodeId": "n"}
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +51,6 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
 
 
-@pytest.fixture
-def over_api(api: Api, client: Credentials, store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> OverHttp:
-    """The API in this process, with the store behind the proxy."""
-    monkeypatch.setattr(entry.service(), "_store", store)
-
-    def call(method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], str]:
-        answer = api.call(method, path, client, body, headers=headers)
-        return answer.status, answer.headers, answer.text
-
-    return OverHttp(call)
-
-
 @pytest.fixture(scope="module")
 def served(truth: StoreEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Proxy]]:
     """The service as `make run` serves it, with the proxy before its store."""
@@ -81,42 +62,6 @@ def served(truth: StoreEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield service, proxy
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_over_the_store_every_course_ends_with_as_many_uses_as_were_granted(
-    part: int, proxy: Proxy, store: TokenStore, truth: StoreEngine
-) -> None:
-    findings = Findings()
-    for seed in range(part * COURSES_OVER_STORE // PARTS, (part + 1) * COURSES_OVER_STORE // PARTS):
-        Course(seed, OverStore(store), proxy, truth.token_store(), findings=findings).run()
-    assert findings.violations == []
-    assert findings.courses == COURSES_OVER_STORE // PARTS
-    assert set(proxy.met) == set(QUICK), "the courses must meet every fault"
-    assert findings.replays, "the courses must repeat uses that were granted"
-
-
-def test_over_the_api_every_course_ends_with_as_many_uses_as_were_granted(
-    over_api: OverHttp, proxy: Proxy, truth: StoreEngine
-) -> None:
-    findings = Findings()
-    for seed in range(1_000, 1_000 + COURSES_OVER_API):
-        Course(seed, over_api, proxy, truth.token_store(), findings=findings).run()
-    assert findings.violations == []
-    assert findings.answers["store_unavailable"], "the courses must meet a store that is away"
-
-
-def test_over_http_every_course_ends_with_as_many_uses_as_were_granted(
-    served: tuple[Service, Proxy], truth: StoreEngine
-) -> None:
-    """The faults also affect the authorizer's store."""
-    service, proxy = served
-    findings = Findings()
-    for seed in range(2_000, 2_000 + COURSES_OVER_HTTP):
-        Course(seed, OverHttp(service.call), proxy, truth.token_store(), findings=findings).run()
-    assert findings.violations == []
-    assert findings.answers["store_unavailable"], "the courses must meet a store that is away"
-    assert service.password not in service.output
-
-
 @pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.SILENT, Fault.ERROR_503, Fault.THROTTLED])
 def test_while_the_store_is_unavailable_callers_get_retry_after_and_then_it_works(
     served: tuple[Service, Proxy], fault: Fault
@@ -124,10 +69,10 @@ def test_while_the_store_is_unavailable_callers_get_retry_after_and_then_it_work
     service, proxy = served
     way = OverHttp(service.call)
     proxy.plan = lambda _: fault
-    reported = way.issue({"nodeId": "n"}, 1)
+    reported = way.issue([BODY])
     assert (reported.status, reported.code, reported.retry_after) == (503, "store_unavailable", "1")
     proxy.plan = lambda _: None
-    assert way.issue({"nodeId": "n"}, 1).status == 201
+    assert way.issue([BODY]).status == 201
 
 
 @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ANSWER_STUCK])
@@ -137,7 +82,7 @@ def test_a_late_answer_is_retried(fault: Fault, proxy: Proxy, truth: StoreEngine
         behind(proxy, truth), patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60, attempts=20)
     )
     way = OverStore(hasty.token_store())
-    issued = way.issue({"nodeId": "n"}, 1).body
+    [issued] = way.issue([BODY]).body
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
     reported = way.use(issued["token"], {"user": "alice"}, None)
@@ -153,18 +98,13 @@ def test_a_retry_with_the_key_gets_the_use_whose_answers_were_all_lost(
     fault: Fault, proxy: Proxy, store: TokenStore
 ) -> None:
     way = OverStore(store)
-    code = way.issue({"nodeId": "n"}, 1).body["token"]
+    code = way.issue([BODY]).body[0]["token"]
     proxy.plan = lambda _: fault
     assert way.use(code, {"user": "alice"}, "key").code == "store_unavailable"
     proxy.plan = lambda _: None
     reported = way.use(code, {"user": "alice"}, "key")
     assert (reported.status, reported.replayed) == (200, True)
     assert way.use(code, {"user": "bob"}, None).code == "token_exhausted"
-
-
-def settle(proxy: Proxy) -> None:
-    proxy.plan = lambda _: None
-    proxy.settle()
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -176,38 +116,10 @@ def test_issuing_that_arrives_a_second_time_late_does_not_bring_a_spent_token_ba
     late = iter([Fault.REQUEST_LATE])
     proxy.plan = lambda _: next(late, None)
     proxy.keep_for_later = lambda request: Proxy.keep_for_later(proxy, request, others=1_000)
-    issued = way.issue({"nodeId": "n"}, batch).body
+    issued = way.issue([BODY] * batch).body[0]
     assert way.use(issued["token"], {"user": "alice"}, None).status == 200
-    settle(proxy)
+    proxy.settle()
     assert way.use(issued["token"], {"user": "bob"}, None).code == "token_exhausted"
-
-
-PASSING = (Fault.THROUGHPUT, Fault.THROTTLED, Fault.LIMIT, Fault.CONFLICT, Fault.REPLICATED)
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("fault", PASSING)
-def test_a_refusal_that_may_pass_is_repeated_once_whether_one_token_is_issued_or_many(
-    fault: Fault, batch: int, proxy: Proxy, over_api: OverHttp, truth: StoreEngine
-) -> None:
-    once = iter([fault])
-    proxy.plan = lambda _: next(once, None)
-    issued = over_api.issue({"nodeId": "n"}, batch)
-    assert (issued.status, proxy.met[fault]) == (201, 1)
-    assert truth.token_store().find(issued.body["tokenId"]) is not None
-    assert over_api.use(issued.body["token"], {"user": "alice"}, None).status == 200
-    proxy.plan = lambda _: fault
-    assert over_api.issue({"nodeId": "n"}, batch).code == "store_unavailable"
-    assert proxy.met[fault] == 3
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_request_that_the_store_rejects_as_invalid_is_a_bug_and_not_retried(
-    batch: int, proxy: Proxy, over_api: OverHttp
-) -> None:
-    proxy.plan = lambda _: Fault.SENSELESS
-    reported = over_api.issue({"nodeId": "n"}, batch)
-    assert (reported.status, reported.code, proxy.met[Fault.SENSELESS]) == (500, "internal_error", 1)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -48,10 +48,9 @@ class Fault(StrEnum):
     LIMIT = "limit exceeded"  # LimitExceededException
     CONFLICT = "conflict"  # TransactionConflictException: a transaction is at work on the item
     REPLICATED = "replicated write conflict"  # ReplicatedWriteConflictException
-    SENSELESS = "senseless request"  # ValidationException, as if a bug of ours had made the request
 
 
-QUICK: Final = tuple(fault for fault in Fault if fault not in (Fault.SILENT, Fault.ANSWER_STUCK, Fault.SENSELESS))
+QUICK: Final = tuple(fault for fault in Fault if fault not in (Fault.SILENT, Fault.ANSWER_STUCK))
 """The faults that may pass and don't make a client wait for its time-out."""
 
 DONE_UNANSWERED: Final = frozenset(
@@ -66,13 +65,11 @@ _REFUSALS: Final[Mapping[Fault, tuple[int, str]]] = {
     Fault.LIMIT: (400, "LimitExceededException"),
     Fault.CONFLICT: (400, "TransactionConflictException"),
     Fault.REPLICATED: (400, "ReplicatedWriteConflictException"),
-    Fault.SENSELESS: (400, "ValidationException"),
 }
 _REASONS: Final[Mapping[Fault, str]] = {
     Fault.THROUGHPUT: "ProvisionedThroughputExceeded",
     Fault.THROTTLED: "ThrottlingError",
     Fault.CONFLICT: "TransactionConflict",
-    Fault.SENSELESS: "ValidationError",
 }
 """Why a transaction is cancelled, where a single write gets an error of that name.
 

@@ -47,25 +47,15 @@ class Reply:
             return Granted(self.body["useId"], self.body["usesRemaining"], self.replayed)
         return Reason(self.code) if self.status < 500 else None
 
-    @property
-    def first(self) -> Reply:
-        """Of a batch that was issued."""
-        return replace(self, body=self.body[0]) if self.status == 201 else self
-
 
 class OverStore:
     """The service and its store, without HTTP. An error that no caller can cause is raised."""
-
-    name = "store"
 
     def __init__(self, store: TokenStore, clock: Callable[[], datetime] = instants.now) -> None:
         self._service = TokenService(store, SilentAudit(), clock)
         self._caller = Caller("app", frozenset(Scope), "faults")
 
-    def issue(self, body: Mapping[str, Any], batch: int) -> Reply:
-        return self.issue_all([body] * batch).first
-
-    def issue_all(self, bodies: Sequence[Mapping[str, Any]]) -> Reply:
+    def issue(self, bodies: Sequence[Mapping[str, Any]]) -> Reply:
         read = partial(conversion.to_terms, now=instants.now())
         terms = [parsing.parse_body(json.dumps(body).encode(), IssueRequest, read) for body in bodies]
 
@@ -116,15 +106,10 @@ class OverStore:
 class OverHttp:
     """The HTTP API, whoever carries the calls."""
 
-    name = "HTTP"
-
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def issue(self, body: Mapping[str, Any], batch: int) -> Reply:
-        return self._reply("POST", "/token", body) if batch == 1 else self.issue_all([body] * batch).first
-
-    def issue_all(self, bodies: Sequence[Mapping[str, Any]]) -> Reply:
+    def issue(self, bodies: Sequence[Mapping[str, Any]]) -> Reply:
         reply = self._reply("POST", "/tokens", {"tokens": bodies})
         return replace(reply, body=reply.body["tokens"]) if reply.status == 201 else reply
 

@@ -114,7 +114,9 @@ def _steps(history: Sequence[Call], repeats: bool) -> list[_Step]:
     """The calls as steps. Optional ones with the same effect follow each other: their order makes no difference."""
     named = {call.key or n: call.answer.use_id for n, call in enumerate(history) if isinstance(call.answer, Granted)}
     reported = set(named.values())
-    answered = {call.key for call in history if call.key and call.answer}
+    answered = {call.key for call in history if call.key and call.answer not in (None, _REVOKED, _LOCKED)}
+    # A refusal that shows no claim of its key: what has not been answered took no effect before.
+    refused = {call.key: call.begun for call in history if call.key and call.answer in (_EXHAUSTED, _EXPIRED)}
     offered: set[str] = set()
     last: dict[str, int] = {}
     steps: list[_Step] = []
@@ -133,18 +135,16 @@ def _steps(history: Sequence[Call], repeats: bool) -> list[_Step]:
         for part in unseen:
             if part != "use" or not (is_late or owner in offered):
                 alike = part if part != "use" or key not in answered else owner
-                steps.append(_Step(begun, inf, part, None, owner, optional=True, follows=last.get(alike)))
+                since = max(begun, refused.get(key, begun))
+                steps.append(_Step(since, inf, part, None, owner, optional=True, follows=last.get(alike)))
                 offered |= {owner} if part == "use" else set()
                 last[alike] = len(steps) - 1
     return steps
 
 
 def _precedence(steps: Sequence[_Step]) -> list[int]:
-    """For each step the bits of those that must come before it; the steps are in the order of their begins."""
-    by_end = sorted(range(len(steps)), key=lambda place: steps[place].ended, reverse=True)
-    ended, after = 0, []
-    for step in steps:
-        while steps[by_end[-1]].ended < step.begun:
-            ended |= 1 << by_end.pop()
-        after.append(ended if step.follows is None else ended | 1 << step.follows)
-    return after
+    """For each step the bits of those that must come before it."""
+    return [
+        sum(1 << place for place, other in enumerate(steps) if other.ended < step.begun or place == step.follows)
+        for step in steps
+    ]

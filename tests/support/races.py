@@ -10,10 +10,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import cycle, islice
 from typing import Final, Protocol
 
 from chalicelib.tokens import LOCKED_AFTER_MISMATCHES, Reason
@@ -92,13 +93,18 @@ def plan(number: int, seed: int, racers: int = RACERS) -> Race:
 
 @dataclass(frozen=True)
 class Entry:
-    """A race with its token and the calls made for it so far."""
+    """A race with its token and the calls made for it so far.
+
+    Attributes:
+        bodies: the first body that each key was granted.
+    """
 
     race: Race
     secret: str
     token_id: str
     expires_at: datetime
     history: list[Call] = field(default_factory=list)
+    bodies: dict[str, object] = field(default_factory=dict)
 
 
 class Way(Protocol):
@@ -107,10 +113,12 @@ class Way(Protocol):
     Attributes:
         repeats: whether the service may repeat a request to its store.
         pace: the delays of a race are multiplied by it.
+        batches: how many tokens are issued at once, in turn.
     """
 
     repeats: bool
     pace: float
+    batches: Sequence[int]
 
     def issue(self, races: Sequence[Race]) -> list[Entry]:
         """One token a race."""
@@ -125,6 +133,9 @@ class Way(Protocol):
         """Revoke it, or present it as a stranger."""
 
     def look(self, entry: Entry) -> object: ...
+
+    def finish(self, entry: Entry) -> object:
+        """When the race is over: try to spend what is left, and look last."""
 
 
 @dataclass
@@ -192,18 +203,19 @@ class Track:
         for thread in self._threads:
             thread.join()
 
-    def run(self, entries: Sequence[Entry], findings: Findings, done: Callable[[], object] = lambda: None) -> None:
-        """Run the races of some tokens, and judge each."""
-        for issued in entries:
-            self._entry = entry = self._way.ready(issued)
-            self._gate.wait()
-            self._gate.wait()
-            if self._failures:
-                raise self._failures[0]
-            self._way.use(entry, None)
-            self._way.look(entry)
-            findings.add(entry, self._way.repeats)
-            done()
+    def run(self, races: Iterable[Race], findings: Findings, done: Callable[[], object] = lambda: None) -> None:
+        """Run races, and judge each."""
+        sizes, left = cycle(self._way.batches), iter(races)
+        while batch := list(islice(left, next(sizes))):
+            for issued in self._way.issue(batch):
+                self._entry = entry = self._way.ready(issued)
+                self._gate.wait()
+                self._gate.wait()
+                if self._failures:
+                    raise self._failures[0]
+                self._way.finish(entry)
+                findings.add(entry, self._way.repeats)
+                done()
 
     def _run(self, place: int) -> None:
         pause = threading.Event()

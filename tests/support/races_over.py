@@ -1,22 +1,24 @@
-"""The two ways on which races are run: the service over its store, and the whole of it over HTTP."""
+"""The ways on which races are run: the service over its store, and the whole of it over HTTP; also under faults."""
 
 from __future__ import annotations
 
+import http.client
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Final
 
 from chalicelib import instants
 from chalicelib.tokens import Reason
 from tests.support import fault_ways
-from tests.support.dynamodb_proxy import QUICK, Proxy
+from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
 from tests.support.fault_ways import Reply, Service
-from tests.support.histories import Answer, record
+from tests.support.histories import Answer, Granted, record
 from tests.support.memory_store import Memory
 from tests.support.races import Entry, Kind, Race
 from tests.support.store_engines import StoreEngine
@@ -36,22 +38,44 @@ class _Racing:
     """What the ways share.
 
     Args:
-        attempts: how often a caller with a key or a stranger calls until it gets an answer.
+        attempts: how often a caller with a key, a stranger and one who revokes call until they get an answer.
+        proxy: between the service and its store, if faults may happen there.
+        faults: one of them is chosen each time.
+
+    Attributes:
+        failures: the answers of 500 and above.
+        slowest_failure_ms: until the caller had such an answer.
     """
 
-    def __init__(self, way: fault_ways.OverStore | fault_ways.OverHttp, attempts: int) -> None:
+    pace = 1.0
+    repeats = True
+
+    def __init__(
+        self,
+        way: fault_ways.OverStore | fault_ways.OverHttp,
+        attempts: int,
+        proxy: Proxy | None = None,
+        faults: Sequence[Fault] = QUICK,
+    ) -> None:
         self._way = way
         self._attempts = attempts
+        self._proxy = proxy
+        self._faults = faults
+        # One token is stored by a put, several by a transaction.
+        self.batches: Sequence[int] = (1, 3) if proxy else (50,)
         self.failures: Counter[str] = Counter()
+        self.slowest_failure_ms = 0.0
 
     def issue(self, races: Sequence[Race], lifetime: timedelta = _LIFETIME) -> list[Entry]:
+        self._let_faults_happen(races[0])
         bodies = [_body(race, lifetime) for race in races]
         return [
             Entry(race, issued["token"], issued["tokenId"], datetime.fromisoformat(issued["expiresAt"]))
-            for race, issued in zip(races, self._until_done(lambda: self._way.issue_all(bodies)).body, strict=True)
+            for race, issued in zip(races, self._until_done(lambda: self._way.issue(bodies)).body, strict=True)
         ]
 
     def ready(self, entry: Entry) -> Entry:
+        self._let_faults_happen(entry.race)
         return entry
 
     def use(self, entry: Entry, racer: int | None, **facts: Any) -> Answer:
@@ -63,24 +87,51 @@ class _Racing:
             return self._use(entry, _STRANGER, None, against=Reason.USER)
 
         def revoke() -> Answer:
-            self._until_done(lambda: self._way.revoke(entry.token_id))
-            return True
+            return self._asked(lambda: self._way.revoke(entry.token_id)).status == 204 or None
 
-        return record(entry.history, "revoke", revoke)
+        return self._recorded(entry, "revoke", revoke, self._attempts)
 
     def look(self, entry: Entry) -> Answer:
-        return record(entry.history, "look", lambda: self._until_done(lambda: self._way.look(entry.token_id)).body)
+        def look() -> Answer:
+            reply = self._asked(lambda: self._way.look(entry.token_id))
+            return reply.body if reply.status == 200 else None
+
+        return self._recorded(entry, "look", look, self._attempts)
+
+    def finish(self, entry: Entry) -> None:
+        """Without faults, what was granted to a key is granted to it again, and the next callers get what is left."""
+        if self._proxy:
+            self._proxy.plan = lambda _: None
+            self._proxy.settle()
+            for racer in {key: racer for racer, key in enumerate(entry.race.keys) if key in entry.bodies}.values():
+                self.use(entry, racer)
+        for _ in range(entry.race.max_uses + 1):
+            if not isinstance(self.use(entry, None), Granted):
+                break
+        self.look(entry)
+
+    def _let_faults_happen(self, race: Race) -> None:
+        if self._proxy and self._faults:
+            luck = random.Random(f"faults {race.number}")
+            rate, faults = luck.choice(_FAULT_RATES), self._faults
+            self._proxy.plan = lambda _: luck.choice(faults) if luck.random() < rate else None
 
     def _use(self, entry: Entry, user: str | None, key: str | None, **facts: Any) -> Answer:
         said = {"ipAddress": _ADDRESS, **({"user": user} if user else {})}
-        for _ in range(self._attempts if key or "against" in facts else 1):
-            answer = record(
-                entry.history,
-                "use",
-                lambda: self._noted(self._way.use(entry.secret, said, key)).answer,
-                key=key,
-                **facts,
-            )
+
+        def use() -> Answer:
+            reply = self._asked(lambda: self._way.use(entry.secret, said, key))
+            if key and reply.status == 200:
+                first = entry.bodies.setdefault(key, reply.body)
+                assert reply.body == first, "a repetition must get the first answer"
+            return reply.answer
+
+        return self._recorded(entry, "use", use, self._attempts if key or "against" in facts else 1, key=key, **facts)
+
+    def _recorded(self, entry: Entry, kind: str, ask: Callable[[], Answer], attempts: int, **facts: Any) -> Answer:
+        """Call until there is an answer, and add each call to the history."""
+        for _ in range(attempts):
+            answer = record(entry.history, kind, ask, **facts)
             if answer:
                 break
         return answer
@@ -88,28 +139,37 @@ class _Racing:
     def _until_done(self, ask: Callable[[], Reply]) -> Reply:
         """The answer to what may be repeated where the service was too busy to answer."""
         for _ in range(_REPEATS):
-            reply = self._noted(ask())
+            reply = self._asked(ask)
             if reply.status < 500:
                 break
         assert reply.status < 400, reply
         return reply
 
-    def _noted(self, reply: Reply) -> Reply:
+    def _asked(self, ask: Callable[[], Reply]) -> Reply:
+        begun = time.monotonic()
+        reply = ask()
         if reply.status >= 500:
+            assert reply.status != 500, reply
+            assert reply.status != 503 or reply.retry_after, reply
             self.failures[f"{reply.status} {reply.code}"] += 1
+            self.slowest_failure_ms = max(self.slowest_failure_ms, (time.monotonic() - begun) * 1000)
         return reply
 
 
 class OverStore(_Racing):
     """The service and its store in this process; every caller has a clock of its own."""
 
-    name = "store"
-    repeats = False  # its engine answers in time
-
-    def __init__(self, engine: StoreEngine | Memory) -> None:
+    def __init__(
+        self, engine: StoreEngine | Memory, proxy: Proxy | None = None, faults: Sequence[Fault] = QUICK
+    ) -> None:
+        if proxy:
+            assert isinstance(engine, StoreEngine)
+            engine = replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": proxy.url})
         self.pace = _MEMORY_PACE if isinstance(engine, Memory) else 1.0
+        self.repeats = proxy is not None  # else its engine answers in time
         self._own = threading.local()
-        super().__init__(fault_ways.OverStore(engine.token_store(), self._now), attempts=1)
+        way = fault_ways.OverStore(engine.token_store(), self._now)
+        super().__init__(way, _REPEATS if proxy else 1, proxy, faults)
 
     def use(self, entry: Entry, racer: int | None, **facts: Any) -> Answer:
         race = entry.race
@@ -125,50 +185,67 @@ class OverStore(_Racing):
         return getattr(self._own, "now", None) or instants.now()
 
 
-class OverFaults(OverStore):
-    """The same with its store behind a proxy, which loses, repeats, delays and corrupts requests and answers."""
-
-    name = "store, with faults"
-    repeats = True
-
-    def __init__(self, engine: StoreEngine, proxy: Proxy) -> None:
-        super().__init__(replace(engine, environ={**engine.environ, "AWS_ENDPOINT_URL": proxy.url}))
-        self._proxy = proxy
-
-    def ready(self, entry: Entry) -> Entry:
-        luck = random.Random(f"faults {entry.race.number}")
-        rate = luck.choice(_FAULT_RATES)
-        self._proxy.plan = lambda _: luck.choice(QUICK) if luck.random() < rate else None
-        return entry
-
-    def use(self, entry: Entry, racer: int | None, **facts: Any) -> Answer:
-        if racer is None:
-            self._proxy.plan = lambda _: None
-            self._proxy.settle()
-        return super().use(entry, racer)
-
-
 class OverHttp(_Racing):
     """The service as `make run` serves it, a connection a call."""
 
-    name = "HTTP"
-    repeats = True
-    pace = 1.0
-
-    def __init__(self, service: Service) -> None:
-        super().__init__(fault_ways.OverHttp(service.call), attempts=_REPEATS)
+    def __init__(self, service: Service, proxy: Proxy | None = None, faults: Sequence[Fault] = QUICK) -> None:
+        super().__init__(fault_ways.OverHttp(service.call), _REPEATS, proxy, faults)
 
     def ready(self, entry: Entry) -> Entry:
         if entry.race.kind is Kind.EXPIRING:
             # The shortest life that can be asked for, and the race begins a moment before its end.
             [entry] = self.issue([entry.race], timedelta(seconds=1))
             time.sleep(max(0.0, (entry.expires_at - datetime.now(UTC)).total_seconds() - 0.04))
-        return entry
+        return super().ready(entry)
 
     def use(self, entry: Entry, racer: int | None, **facts: Any) -> Answer:
         if racer is None and entry.race.kind is Kind.EXPIRING:
             time.sleep(max(0.0, (entry.expires_at - datetime.now(UTC)).total_seconds()))
         return super().use(entry, racer, expires_at=entry.expires_at)
+
+
+class OverKills(OverHttp):
+    """The service is killed when its store has done one of the first writes of a race, and started when it is over.
+
+    Nobody repeats a call before: then those with a key do.
+    """
+
+    def __init__(self, service: Service, proxy: Proxy) -> None:
+        super().__init__(service, proxy, faults=())
+        self._way = fault_ways.OverHttp(self._call)
+        self._service = service
+        self._killed = threading.Event()
+
+    def ready(self, entry: Entry) -> Entry:
+        entry = super().ready(entry)
+        writes, last = count(1), 1 + entry.race.number % 4
+
+        def kill(operation: str) -> None:
+            if operation == "UpdateItem" and next(writes) == last:
+                self._service.kill()
+                self._killed.set()
+
+        self._attempts = 1
+        self._killed.clear()
+        assert self._proxy
+        self._proxy.when_done = kill
+        return entry
+
+    def finish(self, entry: Entry) -> None:
+        assert self._killed.wait(60), "the service was not killed"
+        self._service.start()
+        self._attempts = _REPEATS
+        for racer in {key: racer for racer, key in enumerate(entry.race.keys) if key}.values():
+            self.use(entry, racer)
+        super().finish(entry)
+
+    def _call(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], str]:
+        try:
+            return self._service.call(method, path, body, headers)
+        except (OSError, http.client.HTTPException):
+            return 504, {}, ""
 
 
 def _body(race: Race, lifetime: timedelta) -> dict[str, Any]:

@@ -31,6 +31,8 @@ FIRST = use(0, 1, Granted("a", 0))
         ([use(0, 1, None, key="k"), use(2, 3, Granted("a", 0, True), key="k")], True),
         ([use(0, 1, None, key="k"), use(2, 3, Granted("a", 0, True), key="other")], False),
         ([use(0, 1, None), use(0, 1, None, key="k"), use(2, 3, Granted("a", 0, True), key="k")], True),
+        ([use(0, 1, None, key="k"), use(2, 3, Granted("a", 0)), use(4, 5, Reason.EXHAUSTED, key="k")], True),
+        ([use(0, 1, None, key="k"), use(2, 3, Reason.EXHAUSTED, key="k")], False),
         ([use(0, 1, None, late=True), use(2, 3, Reason.EXHAUSTED)], False),
         ([use(0, 1, Granted("a", 0), late=None)], True),
         ([use(0, 1, Reason.EXPIRED, late=None), use(2, 3, Reason.EXPIRED, late=True)], True),
@@ -40,6 +42,19 @@ FIRST = use(0, 1, Granted("a", 0))
 )
 def test_a_lost_answer_may_take_effect_at_any_time_from_its_begin(history: list[Call], good: bool) -> None:
     assert (violation(history, 1) is None) is good
+
+
+def test_of_many_keys_whose_answers_were_lost_those_that_are_repeated_got_the_uses() -> None:
+    lost = [use(0, 1, None, key=f"key {number}") for number in range(20)]
+    granted = {19: 0, 3: 1, 11: 2, 7: 3, 15: 4}
+    again = [
+        use(2 + number, 2.5 + number, Granted(f"use {number}", granted[number], True), key=f"key {number}")
+        if number in granted
+        else use(2 + number, 2.5 + number, Reason.EXHAUSTED, key=f"key {number}")
+        for number in range(20)
+    ]
+    assert violation([*lost, *again], 5) is None
+    assert violation([*lost, *again[1:], use(30, 31, Granted("use 0", 0, True), key="key 0")], 5) is not None
 
 
 WRONG_USER = [use(place, place + 0.5, Reason.USER, against=Reason.USER) for place in range(6)]

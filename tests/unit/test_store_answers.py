@@ -11,7 +11,7 @@ from chalicelib.aws.dynamodb import PATIENCE
 from chalicelib.clients import Client, Scope
 from chalicelib.errors import StoreUnavailable
 from chalicelib.settings import BOTOCORE, SLIM
-from chalicelib.tokens import Document, Terms
+from chalicelib.tokens import Document, Terms, Token
 from tests.support import store_engines
 from tests.support.dynamodb_answers import THROTTLED, cancelled, document, error
 from tests.support.scripted_server import Move, Server, answer, drop
@@ -45,6 +45,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize("batch", [BATCH, BATCH[:1]], ids=["many", "one"])
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -58,13 +59,15 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         drop,
     ],
 )
-def test_what_may_pass_is_tried_once_more_and_then_the_store_is_unavailable(trouble: Move) -> None:
+def test_what_may_pass_is_tried_once_more_and_then_the_store_is_unavailable(
+    trouble: Move, batch: list[tuple[str, Token]]
+) -> None:
     with Server(trouble, DONE) as server:
-        stores_on(server).token_store().add(BATCH)
+        stores_on(server).token_store().add(batch)
         assert len(server.received) == 2
     with Server(trouble) as server:
         with pytest.raises(StoreUnavailable):
-            stores_on(server).token_store().add(BATCH)
+            stores_on(server).token_store().add(batch)
         assert len(server.received) == 2
 
 
