@@ -50,34 +50,25 @@ class ForcedCode:
     takes: int = 0
 
 
-@dataclass(frozen=True)
-class Happening:
-    """What the connection does: an answer, or none; and whether the events were indexed all the same."""
+def happen(fault: Fault | ForcedCode | None, collector: Collector, request: Request) -> Reply | None:
+    """Let a request meet a fault, and the collector as far as the fault lets it through.
 
-    reply: Reply | None
-    answer_lost: bool = False
-
-
-def happen(fault: Fault | ForcedCode | None, collector: Collector, request: Request) -> Happening:
-    """Let a request meet a fault, and the collector as far as the fault lets it through."""
+    Returns:
+        The answer; None if there is none. Of those `INDEXED_BUT_UNANSWERED` it does not reach the client in time.
+    """
     match fault:
-        case None:
-            return Happening(collector.answer(request))
         case ForcedCode(0 | 17 | 24 | 25 as code):
             answer = collector.answer(request)
-            return Happening(reply(code) if answer.status == 200 else answer)
+            return reply(code) if answer.status == 200 else answer
         case ForcedCode(code, index, retry_after, takes):
             headers = {"Retry-After": retry_after} if retry_after else {}
             before = len(collector.indexed)
             collector.answer(request)
             del collector.indexed[before + takes :]
-            return Happening(reply(code, index, **headers), answer_lost=len(collector.indexed) > before)
+            return reply(code, index, **headers)
         case Fault() if fault in UNREACHED:
-            return Happening(None)
-        case Fault() if fault in INDEXED_BUT_UNANSWERED:
-            before = len(collector.indexed)
-            answer = collector.answer(request)
-            lost = len(collector.indexed) > before
-            return Happening(answer, answer_lost=lost)
-        case Fault():
-            return Happening(_PAGES[fault])
+            return None
+        case Fault() if fault in _PAGES:
+            return _PAGES[fault]
+        case _:
+            return collector.answer(request)

@@ -71,7 +71,7 @@ class HecServer(Server):
             fault = self.faults.popleft() if self.faults else node
         received = handler.received
         request = Request(received.path, received.headers, received.content)
-        reply = happen(fault, self.collector, request).reply
+        reply = happen(fault, self.collector, request)
         if reply is not None:
             self.requests.append(request)
         if reply is None or fault is Fault.RESET_AFTER:

@@ -1,31 +1,27 @@
-"""Subscription events, a record in memory and a world with faults: Lambda, Splunk and time, all simulated."""
+"""What comes to the forwarder, a failure record in memory or in a bucket, and a collector in this process."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import json
-import random
-import zlib
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.splunk.delivery import Deliverer
-from chalicelib.splunk.entries import LARGEST_RESERVE, RESERVE_SECONDS
 from chalicelib.splunk.envelope import decode
-from chalicelib.splunk.errors import RecordUnavailable, SplunkError
-from chalicelib.splunk.forward import Forwarder
-from chalicelib.splunk.record import FailureRecord, Kind
+from chalicelib.splunk.errors import RecordUnavailable
+from chalicelib.splunk.forward import Forwarder, build_forwarder
+from chalicelib.splunk.record import FailureRecord, Kind, S3Record
 from chalicelib.splunk.secret import HecToken, fixed
-from chalicelib.splunk.transport import NoAnswer
 from chalicelib.splunk.verdicts import Answer
-from tests.support.hec_faults import INDEXED_BUT_UNANSWERED, Fault, ForcedCode, happen
+from chalicelib.splunk.waiting import BucketSource
 from tests.support.hec_rules import Collector, Rejected, reply, request
+from tests.support.hec_server import HecServer, splunk_settings
+from tests.support.memory_bucket import BUCKET, MemoryBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 START_MS = 1_700_000_000_123
 
@@ -125,35 +121,6 @@ class MemoryRecord(FailureRecord):
         return [json.loads(log.message)["id"] if log.fault else log.id for log in logs]
 
 
-class Clock:
-    """A clock that advances only when a step takes time."""
-
-    def __init__(self) -> None:
-        self.ms = 0.0
-        self.deadline_ms = 0.0
-        self.overruns = 0
-
-    def start_invocation(self, timeout_ms: int) -> None:
-        self.deadline_ms = self.ms + timeout_ms
-        self.reserve_ms = min(RESERVE_SECONDS * 1000, timeout_ms * LARGEST_RESERVE)
-
-    def remaining_ms(self) -> int:
-        return int(self.deadline_ms - self.ms)
-
-    def pass_seconds(self, seconds: float) -> None:
-        """Let time pass that a delivery takes: the reserve is not its own."""
-        self._pass(seconds, self.deadline_ms - self.reserve_ms)
-
-    def pass_seconds_of_record(self, seconds: float) -> None:
-        """Advance the clock by the failure record's time, up to what is needed to return."""
-        self._pass(seconds, self.deadline_ms - self.reserve_ms / 20)
-
-    def _pass(self, seconds: float, until_ms: float) -> None:
-        self.ms += seconds * 1000
-        if self.ms > until_ms + 2:  # remaining_ms() is cut to whole milliseconds
-            self.overruns += 1
-
-
 class MarkedCollector(Collector):
     """Refuses an event whose text holds `☠<code>`, as Splunk might for a reason that the forwarder can't know."""
 
@@ -193,111 +160,34 @@ class ScriptedCollector:
         return Answer(answer.status, answer.body)
 
 
-ANY_FAULT: list[Fault | ForcedCode] = [
-    *Fault,
-    *(ForcedCode(code) for code in range(29)),
-    *(ForcedCode(code, retry_after=after) for code in (9, 26) for after in ("0", "3", "45", "900")),
-    *(ForcedCode(code, index=0) for code in (6, 12, 13, 15)),
-    ForcedCode(7, index=1),
-    # Busy at event 2: of those before it, one source says that they are indexed, and another that none is.
-    ForcedCode(9, index=2),
-    ForcedCode(9, index=2, takes=2),
-]
+def lambda_record(event: Mapping[str, Any]) -> str:
+    """What Lambda writes to its on-failure destination."""
+    return json.dumps(
+        {
+            "version": "1.0",
+            "timestamp": "2026-11-21T04:00:00.000Z",
+            "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
+            "requestPayload": event,
+            "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
+            "responsePayload": {"errorMessage": "the collector did not accept the events in time"},
+        }
+    )
 
 
-@dataclass
-class World:
-    """One seeded course of events: an input, a Splunk with faults, Lambda's retries, then a redrive."""
+class Place:
+    """A failure record in a bucket, where entries wait, and a Splunk."""
 
-    seed: int
-    collector: Collector = field(default_factory=MarkedCollector)
-    record: MemoryRecord = field(default_factory=MemoryRecord)
-    clock: Clock = field(default_factory=Clock)
-    destination: list[dict[str, Any]] = field(default_factory=list)
-    may_repeat: set[str] = field(default_factory=set)
-    accused: set[str] = field(default_factory=set)
-    fault_rate: float = 0.0
-    invocations: int = 0
-    faults_met: Counter[str] = field(default_factory=Counter)
+    def __init__(self, server: HecServer) -> None:
+        self.server = server
+        self.bucket = MemoryBucket()
+        self.source = BucketSource(self.bucket, BUCKET)
+        self.settings = splunk_settings(server.url, failure_bucket=BUCKET)
+        self.forwarder = build_forwarder(self.settings, "test", record=S3Record(BUCKET, self.bucket))
 
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-        random.seed(self.seed)  # the jitter's source
-        self.valid_token = "the-token"
-        self.slow_record_rate = 0.0
-        self.record.take_seconds = self._seconds_of_an_entry
-        self.record.pass_seconds = self.clock.pass_seconds_of_record
-        self.forwarder = Forwarder(
-            Deliverer(self.post, HecToken(lambda: self.valid_token, clock=self._seconds), self.clock.pass_seconds),
-            stage="test",
-            record=self.record,
-            clock_ms=lambda: START_MS,
-        )
+    def wait(self, name: str, *messages: str | None, content: str | None = None) -> None:
+        """Let an entry wait, with these messages or this content; no two log events have one id."""
+        number = len(self.bucket.objects) * 100
+        self.bucket.objects[name] = (content or lambda_record(subscription(messages, first_id=number))).encode()
 
-    def _seconds(self) -> float:
-        return self.clock.ms / 1000
-
-    def _seconds_of_an_entry(self) -> float:
-        """Mostly a moment; sometimes long, and sometimes longer than anybody waits."""
-        if self.random.random() < self.slow_record_rate:
-            return self.random.choice([2.0, 8.0, 60.0])
-        return min(self.random.expovariate(1 / 0.05), 0.3)
-
-    def post(self, body: bytes, token: str, timeout_seconds: float) -> Answer:
-        """One request to Splunk, through whatever fault comes up."""
-        fault = self.random.choice(ANY_FAULT) if self.random.random() < self.fault_rate else None
-        self.faults_met[str(fault)] += 1
-        happening = happen(fault, self.collector, request(body, token, **GZIP))
-        ids = _ids(body)
-        if happening.answer_lost:
-            self.may_repeat.update(ids)
-        if fault is Fault.TOO_LARGE_413 and len(ids) == 1:
-            self.accused.update(ids)
-        if isinstance(fault, ForcedCode) and fault.code in (6, 12, 13, 15):
-            self.accused.update(ids[:1] if fault.index == 0 or len(ids) == 1 else [])
-        if fault in (Fault.SLOW, Fault.DRIP):
-            self.clock.pass_seconds(timeout_seconds)
-        else:
-            self.clock.pass_seconds(min(timeout_seconds, self.random.expovariate(1 / 0.2)))
-        if happening.reply is None or fault in INDEXED_BUT_UNANSWERED:
-            raise NoAnswer("no answer")
-        reply = happening.reply
-        asked = reply.headers.get("Retry-After")
-        return Answer(reply.status, reply.body, float(asked) if asked else None)
-
-    def invoke(self, event: dict[str, Any]) -> None:
-        """Invoke as Lambda does: three times at most, then to the on-failure destination."""
-        for _ in range(3):
-            self.invocations += 1
-            self.clock.start_invocation(self.random.choice([3_000, 30_000, 90_000, 900_000]))
-            refused = self.record.refused
-            try:
-                self.forwarder.forward(event, self.clock.remaining_ms)
-                return
-            except SplunkError:
-                if self.record.refused > refused:
-                    # Splunk had a part of it and the record refused the rest: nothing is lost, some may come twice.
-                    self.may_repeat.update(log.id for log in decode(event).events)
-            self.clock.ms += 60_000
-        self.destination.append(event)
-
-    def redrive(self) -> None:
-        """Replay the kept entries until none is left; Splunk is healthy again."""
-        self.fault_rate = self.slow_record_rate = 0.0
-        self.record.refusals = 0
-        for _ in range(5):
-            waiting = self.destination + [kept["requestPayload"] for kept in self.record.of(Kind.FAILED)]
-            self.destination = []
-            for name in [name for name in self.record.entries if name.startswith("failed/")]:
-                del self.record.entries[name]
-            for event in waiting:
-                self.invoke(event)
-        assert not self.destination
-
-
-def _ids(body: bytes) -> list[str]:
-    text, at, found = zlib.decompress(body, wbits=31).decode(), 0, []
-    while at < len(text):
-        event, at = json.JSONDecoder().raw_decode(text, at)
-        found.append(event["fields"]["event_id"])
-    return found
+    def arrived(self) -> list[Any]:
+        return sorted(event["event"] for event in self.server.collector.indexed)

@@ -22,17 +22,16 @@ from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, build_forwarder
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.redrive import ScheduledRedrive
-from chalicelib.splunk.waiting import BucketSource
 from tests.support import log_lines, splunk_app
 from tests.support.audited import NOON, life
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.memory_bucket import MemoryBucket
+from tests.support.hec_server import HecServer
 from tests.support.searches import Row
 from tests.support.splunk_world import (
     ALARM,
     START_MS,
     MarkedCollector,
+    Place,
     ScriptedCollector,
     forwarding,
     subscription,
@@ -92,20 +91,20 @@ def _refused_credentials() -> list[str]:
 
 def _of_forwarders() -> dict[str, Sequence[str]]:
     """Return what the forwarders and the redrive write while Splunk accepts nothing, and then only some."""
-    good, bad = (json.dumps({"requestPayload": subscription([text])}) for text in ("good", "☠07"))
-    bucket = MemoryBucket({"failed/good.json": good, "failed/bad.json": bad, "failed/unreadable.json": "[]"})
     with HecServer(MarkedCollector()) as server:
-        settings, sound = splunk_settings(server.url, failure_bucket="kept"), server.nodes
+        place, sound = Place(server), server.nodes
+        for name, message, content in (("good", "good", None), ("bad", "☠07", None), ("unreadable", "", "[]")):
+            place.wait(f"failed/{name}.json", message, content=content)
 
         def made(written: list[str]) -> Forwarder:
-            return build_forwarder(settings, "prod", metric=Audit("prod", "1", written.append).metrics)
+            return build_forwarder(place.settings, "prod", metric=Audit("prod", "1", written.append).metrics)
 
         server.nodes = [ForcedCode(7)]
         with _logged() as forwarded, suppress(SplunkError):
             made(forwarded).forward(subscription(["a"]), lambda: 60_000)
         with _logged() as redriven:
             audit = Audit("prod", "1", redriven.append)
-            schedule = ScheduledRedrive(BucketSource(bucket, "kept"), made(redriven), audit.metrics)
+            schedule = ScheduledRedrive(place.source, made(redriven), audit.metrics)
             schedule.run(lambda: 300_000)
             server.nodes = sound
             schedule.run(lambda: 300_000)

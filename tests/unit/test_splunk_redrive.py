@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,57 +12,24 @@ import pytest
 from click.testing import CliRunner
 
 from chalicelib.aws.errors import Refused
-from chalicelib.splunk.forward import build_forwarder
-from chalicelib.splunk.record import Kind, S3Record
+from chalicelib.splunk.record import Kind
 from chalicelib.splunk.redrive import Outcome, redrive
-from chalicelib.splunk.waiting import BucketSource, Entry, parse
+from chalicelib.splunk.waiting import Entry, parse
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_server import HecServer, splunk_settings
-from tests.support.memory_bucket import BUCKET, MemoryBucket
-from tests.support.splunk_world import MarkedCollector, subscription
+from tests.support.hec_server import HecServer
+from tests.support.memory_bucket import BUCKET
+from tests.support.splunk_world import MarkedCollector, Place, lambda_record, subscription
 from tokenctl.splunk import splunk, summary
 from tokenctl.terminal import Terminal
 
 
-def lambda_record(event: Mapping[str, Any]) -> str:
-    """What Lambda writes to its on-failure destination."""
-    return json.dumps(
-        {
-            "version": "1.0",
-            "timestamp": "2026-11-21T04:00:00.000Z",
-            "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
-            "requestPayload": event,
-            "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
-            "responsePayload": {"errorMessage": "the collector did not accept the events in time"},
-        }
-    )
+def replay(place: Place, entries: Iterable[Entry] | None = None) -> Outcome:
+    entries = place.source.entries(Kind.FAILED) if entries is None else entries
+    return redrive(place.source, place.forwarder, entries, lambda: 60.0)
 
 
-@dataclass
-class Place:
-    """A record in a bucket and a Splunk."""
-
-    server: HecServer
-
-    def __post_init__(self) -> None:
-        self.bucket = MemoryBucket()
-        self.source = BucketSource(self.bucket, BUCKET)
-        self.settings = splunk_settings(self.server.url)
-        self.forwarder = build_forwarder(self.settings, "test", record=S3Record(BUCKET, self.bucket))
-
-    def wait(self, name: str, *messages: str, content: str | None = None) -> None:
-        """Let an entry wait."""
-        self.bucket.objects[f"{name}.json"] = (content or lambda_record(subscription(messages))).encode()
-
-    def redrive(self, entries: Iterable[Entry] | None = None) -> Outcome:
-        entries = self.source.entries(Kind.FAILED) if entries is None else entries
-        return redrive(self.source, self.forwarder, entries, lambda: 60.0)
-
-    def names(self, kind: Kind = Kind.FAILED) -> list[str]:
-        return [entry.name for entry in self.source.entries(kind)]
-
-    def arrived(self) -> list[Any]:
-        return [event["event"] for event in self.server.collector.indexed]
+def names(place: Place, kind: Kind = Kind.FAILED) -> list[str]:
+    return list(place.source.names(kind))
 
 
 @pytest.fixture
@@ -74,28 +40,28 @@ def place() -> Any:
 
 def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
     for number in range(20):
-        place.wait(f"failed/{number:02d}", "☠07")
-    outcome = place.redrive()
+        place.wait(f"failed/{number:02d}.json", "☠07")
+    outcome = replay(place)
     assert (outcome.replayed, len(outcome.refused)) == (0, 5)
     assert outcome.stopped is not None
     assert outcome.stopped.startswith("refused 5 in a row; the last: the collector refuses")
-    assert len(place.names()) == 20
+    assert len(names(place)) == 20
 
 
 def test_entries_that_are_accepted_in_between_let_a_redrive_go_on(place: Place) -> None:
     for number in range(20):
-        place.wait(f"failed/{number:02d}", "good" if number % 5 == 4 else "☠07")
-    outcome = place.redrive()
+        place.wait(f"failed/{number:02d}.json", "good" if number % 5 == 4 else "☠07")
+    outcome = replay(place)
     assert (outcome.replayed, len(outcome.refused), outcome.stopped) == (4, 16, None)
 
 
 def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -> None:
     """Some versions of Python read what they can't write."""
-    place.wait("failed/b", "b")
+    place.wait("failed/b.json", "b")
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    outcome = place.redrive([Entry("failed/a.json", {"detail": deep}, "", ""), *place.source.entries(Kind.FAILED)])
+    outcome = replay(place, [Entry("failed/a.json", {"detail": deep}, "", ""), *place.source.entries(Kind.FAILED)])
     assert (outcome.replayed, list(outcome.refused), outcome.stopped) == (1, ["failed/a.json"], None)
     while deep:  # without recursion either
         deep = deep.popitem()[1]
@@ -103,9 +69,9 @@ def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -
 
 def test_a_busy_splunk_ends_a_redrive_and_no_entry_counts_as_refused(place: Place) -> None:
     for name in "ab":
-        place.wait(f"failed/{name}", name)
+        place.wait(f"failed/{name}.json", name)
     place.server.faults.append(ForcedCode(9, retry_after="900"))
-    outcome = place.redrive()
+    outcome = replay(place)
     assert (outcome.replayed, outcome.refused) == (0, {})
     assert "server is busy" in str(outcome.stopped)
     assert len(place.server.requests) == 1
@@ -116,28 +82,28 @@ def test_an_unavailable_failure_record_ends_a_redrive(place: Place, monkeypatch:
         raise Refused({"Error": {"Code": "AccessDenied", "Message": ""}}, "PutObject")
 
     for name in "ab":
-        place.wait(f"failed/{name}", name, "☠13")
+        place.wait(f"failed/{name}.json", name, "☠13")
     monkeypatch.setattr(place.bucket, "put_object", refuse)
-    outcome = place.redrive()
+    outcome = replay(place)
     assert (outcome.replayed, outcome.refused) == (0, {})
     assert "did not take an entry" in str(outcome.stopped)
-    assert len(place.names()) == 2
+    assert len(names(place)) == 2
 
 
 def test_poison_is_left_for_a_person_and_stays_the_same_entry_if_it_still_is_poison(place: Place) -> None:
     """However its events met their end the first time."""
     place.forwarder.forward(subscription(["☠13", "x" * 600_000, None, "y" * 600_000, "☠15", None]), lambda: 60_000)
-    (name,) = place.names(Kind.POISON)
-    assert place.redrive().replayed == 0
-    outcome = place.redrive(place.source.entries(Kind.POISON))
+    (name,) = names(place, Kind.POISON)
+    assert replay(place).replayed == 0
+    outcome = replay(place, place.source.entries(Kind.POISON))
     assert (outcome.replayed, outcome.set_aside) == (0, 4)
-    assert place.names(Kind.POISON) == [name]
+    assert names(place, Kind.POISON) == [name]
 
 
 def test_a_failed_eventbridge_event_is_replayed_as_one(place: Place) -> None:
     event = {"id": "1", "time": "2026-11-21T04:00:00Z", "source": "aws.codebuild", "detail": {}}
-    place.wait("failed/a", content=lambda_record(event))
-    assert place.redrive().events == 1
+    place.wait("failed/a.json", content=lambda_record(event))
+    assert replay(place).events == 1
     assert place.server.collector.indexed[0]["sourcetype"] == "aws:cloudwatch:event"
 
 
@@ -210,7 +176,7 @@ def listed(place: Place) -> list[tuple[str, str, int | None]]:
 
 
 def test_the_command_replays_and_prints_the_result(place: Place) -> None:
-    place.wait("failed/a", "a", "☠13")
+    place.wait("failed/a.json", "a", "☠13")
     run = command(place, "redrive")
     assert run.exit_code == 0, run.output
     assert "1 entries replayed, 1 events accepted" in run.output
@@ -219,7 +185,7 @@ def test_the_command_replays_and_prints_the_result(place: Place) -> None:
 
 def test_the_command_names_rejected_entries_and_fails(place: Place) -> None:
     for name in "abc":
-        place.wait(f"failed/{name}", "☠07" if name == "b" else name)
+        place.wait(f"failed/{name}.json", "☠07" if name == "b" else name)
     run = command(place, "redrive")
     assert run.exit_code == 1
     assert "2 entries replayed" in run.stdout
@@ -229,18 +195,18 @@ def test_the_command_names_rejected_entries_and_fails(place: Place) -> None:
 
 def test_entries_can_be_named_whatever_their_kind(place: Place) -> None:
     for name in ("failed/a", "failed/b", "refused/failed/c", "poison/d"):
-        place.wait(name, name)
+        place.wait(f"{name}.json", name)
     named = ["refused/failed/c.json", "failed/a.json", "failed/a.json", "poison/d.json"]
     assert reported(place, *named)["replayed"] == 3
-    assert place.arrived() == ["refused/failed/c", "failed/a", "poison/d"]
-    assert place.names() == ["failed/b.json"]
+    assert place.arrived() == ["failed/a", "poison/d", "refused/failed/c"]
+    assert names(place) == ["failed/b.json"]
 
 
 def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> None:
-    names = [f"failed/{number}" for number in range(8)]
-    for name in names:
-        place.wait(name, "good" if name == names[-1] else "☠07")
-    outcome = reported(place, *(f"{name}.json" for name in names), exit_code=1)
+    named = [f"failed/{number}.json" for number in range(8)]
+    for name in named:
+        place.wait(name, "good" if name == named[-1] else "☠07")
+    outcome = reported(place, *named, exit_code=1)
     assert (outcome["replayed"], len(outcome["refused"])) == (1, 7)
 
 
@@ -248,8 +214,8 @@ def test_named_entries_are_all_tried_however_many_are_refused(place: Place) -> N
     "wrong", ["failed/x.json", "x", "", "failed/../outside.json", "/etc/passwd", "failed/" + "x" * 300]
 )
 def test_a_name_of_no_entry_is_an_error_and_the_others_are_replayed(place: Place, wrong: str) -> None:
-    place.wait("failed/a", "a")
-    place.wait("outside", "no entry")
+    place.wait("failed/a.json", "a")
+    place.wait("outside.json", "no entry")
     for option in ([], ["--json"]):
         run = command(place, "redrive", wrong, "failed/a.json", *option)
         assert run.exit_code == 1
@@ -259,12 +225,12 @@ def test_a_name_of_no_entry_is_an_error_and_the_others_are_replayed(place: Place
 
 
 def test_all_that_waits_is_listed_and_what_is_not_poison_replayed(place: Place) -> None:
-    place.wait("failed/a", "a")
-    place.wait("refused/failed/b", "b")
-    place.wait("failed/c", content=DEEP)
-    place.wait("failed/d", content='{"requestPayload": {"detail": ' + DEEP + "}}")
+    place.wait("failed/a.json", "a")
+    place.wait("refused/failed/b.json", "b")
+    place.wait("failed/c.json", content=DEEP)
+    place.wait("failed/d.json", content='{"requestPayload": {"detail": ' + DEEP + "}}")
     place.forwarder.forward(subscription([None, "ok", "☠15"]), lambda: 60_000)
-    (poison,) = place.names(Kind.POISON)
+    (poison,) = names(place, Kind.POISON)
     odd = [("failed", "failed/c.json", None), ("failed", "failed/d.json", None)]
     left = [*odd, ("poison", poison, 2)]
     for _ in range(2):  # to list removes nothing
@@ -280,6 +246,7 @@ def test_all_that_waits_is_listed_and_what_is_not_poison_replayed(place: Place) 
 
 
 def test_a_place_for_poison_must_be_named(place: Place) -> None:
+    place.settings = place.settings._replace(failure_bucket=None)
     run = command(place, "redrive", bucket="")
     assert run.exit_code == 2
     assert "--bucket" in run.output

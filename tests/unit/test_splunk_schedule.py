@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,44 +10,32 @@ import pytest
 
 from chalicelib.aws.errors import Refused
 from chalicelib.splunk import redrive
-from chalicelib.splunk.forward import Forwarder, build_forwarder
-from chalicelib.splunk.record import Kind, S3Record
+from chalicelib.splunk.forward import Forwarder
+from chalicelib.splunk.record import Kind
 from chalicelib.splunk.redrive import MOST_ATTEMPTS, ScheduledRedrive
 from chalicelib.splunk.waiting import LAMBDA_PREFIX, BucketSource
 from tests.support.hec_faults import ForcedCode
-from tests.support.hec_server import HecServer, splunk_settings
+from tests.support.hec_server import HecServer
 from tests.support.memory_bucket import BUCKET, MemoryBucket
-from tests.support.splunk_world import MarkedCollector, subscription
+from tests.support.splunk_world import MarkedCollector, Place, lambda_record, subscription
 
 
-def record(event: Mapping[str, Any]) -> str:
-    return json.dumps({"version": "1.0", "requestPayload": event})
-
-
-class World:
-    """A bucket in which entries wait, a Splunk, and the function that tries them.
+class World(Place):
+    """A place where entries wait, and the function that tries them.
 
     Attributes:
         seconds: how long a run may take; each look at the clock takes `tick` of them.
     """
 
     def __init__(self, server: HecServer) -> None:
-        self.server = server
-        self.bucket = MemoryBucket()
+        super().__init__(server)
         self.metrics: dict[str, float] = {}
         self.seconds, self.tick = 300.0, 0.0
-        settings = splunk_settings(server.url, failure_bucket=BUCKET)
-        self.forwarder = build_forwarder(settings, "test", record=S3Record(BUCKET, self.bucket))
-        self.schedule = ScheduledRedrive(BucketSource(self.bucket, BUCKET), self.forwarder, self.metric)
+        self.schedule = ScheduledRedrive(self.source, self.forwarder, self.metric)
 
     def metric(self, values: Mapping[str, tuple[float, str]]) -> None:
         assert {unit for _, unit in values.values()} == {"Count"}
         self.metrics = {name: value for name, (value, _) in values.items()}
-
-    def wait(self, name: str, *messages: str | None) -> None:
-        """Let an entry wait; its log events have ids that begin with its name."""
-        number = len(self.bucket.objects) * 100
-        self.bucket.objects[name] = record(subscription(messages, first_id=number)).encode()
 
     def remaining_ms(self) -> int:
         self.seconds -= self.tick
@@ -59,9 +45,6 @@ class World:
         self.seconds = 300.0
         self.metrics.clear()
         return self.schedule.run(self.remaining_ms)
-
-    def arrived(self) -> list[str]:
-        return sorted(event["event"] for event in self.server.collector.indexed)
 
 
 @pytest.fixture
@@ -98,7 +81,7 @@ def test_if_nothing_waits_nothing_is_sent_and_only_that_is_counted(
 def test_without_a_splunk_nothing_is_done() -> None:
     idle = Forwarder(None, stage="test")
     assert ScheduledRedrive(None, idle, lambda *_: None).run(lambda: 300_000) is None
-    bucket = MemoryBucket({"failed/a.json": record(subscription(["a"]))})
+    bucket = MemoryBucket({"failed/a.json": lambda_record(subscription(["a"]))})
     assert ScheduledRedrive(BucketSource(bucket, BUCKET), idle, lambda *_: None).run(lambda: 300_000) is None
     assert list(bucket.objects) == ["failed/a.json"]
 
@@ -287,7 +270,6 @@ def test_a_kill_at_any_call_of_the_bucket_loses_nothing(server: HecServer, monke
 def test_a_person_and_the_schedule_at_once_lose_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of each call of the one, the other does the whole of its work."""
     names = [f"failed/{number}.json" for number in range(3)]
-    source = BucketSource(world.bucket, BUCKET)
     for moment in range(100):
         world.server.collector.indexed.clear()
         for name in names:
@@ -297,7 +279,7 @@ def test_a_person_and_the_schedule_at_once_lose_nothing(world: World, monkeypatc
         def meanwhile(operation: str, name: str, calls: list[str] = calls, moment: int = moment) -> None:
             calls.append(operation)
             if len(calls) == moment + 1:
-                redrive.redrive(source, world.forwarder, source.entries(Kind.FAILED), lambda: 60.0)
+                redrive.redrive(world.source, world.forwarder, world.source.entries(Kind.FAILED), lambda: 60.0)
 
         with monkeypatch.context() as patch:
             patch.setattr(world.bucket, "called", meanwhile)
@@ -311,9 +293,8 @@ def test_a_person_and_the_schedule_at_once_lose_nothing(world: World, monkeypatc
 
 def test_an_entry_that_is_gone_by_the_time_its_refusal_is_counted_does_not_come_back(world: World) -> None:
     world.wait("failed/bad.json", "☠07")
-    source = BucketSource(world.bucket, BUCKET)
     world.bucket.objects.clear()
-    assert source.count_refusal("failed/bad.json", 1) is False
+    assert world.source.count_refusal("failed/bad.json", 1) is False
     assert world.bucket.objects == {}
 
 
@@ -329,15 +310,3 @@ def test_a_bucket_that_may_not_be_read_fails_the_run(
     with pytest.raises(Refused, match="AccessDenied"):
         world.run()
     assert list(world.bucket.objects) == ["failed/a.json"]
-
-
-def test_no_log_line_holds_a_message_or_the_token(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "tokenservice")
-    world.wait("failed/bad.json", "☠07 private")
-    world.wait("failed/good.json", "private")
-    world.run()
-    world.server.collector.tokens = set()
-    world.run()
-    assert caplog.records
-    assert "private" not in caplog.text
-    assert "the-token" not in caplog.text
