@@ -149,7 +149,6 @@ def test_a_silent_server_times_out_and_is_called_again(make: Any, server: Server
         (answer(200, b"[" * 100_000), UnexpectedAnswer),
         (answer(200, b"\xff"), UnexpectedAnswer),
         (answer(200), UnexpectedAnswer),
-        (answer(200, {**USED, "metadata": {"x": "x" * 2_000_000}}), UnexpectedAnswer),
     ],
 )
 def test_a_lasting_error_is_raised_at_once(make: Any, server: Server, move: Move, expected: Any) -> None:

@@ -36,8 +36,6 @@ LONGEST_WAIT_SECONDS: Final = 5.0
 
 _LEAST_SECONDS: Final = 0.05
 _LEAST_SECRET: Final = 16  # characters; a shorter text is not a token, and may be part of ordinary words
-_MAX_ANSWER_BYTES: Final = 1024 * 1024  # the longest response, of a hundred tokens, has some 30,000
-_PIECE_BYTES: Final = 64 * 1024
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -227,18 +225,18 @@ class Transport:
         sent = {**headers, "Accept": "application/json"} | ({"Content-Type": "application/json"} if raw else {})
         failure: TokenServiceError
         try:
-            with self._session.request(
+            response = self._session.request(
                 method,
                 self._base + path,
                 data=raw,
                 headers=sent,
                 timeout=(min(CONNECT_SECONDS, seconds), seconds),
                 allow_redirects=False,
-                stream=True,
-            ) as response:
-                return _reply(response.status_code, response.headers, _content(response), self._hide(body))
+            )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failure = _no_answer(error, urlsplit(self._base).netloc)
+        else:
+            return _reply(response, self._hide(body))
         # Outside the handler: requests' errors hold the request with its body and its Authorization header, and would
         # be the context of an error raised there.
         raise failure
@@ -256,24 +254,16 @@ class Transport:
         return hide
 
 
-def _content(response: requests.Response) -> bytes:
-    content = b""
-    for piece in response.iter_content(_PIECE_BYTES):
-        content += piece
-        if len(content) > _MAX_ANSWER_BYTES:
-            raise UnexpectedAnswer("unexpected_answer", "the response is too long", response.status_code)
-    return content
-
-
-def _reply(status: int, headers: Mapping[str, str], content: bytes, hide: Callable[[str], str]) -> Reply:
+def _reply(response: requests.Response, hide: Callable[[str], str]) -> Reply:
+    status, headers = response.status_code, response.headers
     request_id = headers.get("x-amzn-RequestId")
     try:
-        body = json.loads(content) if content else None
+        body = json.loads(response.content) if response.content else None
     except (ValueError, RecursionError):
         body = None
     if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         raise errors.problem(status, body, request_id, retry_after(headers.get("Retry-After")), hide)
-    if body is None and content:
+    if body is None and response.content:
         raise UnexpectedAnswer("unexpected_answer", "the response is not JSON", status, request_id)
     return Reply(body, headers)
 
