@@ -13,7 +13,8 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -69,17 +70,10 @@ class Terminal:
         Yields:
             The function to call after each step.
         """
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
         console = Console(stderr=True)
         shown = console.is_terminal and not self.as_json and total != 0
-        with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-            task = bar.add_task(what, total=total)
+        with Progress(console=console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(escape(what), total=total)
             yield lambda: bar.advance(task)
 
 
