@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit
@@ -73,37 +73,31 @@ ACCESS: Final = access()
 
 def of_issue(stage: str) -> Lines:
     """Of a token that is issued for a user."""
-
-    def tell(audit: Audit) -> None:
-        audit.latency("add", _STORE_MS)
-        audit.event(Event.ISSUED, _NOW, **_FACTS, uses=0, **_USER, maxUses=1, expiresAt=_NOW, actions=["download"])
-        audit.count(Metric.TOKENS_ISSUED)
-
-    return _written(stage, tell)
+    terms = {**_USER, "maxUses": 1, "expiresAt": _NOW, "actions": ["download"]}
+    return _of_call(stage, "add", Event.ISSUED, Metric.TOKENS_ISSUED, uses=0, **terms)
 
 
 def of_use(stage: str) -> Lines:
     """Of a use that is granted."""
-
-    def tell(audit: Audit) -> None:
-        audit.latency("claim", _STORE_MS)
-        audit.event(Event.USED, _NOW, **_FACTS, **_USE, useId=f"use_{_HEX}", uses=1, previous=_HEX, issuedAt=_NOW)
-        audit.count(Metric.TOKENS_USED)
-
-    return _written(stage, tell)
+    claim = {"useId": f"use_{_HEX}", "uses": 1, "previous": _HEX, "issuedAt": _NOW}
+    return _of_call(stage, "claim", Event.USED, Metric.TOKENS_USED, **_USE, **claim)
 
 
 def of_refusal(stage: str, reason: Reason) -> Lines:
     """Of a use that is refused."""
+    lines = _of_call(stage, "claim", Event.REFUSED, Metric.TOKENS_REFUSED, uses=1, **_USE, reason=reason)
+    counted = _written(stage, lambda audit: audit.latency("count_mismatch", _STORE_MS))
+    return lines + counted if reason in MISMATCHES else lines
 
-    def tell(audit: Audit) -> None:
-        audit.latency("claim", _STORE_MS)
-        audit.event(Event.REFUSED, _NOW, "WARNING", **_FACTS, uses=1, **_USE, reason=reason)
-        audit.count(Metric.TOKENS_REFUSED, Reason=reason)
-        if reason in MISMATCHES:
-            audit.latency("count_mismatch", _STORE_MS)
 
-    return _written(stage, tell)
+def _of_call(stage: str, operation: str, event: Event, metric: Metric, **facts: Any) -> Lines:
+    def write(audit: Audit) -> None:
+        is_refused = event is Event.REFUSED
+        audit.latency(operation, _STORE_MS)
+        audit.event(event, _NOW, "WARNING" if is_refused else "INFO", **_FACTS, **facts)
+        audit.count(metric, **({"Reason": facts["reason"]} if is_refused else {}))
+
+    return _written(stage, write)
 
 
 def of_authorizer(stage: str) -> Lines:
@@ -113,12 +107,8 @@ def of_authorizer(stage: str) -> Lines:
 
 def of_forwarder(stage: str, events: int) -> Lines:
     """Of a batch of log events that Splunk took."""
-
-    def tell(audit: Audit) -> None:
-        ledger = Ledger(received=events, delivered=events, longest_delay_ms=4_321, total_delay_ms=events * 3_210)
-        audit.metrics(ledger.metrics())
-
-    return _written(stage, tell)
+    ledger = Ledger(received=events, delivered=events, longest_delay_ms=4_321, total_delay_ms=events * 3_210)
+    return _written(stage, lambda audit: audit.metrics(ledger.metrics()))
 
 
 def of_redrive(stage: str) -> Lines:
@@ -146,7 +136,7 @@ def series(lines: Sequence[str]) -> Iterator[Series]:
                 yield from ((metric["Name"], values) for metric in directive["Metrics"])
 
 
-def _written(stage: str, tell: Callable[[Audit], None]) -> Lines:
+def _written(stage: str, write: Callable[[Audit], None]) -> Lines:
     written: list[str] = []
-    tell(Audit(stage, __version__, written.append))
+    write(Audit(stage, __version__, written.append))
     return tuple(written)

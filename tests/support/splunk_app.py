@@ -1,8 +1,8 @@
 """The Splunk app in splunk/, without a Splunk: its files, the fields that it gives an event, and its searches.
 
 Only what the app and Splunk's data models use of the language. Sources: Splunk, "Search Reference"; "Search Manual",
-boolean expressions and time modifiers; "The sequence of search-time operations": calculated fields, all of them from
-the values before; then event types, and the tags of these.
+boolean expressions; "The sequence of search-time operations": calculated fields, all of them from the values before;
+then event types, and the tags of these.
 """
 
 from __future__ import annotations
@@ -40,21 +40,6 @@ def expanded(search: str) -> str:
         parts[1::2] = [config("macros.conf")[name]["definition"] for name in parts[1::2]]
         search = "".join(parts)
     return search
-
-
-# --- Time ------------------------------------------------------------------------------------------------------------
-
-SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def instant(modifier: str, now: int) -> int:
-    """Return the epoch seconds that a time modifier names: `-5m@m`, `+2h`, `now`, or seconds as they are."""
-    parts = re.fullmatch(r"(?:(?P<at>\d+)|now|(?P<by>[+-]\d+)(?P<unit>[smhd]))(?:@(?P<snap>[mhd]))?", modifier)
-    assert parts, modifier
-    if parts["at"]:
-        return int(parts["at"])
-    second = now + int(parts["by"] or 0) * SECONDS[parts["unit"] or "s"]
-    return second - second % SECONDS[parts["snap"] or "s"]
 
 
 # --- Expressions of eval and where; terms of search -------------------------------------------------------------------
@@ -243,8 +228,8 @@ class Search(searches.Search):
         self.rows = [dict.fromkeys(names, value.removeprefix("value=").strip('"')) | row for row in self.rows]
 
     def _bin(self, rest: str) -> None:
-        name, _, span = rest.partition(" span=")
-        self.set({name: ("CAST(", Field(name), f"AS INTEGER) / {instant('+' + span, 0)} * {instant('+' + span, 0)}")})
+        name = rest.removesuffix(" span=5m")
+        self.set({name: ("CAST(", Field(name), "AS INTEGER) / 300 * 300")})
 
     def _stats(self, rest: str) -> None:
         made, _, by = rest.partition(" by ")
