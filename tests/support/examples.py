@@ -19,8 +19,7 @@ SHOWN_AT = "http://127.0.0.1:8000"
 """Where `make run` serves; the tests put their own address in its place."""
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_SESSION = re.compile(r"<!-- session -->\n(.*?)<!-- /session -->", re.DOTALL)
-_RUN = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)^```\n(?:```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+_PROGRAM = re.compile(r"^```(python|java)\n(.*?)^```\n(?:```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,17 @@ def documents() -> list[Path]:
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
     """Language and text of each block of code."""
-    yield from _blocks(path.read_text("utf-8"))
-
-
-def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    for _, language, block in _BLOCK.findall(text):
+    for _, language, block in _BLOCK.findall(path.read_text("utf-8")):
         yield language, textwrap.dedent(block)
 
 
 def sessions() -> list[Session]:
-    return [_session(path, text) for path in documents() for text in _SESSION.findall(path.read_text("utf-8"))]
+    """The console of each document that has one: all its blocks, in their order."""
+    typed = {path: "".join(text for language, text in blocks(path) if language == "console") for path in documents()}
+    return [_session(path, text) for path, text in typed.items() if text]
 
 
-def _session(path: Path, text: str) -> Session:
-    typed = "".join(block for language, block in _blocks(text) if language == "console")
+def _session(path: Path, typed: str) -> Session:
     commands: list[str] = []
     shown = ""
     for step in re.split(r"^\$ ", typed.replace("\\\n> ", "\\\n"), flags=re.MULTILINE)[1:]:
@@ -85,11 +81,11 @@ def _session(path: Path, text: str) -> Session:
 
 
 def programs() -> list[Program]:
-    """The programs of the documents that are marked to be run."""
+    """The programs of the documents, each with the output that follows it."""
     return [
         Program(str(path.relative_to(ROOT)), language, source, shown or None)
         for path in documents()
-        for language, source, shown in _RUN.findall(path.read_text("utf-8"))
+        for language, source, shown in _PROGRAM.findall(path.read_text("utf-8"))
     ]
 
 
