@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
-
-from tokenctl.deployment import private
 
 Take = Callable[[bytes], object]
 
 _REPEATED: Final = frozenset(
     {"event", "time", "level", "stage", "version", "requestId", "extendedRequestId", "sourceIp", "previous", "issuedAt"}
 )
-MAX_BYTES: Final = 20_000_000
+_MAX_BYTES: Final = 20_000_000
 """Of the log file; there may be as much again in the part before."""
 
 
@@ -77,27 +77,23 @@ def _of_event(event: Mapping[str, Any]) -> list[str]:
     return [str(event.get("event"))] + [f"{name}={event[name]}" for name in event if name not in _REPEATED]
 
 
-class LogFile:
-    """Appends lines to a file that only its owner can read: they name documents.
+class LogFile(RotatingFileHandler):
+    """Appends lines to a file. A full file is renamed to `<name>.1`, which replaces the one before.
 
-    A full file is renamed to `<name>.1`, which replaces the one before. If lines can't be written, the service goes on,
-    and one message is printed.
+    If lines can't be written, the service goes on, and one message is printed.
     """
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        self._path = path
-        self._max_bytes = max_bytes
-        self._has_failed = False
+    _has_failed = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)
 
     def write(self, line: bytes) -> None:
-        try:
-            with open(self._path, "ab", opener=private) as file:
-                file.write(line)
-                is_full = file.tell() > self._max_bytes
-            if is_full:
-                self._path.replace(f"{self._path}.1")
-        except OSError as error:
-            if not self._has_failed:
-                self._has_failed = True
-                message = f"tokenservice: {self._path.name} can't be written: {error.strerror}"
-                print(message, file=sys.stderr, flush=True)
+        self.emit(logging.makeLogRecord({"msg": line.decode("utf-8", "replace").rstrip("\n")}))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of logging
+        if not self._has_failed:
+            self._has_failed = True
+            print(
+                f"tokenservice: {self.baseFilename} can't be written: {sys.exc_info()[1]}", file=sys.stderr, flush=True
+            )
