@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -49,33 +49,18 @@ def count(stored: Iterable[Token], instant: datetime, issued_after: datetime | N
         `states` holds `live` or a reason to how many tokens are in it. `refused` and `refusals` are None: they are in
         the log alone.
     """
-    total, today = 0, midnight(instant)
+    today = midnight(instant)
     states: Counter[str] = Counter()
-    clients: dict[str, Counter[str]] = defaultdict(Counter)
+    issued = used = 0
     for token in stored:
-        total += 1
-        token_state = state(token, instant, issued_after)
-        states[token_state] += 1
-        clients[token.issuer]["live"] += token_state == LIVE
-        clients[token.issuer]["issuedToday"] += token.issued_at >= today
-        for claim in token.claims:
-            if claim.at >= today:
-                clients[claim.client_id]["usedToday"] += 1
+        states[state(token, instant, issued_after)] += 1
+        issued += token.issued_at >= today
+        used += sum(claim.at >= today for claim in token.claims)
     return {
         "now": timestamp(instant),
-        "stored": total,
+        "stored": states.total(),
         "states": dict(states.most_common()),
-        "today": {
-            "since": timestamp(today),
-            "issued": sum(counts["issuedToday"] for counts in clients.values()),
-            "used": sum(counts["usedToday"] for counts in clients.values()),
-            "refused": None,
-            "refusals": None,
-        },
-        "clients": {
-            name: {key: counts[key] for key in ("live", "issuedToday", "usedToday")}
-            for name, counts in sorted(clients.items())
-        },
+        "today": {"since": timestamp(today), "issued": issued, "used": used, "refused": None, "refusals": None},
     }
 
 
@@ -105,9 +90,6 @@ def _show(console: Console, facts: Mapping[str, Any], unread: str | None) -> Non
     rows = [_row(name, today[name]) for name in ("issued", "used", "refused") if today[name] is not None]
     rows += [_row(f"  {reason}", times) for reason, times in (today["refusals"] or {}).items()]
     console.print(table(("today", ""), rows))
-    console.print()
-    numbers = [(name, *(f"{number:,}" for number in counts.values())) for name, counts in facts["clients"].items()]
-    console.print(table(("client", "live", "issued today", "used today"), numbers))
     show_unread(console, unread)
 
 
