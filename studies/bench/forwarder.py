@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,19 +60,9 @@ def message(source: random.Random, size: int) -> str:
 
 def payload(messages: list[str]) -> dict[str, Any]:
     """The subscription event with these messages."""
-    content = {
-        "messageType": "DATA_MESSAGE",
-        "owner": "123456789012",
-        "logGroup": "/aws/lambda/tokenservice-prod",
-        "logStream": "2026/11/21/[$LATEST]0123456789abcdef",
-        "subscriptionFilters": ["splunk"],
-        "logEvents": [
-            {"id": f"{37_000_000_000_000_000 + n:056d}", "timestamp": 1_795_233_906_789 + n, "message": text}
-            for n, text in enumerate(messages)
-        ],
-    }
-    packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 6, wbits=31)
-    return {"awslogs": {"data": base64.b64encode(packed).decode()}}
+    from tests.support.splunk_world import subscription  # noqa: PLC0415 - not in the process whose memory counts
+
+    return subscription(messages)
 
 
 def events_per_cpu_second(size: int, rounds: int) -> dict[str, float]:

@@ -108,13 +108,6 @@ def test_a_late_value_is_cached_for_the_next_delivery() -> None:
     assert secret.get(60) == "second"
 
 
-def test_a_failed_first_read_is_an_error() -> None:
-    parameter = Parameter()
-    parameter.value = Misconfigured("no")
-    with pytest.raises(Misconfigured):
-        parameter.secret().get(60)
-
-
 @pytest.mark.parametrize("value", ["", " ", "a b", "a\r\nX-Header: b", "tokén", "a\x00"])
 def test_a_value_that_no_token_has_is_refused_and_not_repeated(value: str) -> None:
     with pytest.raises(Misconfigured) as caught:
@@ -153,11 +146,6 @@ class ParameterStore:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
-
-
-def test_a_parameter_is_read_decrypted() -> None:
-    store = ParameterStore({"Parameter": {"Value": "from-ssm"}})
-    assert HecToken(from_parameter("/splunk/token", store)).get(5) == "from-ssm"
 
 
 @pytest.mark.parametrize(

@@ -137,13 +137,6 @@ def test_a_cookie_does_not_pin_the_next_connection_to_a_failing_node() -> None:
         assert "cookie" not in server.requests[1].headers
 
 
-def test_a_redirect_is_not_followed() -> None:
-    with HecServer() as elsewhere, HecServer() as server:
-        server.faults.append(Fault.REDIRECT)
-        assert Transport(server.url).post(BODY, "the-token", PATIENCE_SECONDS).status == 307
-        assert elsewhere.requests == []
-
-
 def test_a_long_page_is_not_read_to_its_end() -> None:
     with HecServer() as server:
         server.collector.answer = lambda request: Reply(502, b"x" * 1_000_000)
@@ -215,13 +208,6 @@ def test_no_variable_of_the_environment_changes_whom_we_trust_or_what_we_send(
     with HecServer() as server:
         Transport(server.url).post(BODY, "the-token", PATIENCE_SECONDS)
         assert server.requests[0].headers["authorization"] == "Splunk the-token"
-
-
-def test_a_missing_file_is_reported_at_the_start() -> None:
-    with pytest.raises(Misconfigured, match="SPLUNK_CA_BUNDLE"):
-        Transport("https://splunk.example", "/nowhere/authority.pem")
-    with pytest.raises(Misconfigured, match="SPLUNK_CLIENT_CERTIFICATE"):
-        Transport("https://splunk.example", None, "/nowhere/client.pem")
 
 
 def test_a_collector_that_demands_a_client_certificate_gets_ours(tmp_path: Path) -> None:
