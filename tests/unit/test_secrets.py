@@ -4,74 +4,62 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from chalicelib.clients import Scope
 from chalicelib.http.routes import METHODS
+from chalicelib.http.schemas import IssueRequest, UseRequest
 from tests.support.api import NODE, POSTS, Answer, Api, Credentials
 from tests.support.output import Output, level
 
 SOMEBODY = "somebody-else"
 
 
-def issue_bodies(s: str) -> dict[str, Any]:
-    """Issue bodies with the secret in each place that it can have."""
-    fields = ("user", "maxUses", "expiresIn", "expiresAt", "notBefore", "actions", "metadata", "ipAddresses")
-    lists = ("actions", "ipAddresses", "audience")
-    return {
-        "node id": {"nodeId": s},
-        "node id among other text": {"nodeId": f"workspace://{s}/content"},
-        **{name: {"nodeId": NODE, name: s} for name in fields},
-        **{f"entry of {name}": {"nodeId": NODE, name: [s]} for name in lists},
-        **{f"entry twice in {name}": {"nodeId": NODE, name: [s, s]} for name in lists},
-        "key of metadata": {"nodeId": NODE, "metadata": {s: "x"}},
-        "value of metadata": {"nodeId": NODE, "metadata": {"x": s}},
-        "wrong key of metadata": {"nodeId": NODE, "metadata": {s: 1}},
-        "key twice in metadata": f'{{"nodeId":"n","metadata":{{"{s}":"","{s}":""}}}}'.encode(),
-        "field name": {"nodeId": NODE, s: "x"},
-        "field name among other text": {"nodeId": NODE, f"ghi-{s}-jkl": "x"},
-        "field name twice": f'{{"{s}":1,"{s}":2}}'.encode(),
-        "value of an unknown field": {"nodeId": NODE, "x": {"y": [s]}},
+def bodies(request: type[Any], s: str) -> dict[str, Any]:
+    """Bodies with the secret as each field, as a part of it and as its name."""
+    fields = [field.encode_name for field in msgspec.structs.fields(request)]
+    usual = {name: value for name, value in (("nodeId", NODE), ("token", "0" * 64)) if name in fields}
+    shapes: dict[str, Any] = {
+        "itself": s,
+        "among other text": f"workspace://{s}/content?token={s}&",
+        "in a list": [s],
+        "twice in a list": [s, s],
+        "as a key and a value": {s: 1, "x": s},
     }
-
-
-def use_bodies(s: str) -> dict[str, Any]:
-    fields = ("token", "action", "user", "ipAddress", "x")
     return {
-        **{name: {"token": "0" * 64, name: s} for name in fields},
-        **{f"list as {name}": {"token": "0" * 64, name: [s]} for name in fields},
-        "token among other text": {"token": f"?token={s}&"},
-        "token in upper case": {"token": s.upper()},
-        "field name": {"token": "0" * 64, s: "x"},
-        "field name twice": f'{{"{s}":1,"{s}":2}}'.encode(),
-        "all": {"token": s, "user": s, "action": s, "ipAddress": s, s: s},
+        **{f"{shape} as {name}": {**usual, name: shapes[shape]} for name in (*fields, "x") for shape in shapes},
+        "in capitals as token": {**usual, "token": s.upper()},
+        "as a key": {**usual, "metadata": {s: "x"}},
+        "as a value": {**usual, "metadata": {"x": s}},
+        "as a field name": {**usual, s: "x"},
+        "among other text as a field name": {**usual, f"ghi-{s}-jkl": "x"},
+        "as a field name twice": f'{{"{s}":1,"{s}":2}}'.encode(),
+        "as a key twice": f'{{"nodeId":"n","metadata":{{"{s}":"","{s}":""}}}}'.encode(),
     }
 
 
 def calls(s: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """What is sent: arguments of `Api.call()` with the secret in every place that a request has."""
-    for place, body in issue_bodies(s).items():
-        yield f"POST /token {place}", {"body": body}
+    for path, request in POSTS.items():
+        for place, body in bodies(request, s).items():
+            yield f"POST {path} {place}", {"body": body}
+    for place, body in bodies(IssueRequest, s).items():
         if not isinstance(body, bytes):
-            yield f"POST /tokens {place}", {"body": {"tokens": [body]}}
-    for place, body in use_bodies(s).items():
-        yield f"POST /use {place}", {"body": body}
-        yield f"POST /introspect {place}", {"body": body}
-        if not isinstance(body, bytes):
-            yield f"GET /use {place}", {"query": body}
-    yield "GET /use twice", {"query": {"token": [s, s]}}
-    yield "GET /use name twice", {"query": {s: ["x", "x"]}}
-    for place in ("nodeId", "user", "x"):
-        yield f"POST /revoke {place}", {"body": {place: s}}
-    yield "POST /revoke field name", {"body": {s: "x"}}
+            yield f"POST /tokens of one {place}", {"body": {"tokens": [body]}}
+    for place, query in bodies(UseRequest, s).items():
+        if not isinstance(query, bytes) and not any(isinstance(value, dict) for value in query.values()):
+            yield f"GET /use {place}", {"query": query}
     yield from calls_around_the_fields(s)
 
 
 def calls_around_the_fields(s: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The whole body, headers, paths, credentials."""
+    yield "GET /use name twice", {"query": {s: ["x", "x"]}}
     for path in POSTS:
         yield f"POST {path} bare", {"body": s}
         yield f"POST {path} no JSON", {"body": s.encode()}
@@ -148,8 +136,6 @@ def test_the_search_finds_what_is_written_in_each_way(output: Output, token: str
     assert token in output.read()
     logging.getLogger("tokenservice.test").error("%s", token)
     assert token in output.read()
-    import os
-
     os.write(2, token.encode())
     assert token in output.read()
 
