@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -25,7 +24,6 @@ from tests.support.make_run import Run, copy_of_the_checkout
 from tests.support.waiting import wait_until
 
 RESTARTING = "Restarting local dev server.\n"
-SERVING = f"Serving on http://{HOST}:{{port}}\n"
 CHALICE = str(Path(sys.executable).with_name("chalice"))
 
 
@@ -45,37 +43,22 @@ def engine(checkout: Path) -> Iterator[Run]:
         assert run.stop() == 0
 
 
-def environ(home: Path, **more: str) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return {**inherited, "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1", **more}
-
-
-def start(checkout: Path, home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [CHALICE, "local", *arguments],
-        cwd=checkout,
-        env=environ(home, **more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def start(checkout: Path, home: Path, *arguments: str, **more: str) -> Run:
+    environ = {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1", **more}
+    return Run(checkout, environ, "local", *arguments, program=[CHALICE])
 
 
 def test_it_serves_what_make_engine_stores_and_restarts_for_a_changed_source_alone(
     engine: Run, checkout: Path, tmp_path: Path
 ) -> None:
     port = free_port()
-    process = start(checkout, tmp_path, "--port", str(port), AWS_PROFILE="work", AWS_REGION="eu-central-1")
-    assert process.stdout is not None
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
-    reader.start()
+    run = start(checkout, tmp_path, "--port", str(port), AWS_PROFILE="work", AWS_REGION="eu-central-1")
+    serving = f"Serving on http://{HOST}:{port}\n"
     try:
-        wait_until(lambda: SERVING.format(port=port) in lines)
+        run.wait_until(lambda: serving in run.output)
         # The first start in a fresh checkout compiles app.py, which Chalice's reloader sees.
-        assert set(lines) <= {RESTARTING, SERVING.format(port=port)}
-        begun = len(lines)
+        assert set(run.output + run.errors) <= {RESTARTING, serving}
+        begun = run.output.count(serving)
         tables = checkout / ".local" / "engine" / "dynamodb.json"
         # The engine stores about a second after a change, and the reloader looks once a second.
         for _ in range(3):
@@ -84,14 +67,12 @@ def test_it_serves_what_make_engine_stores_and_restarts_for_a_changed_source_alo
             assert len(issued["token"]) == 64
             wait_until(lambda stored=stored: tables.exists() and tables.stat().st_mtime_ns > stored)
         assert_two_keys_are_refused(engine, port, issued["token"])
-        assert RESTARTING not in lines[begun:]
+        assert run.output.count(serving) == begun, "it restarted"
         os.utime(checkout / "chalicelib" / "tokens.py")
-        wait_until(lambda: SERVING.format(port=port) in lines[begun:])
+        run.wait_until(lambda: run.output.count(serving) > begun)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # the reloader leaves its worker behind
-        process.wait()
-        reader.join()
-        process.stdout.close()
+        os.killpg(run.process.pid, signal.SIGTERM)  # the reloader leaves its worker behind
+        run.wait()
 
 
 def assert_two_keys_are_refused(engine: Run, port: int, token: str) -> None:
@@ -112,10 +93,10 @@ def assert_two_keys_are_refused(engine: Run, port: int, token: str) -> None:
         )
 
 
-def refusal(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=120)[0].replace(RESTARTING, "")
-    assert len(output.splitlines()) == 1, output
-    return output
+def refusal(run: Run) -> str:
+    run.wait()
+    [line] = [line for line in run.output + run.errors if line != RESTARTING]
+    return line
 
 
 def test_without_an_engine_one_line_names_what_to_start(tmp_path: Path) -> None:
@@ -145,7 +126,8 @@ def test_make_run_names_a_taken_port_before_it_sets_anything_up(tmp_path: Path) 
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         command = ["make", "--no-print-directory", "run", f"PORT={port}"]
-        run = subprocess.run(command, cwd=checkout, env=environ(tmp_path), capture_output=True, text=True, check=False)
+        environ = {"PATH": os.environ["PATH"]}
+        run = subprocess.run(command, cwd=checkout, env=environ, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr.startswith(f"tokenservice: port {port} is taken; choose another: make run PORT=")
     assert not [path for path in checkout.iterdir() if path.name.startswith(".")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import requests
@@ -13,7 +14,8 @@ from tests.support.make_run import Run, copy_of_the_checkout, processes_of
 
 def test_the_demo_shows_a_link_that_opens_and_leaves_nothing_running(tmp_path: Path) -> None:
     checkout = copy_of_the_checkout(tmp_path / "checkout", "examples")
-    demo = Run(checkout, {"PORT": str(free_port())}, module="examples.document_gateway.demo")
+    program = (sys.executable, "-m", "examples.document_gateway.demo")
+    demo = Run(checkout, {"PORT": str(free_port())}, program=program)
     try:
         demo.wait_until(lambda: any("Ctrl-C" in line for line in demo.output))
         [link] = re.findall(r"^  (http://127\.0\.0\.1:\d+/d/[0-9a-f]{64})$", "".join(demo.output), re.MULTILINE)

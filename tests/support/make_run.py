@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,20 @@ CONFIG = ".chalice/config.json"
 
 
 class Run:
-    """One `python -m dev`, or another module, and all that it wrote."""
+    """One `python -m dev`, or another program, and all that it wrote."""
 
-    def __init__(self, checkout: Path, environ: dict[str, str], *arguments: str, module: str = "dev") -> None:
+    def __init__(
+        self,
+        checkout: Path,
+        environ: dict[str, str],
+        *arguments: str,
+        program: Sequence[str] = (sys.executable, "-m", "dev"),
+    ) -> None:
         self.checkout = checkout
         self.port = environ.get("PORT")
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*program, *arguments],
             cwd=checkout,
             env=inherited | environ,
             stdin=subprocess.DEVNULL,
