@@ -33,7 +33,7 @@ from tokenctl.audit_rules import ISSUED, MAX_LIFE_MS, MEANING, TOLERANCE, Fact, 
 from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
 from tokenctl.terminal import Instant, Terminal, clock, common, plain, table, tracked
-from tokenctl.trail import TrailUnavailable, open_trail
+from tokenctl.trail import open_trail
 
 _STDIN: Final = "-"
 _GZIP: Final = b"\x1f\x8b"
@@ -262,13 +262,10 @@ def stored(token: Token) -> Stored:
 
 def _of_stage(deployment: Deployment, since: datetime, report: Report) -> Iterator[Found]:
     trail = open_trail(deployment)
-    try:
-        for line in trail.lines("tokenId", since):
-            for token_id, fact in read_text(line, partial(report.damaged, trail.place)):
-                if fact is None or fact.at >= epoch_ms(since):
-                    yield token_id, fact
-    except TrailUnavailable as error:
-        raise DeploymentError(str(error)) from None  # held against a part of the log, the table is no measure
+    for line in trail.lines("tokenId", since):
+        for token_id, fact in read_text(line, partial(report.damaged, trail.place)):
+            if fact is None or fact.at >= epoch_ms(since):
+                yield token_id, fact
 
 
 def _of_bucket(deployment: Deployment, bucket: str, report: Report) -> Iterator[Found]:

@@ -17,7 +17,7 @@ from chalicelib.instants import now
 from tokenctl import usage_plan
 from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.errors import aws_errors
-from tokenctl.terminal import Terminal, common, facts_table, fail, plain, table
+from tokenctl.terminal import Terminal, common, fail, plain, table
 
 
 @click.group()
@@ -79,19 +79,17 @@ def client_list(terminal: Terminal) -> None:
     instant = now()
     facts = [_client_facts(client, instant) for client in known]
 
-    def human(console: Console) -> None:
-        rows = [
-            (
-                fact["clientId"],
-                " ".join(fact["scopes"]),
-                plain(fact["state"], "green" if fact["state"] == "active" else "red"),
-                f"{fact['oldSecretEndsAt'][:16]}Z" if "oldSecretEndsAt" in fact else "",  # to the minute
-            )
-            for fact in facts
-        ]
-        console.print(table(["client", "scopes", "state", "old secret ends"], rows))
-
-    terminal.show(facts, human)
+    rows = [
+        (
+            fact["clientId"],
+            " ".join(fact["scopes"]),
+            plain(fact["state"], "green" if fact["state"] == "active" else "red"),
+            f"{fact['oldSecretEndsAt'][:16]}Z" if "oldSecretEndsAt" in fact else "",  # to the minute
+        )
+        for fact in facts
+    ]
+    head = ("client", "scopes", "state", "old secret ends")
+    terminal.show(facts, lambda console: console.print(table(head, rows)))
 
 
 @client.command("show")
@@ -100,7 +98,7 @@ def client_list(terminal: Terminal) -> None:
 def client_show(terminal: Terminal, name: str) -> None:
     """Show a client's scopes, state and secrets' dates, never a secret."""
     facts = _client_facts(_existing(terminal.deployment().client_store().find(name), name), now())
-    terminal.show(facts, lambda console: console.print(facts_table(facts)))
+    terminal.show(facts)
 
 
 @client.command("change")
@@ -154,10 +152,8 @@ def client_limit(terminal: Terminal, names: Sequence[str]) -> None:
     known = [_existing(store.find(name), name) for name in names] if names else store.all()
     with aws_errors("usage plan of the API", deployment.stage):
         limited = usage_plan.enrol(deployment, [client.id for client in known])
-    terminal.show(
-        [{"clientId": client.id, "added": client.id in limited} for client in known],
-        lambda console: console.print(f"{len(known)} clients have limits of their own, {len(limited)} of them new."),
-    )
+    facts = [{"clientId": client.id, "added": client.id in limited} for client in known]
+    terminal.show(facts, f"{len(known)} clients have limits of their own, {len(limited)} of them new.")
 
 
 @client.command("disable")
@@ -205,16 +201,13 @@ def client_delete(terminal: Terminal, name: str, yes: bool) -> None:
         )
     if not store.delete(known):
         fail(f"client {name!r} was changed in the meantime and is still there: look at it again, then repeat")
-    terminal.show(
-        {"clientId": name, "deleted": True},
-        lambda console: console.print(f"{name} is deleted, {_when(deployment)}."),
-    )
+    terminal.show({"clientId": name, "deleted": True}, f"{name} is deleted, {_when(deployment)}.")
 
 
 def _change(terminal: Terminal, name: str, to: Callable[[Client], Client], result: str) -> None:
     deployment = terminal.deployment()
     facts = _client_facts(_existing(deployment.client_store().change(name, to), name), now())
-    terminal.show(facts, lambda console: console.print(f"{result}, {_when(deployment)}."))
+    terminal.show(facts, f"{result}, {_when(deployment)}.")
 
 
 def _when(deployment: Deployment) -> str:

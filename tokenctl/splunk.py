@@ -108,7 +108,7 @@ def resend_command(terminal: Terminal, group: str, since: datetime, until: datet
             sent.update(events=ledger.delivered, setAside=ledger.set_aside, deferred=ledger.deferred)
     text = f"{name}: {sent['events']} events accepted by Splunk, {sent['setAside']} set aside, "
     text += f"{sent['deferred']} stored for the redrive."
-    terminal.show({"logGroup": name, **sent}, lambda console: console.print(plain(text)))
+    terminal.show({"logGroup": name, **sent}, text)
 
 
 def _send(replay: Forwarder, batch: Mapping[str, Any]) -> Ledger:

@@ -12,7 +12,7 @@ from chalicelib.storage.model import bind
 from chalicelib.storage.token_item import TokenItem
 from tokenctl.deployment import Deployment
 from tokenctl.errors import unless
-from tokenctl.terminal import Terminal, common, facts_table
+from tokenctl.terminal import Terminal, common
 
 TTL_ATTRIBUTE: Final = TokenItem.purge_at.attr_name
 _PROTECTED_STAGE: Final = "prod"
@@ -27,8 +27,7 @@ def tables() -> None:
 @common
 def tables_create(terminal: Terminal) -> None:
     """Create missing tables, with TTL, on-demand billing and point-in-time recovery."""
-    done = create(terminal.deployment())
-    terminal.show(done, lambda console: console.print(facts_table(done)))
+    terminal.show(create(terminal.deployment()))
 
 
 def create(deployment: Deployment) -> dict[str, str]:

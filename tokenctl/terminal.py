@@ -41,11 +41,14 @@ class Terminal:
     def deployment(self) -> Deployment:
         return open_stage(self.stage)
 
-    def show(self, facts: Any, human: Callable[[Console], object]) -> None:
+    def show(self, facts: Any, human: Callable[[Console], object] | str | None = None) -> None:
+        """Print facts with `--json`; else what `human` prints, or its text, or a table of the facts."""
         if self.as_json:
             click.echo(printable_json(json.dumps(facts, indent=2, ensure_ascii=False)))
-        else:
+        elif callable(human):
             human(_console())
+        else:
+            _console().print(facts_table(facts) if human is None else plain(human))
 
     def confirm(self, question: str) -> None:
         """Ask for confirmation; "no" ends the command.

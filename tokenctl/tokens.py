@@ -18,7 +18,7 @@ from chalicelib.instants import now
 from chalicelib.service import Caller, TokenService
 from chalicelib.tokens import Document
 from tokenctl.deployment import Deployment
-from tokenctl.terminal import Terminal, common, facts_table, fail, read_secret
+from tokenctl.terminal import Terminal, common, fail, read_secret
 from tokenctl.trail import Record, open_trail
 
 _OPERATOR: Final = Caller("tokenctl", frozenset(Scope), "tokenctl")
@@ -46,7 +46,7 @@ def show(terminal: Terminal, token_id: str) -> None:
     with _service(terminal.deployment()) as service:
         status = service.status(_OPERATOR, token_id)
         facts = msgspec.to_builtins(conversion.status_answer(status, service.counts_as_revoked(status)))
-    terminal.show(facts, lambda console: console.print(facts_table(facts)))
+    terminal.show(facts)
 
 
 @token.command("revoke")
@@ -83,7 +83,7 @@ def revoke(
     with _service(terminal.deployment()) as service:
         if not service.revoke(_OPERATOR, token_id):
             _no_token(token_id)
-    terminal.show({"tokenId": token_id, "revoked": True}, lambda console: console.print(f"{token_id} is revoked."))
+    terminal.show({"tokenId": token_id, "revoked": True}, f"{token_id} is revoked.")
 
 
 def _no_token(token_id: str) -> NoReturn:
@@ -115,7 +115,7 @@ def _revoke_all(terminal: Terminal, whose: Mapping[str, Any], yes: bool) -> None
 
         done = service.revoke_all(_OPERATOR, **whose, time_left=go_on)
     text = f"Tokens revoked: {revoked}. Of these, {done.revoked} were live until now."
-    terminal.show({"revoked": revoked, "live": done.revoked}, lambda console: console.print(text))
+    terminal.show({"revoked": revoked, "live": done.revoked}, text)
 
 
 @contextmanager

@@ -9,28 +9,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from chalicelib.audit import timestamp
 from tokenctl import deployment as deployment_
 from tokenctl.deployment import LOCAL_STAGE, Deployment, private
-from tokenctl.errors import code
+from tokenctl.errors import DeploymentError, aws_errors
 from tokenctl.terminal import Terminal, plain, tracked
 
 Event = Mapping[str, Any]
 
 _STREAM: Final = "tokenctl"
 _MOST_AT_ONCE: Final = 100
-
-
-class TrailUnavailable(Exception):
-    """The log can't be read or written; the message says why."""
 
 
 def open_trail(deployment: Deployment) -> Trail:
@@ -56,12 +51,12 @@ class CloudWatchTrail:
             since: nothing that was logged before; emulators and files may have more.
 
         Raises:
-            TrailUnavailable: while reading, too.
+            DeploymentError: while reading, too.
         """
         pages = self._client.get_paginator("filter_log_events").paginate(
             logGroupName=self._group, startTime=int(since.timestamp() * 1000), filterPattern=f'"{term}"'
         )
-        with self._errors():
+        with aws_errors(self.place):
             for page in pages:
                 yield from (event["message"] for event in page["events"] if term in event["message"])
 
@@ -69,23 +64,14 @@ class CloudWatchTrail:
         """Write audit events, at most a hundred, a line of JSON each.
 
         Raises:
-            TrailUnavailable: perhaps none of them was written.
+            DeploymentError: perhaps none of them was written.
         """
         at_ms = time.time_ns() // 1_000_000
         stream = {"logGroupName": self._group, "logStreamName": _STREAM}
-        with self._errors():
+        with aws_errors(self.place):
             with suppress(self._client.exceptions.ResourceAlreadyExistsException):
                 self._client.create_log_stream(**stream)
             self._client.put_log_events(**stream, logEvents=[{"timestamp": at_ms, "message": line} for line in lines])
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            raise TrailUnavailable(f"{self.place}: {code(error)}") from None
-        except BotoCoreError as error:
-            raise TrailUnavailable(f"{self.place}: {error}") from None
 
 
 class FileTrail:
@@ -98,20 +84,20 @@ class FileTrail:
     def lines(self, term: str, since: datetime) -> Iterator[str]:
         parts = [path for path in (self._path.with_name(f"{self._path.name}.1"), self._path) if path.exists()]
         if not parts:
-            raise TrailUnavailable(f"{self.place}: missing; 'make run' writes it")
+            raise DeploymentError(f"{self.place}: missing; 'make run' writes it")
         for path in parts:
             try:
                 with path.open(encoding="utf-8", errors="replace") as lines:
                     yield from (line for line in lines if term in line)
             except OSError as error:
-                raise TrailUnavailable(f"{self.place}: {error.strerror}") from None
+                raise DeploymentError(f"{self.place}: {error.strerror}") from None
 
     def add(self, lines: Sequence[str]) -> None:
         try:
             with open(self._path, "a", encoding="utf-8", opener=private) as file:
                 file.write("".join(f"{line}\n" for line in lines))
         except OSError as error:
-            raise TrailUnavailable(f"{self.place}: {error.strerror}") from None
+            raise DeploymentError(f"{self.place}: {error.strerror}") from None
 
 
 Trail = CloudWatchTrail | FileTrail
@@ -141,7 +127,7 @@ class Record:
             return
         try:
             self._open().add(lines)
-        except TrailUnavailable as error:
+        except DeploymentError as error:
             self._otherwise(f"Store these audit events; they are not in the log of the stage ({error}):")
             for line in lines:
                 self._otherwise(_without_node(line))
@@ -156,7 +142,7 @@ def audit_events(trail: Trail, term: str, since: datetime) -> Iterator[Event]:
     """Audit events in whose line the term occurs, none older than an instant. A line may be cut off: it is left out.
 
     Raises:
-        TrailUnavailable: while reading, too.
+        DeploymentError: while reading, too.
     """
     earliest = timestamp(since)
     for line in trail.lines(term, since):
@@ -175,7 +161,7 @@ def read(terminal: Terminal, trail: Trail, term: str, since: datetime) -> tuple[
         with terminal.progress(f"Reading {trail.place}", total=None) as advance:
             # What was read before an error stays in the list.
             found.extend(tracked(audit_events(trail, term, since), advance))
-    except TrailUnavailable as error:
+    except DeploymentError as error:
         return found, str(error)
     return found, None
 

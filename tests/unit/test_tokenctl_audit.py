@@ -52,14 +52,7 @@ def fields_and_text(line: str) -> dict[str, Any]:
     return fields | {"action": "success", "user": "nobody", "actions": "download", "_raw": line}
 
 
-def in_envelope(lines: Sequence[str]) -> dict[str, Any]:
-    return subscription(lines)
-
-
-def unpacked(lines: Sequence[str]) -> Any:
-    return json.loads(gzip.decompress(base64.b64decode(in_envelope(lines)["awslogs"]["data"])))
-
-
+EVENTS = [line for line in life().lines if '"event"' in line]
 WRAPPED: dict[str, Callable[[Sequence[str]], str | bytes]] = {
     "plain": "\n".join,
     "with blank lines and CRLF": "\r\n\r\n".join,
@@ -71,15 +64,13 @@ WRAPPED: dict[str, Callable[[Sequence[str]], str | bytes]] = {
     "filter-log-events in one line": lambda lines: json.dumps({"events": cloudwatch(lines)}),
     "one log event a line": lambda lines: one_a_line(cloudwatch(lines)),
     "export to S3": lambda lines: "\n".join(f"2026-11-21T12:00:00.000Z {line}" for line in lines),
-    "aws logs tail": lambda lines: "\n".join(
-        f"2026-11-21T12:00:00+00:00 2026/11/21/[$LATEST]ab {line}" for line in lines
-    ),
+    "aws logs tail": lambda lines: "\n".join(f"2026-11-21T12:00:00+00:00 a/[$LATEST]ab {line}" for line in lines),
     "Logs Insights": lambda lines: json.dumps([{"@timestamp": "1", "@message": line} for line in lines], indent=1),
     "Lambda's JSON": lambda lines: one_a_line({"level": "INFO", "message": json.loads(line)} for line in lines),
-    "subscription": lambda lines: json.dumps(in_envelope(lines)),
-    "subscription, unpacked": lambda lines: json.dumps(unpacked(lines)),
-    "failure record": lambda lines: entry(Kind.FAILED, json.dumps(in_envelope(lines)).encode(), "why", NOON),
-    "pretty failure record": lambda lines: json.dumps({"requestPayload": in_envelope(lines)}, indent=2),
+    "subscription": lambda lines: json.dumps(subscription(lines)),
+    "subscription, unpacked": lambda lines: gzip.decompress(base64.b64decode(subscription(lines)["awslogs"]["data"])),
+    "failure record": lambda lines: entry(Kind.FAILED, json.dumps(subscription(lines)).encode(), "why", NOON),
+    "pretty failure record": lambda lines: json.dumps({"requestPayload": subscription(lines)}, indent=2),
     "Splunk's export": lambda lines: one_a_line({"preview": False, "result": {"_raw": line}} for line in lines),
     "Splunk's export with fields": lambda lines: one_a_line({"result": fields_and_text(line)} for line in lines),
     "Splunk's rows": lambda lines: json.dumps({"results": [fields_and_text(line) for line in lines]}),
@@ -93,17 +84,15 @@ WRAPPED: dict[str, Callable[[Sequence[str]], str | bytes]] = {
 class TestLines:
     @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
     def test_events_are_read_in_every_wrapping(self, wrap: Callable[[Sequence[str]], str | bytes]) -> None:
-        lines = [line for line in life().lines if '"event"' in line]
-        plain, _ = events(lines)
-        assert len(plain) == len(lines)
-        assert events(wrap(lines)) == (plain, [])
+        plain, _ = events(EVENTS)
+        assert len(plain) == len(EVENTS)
+        assert events(wrap(EVENTS)) == (plain, [])
 
     def test_other_lines_of_a_log_are_passed_over(self) -> None:
         world = life()
         others = [*log_lines.PLATFORM, log_lines.ACCESS, "Traceback (most recent call last):", "  {'a': 1}"]
         others += ['{"event":"log","message":"token.used"}', '{"message":7,"events":"none"}', "[1, 2]", ""]
-        only, _ = events([line for line in world.lines if '"event"' in line])
-        assert events([*others, *world.lines, *others]) == (only, [])
+        assert events([*others, *world.lines, *others]) == (events(EVENTS)[0], [])
 
     @pytest.mark.parametrize(
         ("broken", "why"),
@@ -123,35 +112,41 @@ class TestLines:
         ],
     )
     def test_a_broken_line_is_named_and_the_others_are_read(self, broken: Callable[[str], str], why: str) -> None:
-        line = next(line for line in life().lines if '"event"' in line)
+        line = EVENTS[0]
         found, damaged = events([line, broken(line), line])
         assert len(found) == 2
         [named] = damaged
         assert named.startswith(why)
 
     def test_half_a_surrogate_pair_is_named_and_the_others_are_read(self) -> None:
-        line = next(line for line in life().lines if '"event"' in line)
+        line = EVENTS[0]
         half = line.replace('"node"', r'"\ud800"')
         for text in (f"{half}\n{line}", one_a_line([{"message": half}, {"message": line}])):
             found, damaged = events(text)
             assert (len(found), len(damaged)) == (1, 1)
-        in_one = json.dumps(in_envelope([half, line]))
+        in_one = json.dumps(subscription([half, line]))
         assert len(events(in_one)[0]) + len(events(in_one)[1]) == 2
 
     def test_bytes_that_are_no_text_are_named(self) -> None:
-        line = next(line for line in life().lines if '"event"' in line).encode()
+        line = EVENTS[0].encode()
         assert len(events(line.replace(b'"node"', b'"\xff"'))[0]) == 1, "no member that counts"
         assert events(line.replace(b'"app"', b'"\xff"'))[1]
         assert events(b"\x89PNG\r\n\x1a\n")[1] == ["no audit event, nor does it begin like a log"]
 
 
+@pytest.fixture
+def used() -> tuple[list[str], str]:
+    """The log of a token that was used, and the line of its use."""
+    world = World()
+    world.use(world.issue(expires_at=NOON + 10 * SECOND))
+    return world.lines, next(line for line in world.lines if '"token.used"' in line)
+
+
 class TestCommand:
     @pytest.fixture
     def run(self, tmp_path: Path) -> Callable[..., Run]:
-        def run(content: str | bytes | Sequence[str], *options: str, stdin: bool = False) -> Run:
-            if not isinstance(content, str | bytes):
-                content = "\n".join(content)
-            data = content.encode() if isinstance(content, str) else content
+        def run(content: bytes | Sequence[str], *options: str, stdin: bool = False) -> Run:
+            data = content if isinstance(content, bytes) else "\n".join(content).encode()
             file = tmp_path / "app.log"
             file.write_bytes(data)
             arguments = ["audit", *options, "-" if stdin else str(file)]
@@ -183,34 +178,29 @@ class TestCommand:
         assert [gap["kind"] for gap in ended.json["gaps"]] == ["unreadable"]
         assert "use_beyond_allowance" in run([*world.lines, changed(used, **NEW)]).out
 
-    def test_what_cannot_be_read_ends_with_2(self, run: Callable[..., Run], tmp_path: Path) -> None:
-        world = life()
-        ended = run([*world.lines, world.lines[0][:60], world.lines[0]], "--json")
-        assert ended.code == 2
+    def test_what_cannot_be_read_ends_with_2(self, run: Callable[..., Run]) -> None:
+        lines = life().lines
+        ended = run([*lines, lines[0][:60], lines[0]], "--json")
         [gap] = ended.json["gaps"]
-        assert gap["kind"] == "unreadable"
-        assert "In what could be read, the rules hold." in run([*world.lines, world.lines[0][:60]]).out
-        assert f"app.log: line {len(world.lines) + 1}: " in gap["why"]
-        assert run(gzip.compress("\n".join(world.lines).encode())[:-20]).code == 2
-        assert run("hello").code == 2
+        assert (ended.code, gap["kind"]) == (2, "unreadable")
+        assert f"app.log: line {len(lines) + 1}: " in gap["why"]
+        assert "In what could be read, the rules hold." in run([*lines, lines[0][:60]]).out
+        assert run(gzip.compress("\n".join(lines).encode())[:-20]).code == 2
+        assert run(b"hello").code == 2
 
-    def test_since_says_from_where_on_the_log_is_complete(self, run: Callable[..., Run]) -> None:
-        world = World()
-        world.use(world.issue())
-        lines = [line for line in world.lines if '"token.used"' in line]
-        assert run(lines).code == 0
-        assert run(lines, "--since", "2026-11-21T12:00:00Z").code == 1
-        assert run(lines, "--since", "2026-11-21T12:00:00.001Z").code == 0
+    def test_since_says_from_where_on_the_log_is_complete(
+        self, run: Callable[..., Run], used: tuple[list[str], str]
+    ) -> None:
+        since = {(): 0, ("--since", "2026-11-21T12:00:00Z"): 1, ("--since", "2026-11-21T12:00:00.001Z"): 0}
+        assert {option: run([used[1]], *option).code for option in since} == since
 
     def test_a_use_that_does_not_say_when_its_token_was_issued_may_be_as_old_as_a_token_lives(
-        self, run: Callable[..., Run]
+        self, run: Callable[..., Run], used: tuple[list[str], str]
     ) -> None:
-        world = World()
-        world.use(world.issue(expires_at=NOON + 10 * SECOND))
-        used = next(line for line in world.lines if '"token.used"' in line)
+        lines, use = used
         for seconds, kinds in ((9, ["issue_before_log"]), (10, ["use_without_issue"])):
             members = {"tokenId": "tok_new", "issuedAt": None, "time": at(NOON + seconds * SECOND)}
-            facts = run([*world.lines, changed(used, **members)], "--json").json
+            facts = run([*lines, changed(use, **members)], "--json").json
             assert [each["kind"] for each in (*facts["breaches"], *facts["gaps"])] == kinds
 
     def test_a_full_disk_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,18 +212,16 @@ class TestCommand:
             CliRunner().invoke(cli, ["audit", "-"], input="{}", obj=Terminal(), catch_exceptions=False)
 
     def test_a_folder_is_read_with_all_that_is_in_it(self, tmp_path: Path) -> None:
-        world = life()
+        lines = life().lines
         (tmp_path / "b").mkdir()
-        (tmp_path / "b" / "1.gz").write_bytes(gzip.compress("\n".join(world.lines[::2]).encode()))
-        (tmp_path / "a.json").write_text("\n".join(world.lines[1::2]), "utf-8")
+        (tmp_path / "b" / "1.gz").write_bytes(gzip.compress("\n".join(lines[::2]).encode()))
+        (tmp_path / "a.json").write_text("\n".join(lines[1::2]), "utf-8")
         ended = CliRunner().invoke(cli, ["audit", "--json", str(tmp_path)], obj=Terminal())
         assert (ended.exit_code, json.loads(ended.stdout)["gaps"]) == (0, [])
 
-    def test_a_thousand_gaps_of_a_kind_are_listed_and_the_others_counted(self, run: Callable[..., Run]) -> None:
-        world = World()
-        world.use(world.issue())
-        used = next(line for line in world.lines if '"token.used"' in line)
-        ended = run([changed(used, tokenId=f"tok_{number}") for number in range(1_003)], "--json")
-        assert ended.code == 0
-        assert len(ended.json["gaps"]) == 1_001
+    def test_a_thousand_gaps_of_a_kind_are_listed_and_the_others_counted(
+        self, run: Callable[..., Run], used: tuple[list[str], str]
+    ) -> None:
+        ended = run([changed(used[1], tokenId=f"tok_{number}") for number in range(1_003)], "--json")
+        assert (ended.code, len(ended.json["gaps"])) == (0, 1_001)
         assert ended.json["gaps"][-1] == {"kind": "issue_before_log", "why": "3 more of this kind"}
