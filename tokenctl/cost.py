@@ -34,7 +34,7 @@ LOG_DAYS: Final = 90
 ALARMS, ALARM_METRICS = 10, 14
 METRICS: Final = 5  # that get values in each hour; those of refused credentials, locked tokens and poison cost cents
 
-# Milliseconds, as billed: medians of studies/bench/results, rounded up.
+# Milliseconds, as billed: medians of docs/performance.md, rounded up.
 CALL_MS: Final = 7
 AUTHORIZER_MS: Final = 4
 START_MS: Final = 200

@@ -18,8 +18,6 @@ from studies.bench.box.measure import Run, Sample
 Results = Mapping[str, Any]
 
 PAGE: Final = ROOT / "docs" / "performance.md"
-FOR_COST: Final = ROOT / "studies" / "bench" / "results" / "lambda_box.json"
-_READ_BY_COST: Final = ("ours", "authorizer")
 
 
 def results(
@@ -98,7 +96,7 @@ def write(results: Results, out: Path, *, publish: bool) -> None:
 
     Args:
         out: a folder below `out/`.
-        publish: also fill docs/performance.md, and replace the durations that tests hold `tokenctl cost` against.
+        publish: also fill docs/performance.md.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "lambda_box.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
@@ -106,7 +104,6 @@ def write(results: Results, out: Path, *, publish: bool) -> None:
     (out / "lambda_box.svg").write_text(_drawn(results), "utf-8")
     if publish:
         PAGE.write_text(page.filled(PAGE.read_text("utf-8"), "bench", tables(results)), "utf-8")
-        FOR_COST.write_text(json.dumps(for_cost(results), indent=2) + "\n", "utf-8")
 
 
 def _drawn(results: Results) -> str:
@@ -122,28 +119,6 @@ def _drawn(results: Results) -> str:
         ("archive", "zipped, MB"): [row["zip_mb"] for row in rows],
     }
     return picture.bars("The token service and its peers", [row["title"] for row in rows], columns)
-
-
-def for_cost(results: Results) -> dict[str, Any]:
-    """The medians that the figures of `tokenctl cost` are held against: our functions, at each memory size."""
-    return {
-        "taken": {name: results["taken"][name] for name in ("date", "commit", "python")},
-        "runs": [
-            {
-                "memory_mb": run["memory_mb"],
-                "rows": [
-                    {
-                        "name": row["name"],
-                        "init_ms": {"median": row["init_ms"]["median"]},
-                        "warm": {kind: {"wall_ms": {"p50": of["wall_ms"]["p50"]}} for kind, of in row["warm"].items()},
-                    }
-                    for row in run["rows"]
-                    if row["name"] in _READ_BY_COST
-                ],
-            }
-            for run in results["runs"]
-        ],
-    }
 
 
 def tables(results: Results) -> dict[str, str]:
