@@ -9,44 +9,23 @@ from typing import Any
 
 import pytest
 
-from studies.bench.box import function, group
+from studies.bench.box import build, function, group
 from studies.bench.box.function import Function, FunctionError
 
-# AWS's own client comes with `.venv`; this one does as much of the same as the box needs.
-CLIENT = """
-import http.client, importlib, json, os, sys
-sys.path.insert(0, os.getcwd())
-name, _, attribute = sys.argv[1].rpartition(".")
-api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-def ask(method, path, body=None):
-    api.request(method, "/2018-06-01/runtime/" + path, body)
-    answer = api.getresponse()
-    return answer.headers, answer.read()
-try:
-    handler = getattr(importlib.import_module(name), attribute)
-except Exception as error:
-    ask("POST", "init/error", json.dumps({"errorMessage": str(error)}))
-    sys.exit(1)
-while True:
-    headers, event = ask("GET", "invocation/next")
-    path = "invocation/" + headers["Lambda-Runtime-Aws-Request-Id"]
-    try:
-        ask("POST", path + "/response", json.dumps(handler(json.loads(event), None)))
-    except KeyError as error:
-        ask("POST", path + "/error", json.dumps({"errorMessage": repr(error)}))
-"""
+
+@pytest.fixture(scope="module")
+def runtime() -> Path:
+    return build.runtime()
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Callable[..., Any]:
+def started(runtime: Path, tmp_path: Path) -> Callable[..., Any]:
     """Starts a function with this source, nothing limited."""
-    runtime, task = tmp_path / "runtime", tmp_path / "task"
-    for folder in (runtime / "awslambdaric", task):
-        folder.mkdir(parents=True)
-    (runtime / "awslambdaric" / "__main__.py").write_text(CLIENT)
 
     @contextmanager
     def start(source: str, **options: Any) -> Iterator[Function]:
+        task = tmp_path / "task"
+        task.mkdir(exist_ok=True)
         (task / "app.py").write_text(source)
         options = {"log": tmp_path / "log", "limited": False, **options}
         with function.opened(task, runtime, "app.app", {"STAGE": "dev"}, 128, **options) as opened:
@@ -110,18 +89,22 @@ def test_a_function_can_be_started_under_another_program_and_ended_in_order(
     assert report.read_text() == "ended\n"
 
 
-def test_a_failing_function_reports_why(started: Callable[..., Any]) -> None:
-    with (
-        started("import sys\nprint('last words', file=sys.stderr)\nimport no_such_module") as opened,
-        pytest.raises(FunctionError, match=r"no_such_module.*last words"),
-    ):
-        opened.init()
-    with started("def app(event, context):\n    return event['missing']") as opened:
-        opened.init()
-        with pytest.raises(FunctionError, match="missing"):
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import no_such_module", "no_such_module"),
+        ("def app(event, context):\n    return event['missing']", "missing"),
+        ("import os\nos.write(2, b'last words')\nos._exit(0)", "sent nothing last words"),
+    ],
+)
+def test_a_failing_function_reports_why(started: Callable[..., Any], source: str, why: str) -> None:
+    def live() -> None:
+        with started(source) as opened:
+            opened.init()
             opened.call({})
-    with started("import os\nos._exit(0)") as opened, pytest.raises(FunctionError, match="sent nothing"):
-        opened.init()
+
+    with pytest.raises(FunctionError, match=why):
+        live()
 
 
 def hierarchy(root: Path, *names: str) -> Path:

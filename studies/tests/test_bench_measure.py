@@ -19,17 +19,11 @@ PASSWORD = f"tss_{0:043}"
 
 
 class Function:
-    """Answers as a well-behaved function would, but for what is said to be wrong with it.
+    """Answers as a well-behaved function would, but for what is said to be wrong with it."""
 
-    Args:
-        log: gets the name of each call.
-    """
-
-    def __init__(self, wrong: str = "", name: str = "", log: list[str] | None = None) -> None:
+    def __init__(self, wrong: str = "") -> None:
         self._wrong = wrong
         self._spent: set[str] = set()
-        self._name = name
-        self._log = [] if log is None else log
         self.calls = 0
 
     def init(self) -> Spent:
@@ -40,7 +34,6 @@ class Function:
 
     def call(self, event: dict[str, Any]) -> tuple[Any, Spent]:
         self.calls += 1
-        self._log.append(self._name)
         answer = self._authorize(event) if event.get("type") == "TOKEN" else self._answer(event)
         return answer, Spent(2.0 * self.calls, float(self.calls))
 
@@ -74,8 +67,7 @@ class Box:
 
     secret = PASSWORD
 
-    def __init__(self, fails: int = 0) -> None:
-        self.log: list[str] = []
+    def __init__(self, fails: int) -> None:
         self._fails = fails
 
     @contextmanager
@@ -83,9 +75,7 @@ class Box:
         if self._fails:
             self._fails -= 1
             raise FunctionError("busy")
-        self.log.append("+" + variant.name)
-        yield Function(name=variant.name, log=self.log)
-        self.log.append("-" + variant.name)
+        yield Function()
 
 
 def lived(life: Life) -> Any:
@@ -122,18 +112,6 @@ def test_a_function_that_grants_forbidden_uses_is_detected(kind: str, wrong: str
 def test_an_authorizer_that_refuses_good_credentials_is_found_out() -> None:
     with pytest.raises(WrongAnswer, match="good credentials are refused"):
         LIVES["authorizer"](Function(), BARE_AUTHORIZER, SETTING, "another secret").step()
-
-
-def test_variants_live_side_by_side_are_called_in_turn_and_every_other_round_is_reversed() -> None:
-    box, run = Box(), Run(Setting(128, 0, limited=False), (EMPTY, BARE_AUTHORIZER))
-    run.add(box, 2)
-    first, second = "empty", "bare-authorizer"
-    warm = [first, second, second, first]
-    there = [f"+{first}", first, f"+{second}", second, *warm, second, f"-{second}", f"-{first}"]
-    back = [f"+{second}", second, f"+{first}", first, second, first, first, second]
-    assert box.log[: len(there)] == there
-    assert box.log[len(there) : len(there) + len(back)] == back
-    assert len(run.samples(EMPTY)) == 2
 
 
 def test_a_round_with_a_failed_process_is_repeated_and_reported() -> None:
