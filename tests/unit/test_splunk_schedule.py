@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -231,35 +231,39 @@ class Killed(BaseException):
     """The process ends here."""
 
 
+def calls_until(bucket: MemoryBucket, moment: int, interrupt: Callable[[], object]) -> list[str]:
+    """Let something happen in the middle of one of the bucket's calls; the list gets each of them."""
+    calls: list[str] = []
+
+    def called(operation: str, name: str) -> None:
+        calls.append(operation)
+        if len(calls) == moment + 1:
+            interrupt()
+
+    bucket.called = called  # type: ignore[method-assign] # what a test may replace
+    return calls
+
+
 def test_a_kill_at_any_call_of_the_bucket_loses_nothing(server: HecServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each course ends at another call; runs that are left alone then bring it to its end."""
     monkeypatch.setattr(redrive, "MOST_ATTEMPTS", 1)
-    expected = {"good 1", "good 2", "good 3"}
+
+    def kill() -> None:
+        raise Killed
+
     for moment in range(200):
         server.collector.indexed.clear()
         world = World(server)
-        world.wait("failed/1.json", "good 1")
-        world.wait("failed/2.json", "good 2", "☠13")
-        world.wait("failed/3.json", "good 3")
-        world.wait("failed/bad.json", "☠07")
-        world.bucket.objects["failed/odd.json"] = b"{"
+        for name, messages in {"1": ["good 1"], "2": ["good 2", "☠13"], "3": ["good 3"], "bad": ["☠07"]}.items():
+            world.wait(f"failed/{name}.json", *messages)
+        world.wait("failed/odd.json", content="{")
         bad = world.bucket.objects["failed/bad.json"]
-        calls: list[str] = []
-
-        def kill(operation: str, name: str, calls: list[str] = calls, moment: int = moment) -> None:
-            calls.append(operation)
-            if len(calls) == moment + 1:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(world.bucket, "called", kill)
+        calls = calls_until(world.bucket, moment, kill)
+        for _ in range(3):
             with suppress(Killed):
                 world.run()
-        world.run()
-        world.run()
-        assert set(world.arrived()) == expected
-        names = sorted(world.bucket.objects)
-        assert [name.partition("/")[0] for name in names] == ["poison", "refused", "refused"]
+        assert set(world.arrived()) == {"good 1", "good 2", "good 3"}
+        assert [name.partition("/")[0] for name in sorted(world.bucket.objects)] == ["poison", "refused", "refused"]
         assert world.bucket.objects["refused/failed/bad.json"] == bad
         assert world.bucket.objects["refused/failed/odd.json"] == b"{"
         if len(calls) <= moment:
@@ -267,23 +271,19 @@ def test_a_kill_at_any_call_of_the_bucket_loses_nothing(server: HecServer, monke
     assert len(calls) > 15
 
 
-def test_a_person_and_the_schedule_at_once_lose_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_and_the_schedule_at_once_lose_nothing(world: World) -> None:
     """In the middle of each call of the one, the other does the whole of its work."""
     names = [f"failed/{number}.json" for number in range(3)]
+
+    def meanwhile() -> None:
+        redrive.redrive(world.source, world.forwarder, world.source.entries(Kind.FAILED), lambda: 60.0)
+
     for moment in range(100):
         world.server.collector.indexed.clear()
         for name in names:
             world.wait(name, name)
-        calls: list[str] = []
-
-        def meanwhile(operation: str, name: str, calls: list[str] = calls, moment: int = moment) -> None:
-            calls.append(operation)
-            if len(calls) == moment + 1:
-                redrive.redrive(world.source, world.forwarder, world.source.entries(Kind.FAILED), lambda: 60.0)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(world.bucket, "called", meanwhile)
-            world.run()
+        calls = calls_until(world.bucket, moment, meanwhile)
+        world.run()
         assert set(world.arrived()) == set(names)
         assert world.bucket.objects == {}
         if len(calls) <= moment:
