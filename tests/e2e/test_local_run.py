@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import signal
 import socket
@@ -79,15 +78,8 @@ def test_tokenctl_reads_the_store_of_the_running_service_whatever_account_is_set
         "AWS_CONFIG_FILE": str(tmp_path / "config"),
         "AWS_ENDPOINT_URL_DYNAMODB": f"http://{HOST}:1",
     }
-    shown = subprocess.run(
-        [sys.executable, "-m", "tokenctl", "doctor", "--json"],
-        cwd=running.checkout,
-        env={"PATH": os.environ["PATH"], **account},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert shown.returncode == 0, shown.stderr
+    doctor = Run(running.checkout, account, "doctor", "--json", program=(sys.executable, "-m", "tokenctl"))
+    assert doctor.wait() == 0, doctor.errors
 
 
 def test_a_second_run_names_the_first(running: Run) -> None:
@@ -143,20 +135,11 @@ def test_however_it_ends_nothing_is_left_running_and_nothing_is_lost(checkout: P
         wait_until(lambda: not processes_of(checkout))
         assert (checkout / ".local/local.env").exists() == (code == -signal.SIGKILL)
     (checkout / ".local/engine").chmod(0o755)
-    script = f"{sys.executable} -m dev & echo started; wait"
-    with subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=checkout,
-        env={**os.environ, **environ, "MAKELEVEL": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as make:
-        assert make.stdout is not None
-        while "Ready" not in make.stdout.readline():
-            assert make.poll() is None
-        assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
-        make.kill()
-        make.stdout.read()  # ends when the last of them does
+    script = f"{sys.executable} -m dev & wait"
+    make = Run(checkout, {**environ, "MAKELEVEL": "1"}, program=("bash", "-c", script))
+    make.wait_until_ready()
+    assert stat.S_IMODE((checkout / ".local/engine").stat().st_mode) == 0o700
+    make.stop(signal.SIGKILL)
     assert processes_of(checkout) == {}
 
 
@@ -283,10 +266,7 @@ def test_a_store_that_fails_at_the_start_is_one_line_and_leaves_no_process(check
         "serve.prepare_store = fail\n"
         "sys.exit(serve.main())"
     )
-    environ = {**os.environ, "PORT": str(free_port())}
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=checkout, env=environ, capture_output=True, text=True, check=False
-    )
+    run = Run(checkout, {"PORT": str(free_port())}, program=(sys.executable, "-c", code))
     line = "tokenservice: the local store failed: TableError; see .local/engine.log\n"
-    assert (run.returncode, run.stderr) == (1, line)
+    assert (run.wait(), run.errors) == (1, [line])
     assert processes_of(checkout) == {}
