@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import secrets
@@ -91,12 +90,9 @@ class Probes:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._client = stack.add_client("prober")
-        self._issued = self._issue()
-
-    def _issue(self, **body: Any) -> dict[str, Any]:
-        answer = self._stack.call("POST", "/token", self._client, {"nodeId": NODE, "maxUses": 100, **body})
-        assert answer.status_code == 201, answer.text
-        return dict(answer.json())
+        issued = stack.call("POST", "/token", self._client, {"nodeId": NODE, "maxUses": 100})
+        assert issued.status_code == 201, issued.text
+        self._token, self._token_id = issued.json()["token"], issued.json()["tokenId"]
 
     def _succeeds(self, method: str, path: str, body: Any = None) -> bool:
         answer = self._stack.call(method, path, self._client, body)
@@ -105,33 +101,30 @@ class Probes:
 
     def of(self, grant: Grant) -> Callable[[], bool]:
         """Some probes need a new process: a running one keeps the HEC token for some minutes."""
-        function, action, resource = grant
-        if function == "api_handler":
-            return {
-                "dynamodb:GetItem": lambda: self._succeeds("GET", f"/token/{self._issued['tokenId']}"),
-                "dynamodb:PutItem": lambda: self._succeeds("POST", "/token", {"nodeId": NODE}),
-                "dynamodb:UpdateItem": lambda: self._succeeds("POST", "/use", {"token": self._issued["token"]}),
-                "ssm:GetParameter": self._issues_in_a_new_process,
-                "dynamodb:Query": lambda: self._succeeds(
-                    "POST", "/revoke", {"nodeId": "n"} if resource.endswith("by-node") else {"user": "u"}
-                ),
-            }[action]
-        if function == "basic_auth":
-            return {"dynamodb:GetItem": self._newcomer_is_let_in}[action]
-        if function == "redrive":
-            return self._of_redrive(action, resource)
-        poison, good = {
-            "forward_logs": (subscription([None]), subscription(["good"])),
-            "forward_events": (
-                # Larger than any collector takes.
-                state_change("tokenservice-dev-slow", reason="x" * 2_000_000),
-                state_change("tokenservice-dev-slow"),
-            ),
-        }[function]
+        resource = grant.resource
+        whose = {"nodeId": "n"} if resource.endswith("by-node") else {"user": "u"}
+        alarm = state_change("tokenservice-dev-slow")
+        # Larger than any collector takes.
+        large = state_change("tokenservice-dev-slow", reason="x" * 2_000_000)
+        waiting, message = {
+            "aws/lambda/async": ("aws/lambda/async/", "☠07"),  # refused: one more attempt is noted
+            "poison": ("failed/", None),
+            "refused": ("failed/", ""),  # can't be read
+        }.get(resource.rpartition("/")[0].rpartition("failures-*-*/")[2], ("failed/", "☠07"))
         return {
-            "ssm:GetParameter": lambda: self._forwards(function, good, is_new=True),
-            "s3:PutObject": lambda: self._forwards(function, poison),
-        }[action]
+            ("api_handler", "dynamodb:GetItem"): lambda: self._succeeds("GET", f"/token/{self._token_id}"),
+            ("api_handler", "dynamodb:PutItem"): lambda: self._succeeds("POST", "/token", {"nodeId": NODE}),
+            ("api_handler", "dynamodb:UpdateItem"): lambda: self._succeeds("POST", "/use", {"token": self._token}),
+            ("api_handler", "dynamodb:Query"): lambda: self._succeeds("POST", "/revoke", whose),
+            ("api_handler", "ssm:GetParameter"): self._issues_in_a_new_process,
+            ("basic_auth", "dynamodb:GetItem"): self._newcomer_is_let_in,
+            ("forward_logs", "ssm:GetParameter"): lambda: self._forwards("logs", subscription(["good"]), is_new=True),
+            ("forward_logs", "s3:PutObject"): lambda: self._forwards("logs", subscription([None])),
+            ("forward_events", "ssm:GetParameter"): lambda: self._forwards("events", alarm, is_new=True),
+            ("forward_events", "s3:PutObject"): lambda: self._forwards("events", large),
+            ("redrive", "ssm:GetParameter"): lambda: self._redrives("failed/", "good", is_new=True),
+            ("redrive", "s3:PutObject"): lambda: self._redrives(waiting, message),
+        }.get((grant.function, grant.action), lambda: self._redrives(waiting, "good"))
 
     def _issues_in_a_new_process(self) -> bool:
         """Past the gateway, which calls a published version: that can't be restarted."""
@@ -140,19 +133,6 @@ class Probes:
         answer = self._stack.invoke("tokenservice-dev", event)["answer"]
         assert answer["statusCode"] in (201, 503), answer
         return bool(answer["statusCode"] == 201)
-
-    def _of_redrive(self, action: str, resource: str) -> Callable[[], bool]:
-        if action == "s3:PutObject":
-            folder = resource.rpartition("/")[0].rpartition("failures-*-*/")[2]
-            waits, message = {
-                "failed": ("failed/", "☠07"),  # refused: one more attempt is noted
-                "aws/lambda/async": ("aws/lambda/async/", "☠07"),
-                "poison": ("failed/", None),
-                "refused": ("failed/", ""),  # can't be read
-            }[folder]
-            return lambda: self._redrives(waits, message)
-        waits = "aws/lambda/async/" if "async" in resource else "failed/"
-        return lambda: self._redrives(waits, "good", is_new=action == "ssm:GetParameter")
 
     def _redrives(self, waits: str, message: str | None, *, is_new: bool = False) -> bool:
         if is_new:
@@ -173,8 +153,8 @@ class Probes:
 
     def _forwards(self, function: str, event: dict[str, Any], *, is_new: bool = False) -> bool:
         if is_new:
-            self._stack.restart(f"tokenservice-dev-{function}")
-        return self._stack.invoke(f"tokenservice-dev-{function}", event)["error"] is None
+            self._stack.restart(f"tokenservice-dev-forward_{function}")
+        return self._stack.invoke(f"tokenservice-dev-forward_{function}", event)["error"] is None
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +169,11 @@ def without(stack: Stack, grant: Grant) -> Iterator[None]:
     role = stack.resources()[ROLES[grant.function]]
     [name] = iam.list_role_policies(RoleName=role)["PolicyNames"]
     whole = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-    part = copy.deepcopy(whole)
-    place = list(grants(DEV[grant.function], grant.function)).index(grant)
-    taken = list(grants(whole, grant.function))[place]
-    part["Statement"] = [
-        {"Effect": "Allow", "Action": [kept.action], "Resource": [kept.resource]}
-        for kept in grants(whole, grant.function)
-        if kept != taken
-    ]
+    rest = list(grants(whole, grant.function))
+    # In the same place: the deployed role names account and Region.
+    del rest[list(grants(DEV[grant.function], grant.function)).index(grant)]
+    statements = [{"Effect": "Allow", "Action": [kept.action], "Resource": [kept.resource]} for kept in rest]
+    part = {"Version": whole["Version"], "Statement": statements}
     iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(part))
     try:
         yield
