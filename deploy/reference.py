@@ -8,9 +8,7 @@ only the document is written.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +20,7 @@ import yaml
 from chalicelib import __version__
 from chalicelib.http import problems
 from chalicelib.http.routes import BASE_PATH, ROUTES, Route
-from deploy.checks.openapi import DOCUMENT, ENVIRON, FOLDER, ROOT, ToolsMissing, redocly
+from deploy.checks.openapi import DOCUMENT, FOLDER, ROOT, ToolsMissing, redocly
 
 PAGE: Final = ROOT / "out" / "api.html"
 _SCHEMAS: Final = "#/components/schemas/"
@@ -175,26 +173,22 @@ def _samples() -> dict[str, list[dict[str, str]]]:
     return samples
 
 
-def build_page(page: Path) -> None:
-    """Write the page.
+def build_page(page: Path) -> int:
+    """Write the page and return Redocly's exit code.
 
     Raises:
         ToolsMissing: Node or npm is missing or too old, or npm failed.
-        CalledProcessError: Redocly failed; its output explains why.
     """
-    command = [str(redocly()), "build-docs", str(DOCUMENT), "--inlineBundle", "--output", str(page)]
-    command += ["--config", str(FOLDER / "redocly.yaml")]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRON}, check=True)
+    return redocly("build-docs", str(DOCUMENT), "--inlineBundle", "--output", str(page))
 
 
 def main() -> int:
     DOCUMENT.write_text(text(), "utf-8")
     try:
-        build_page(PAGE)
-    except (ToolsMissing, subprocess.CalledProcessError) as error:
-        print(f"Error: {PAGE.relative_to(ROOT)}: {error}", file=sys.stderr)
+        return build_page(PAGE)
+    except ToolsMissing as missing:
+        print(f"Error: {PAGE.relative_to(ROOT)}: {missing}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

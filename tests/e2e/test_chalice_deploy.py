@@ -20,7 +20,6 @@ from typing import Any
 import botocore
 import pytest
 import trustme
-from botocore.exceptions import ClientError
 from chalice.local import LambdaEventConverter, RouteMatcher
 
 from chalicelib.http.routes import BASE_PATH, ROUTES
@@ -260,15 +259,6 @@ def test_each_forwarder_does_its_work_with_its_role(project: Project, hec: HecSe
     project.invoke("tokenservice-dev-redrive", SCHEDULED)
     assert [each["event"] for each in hec.collector.indexed].count("it waited") == 1
     assert project.aws.s3.list_objects_v2(Bucket=BUCKET, Prefix="failed/")["KeyCount"] == 0
-
-
-def test_a_function_may_not_touch_what_is_not_its_own(project: Project) -> None:
-    """The tables were used above, through the same roles: `arn:aws:dynamodb:*:*:` names them well."""
-    rest = project.aws.as_role("tokenservice-dev-api_handler")
-    with pytest.raises(ClientError, match="AccessDenied"):
-        rest("dynamodb").get_item(TableName="tokenservice-dev-clients", Key={"client_id": {"S": "appian"}})
-    with pytest.raises(ClientError, match="AccessDenied"):
-        rest("ssm").get_parameter(Name=HEC_TOKEN_PARAMETER)
 
 
 def test_each_function_has_its_settings_and_a_role_with_its_policy_alone(project: Project, hec: HecServer) -> None:
