@@ -37,10 +37,6 @@ class Finding:
     advice: str = ""
 
 
-class _Failed(Exception):
-    """A check failed: what was seen."""
-
-
 @click.command("doctor")
 @click.option("--url", metavar="URL", help="The service's address, without /tokenservice.")
 @common
@@ -73,7 +69,7 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
     yield _check("point-in-time recovery", lambda: _recovery(deployment), create)
     if settings.index_key_parameter:
         yield _check("index by node", lambda: _index(deployment), "docs/security.md, 'Documents at rest'")
-    yield from _splunk(deployment)
+    yield _check("Splunk", lambda: _splunk(deployment), "docs/splunk.md, 'When something is stuck'")
     user, password = _credentials(deployment)
     base = url or (read_env_file(LOCAL_ENV).get("TOKENSERVICE_URL") if deployment.stage == LOCAL_STAGE else None)
     if base is None:
@@ -90,7 +86,7 @@ def examine(deployment: Deployment, url: str | None) -> Iterator[Finding]:
 def _check(what: str, at: Callable[[], str], advice: str) -> Finding:
     try:
         return Finding(what, True, at())
-    except _Failed as failed:
+    except (DeploymentError, Undelivered) as failed:
         return Finding(what, False, str(failed), advice)
     except ClientError as error:
         return Finding(what, False, code(error) or "refused", advice)
@@ -103,20 +99,20 @@ def _check(what: str, at: Callable[[], str], advice: str) -> Finding:
 def _table(deployment: Deployment, name: str) -> str:
     table = deployment.aws("dynamodb").describe_table(TableName=name)["Table"]
     if table["TableStatus"] not in ("ACTIVE", "UPDATING"):
-        raise _Failed(table["TableStatus"].lower())
+        raise DeploymentError(table["TableStatus"].lower())
     return f"{table['TableStatus'].lower()}, about {table.get('ItemCount', 0)} items"
 
 
 def _ttl(deployment: Deployment) -> str:
     if not tables.ttl_is_on(deployment.aws("dynamodb"), deployment.settings.token_table):
-        raise _Failed("off")
+        raise DeploymentError("off")
     return f"on, by {tables.TTL_ATTRIBUTE}"
 
 
 def _recovery(deployment: Deployment) -> str:
     for name in (deployment.settings.token_table, deployment.settings.client_table):
         if not tables.recovery_is_on(deployment.aws("dynamodb"), name):
-            raise _Failed(f"off for {name}")
+            raise DeploymentError(f"off for {name}")
     return "on"
 
 
@@ -124,29 +120,24 @@ def _index(deployment: Deployment) -> str:
     try:
         return f"keyed; secrets in the parameter: {len(deployment.index_secrets())}"
     except StoreUnavailable:
-        raise _Failed(f"{deployment.settings.index_key_parameter} holds no secret that can be read") from None
+        raise DeploymentError(f"{deployment.settings.index_key_parameter} holds no secret that can be read") from None
 
 
-def _splunk(deployment: Deployment) -> Iterator[Finding]:
-    """Check that Splunk, if the stage has one, accepts the token."""
-    advice = "docs/splunk.md, 'When something is stuck'"
-    try:
-        deployment = deployment.with_deployed_splunk()
-        splunk = deployment.settings.splunk
-        if not splunk.hec_url:
-            return
-        ssm = OwnErrors(deployment.aws("ssm")) if splunk.hec_token_parameter else None
-        deadline = time.monotonic() + _TIMEOUT_SECONDS
-        build_forwarder(splunk, deployment.stage, ssm=ssm).probe(lambda: max(0.0, deadline - time.monotonic()))
-        yield Finding("Splunk", True, "responds, and accepts the token")
-    except (DeploymentError, Undelivered) as error:
-        yield Finding("Splunk", False, str(error), advice)
+def _splunk(deployment: Deployment) -> str:
+    deployment = deployment.with_deployed_splunk()
+    splunk = deployment.settings.splunk
+    if not splunk.hec_url:
+        return "none: SPLUNK_HEC_URL is not set"
+    ssm = OwnErrors(deployment.aws("ssm")) if splunk.hec_token_parameter else None
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    build_forwarder(splunk, deployment.stage, ssm=ssm).probe(lambda: max(0.0, deadline - time.monotonic()))
+    return "responds, and accepts the token"
 
 
 def _service(base: str) -> str:
     answer = requests.get(f"{base}{BASE_PATH}/version", timeout=_TIMEOUT_SECONDS)
     if answer.status_code not in (401, 403):
-        raise _Failed(f"responds with {answer.status_code} to a call without credentials, not 401")
+        raise DeploymentError(f"responds with {answer.status_code} to a call without credentials, not 401")
     return "responds, and requires credentials"
 
 
@@ -155,11 +146,11 @@ def _version(base: str, user: str, password: str) -> str:
         with TokenServiceClient(base, user, password, timeout_seconds=_TIMEOUT_SECONDS, patience_seconds=0) as client:
             version = client.version()
     except ValueError as error:
-        raise _Failed(f"not sent: {error}") from None
+        raise DeploymentError(f"not sent: {error}") from None
     except Problem as error:
-        raise _Failed(f"rejected with {error.status}") from None
+        raise DeploymentError(f"rejected with {error.status}") from None
     except TokenServiceError as error:
-        raise _Failed(str(error)) from None
+        raise DeploymentError(str(error)) from None
     return f"valid; version {version.version}, commit {version.commit}, stage {version.stage}"
 
 

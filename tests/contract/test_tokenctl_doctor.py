@@ -54,12 +54,12 @@ class TestDoctor:
         for given in (url, url + "/"):
             run = tokenctl("doctor", "--url", given, "--json")
             assert (run.code, run.err) == (0, "")
-            assert len(run.json) == 6
+            assert len(run.json) == 7
             assert all(each["ok"] for each in run.json)
             assert client.password not in run.out
         human = tokenctl("doctor", "--url", url)
         assert human.code == 0
-        assert human.out.count("  ok  ") == 6
+        assert human.out.count("  ok  ") == 7
         assert "FAIL" not in human.out
 
     def test_a_secret_of_the_index_that_cannot_be_read_is_reported(
