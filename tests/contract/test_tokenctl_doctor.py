@@ -13,7 +13,7 @@ from dev.engine import HOST, free_port
 from tests.support.api import Credentials
 from tests.support.hec_server import HecServer
 from tests.support.operator import Run, Tokenctl, switch_ttl
-from tests.support.serving import serving
+from tests.support.serving import LocalService
 from tokenctl import doctor
 from tokenctl.deployment import Deployment
 
@@ -21,8 +21,8 @@ from tokenctl.deployment import Deployment
 @pytest.fixture(scope="module")
 def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The service of stage `local`, really listening."""
-    with serving(tmp_path_factory.mktemp("service") / "output") as url:
-        yield url
+    with LocalService({}, tmp_path_factory.mktemp("service") / "output") as service:
+        yield service.endpoint_url
 
 
 def as_client(monkeypatch: pytest.MonkeyPatch, user: str, password: str) -> None:

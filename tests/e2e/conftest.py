@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.local_aws import LocalAws, Package, Stack, local_aws
-from tests.support.serving import serving
+from tests.support.serving import LocalService
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +24,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(deployment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service answers over HTTP, for tests that neither stop it nor read what it writes."""
-    with serving(tmp_path_factory.mktemp("service") / "output") as url:
-        yield url
+    with LocalService({}, tmp_path_factory.mktemp("service") / "output") as service:
+        yield service.endpoint_url
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import html
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +21,7 @@ from dev.engine import HOST, ROOT, free_port
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, Stored, content_server, serving
 from tests.support.api import Credentials
 from tests.support.gateway_world import CONTENT, World, gateway_world
+from tests.support.make_run import Run
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content
@@ -299,32 +297,31 @@ def test_a_failure_is_logged_without_the_token(
     assert issued.token not in line
 
 
-class TestTheProgram:
-    COMMAND = (sys.executable, "-m", "examples.document_gateway")
+PROGRAM = (sys.executable, "-m", "examples.document_gateway")
 
-    def test_it_serves_what_its_environment_describes_until_it_is_stopped(self) -> None:
-        url = f"http://{HOST}:{free_port()}"
-        environ = {**CONTENT, "CONTENT_URL": url, "TOKENSERVICE_URL": url, "LISTEN": url.removeprefix("http://")}
-        environ |= {"TOKENSERVICE_USER": "gateway", "TOKENSERVICE_PASSWORD": "p", "PATH": os.environ["PATH"]}
-        with subprocess.Popen(self.COMMAND, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as program:
-            try:
-                assert program.stdout
-                assert program.stdout.readline() == f"Listening on {environ['LISTEN']}\n"
 
-                def answers() -> list[requests.Response]:
-                    with suppress(requests.ConnectionError):
-                        return [look(f"{url}/d/none")]
-                    return []
+def test_the_program_serves_what_its_environment_describes_until_it_is_stopped() -> None:
+    url = f"http://{HOST}:{free_port()}"
+    environ = {**CONTENT, "CONTENT_URL": url, "TOKENSERVICE_URL": url, "LISTEN": url.removeprefix("http://")}
+    program = Run(ROOT, environ | {"TOKENSERVICE_USER": "gateway", "TOKENSERVICE_PASSWORD": "p"}, program=PROGRAM)
+    try:
+        program.wait_until(lambda: program.output)
+        assert program.output == [f"Listening on {environ['LISTEN']}\n"]
 
-                [answer] = wait_until(answers)
-                assert answer.status_code == 404
-                assert "Server" not in answer.headers
-            finally:
-                program.send_signal(signal.SIGTERM)
-                program.wait()
-        assert program.returncode == 0
+        def answers() -> list[requests.Response]:
+            with suppress(requests.ConnectionError):
+                return [look(f"{url}/d/none")]
+            return []
 
-    def test_a_wrong_setting_ends_it_with_one_line(self) -> None:
-        ended = subprocess.run(self.COMMAND, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
-        assert (ended.returncode, ended.stdout) == (1, "")
-        assert ended.stderr == "document gateway: TOKENSERVICE_URL: missing\n"
+        [answer] = wait_until(answers)
+        assert answer.status_code == 404
+        assert "Server" not in answer.headers
+    finally:
+        code = program.stop()
+    assert code == 0
+
+
+def test_a_wrong_setting_ends_the_program_with_one_line() -> None:
+    program = Run(ROOT, {}, program=PROGRAM)
+    assert (program.wait(), program.output) == (1, [])
+    assert program.errors == ["document gateway: TOKENSERVICE_URL: missing\n"]

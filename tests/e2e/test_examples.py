@@ -26,7 +26,7 @@ from dev.engine import ROOT
 from tests.support import examples
 from tests.support.api import NODE, Api, Credentials
 from tests.support.examples import Program, Session
-from tests.support.serving import serving
+from tests.support.serving import LocalService
 from tokenctl.deployment import Deployment
 
 WITHOUT_JAVA = "not run as Java: "
@@ -118,8 +118,8 @@ def served(api: Api, client: Credentials, tmp_path_factory: pytest.TempPathFacto
     tokenctl.parent.mkdir(parents=True)
     tokenctl.write_text(f"#!{sys.executable}\n{TOKENCTL}")
     tokenctl.chmod(0o755)
-    with serving(directory / "service.log") as base:
-        yield Served(base, directory, client)
+    with LocalService({}, directory / "service.log") as service:
+        yield Served(service.endpoint_url, directory, client)
 
 
 def write(served: Served, number: int, program: Program) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from dev.engine import HOST, Server
@@ -39,10 +38,3 @@ class LocalService(Server):
     def _answers(self, port: int) -> bool:
         with socket.socket() as connection:
             return connection.connect_ex((HOST, port)) == 0
-
-
-@contextmanager
-def serving(log: Path, **environ: str) -> Iterator[str]:
-    """Serve until the end of the block; yields the address, up to and without the base path."""
-    with LocalService(environ, log) as service:
-        yield service.endpoint_url
