@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import shlex
@@ -16,7 +15,7 @@ from chalice.app import AuthRequest
 
 from chalicelib.audit import Audit, JsonFormatter
 from chalicelib.authorizer import Authorizer
-from chalicelib.clients import Client, Doubt
+from chalicelib.clients import Doubt
 from chalicelib.log_names import Event
 from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, build_forwarder
@@ -26,6 +25,7 @@ from tests.support import log_lines, splunk_app
 from tests.support.audited import NOON, life
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
+from tests.support.memory_store import MemoryClientStore
 from tests.support.searches import Row
 from tests.support.splunk_world import (
     ALARM,
@@ -65,22 +65,13 @@ def lines() -> Mapping[str, Sequence[str]]:
     }
 
 
-class _NoClients:
-    """A store without clients, or unavailable."""
-
-    def find(self, client_id: str) -> Client | None:
-        if client_id == "away":
-            raise ConnectionError
-        return None
-
-
 def _refused_credentials() -> list[str]:
     """Return what the functions write of credentials: unknown, not to be checked, wrong, without a scope."""
     with _logged() as written:
         audit = Audit("prod", "1", written.append)
-        authorizer = Authorizer(_NoClients(), audit, lambda: NOON, "prod")
-        for name in ("nobody", "away"):
-            authorizer(AuthRequest("TOKEN", "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), "arn/api"))
+        credentials = AuthRequest("TOKEN", "Basic bm9ib2R5OnNlY3JldA==", "arn/api")
+        for store in (MemoryClientStore(), None):  # no such client, and no store
+            Authorizer(store, audit, lambda: NOON, "prod")(credentials)
         audit.event(Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", reason=Doubt.WRONG_SECRET)
         # The REST function's: a scope is missing.
         audit.event(
