@@ -40,7 +40,7 @@ def prepare(arguments: Sequence[str]) -> None:
     from chalicelib.errors import ServiceError
     from dev import preflight
     from tokenctl.deployment import LOCAL_STAGE, open_stage, stage_environ
-    from tokenctl.errors import DeploymentError, advice, cause
+    from tokenctl.errors import DeploymentError, advice, described
 
     _watch_sources_alone()
     _join_headers()
@@ -58,7 +58,7 @@ def prepare(arguments: Sequence[str]) -> None:
     except (DeploymentError, preflight.StartError) as error:
         _end(str(error))
     except ServiceError as error:
-        _end(f"stage {stage}: {cause(error)}: {advice(error, stage)}")
+        _end(f"stage {stage}: {described(error)}; {advice(error, stage)}")
 
 
 def _watch_sources_alone() -> None:

@@ -20,7 +20,7 @@ from tokenctl.audit import audit
 from tokenctl.clients import client
 from tokenctl.cost import cost
 from tokenctl.deployment import LOCAL_STAGE
-from tokenctl.errors import DeploymentError, advice, cause
+from tokenctl.errors import DeploymentError, advice, described
 from tokenctl.terminal import Terminal, common
 
 _PROGRAM = "tokenctl"
@@ -62,7 +62,7 @@ def main() -> None:
     except (DeploymentError, SplunkError) as error:
         _end(str(error), terminal)
     except (StoreUnavailable, AwsError, PynamoDBException, BotoCoreError, ClientError) as error:
-        _end(f"no response from the store ({cause(error)}): {advice(error, terminal.stage)}", terminal)
+        _end(f"no response from the store: {described(error)}; {advice(error, terminal.stage)}", terminal)
     except ServiceError as error:
         _end(problems.detail(error), terminal)
     except OSError as error:

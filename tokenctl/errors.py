@@ -10,36 +10,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.errors import NoAnswer, Refused
 
-_LOG_IN: Final = "log in to AWS ('aws sso login', 'aws configure'), or name a profile with AWS_PROFILE"
 _DIAGNOSE: Final = "'tokenctl doctor --stage {stage}' checks more"
-_EXPIRED: Final = f"these credentials have expired: {_LOG_IN}"
-_UNKNOWN: Final = f"AWS does not know these credentials: {_LOG_IN}"
-_FORBIDDEN: Final = "these credentials have no permission for this: is it the right account and role?"
-_THROTTLED: Final = "AWS throttles the calls: try again in a moment"
-
-# The error's name, or AWS's own code -> what to do.
+# The error's name, or AWS's own code -> what to do. About credentials, profiles and rates AWS's own messages say it.
 _ADVICE: Final = {
-    "NoRegionError": "set AWS_DEFAULT_REGION to the stage's region",
-    "NoCredentialsError": _LOG_IN,
-    "PartialCredentialsError": _LOG_IN,
-    "CredentialRetrievalError": _LOG_IN,
-    "SSOTokenLoadError": _LOG_IN,
-    "UnauthorizedSSOTokenError": _LOG_IN,
-    "TokenRetrievalError": _LOG_IN,
-    "ProfileNotFound": "AWS_PROFILE names no profile of this machine: 'aws configure list-profiles' lists them",
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "UnrecognizedClientException": _UNKNOWN,
-    "InvalidClientTokenId": _UNKNOWN,
-    "InvalidSignatureException": "check the secret key, and this machine's clock",
-    "AccessDeniedException": _FORBIDDEN,
-    "AccessDenied": _FORBIDDEN,
-    "ResourceNotFoundException": "there is no such table in this account and region: deploy the stage, or "
+    "ResourceNotFoundException": "no such table is in this account and region: deploy the stage, or "
     f"'tokenctl tables create --stage {{stage}}'; {_DIAGNOSE}",
     "EndpointConnectionError": f"check the network. Locally: does 'make run' or 'make engine' still run? {_DIAGNOSE}",
-    "ThrottlingException": _THROTTLED,
-    "ProvisionedThroughputExceededException": _THROTTLED,
-    "RequestLimitExceeded": _THROTTLED,
 }
 
 
@@ -73,9 +49,21 @@ class OwnErrors:
 
 def cause(error: BaseException) -> str:
     """Return the code or the class name of the error at the bottom."""
+    return code(_bottom(error)) or type(_bottom(error)).__name__
+
+
+def described(error: BaseException) -> str:
+    """Return the message of the error at the bottom in one line, after AWS's code if it has one."""
+    error = _bottom(error)
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    message = f"{code(error)}: {response['Error'].get('Message', '')}" if code(error) else str(error)
+    return " ".join(message.split())
+
+
+def _bottom(error: BaseException) -> BaseException:
     while below := getattr(error, "cause", None) or error.__cause__:
         error = below
-    return code(error) or type(error).__name__
+    return error
 
 
 def code(error: BaseException) -> str:
@@ -109,8 +97,5 @@ def aws_errors(what: str, stage: str = "") -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        message = str(error)
-        if isinstance(error, ClientError):
-            message = " ".join(f"{code(error)}: {error.response.get('Error', {}).get('Message', '')}".split())
         advised = f"; {advice(error, stage)}" if stage else ""
-        raise DeploymentError(f"{what}: {message}{advised}") from None
+        raise DeploymentError(f"{what}: {described(error)}{advised}") from None

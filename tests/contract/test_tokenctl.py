@@ -9,15 +9,12 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
-from pynamodb.exceptions import PynamoDBException
 
-from chalicelib.errors import StoreUnavailable
 from dev.engine import HOST, Engine, free_port
 from tests.support.api import Api, Credentials
 from tests.support.operator import ABSENT_ID, Tokenctl, switch_ttl
 from tokenctl import deployment as deployment_
-from tokenctl import errors, restore
+from tokenctl import restore
 from tokenctl.deployment import Deployment, open_stage
 
 COMMANDS = (
@@ -154,7 +151,7 @@ class TestBrokenSurroundings:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:{free_port()}")
         monkeypatch.setattr(restore, "_RETRIES", 0)
         filled = [word.format(name="somebody", client="somebody", token_id=ABSENT_ID) for word in command]
-        tokenctl(*filled).assert_refused("no response from the store", "EndpointConnectionError", "tokenctl doctor")
+        tokenctl(*filled).assert_refused("no response from the store", "Could not connect", "tokenctl doctor")
 
     def test_a_missing_table_is_reported_with_the_command_that_creates_it(
         self, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch
@@ -167,16 +164,16 @@ class TestBrokenSurroundings:
     @pytest.mark.parametrize(
         ("environ", "words"),
         [
-            ({"AWS_DEFAULT_REGION": None}, "set AWS_DEFAULT_REGION"),
-            ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "log in to AWS"),
-            ({"AWS_SECRET_ACCESS_KEY": None}, "log in to AWS"),
-            ({"AWS_PROFILE": "no-such"}, "aws configure list-profiles"),
+            ({"AWS_DEFAULT_REGION": None}, "You must specify a region"),
+            ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "Unable to locate credentials"),
+            ({"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY"),
+            ({"AWS_PROFILE": "no-such"}, "profile (no-such) could not be found"),
         ],
         ids=["no region", "no credentials", "half of the credentials", "unknown profile"],
     )
     @pytest.mark.parametrize("command", [("client", "list"), ("stats",), ("splunk", "failed")], ids=" ".join)
     @pytest.mark.usefixtures("deployment")
-    def test_missing_aws_settings_are_reported_with_advice(
+    def test_missing_aws_settings_are_reported_in_one_line(
         self,
         tokenctl: Tokenctl,
         monkeypatch: pytest.MonkeyPatch,
@@ -191,23 +188,6 @@ class TestBrokenSurroundings:
                 monkeypatch.setenv(variable, value)
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers what the environment was
         tokenctl(*command, "--stage", "test").assert_refused(words)
-
-    @pytest.mark.parametrize(
-        ("code", "words"),
-        [
-            ("ExpiredTokenException", "have expired"),
-            ("UnrecognizedClientException", "does not know these credentials"),
-            ("AccessDeniedException", "right account and role"),
-            ("ThrottlingException", "try again in a moment"),
-            ("SomethingNew", "tokenctl doctor --stage dev"),
-        ],
-    )
-    def test_every_error_code_of_aws_has_advice(self, code: str, words: str) -> None:
-        """Emulators say no such thing: the error is made as boto3 makes it, at the bottom of a chain of causes."""
-        unavailable = StoreUnavailable()
-        unavailable.__cause__ = PynamoDBException("", ClientError({"Error": {"Code": code}}, "Scan"))
-        assert errors.cause(unavailable) == code
-        assert words in errors.advice(unavailable, "dev")
 
 
 def test_the_local_stage_has_no_failure_record(tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch) -> None:
