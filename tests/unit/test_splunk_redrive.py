@@ -38,21 +38,19 @@ def place() -> Any:
         yield Place(server)
 
 
-def test_entries_that_are_all_refused_are_not_all_tried(place: Place) -> None:
-    for number in range(20):
-        place.wait(f"failed/{number:02d}.json", "☠07")
+@pytest.mark.parametrize(
+    ("nth_is_good", "replayed", "refused", "stopped"),
+    [(21, 0, 5, "refused 5 in a row; the last: the collector refuses"), (5, 4, 16, "None")],
+    ids=["all are refused", "some are accepted in between"],
+)
+def test_five_refusals_in_a_row_end_a_redrive(
+    place: Place, nth_is_good: int, replayed: int, refused: int, stopped: str
+) -> None:
+    for number in range(1, 21):
+        place.wait(f"failed/{number:02d}.json", "☠07" if number % nth_is_good else "good")
     outcome = replay(place)
-    assert (outcome.replayed, len(outcome.refused)) == (0, 5)
-    assert outcome.stopped is not None
-    assert outcome.stopped.startswith("refused 5 in a row; the last: the collector refuses")
-    assert len(names(place)) == 20
-
-
-def test_entries_that_are_accepted_in_between_let_a_redrive_go_on(place: Place) -> None:
-    for number in range(20):
-        place.wait(f"failed/{number:02d}.json", "good" if number % 5 == 4 else "☠07")
-    outcome = replay(place)
-    assert (outcome.replayed, len(outcome.refused), outcome.stopped) == (4, 16, None)
+    assert (outcome.replayed, len(outcome.refused), len(names(place))) == (replayed, refused, 20 - replayed)
+    assert str(outcome.stopped).startswith(stopped)
 
 
 def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -> None:
