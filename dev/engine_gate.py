@@ -46,17 +46,16 @@ class Gate:
 
     Without a signature it lets through `GET /_ministack/ready`, and calls of a deployed API, which authenticates its
     callers itself. No request from a web page comes through: browsers name the page's site in `Origin`, or the
-    attacker's name in `Host` where that name leads to this machine (DNS rebinding).
+    attacker's name in `Host` where that name leads to this machine (DNS rebinding). So MiniStack's own CORS headers,
+    which name every site, let no page read anything.
 
-    Args:
-        services: as credential scopes name them.
-        key: of the one root account, new for every run.
+    Services and key are those of MiniStack's own settings.
     """
 
-    def __init__(self, app: App, services: frozenset[str], key: str) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._services = services
-        self._key = key
+        self._services = frozenset(os.environ["SERVICES"].split(","))  # as credential scopes name them
+        self._key = os.environ["AWS_ACCESS_KEY_ID"]  # of the one root account, new for every run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,7 +73,7 @@ class Gate:
             receive = _replayed(body, receive)
             refusal = self._signature(scope, headers, body)
         if refusal is None:
-            await self._app(scope, receive, _without_cors(send))
+            await self._app(scope, receive, send)
         else:
             await _refuse(refusal, send)
 
@@ -115,11 +114,6 @@ class Gate:
         return refusal
 
 
-def gate(app: App) -> Gate:
-    """A gate in front of MiniStack, with the services and the key of MiniStack's own settings."""
-    return Gate(app, frozenset(os.environ["SERVICES"].split(",")), os.environ["AWS_ACCESS_KEY_ID"])
-
-
 def _headers(scope: Scope) -> dict[str, str]:
     """By lower-case name. Those that arrive twice are joined, as a signature covers them."""
     headers: dict[str, str] = {}
@@ -146,16 +140,6 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replay
-
-
-def _without_cors(send: Send) -> Send:
-    async def pass_on(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            headers = [line for line in message["headers"] if not line[0].lower().startswith(b"access-control-")]
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return pass_on
 
 
 async def _refuse(refusal: Refusal, send: Send) -> None:

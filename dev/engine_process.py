@@ -23,7 +23,7 @@ from ministack.core import persistence
 from ministack.core.responses import _service_model
 from ministack.services import dynamodb
 
-from dev.engine_gate import App, Receive, Scope, Send, gate
+from dev.engine_gate import App, Gate, Receive, Scope, Send
 from dev.leash import STOPPING, end_with_parent
 
 _READS = ("BatchGet", "Describe", "Get", "List", "Query", "Scan", "TransactGet")
@@ -117,13 +117,13 @@ def main() -> None:
     # MiniStack loads this in its first call, which would take longer than the service waits for its store.
     _service_model("dynamodb")
     if not persistence.PERSIST_STATE:
-        ministack.app = gate(ministack.app)
+        ministack.app = Gate(ministack.app)
         ministack.main()
         return
     with Path(persistence.STATE_DIR, "lock").open("w") as lock:
         # An engine whose parent was killed may still be saving what this one is about to read.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ministack.app = gate(SavesTables(ministack.app, lock.fileno()))
+        ministack.app = Gate(SavesTables(ministack.app, lock.fileno()))
         ministack.main()
 
 
