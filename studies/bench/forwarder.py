@@ -3,10 +3,9 @@
 Speed: events per second of processor time, from the Lambda event to the gzipped request, at 200 B and 1 kB a message.
 The network is left out: an answer costs nothing here.
 
-Memory: a fresh process forwards one payload of 1 MB over HTTP to a receiver in another process, and prints its peak. As
-on Lambda, it reads the HEC token from a parameter and stores what Splunk never takes in a bucket; the receiver is both,
-so the peak includes the AWS clients.
-If possible, the process runs in a control group of 128 MB without swap; otherwise the result names the missing limit.
+Memory: the packaged function, in a process like Lambda's, forwards one payload over HTTP. As on Lambda, it reads the
+HEC token from a parameter and stores what Splunk never takes in a bucket; a receiver in this process is both, so the
+peak includes the AWS clients.
 """
 
 from __future__ import annotations
@@ -15,12 +14,8 @@ import argparse
 import base64
 import gzip
 import json
-import os
 import random
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,14 +24,15 @@ from typing import Any, Final
 from chalicelib.splunk.delivery import Deliverer
 from chalicelib.splunk.envelope import MAX_BYTES
 from chalicelib.splunk.forward import Forwarder
-from chalicelib.splunk.record import S3Record
-from chalicelib.splunk.secret import HecToken, fixed, from_parameter
+from chalicelib.splunk.secret import HecToken, fixed
 from chalicelib.splunk.verdicts import Answer
 from dev.engine import ROOT
-from studies.bench.box import group
+from studies.bench.box import build, function
+from studies.bench.box.build import Built
+from studies.bench.box.variants import SERVICE
+from tests.support.scripted_server import Handler, Server, answer
 
 RESULTS: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
-LIMIT_BYTES: Final = 128 * 1024 * 1024
 PAYLOAD_BYTES: Final = 1_000_000  # Lambda's limit for an asynchronous invocation is 1 MB
 KINDS: Final = ("audit events", "the largest input that is taken", "as many blank events as there can be")
 _SIZE: Final = 200  # bytes of a message where memory is measured
@@ -108,89 +104,60 @@ def full_payload(kind: str) -> tuple[dict[str, Any], int]:
     return payload([few[n % 50] for n in range(count)]), count
 
 
-def peak_memory(kind: str) -> dict[str, Any]:
-    """Run a fresh process on a full payload and read its peak."""
+def peak_memory(kind: str, archive: Built) -> dict[str, Any]:
+    """Call a fresh function of our archive with a full payload; its peak in MB of 1,000,000 bytes."""
     event, count = full_payload(kind)
-    limits = group.make("forwarder")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "event.json"
-        path.write_text(json.dumps(event))
-        try:
-            if limits:
-                limits.limit_memory(LIMIT_BYTES)
-            run = subprocess.run(
-                [sys.executable, "-m", "studies.bench.forwarder", "--child", str(path)],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                preexec_fn=(lambda: limits.enter(os.getpid())) if limits else None,
-                check=False,
-            )
-        finally:
-            if limits:
-                limits.remove()
-    if run.returncode:
-        error = run.stderr.strip().splitlines()[-1:]
-        return {"payload": kind, "events": count, "exit_code": run.returncode, "error": error}
-    return {
-        "payload": kind,
-        "payload_bytes": len(event["awslogs"]["data"]),
-        "events": count,
-        **json.loads(run.stdout),
-        "limit": "control group of 128 MB" if limits else "none could be set: peak resident size without a limit",
-    }
+    with tempfile.TemporaryDirectory() as folder, Server(_receive) as receiver:
+        environ = {
+            "AWS_ENDPOINT_URL": receiver.url,
+            "AWS_ACCESS_KEY_ID": "bench",
+            "AWS_SECRET_ACCESS_KEY": "bench",
+            "SPLUNK_HEC_URL": receiver.url,
+            "SPLUNK_HEC_TOKEN_PARAMETER": "/hec",
+            "SPLUNK_FAILURE_BUCKET": "kept",
+            "STAGE": "dev",
+            "TOKEN_TABLE": "tokens",
+            "CLIENT_TABLE": "clients",
+        }
+        log = Path(folder) / "log"
+        with function.opened(
+            archive.task,
+            build.runtime(),
+            "app.forward_logs",
+            environ,
+            128,
+            log=log,
+            limited=False,
+            python=build.python(),
+        ) as forwarder:
+            forwarder.init()
+            start = forwarder.peak_mb()
+            forwarder.call(event)
+            return {
+                "payload": kind,
+                "payload_bytes": len(event["awslogs"]["data"]),
+                "events": count,
+                "peak_mb": round(forwarder.peak_mb(), 1),
+                "start_mb": round(start, 1),
+            }
 
 
-def child(path: Path) -> None:
-    """Forward one payload as a Lambda process would, to a receiver in a process of its own; print the peak."""
-    code = "import studies.bench.forwarder as f; f.receive()"
-    receiver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        group.leave(receiver.pid)  # its memory is not the forwarder's
-        assert receiver.stdout is not None
-        url = receiver.stdout.readline().strip()
-        from chalicelib.splunk.transport import Transport  # noqa: PLC0415 - as late as the rest of what is measured
-
-        os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-central-1"}
-        os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-        deliverer = Deliverer(Transport(url).post, HecToken(from_parameter("/hec")))
-        forwarder = Forwarder(deliverer, stage="bench", index="audit", record=S3Record("kept"))
-        start = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        report = forwarder.forward(json.loads(path.read_text()), lambda: 900_000)
-        assert report.delivered + report.set_aside + report.blank == report.received > 0, report
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        megabytes = {"peak_mb": round(peak / 1e6, 1), "start_mb": round(start / 1e6, 1)}
-        print(json.dumps({"set_aside": report.set_aside, **megabytes}))
-    finally:
-        receiver.terminate()
-        receiver.wait()
-
-
-def receive() -> None:
-    """Answer as Splunk, Parameter Store and S3 to whatever comes; prints its URL first."""
-    from tests.support.scripted_server import Handler, Server, answer  # noqa: PLC0415 - only in this process
-
-    def move(handler: Handler) -> None:
-        handler.server.received.clear()
-        is_parameter = "x-amz-target" in handler.received.headers
-        body = {"Parameter": {"Value": "token"}} if is_parameter else {"text": "Success", "code": 0}
-        answer(200, body)(handler)
-
-    print(Server(move).url, flush=True)
+def _receive(handler: Handler) -> None:
+    """Answer as Splunk, Parameter Store and S3 to whatever comes."""
+    handler.server.received.clear()
+    is_parameter = "x-amz-target" in handler.received.headers
+    answer(200, {"Parameter": {"Value": "token"}} if is_parameter else {"text": "Success", "code": 0})(handler)
 
 
 def main() -> None:
     """Measure, write `studies/bench/results/forwarder.json` and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        child(arguments.child)
-        return
+    archive = build.built(SERVICE.archive, build.our_package())
     results = {
         "events_per_cpu_second": [events_per_cpu_second(size, arguments.rounds) for size in (200, 1_000)],
-        "peak_memory": [peak_memory(kind) for kind in KINDS],
+        "peak_memory": [peak_memory(kind, archive) for kind in KINDS],
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))

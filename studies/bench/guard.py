@@ -112,7 +112,7 @@ def measured(package: Path, *, counted: bool) -> Sequence[Value]:
         counted: count instructions, too.
     """
     variants = instructions.COUNTED if counted else (of.SERVICE,)
-    built = {variant.archive.name: build.built(variant.archive, package) for variant in variants}
+    built = build.all_built(variants, package)
     run = Run(SETTING, (of.SERVICE,))
     counts: list[Counts] = []
     with tempfile.TemporaryDirectory() as name, world.opened(Path(name)) as behind:

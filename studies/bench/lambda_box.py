@@ -44,7 +44,7 @@ def measured(*, quick: bool, limited: bool, console: Console) -> dict[str, Any]:
         total = sum((len(run.variants) + 1) * rounds for run, rounds in plan)
         task = progress.add_task("laying archives out", total=total)
         package = build.our_package()
-        built = {each.archive.name: build.built(each.archive, package) for run in runs for each in run.variants}
+        built = build.all_built(variants.ALL, package)
         with tempfile.TemporaryDirectory() as folder, world.opened(Path(folder)) as behind:
             box = Box(behind, package, built, Path(folder))
             for run, count in plan:

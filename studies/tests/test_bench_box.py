@@ -14,8 +14,10 @@ from studies.bench.box.function import Function, FunctionError
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Path:
-    return build.runtime()
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "OUT", tmp_path_factory.mktemp("box"))
+        yield build.runtime()
 
 
 @pytest.fixture

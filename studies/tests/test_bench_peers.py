@@ -62,13 +62,3 @@ def test_functions_start_from_an_interpreter_without_packages(out: Path) -> None
     [packages] = map(Path, run.stdout.splitlines())
     assert packages.is_relative_to(out)
     assert list(packages.iterdir()) == []
-
-
-def test_an_archive_is_built_again_only_if_it_changed(out: Path) -> None:
-    archive = Archive("floor", "floor")
-    stray = build.built(archive, None).task / "stray"
-    stray.touch()
-    build.built(archive, None)
-    assert stray.exists()
-    build.built(Archive("floor", "floor", shared=("record.py", "sigv4.py")), None)
-    assert not stray.exists()

@@ -1,4 +1,4 @@
-"""Lays archives out as Lambda unpacks them, below `out/bench/`; what is there and still right is used again.
+"""Lays archives out as Lambda unpacks them, below `out/bench/`.
 
 A peer's libraries are copied out of `.venv`, whose pins have hashes. Stock means as its tool leaves it: sources
 only, everything that the libraries bring. Tuned means what we do for ourselves: compiled ahead ("unchecked", so that
@@ -8,7 +8,6 @@ Lambda need not look at the source's date), of botocore's data DynamoDB's alone,
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -23,8 +22,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from dev.engine import ROOT
-from dev.environments import complete_lock
-from studies.bench.box.variants import OURS, Archive
+from studies.bench.box.variants import OURS, Archive, Variant
 
 OUT = ROOT / "out" / "bench"
 PEERS = ROOT / "studies" / "bench" / "peers"
@@ -55,25 +53,18 @@ class Built:
 
 
 def runtime() -> Path:
-    """The folder with AWS's runtime client, like /var/runtime."""
-    task = OUT / "runtime"
-    stamp = _digest([_pins(), Path(__file__).read_bytes()])
-    if not _is_made(task, stamp):
-        task.mkdir(parents=True)
-        for name in _closure(_RUNTIME):
-            _copy_distribution(name, task)
-        _compile(task)
-        _stamp(task, stamp)
+    """A new folder with AWS's runtime client, like /var/runtime."""
+    task = _new_folder("runtime")
+    for name in _closure(_RUNTIME):
+        _copy_distribution(name, task)
+    _compile(task)
     return task
 
 
 def python() -> str:
     """An interpreter without packages or `.pth` files, as on Lambda; that of `.venv` may inherit some from its base."""
-    folder = OUT / "python"
-    stamp = _digest([sys._base_executable.encode(), sys.version.encode()])
-    if not _is_made(folder, stamp):
-        subprocess.run([sys._base_executable, "-I", "-m", "venv", "--without-pip", str(folder)], check=True)
-        _stamp(folder, stamp)
+    folder = _new_folder("python")
+    subprocess.run([sys._base_executable, "-I", "-m", "venv", "--without-pip", str(folder)], check=True)
     return str(folder / "bin" / "python")
 
 
@@ -83,22 +74,20 @@ def built(archive: Archive, package: Path | None) -> Built:
     Args:
         package: the deployment archive of our own; only a peer does without it.
     """
-    task, sources = OUT / archive.name, _sources_of(archive)
+    task = _new_folder(archive.name)
     if archive.peer is None:
         assert package is not None
-        sources.append(package)
-    stamp = _digest([repr(archive).encode(), _pins(), *(path.read_bytes() for path in (Path(__file__), *sources))])
-    if not _is_made(task, stamp):
-        task.mkdir(parents=True)
-        if archive.peer is None:
-            assert package is not None
-            _unpack_ours(archive, package, task)
-        else:
-            _make_peer(archive, task)
-        _zip(task)
-        _stamp(task, stamp)
-    zipped = package if archive.name == OURS and package is not None else task.with_suffix(".zip")
+        _unpack_ours(archive, package, task)
+    else:
+        _make_peer(archive, task)
+    zipped = package if archive.name == OURS and package is not None else _zip(task)
     return Built(task, zipped.stat().st_size, _authorities(archive, task))
+
+
+def all_built(variants: Iterable[Variant], package: Path) -> dict[str, Built]:
+    """The archives of these functions, each laid out once, by name."""
+    archives = {variant.archive.name: variant.archive for variant in variants}
+    return {name: built(archive, package) for name, archive in archives.items()}
 
 
 def our_package() -> Path:
@@ -118,19 +107,14 @@ def our_package() -> Path:
 
 def our_environ(package: Path) -> dict[str, str]:
     """The template's variables that are constants."""
-    return {"STAGE": _STAGE, "COMMIT": _digest([package.read_bytes()])[:40]}
-
-
-def _sources_of(archive: Archive) -> list[Path]:
-    own = [PEERS / archive.peer / "app.py"] if archive.peer else []
-    return own + [PEERS / name for name in archive.shared]
+    return {"STAGE": _STAGE, "COMMIT": hashlib.sha256(package.read_bytes()).hexdigest()[:40]}
 
 
 def _make_peer(archive: Archive, task: Path) -> None:
     for name in _closure(archive.libraries):
         _copy_distribution(name, task)
-    for path in _sources_of(archive):
-        shutil.copy(path, task / path.name)
+    for path in (f"{archive.peer}/app.py", *archive.shared):
+        shutil.copy(PEERS / path, task)
     if archive.peer and archive.peer.startswith("chalice"):
         (task / "chalice").mkdir()
         chalice = metadata.distribution("chalice")
@@ -202,11 +186,13 @@ def _compile(task: Path) -> None:
     subprocess.run([*command, "-s", str(task), "-p", "/var/task", str(task)], check=True)
 
 
-def _zip(task: Path) -> None:
-    with zipfile.ZipFile(task.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+def _zip(task: Path) -> Path:
+    file = task.with_suffix(".zip")
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
         for path in sorted(task.rglob("*")):
             if path.is_file():
                 zipped.write(path, path.relative_to(task))
+    return file
 
 
 def _authorities(archive: Archive, task: Path) -> bytes:
@@ -230,25 +216,8 @@ def _amazons_authorities() -> bytes:
     return "".join(wanted).encode()
 
 
-def _pins() -> bytes:
-    """What an archive depends on beside its sources: the libraries and the Python that it is compiled for."""
-    return (complete_lock(ROOT / "requirements" / "dev.txt") + sys.version).encode()
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    return hashlib.sha256(json.dumps([hashlib.sha256(part).hexdigest() for part in parts]).encode()).hexdigest()
-
-
-def _is_made(task: Path, stamp: str) -> bool:
-    """Whether the folder is up to date; an outdated one is removed."""
-    try:
-        if (task / ".stamp").read_text() == stamp:
-            return True
-    except FileNotFoundError:
-        pass
-    shutil.rmtree(task, ignore_errors=True)
-    return False
-
-
-def _stamp(task: Path, stamp: str) -> None:
-    (task / ".stamp").write_text(stamp)
+def _new_folder(name: str) -> Path:
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

@@ -113,13 +113,6 @@ def make(name: str, root: Path = ROOT) -> ControlGroup | None:
     return group
 
 
-def leave(pid: int, root: Path = ROOT) -> None:
-    """Move a process back to the root group."""
-    for place in dict.fromkeys(_places(root)):
-        with contextlib.suppress(OSError):  # nobody limits there, or we may not
-            (place / "cgroup.procs").write_text(str(pid))
-
-
 def _places(root: Path) -> tuple[Path, Path]:
     """Where groups of the memory and of the processor controller begin."""
     if (root / "cgroup.controllers").is_file():
