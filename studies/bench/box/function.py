@@ -75,7 +75,7 @@ def opened(
                 raise OSError("no more control groups can be made")
             stack.callback(group.remove)
             group.limit_memory(memory_mb * 1024 * 1024)
-        api = stack.enter_context(runtime_api.serving())
+        api = stack.enter_context(RuntimeApi())
         process = subprocess.Popen(
             [*_GATE, *under, python, "-m", "awslambdaric", handler],
             cwd=task,
