@@ -29,7 +29,7 @@ from dev import leash, preflight
 from dev.engine import HOST, ROOT, Engine, EngineError, status_of
 from dev.output import LogFile, hand_on, show
 from dev.preflight import StartError
-from dev.shipping import ship
+from dev.shipping import Shipping
 from tokenctl import tables
 from tokenctl.deployment import (
     DEMO_ENV,
@@ -169,7 +169,7 @@ def _service(port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]
     takers = [show, LogFile(LOCAL_LOG).write]
     with ExitStack() as ending:
         if settings.splunk.hec_url:
-            shipping = ship(settings)
+            shipping = Shipping(settings)
             ending.callback(shipping.finish)
             takers.append(shipping.put)
         with leash.uninterrupted():

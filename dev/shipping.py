@@ -19,7 +19,7 @@ from chalicelib.redaction import redact
 from chalicelib.settings import Settings
 from chalicelib.splunk.envelope import Envelope, LogEvent, encode
 from chalicelib.splunk.errors import SplunkError
-from chalicelib.splunk.forward import Forwarder, build_forwarder
+from chalicelib.splunk.forward import build_forwarder
 
 LOG_GROUP: Final = "/local/tokenservice"
 
@@ -30,14 +30,14 @@ _LAST_DELIVERY_MS: Final = 4_000
 
 
 class Shipping:
-    """Forwards lines.
+    """Forwards lines to the Splunk in the settings, which have `SPLUNK_HEC_URL`.
 
-    Args:
-        splunk: the forwarder, as the Lambda function has it.
+    Raises:
+        Misconfigured: the collector's address or the CA bundle can't be used.
     """
 
-    def __init__(self, splunk: Forwarder) -> None:
-        self._splunk = splunk
+    def __init__(self, settings: Settings) -> None:
+        self._splunk = build_forwarder(settings.splunk, settings.stage)
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._stream = f"make-run/{uuid.uuid4()}"
         self._count = 0
@@ -80,12 +80,3 @@ class Shipping:
                 LogEvent(f"{self._stream}/{self._count}", at_ms, line.decode("utf-8", "replace").rstrip("\r\n"))
             )
         return encode(Envelope(LOG_GROUP, self._stream, logs), logs)
-
-
-def ship(settings: Settings) -> Shipping:
-    """Start to forward lines to the Splunk in the settings, which have `SPLUNK_HEC_URL`.
-
-    Raises:
-        Misconfigured: the collector's address or the CA bundle can't be used.
-    """
-    return Shipping(build_forwarder(settings.splunk, settings.stage))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from chalicelib.settings import Settings
-from dev.shipping import LOG_GROUP, ship
+from dev.shipping import LOG_GROUP, Shipping
 from tests.support.hec_faults import ForcedCode
 from tests.support.hec_server import HecServer
 from tests.support.waiting import wait_until
@@ -27,7 +27,7 @@ def settings(url: str, token: str = "the-token") -> Settings:
 
 def forward(hec: HecServer, *lines: bytes) -> None:
     """Forward lines, and wait until they are delivered or lost."""
-    shipping = ship(settings(hec.url))
+    shipping = Shipping(settings(hec.url))
     for line in lines:
         shipping.put(line)
     shipping.finish()
@@ -50,7 +50,7 @@ def test_lines_are_delivered_in_their_order(hec: HecServer) -> None:
 
 
 def test_a_line_is_delivered_while_the_service_goes_on(hec: HecServer) -> None:
-    shipping = ship(settings(hec.url))
+    shipping = Shipping(settings(hec.url))
     shipping.put(b'{"event":"token.issued"}\n')
     wait_until(lambda: hec.collector.indexed)
     shipping.finish()
@@ -61,7 +61,7 @@ def test_what_splunk_does_not_take_is_reported_without_the_lines_and_the_next_ar
     hec: HecServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hec.faults.extend([ForcedCode(4, 1)] * 2)
-    shipping = ship(settings(hec.url))
+    shipping = Shipping(settings(hec.url))
     shipping.put(b"a line about alice\n")
     errors = wait_until(lambda: capfd.readouterr().err)
     assert "Splunk did not take 1 log lines" in errors
