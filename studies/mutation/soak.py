@@ -107,12 +107,14 @@ def _changes(names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         yield name, taken, put
 
 
-def _explain(change: tuple[str, str, str], reasons: Mapping[str, Any]) -> dict[str, str | None]:
-    """A survivor with the reason whose `line` is part of the line that was mutated, if there is one."""
+def _explain(change: tuple[str, str, str], reasons: Mapping[str, Sequence[str | list[str]]]) -> dict[str, str | None]:
+    """A survivor with the first reason for a part of the line that was mutated, if there is one."""
     name, taken, put = change
-    fits = (each for each in reasons["survivor"] if each["line"] in taken and each.get("mutant", "") in put)
-    found: Mapping[str, str] | None = next(fits, None)
-    return {"name": name, "line": taken, "mutant": put, "why": found["why"] if found else None}
+    for why, mutants in reasons.items():
+        for line, *became in ([each] if isinstance(each, str) else each for each in mutants):
+            if line in taken and "".join(became) in put:
+                return {"name": name, "line": taken, "mutant": put, "why": why}
+    return {"name": name, "line": taken, "mutant": put, "why": None}
 
 
 def _report(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> int:
