@@ -191,7 +191,8 @@ class Search:
     def group(self, made: Mapping[str, Sql], by: Sequence[str]) -> None:
         """Make one row of those that agree in some fields; a row that lacks one of them counts nowhere."""
         self.use(*by)
-        members = ", ".join(f"'{name}', {sql}" for name, sql in ({n: field(n) for n in by} | _all(made)).items())
+        values = {name: field(name) for name in by} | {name: _written(sql) for name, sql in made.items()}
+        members = ", ".join(f"'{name}', {value}" for name, value in values.items())
         present = " AND ".join(f"{field(name)} IS NOT NULL" for name in by)
         rest = f"WHERE {present} GROUP BY {', '.join(map(field, by))}" if by else ""
         self.rows = self._select(f"json_object({members})", rest, *made.values())
@@ -200,7 +201,3 @@ class Search:
     def sort(self, name: str, *, descending: bool) -> None:
         self.use(name)
         self.rows = self._select("row", f"ORDER BY {field(name)} {'DESC' if descending else ''}")
-
-
-def _all(made: Mapping[str, Sql]) -> dict[str, str]:
-    return {name: _written(sql) for name, sql in made.items()}

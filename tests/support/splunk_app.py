@@ -123,7 +123,7 @@ def events(envelopes: Iterable[Mapping[str, Any]], indexed_at: float) -> list[Ro
     """
     # Where no index is named, the HEC token's decides: in the app it is the macro's.
     index = config("macros.conf")["tokenservice_index"]["definition"].removeprefix("index=")
-    return [calculated(_received(envelope) | {"_indextime": int(indexed_at), "index": index}) for envelope in envelopes]
+    return [_typed(_received(envelope) | {"_indextime": int(indexed_at), "index": index}) for envelope in envelopes]
 
 
 def _received(envelope: Mapping[str, Any]) -> Row:
@@ -139,18 +139,19 @@ def _received(envelope: Mapping[str, Any]) -> Row:
     return found
 
 
-def calculated(found: Row) -> Row:
+def _typed(found: Row) -> Row:
     """Return an event with the fields that `props.conf` makes of those that are there, and with its types and tags."""
-    search = searches.Search(found.keys() | _used(found["sourcetype"]), [found])
-    search.set(calculations(found["sourcetype"]))
-    [made] = search.rows
-    kinds = config("eventtypes.conf")
-    types = [name for name in kinds.sections() if searches.value(terms(expanded(kinds[name]["search"])), made)]
-    marks = [
-        dict(config("tags.conf")[f"eventtype={name}"]) for name in types if f"eventtype={name}" in config("tags.conf")
-    ]
-    tags = [name for section in marks for name, value in section.items() if value == "enabled"]
-    return made | {"eventtype": "\n".join(types), "tag": "\n".join(tags)}
+    made = calculations(found["sourcetype"])
+    used = {token for sql in made.values() for token in sql if isinstance(token, Field)}
+    search = searches.Search(found.keys() | used, [found])
+    search.set(made)
+    [event] = search.rows
+    kinds, tags = config("eventtypes.conf"), dict(config("tags.conf"))
+    types = [name for name in kinds.sections() if searches.value(terms(expanded(kinds[name]["search"])), event)]
+    return event | {
+        "eventtype": "\n".join(types),
+        "tag": "\n".join(tag for name in types for tag in tags.get(f"eventtype={name}", ())),
+    }
 
 
 @cache
@@ -158,11 +159,6 @@ def calculations(sourcetype: str) -> dict[str, Sql]:
     """Return the calculated fields of a sourcetype, and how each is made."""
     section = config("props.conf")[sourcetype]
     return {key.removeprefix("EVAL-"): expression(section[key]) for key in section if key.startswith("EVAL-")}
-
-
-@cache
-def _used(sourcetype: str) -> set[str]:
-    return {token for sql in calculations(sourcetype).values() for token in sql if isinstance(token, Field)}
 
 
 # --- Searches --------------------------------------------------------------------------------------------------------

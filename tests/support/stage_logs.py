@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -73,10 +73,8 @@ def _refused_credentials() -> list[str]:
         for store in (MemoryClientStore(), None):  # no such client, and no store
             Authorizer(store, audit, lambda: NOON, "prod")(credentials)
         audit.event(Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", reason=Doubt.WRONG_SECRET)
-        # The REST function's: a scope is missing.
-        audit.event(
-            Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", reason="insufficient_scope", sourceIp="192.0.2.7"
-        )
+        of_a_scope = {"reason": "insufficient_scope", "sourceIp": "192.0.2.7"}  # by the REST function
+        audit.event(Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", **of_a_scope)
     return written
 
 
@@ -139,11 +137,8 @@ def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any]) -> lis
 @cache
 def events() -> Sequence[Row]:
     """Return the stage's log in Splunk, and the event of an alarm. The forwarder's own log is not forwarded."""
-    messages = [
-        *REFUSED_CALLS,
-        *(line for name in ("api", "authorizer", "events", "redrive") for line in lines()[name]),
-    ]
-    return splunk_app.events(forwarded(messages, ALARM), INDEXED_AT)
+    others = (line for name in ("api", "authorizer", "events", "redrive") for line in lines()[name])
+    return splunk_app.events(forwarded([*REFUSED_CALLS, *others], ALARM), INDEXED_AT)
 
 
 def logged(names: Iterable[str], indexed_at: int, **facts: str) -> list[Row]:
@@ -166,12 +161,10 @@ def _known() -> Mapping[str, set[str]]:
     return found
 
 
-def answers(texts: Iterable[str], events: Iterable[Row]) -> list[Row]:
+def answers(texts: Sequence[str], events: Iterable[Row]) -> list[Row]:
     """Return the results of a search, and of those that go on from it, among events of its sourcetype."""
-    first, *others = texts
-    terms = [term for term in shlex.split(splunk_app.expanded(first)) if term.startswith("sourcetype=")]
-    newest_first = sorted(events, key=lambda event: -event["_time"])
-    search = splunk_app.Search(_known()[terms[0].removeprefix("sourcetype=")], newest_first)
-    for text in (first, *others):
+    [sourcetype] = re.findall(r"sourcetype=\"?([\w:]+)", splunk_app.expanded(texts[0]))
+    search = splunk_app.Search(_known()[sourcetype], sorted(events, key=lambda event: -event["_time"]))  # newest first
+    for text in texts:
         search.follow(text)
     return search.rows
