@@ -107,8 +107,9 @@ class TestTokenStore:
             case "revoked":
                 store.revoke(token.id, None, NOW)
         before = store.find(token.id)
-        with pytest.raises(StoreUnavailable):
-            store.add([issued])
+        for attempt in ([issued], [issued, new()]):
+            with pytest.raises(StoreUnavailable):
+                store.add(attempt)
         assert store.find(token.id) == before
 
     def test_another_token_with_the_same_id_is_never_overwritten(self, add: Add, store: AnyTokenStore) -> None:

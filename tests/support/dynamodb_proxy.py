@@ -114,11 +114,6 @@ class Proxy(Server):
         for _, request in late:
             self.ask(request)
 
-    def keep_for_later(self, request: _Exchange, others: int = 2) -> None:
-        """Hand the request on once that many others were answered."""
-        with self._lock:
-            self._late.append((others, request))
-
     def ask(self, request: _Exchange) -> _Exchange:
         """Hand a request to the store and return its answer."""
         connection = HTTPConnection(*self._upstream, timeout=30)
@@ -139,7 +134,8 @@ class Proxy(Server):
         operation = headers.get("x-amz-target", "").partition(".")[2]
         fault = self._fault_for(operation)
         if fault is Fault.REQUEST_LATE:
-            self.keep_for_later(request)
+            with self._lock:
+                self._late.append((2, request))  # so many others are answered before it
         if fault in (Fault.REQUEST_LOST, Fault.REQUEST_LATE):
             drop(handler)
             return
