@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +25,11 @@ import msgspec
 from rich.console import Console
 
 from chalicelib.instants import epoch_ms, now
-from chalicelib.splunk.record import Kind
-from chalicelib.splunk.waiting import BucketSource
 from chalicelib.tokens import Token
 from tokenctl.audit_lines import Found, read, read_text
 from tokenctl.audit_rules import ISSUED, MAX_LIFE_MS, MEANING, TOLERANCE, Fact, Finding, Log, Stored, judge
 from tokenctl.deployment import LOCAL_STAGE, Deployment
-from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
+from tokenctl.errors import DeploymentError
 from tokenctl.terminal import Instant, Terminal, clock, common, plain, table, tracked
 from tokenctl.trail import open_trail
 
@@ -45,7 +43,6 @@ _CLOUDWATCH_DELAY: Final = timedelta(minutes=5)
 
 @click.command("audit")
 @click.argument("files", nargs=-1, metavar="[FILE|FOLDER|-]...")
-@click.option("--bucket", metavar="NAME", help="Read a failure bucket, too.")
 @click.option("--table", "with_table", is_flag=True, help="Compare FILE with the stage's table, too.")
 @click.option(
     "--since",
@@ -62,13 +59,7 @@ _CLOUDWATCH_DELAY: Final = timedelta(minutes=5)
 )
 @common
 def audit(
-    terminal: Terminal,
-    *,
-    files: tuple[str, ...],
-    bucket: str | None,
-    with_table: bool,
-    since: datetime | None,
-    tolerance: float,
+    terminal: Terminal, *, files: tuple[str, ...], with_table: bool, since: datetime | None, tolerance: float
 ) -> None:
     """Check the log against the rules: no use beyond the allowance, after expiry, revocation or lock, or without issue.
 
@@ -78,24 +69,21 @@ def audit(
     Exit status: 0 the rules hold, 1 there is a breach, 2 something can't be read.
     """
     terminal.failure_status = 2
-    from_stage = not files and not bucket
-    deployment = terminal.deployment() if from_stage or bucket or with_table else None
+    deployment = terminal.deployment() if with_table or not files else None
     started = now()
-    since = since or (started - timedelta(days=1) if from_stage else None)
+    since = since or (None if files else started - timedelta(days=1))
     report = Report()
     with Events() as events:
         with terminal.progress("Reading events", total=None):
-            if deployment is not None and from_stage and since is not None:
+            if files or deployment is None or since is None:
+                events.add(_of_files(files, report))
+                settled = events.last
+            else:
                 events.add(_of_stage(deployment, since, report))
-            elif deployment is not None and bucket:
-                events.add(_of_bucket(deployment, bucket, report))
-            events.add(_of_files(files, report))
-        settled = events.last
-        if from_stage:
-            delay = timedelta(seconds=tolerance) if terminal.stage == LOCAL_STAGE else _CLOUDWATCH_DELAY
-            settled = epoch_ms(started - delay)
+                delay = timedelta(seconds=tolerance) if terminal.stage == LOCAL_STAGE else _CLOUDWATCH_DELAY
+                settled = epoch_ms(started - delay)
         read_at = None
-        if deployment is not None and (from_stage or with_table):
+        if deployment is not None:
             read_at = epoch_ms(now())
             with terminal.progress("Reading tokens", total=None) as advance:
                 events.add_stored(tracked(deployment.token_store().all(), advance))
@@ -266,17 +254,6 @@ def _of_stage(deployment: Deployment, since: datetime, report: Report) -> Iterat
         for token_id, fact in read_text(line, partial(report.damaged, trail.place)):
             if fact is None or fact.at >= epoch_ms(since):
                 yield token_id, fact
-
-
-def _of_bucket(deployment: Deployment, bucket: str, report: Report) -> Iterator[Found]:
-    with aws_errors(f"bucket {bucket}"):
-        source = BucketSource(OwnErrors(deployment.aws("s3")), bucket)
-        for entry in chain.from_iterable(map(source.entries, Kind)):
-            damaged = partial(report.damaged, f"s3://{bucket}/{entry.name}")
-            if entry.payload is None:
-                damaged(entry.reason)
-            else:
-                yield from read_text(msgspec.json.encode(entry.payload).decode(), damaged)
 
 
 def _of_files(names: Iterable[str], report: Report) -> Iterator[Found]:

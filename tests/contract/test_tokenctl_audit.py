@@ -1,4 +1,4 @@
-"""`tokenctl audit` of what the service wrote, with the table, CloudWatch Logs and a failure bucket of the local AWS."""
+"""`tokenctl audit` of what the service wrote, with the table and CloudWatch Logs of the local AWS."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ import pytest
 
 from chalicelib.audit import timestamp
 from chalicelib.instants import now
-from chalicelib.splunk.record import Kind, S3Record
 from tests.support.api import Api, Credentials
 from tests.support.operator import Tokenctl
-from tests.support.splunk_world import subscription
 from tokenctl.deployment import Deployment
-from tokenctl.errors import OwnErrors
 
-BUCKET = "failures-of-an-audit"
 GROUP = "/aws/lambda/tokenservice-test"
 
 
@@ -100,31 +96,8 @@ def test_a_deployed_stage_is_read_from_cloudwatch(
     assert run.json["tokens"] == 5
 
 
-def test_the_failure_bucket_completes_what_splunk_has(
-    deployment: Deployment, tokenctl: Tokenctl, tmp_path: Path, written: list[str]
-) -> None:
-    s3 = deployment.aws("s3")
-    s3.create_bucket(Bucket=BUCKET)
-    record = S3Record(BUCKET, OwnErrors(s3))
-    names = [
-        record.put(kind, json.dumps(subscription(lines)).encode(), "no answer")
-        for kind, lines in ((Kind.FAILED, written[::3]), (Kind.POISON, written[1::3]))
-    ]
-    file = tmp_path / "splunk.json"
-    file.write_text("\n".join(json.dumps({"result": {"_raw": line}}) for line in written[2::3]))
-    run = tokenctl("audit", "--json", "--bucket", BUCKET, str(file))
-    assert (run.code, run.json["breaches"], run.json["gaps"]) == (0, [], [])
-    s3.put_object(Bucket=BUCKET, Key=names[0], Body=b"no entry")
-    run = tokenctl("audit", "--json", "--bucket", BUCKET, str(file))
-    assert f"s3://{BUCKET}/{names[0]}: " in json.dumps(run.json["gaps"])
-    for name in names:
-        s3.delete_object(Bucket=BUCKET, Key=name)
-    s3.delete_bucket(Bucket=BUCKET)
-
-
 def test_what_cannot_be_read_ends_with_2(tokenctl: Tokenctl, log: Path, tmp_path: Path) -> None:
     log.unlink(missing_ok=True)
     tokenctl("audit").assert_refused("service.log: missing", code=2)
     tokenctl("audit", str(tmp_path / "missing.log")).assert_refused("missing.log: No such file", code=2)
-    tokenctl("audit", "--bucket", "no-such-bucket").assert_refused(code=2)
     tokenctl("audit", "--stage", "nowhere").assert_refused("nowhere", code=2)
