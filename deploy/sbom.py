@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parseaddr
 from importlib.metadata import PathDistribution, distribution
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
@@ -27,18 +27,8 @@ SUFFIX: Final = ".cdx.json"
 _OURS: Final = ("tokenservice", "tokenservice-client")
 
 
-class Library(NamedTuple):
-    """A library, or the application itself.
-
-    Attributes:
-        metadata: as in `importlib.metadata`'s `PackageMetadata.json`.
-        sha256: hexadecimal, of its wheel or archive; empty means unknown.
-        files: what is used of it, to SHA-256; empty means all.
-    """
-
-    metadata: dict[str, Any]
-    sha256: str = ""
-    files: Mapping[str, str] = {}
+Metadata = dict[str, Any]
+"""Of a library or of the application itself, as in `importlib.metadata`'s `PackageMetadata.json`."""
 
 
 def of_archive(archive: Path, wheels: Mapping[str, str]) -> dict[str, Any]:
@@ -48,31 +38,35 @@ def of_archive(archive: Path, wheels: Mapping[str, str]) -> dict[str, Any]:
         wheels: normalized name of each installed library to the SHA-256 of its wheel.
     """
     with zipfile.ZipFile(archive) as zipped:
-        found = list(_metadata(zipped))
+        libraries = {_name(each): each for each in _metadata(zipped)}
         # `chalice package` copies two files of the installed Chalice.
-        files = [name for name in zipped.namelist() if name.startswith("chalice/") and name.endswith(".py")]
-        used = {name: hashlib.sha256(zipped.read(name)).hexdigest() for name in files}
-    chalice = Library(distribution("chalice").metadata.json, files=used)
+        files = [
+            {"type": "file", "name": name, "hashes": _sha256(zipped.read(name))}
+            for name in sorted(zipped.namelist())
+            if name.startswith("chalice/") and name.endswith(".py")
+        ]
+    chalice = distribution("chalice").metadata.json
+    components = [{**_component(chalice), "components": files}]
+    for name, metadata in libraries.items():
+        components.append({**_component(metadata), "hashes": [{"alg": "SHA-256", "content": wheels[name]}]})
     ours = {**distribution("tokenservice").metadata.json, "version": __version__}
-    return _document(
-        Library(ours, _digest(archive)), [chalice, *(Library(each, wheels[_name(each)]) for each in found)]
-    )
+    return _document(archive, ours, [chalice, *libraries.values()], components)
 
 
 def of_wheel(wheel: Path) -> dict[str, Any]:
     """Describe a wheel of ours, with the libraries that it needs in the versions of this environment."""
     with zipfile.ZipFile(wheel) as zipped:
         [metadata] = _metadata(zipped)
-    needed: dict[str, Library] = {}
+    needed: dict[str, Metadata] = {}
     _add_needed(metadata, needed)
-    return _document(Library(metadata, _digest(wheel)), list(needed.values()))
+    return _document(wheel, metadata, list(needed.values()), [_component(each) for each in needed.values()])
 
 
 def write(document: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _metadata(zipped: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
+def _metadata(zipped: zipfile.ZipFile) -> Iterator[Metadata]:
     """The metadata of each distribution in an archive or a wheel."""
     for name in zipped.namelist():
         folder, _, file = name.partition("/")
@@ -80,23 +74,26 @@ def _metadata(zipped: zipfile.ZipFile) -> Iterator[dict[str, Any]]:
             yield PathDistribution(zipfile.Path(zipped, f"{folder}/")).metadata.json
 
 
-def _document(root: Library, libraries: list[Library]) -> dict[str, Any]:
-    described = {**_component(root), "type": "application"}
-    refs = {_name(each.metadata): _ref(each.metadata) for each in libraries}
-    needs = {_ref(each.metadata): refs.keys() & _needed(each.metadata) for each in libraries}
-    dependencies = {described["bom-ref"]: refs.keys() - {name for names in needs.values() for name in names}, **needs}
+def _document(
+    path: Path, ours: Metadata, libraries: list[Metadata], components: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Describe an archive or a wheel, given its own metadata and the libraries that it holds or needs."""
+    content = path.read_bytes()
+    refs = {_name(each): _ref(each) for each in libraries}
+    needs = {_ref(each): refs.keys() & _needed(each) for each in libraries}
+    dependencies = {_ref(ours): refs.keys() - {name for names in needs.values() for name in names}, **needs}
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, root.sha256)}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(content).hexdigest())}",
         "version": 1,
         "metadata": {
             "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
             "authors": [{"name": "The build of the token service (deploy/sbom.py)"}],
-            "component": described,
+            "component": {**_component(ours), "type": "application", "hashes": _sha256(content)},
         },
-        "components": sorted(map(_component, libraries), key=lambda component: str(component["bom-ref"])),
+        "components": sorted(components, key=lambda component: str(component["bom-ref"])),
         "dependencies": [
             {"ref": ref, "dependsOn": sorted(refs[name] for name in names)}
             for ref, names in sorted(dependencies.items())
@@ -104,8 +101,7 @@ def _document(root: Library, libraries: list[Library]) -> dict[str, Any]:
     }
 
 
-def _component(library: Library) -> dict[str, Any]:
-    metadata = library.metadata
+def _component(metadata: Metadata) -> dict[str, Any]:
     component: dict[str, Any] = {
         "type": "library",
         "bom-ref": _ref(metadata),
@@ -113,20 +109,15 @@ def _component(library: Library) -> dict[str, Any]:
         "version": metadata["version"],
         "purl": _ref(metadata),
     }
-    if supplier := metadata.get("author") or metadata.get("maintainer") or _person(metadata.get("author_email", "")):
+    name, address = parseaddr(metadata.get("author_email", ""))
+    if supplier := metadata.get("author") or metadata.get("maintainer") or name or address:
         component["supplier"] = {"name": supplier}
     if licence := _licence(metadata):
         component["licenses"] = [licence]
-    if library.sha256:
-        component["hashes"] = _sha256(library.sha256)
-    if library.files:
-        component["components"] = [
-            {"type": "file", "name": name, "hashes": _sha256(digest)} for name, digest in sorted(library.files.items())
-        ]
     return component
 
 
-def _licence(metadata: dict[str, Any]) -> dict[str, Any] | None:
+def _licence(metadata: Metadata) -> dict[str, Any] | None:
     """An SPDX expression, or else the name that a library gives its licence; None if it names none."""
     classified = [
         each.rpartition(" :: ")[2] for each in metadata.get("classifier", []) if each.startswith("License ::")
@@ -140,30 +131,21 @@ def _licence(metadata: dict[str, Any]) -> dict[str, Any] | None:
         return {"license": {"name": text}}
 
 
-def _person(addresses: str) -> str:
-    name, address = parseaddr(addresses)
-    return name or address
+def _sha256(content: bytes) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": hashlib.sha256(content).hexdigest()}]
 
 
-def _sha256(digest: str) -> list[dict[str, str]]:
-    return [{"alg": "SHA-256", "content": digest}]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _name(metadata: dict[str, Any]) -> str:
+def _name(metadata: Metadata) -> str:
     return canonicalize_name(metadata["name"])
 
 
-def _ref(metadata: dict[str, Any]) -> str:
+def _ref(metadata: Metadata) -> str:
     # Ours are on no index: another package could get their names there.
     kind = "generic" if metadata["name"] in _OURS else "pypi"
     return f"pkg:{kind}/{_name(metadata)}@{metadata['version']}"
 
 
-def _needed(metadata: dict[str, Any]) -> set[str]:
+def _needed(metadata: Metadata) -> set[str]:
     """The libraries that it needs, extras left out."""
     requirements = map(Requirement, metadata.get("requires_dist", []))
     return {
@@ -171,10 +153,10 @@ def _needed(metadata: dict[str, Any]) -> set[str]:
     }
 
 
-def _add_needed(metadata: dict[str, Any], libraries: dict[str, Library]) -> None:
+def _add_needed(metadata: Metadata, libraries: dict[str, Metadata]) -> None:
     for name in sorted(_needed(metadata) - libraries.keys()):
-        libraries[name] = Library(distribution(name).metadata.json)
-        _add_needed(libraries[name].metadata, libraries)
+        libraries[name] = distribution(name).metadata.json
+        _add_needed(libraries[name], libraries)
 
 
 if __name__ == "__main__":
