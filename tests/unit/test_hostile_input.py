@@ -202,23 +202,24 @@ class TestIssue:
             assert api.issue(client, **{name: value})["token"]
 
 
-class TestBatch:
-    @pytest.mark.parametrize(
-        ("body", "fields"),
-        [
-            ({}, ["tokens"]),
-            *(({"tokens": wrong}, ["tokens"]) for wrong in ([], [*GOOD] * 34, GOOD[0], {"0": GOOD[0]}, "n", 1)),
-            *(({"tokens": [*GOOD, wrong]}, ["tokens[3]"]) for wrong in (None, 1, "n", [], True)),
-            ({"tokens": [*GOOD, {"maxUses": 1}]}, ["tokens[3].nodeId"]),
-            ({"tokens": [*GOOD, {**GOOD[0], "surprise": 1}]}, ["tokens[3].surprise"]),
-            (b'{"tokens":[{"nodeId":"a","nodeId":"b"}]}', ["tokens[0].nodeId"]),
-        ],
-        ids=lambda value: ascii(value)[:40],
-    )
-    def test_what_is_wrong_is_named_with_the_place_of_its_entry(
-        self, witness: Witness, body: Any, fields: list[str]
-    ) -> None:
-        witness.invalid("/tokens", body, *fields)
+WRONG_BODIES: list[tuple[str, Any, str]] = [
+    ("/tokens", {}, "tokens"),
+    *(("/tokens", {"tokens": wrong}, "tokens") for wrong in ([], [*GOOD] * 34, GOOD[0], {"0": GOOD[0]}, "n", 1)),
+    *(("/tokens", {"tokens": [*GOOD, wrong]}, "tokens[3]") for wrong in (None, 1, "n", [], True)),
+    ("/tokens", {"tokens": [*GOOD, {"maxUses": 1}]}, "tokens[3].nodeId"),
+    ("/tokens", {"tokens": [*GOOD, {**GOOD[0], "surprise": 1}]}, "tokens[3].surprise"),
+    ("/tokens", b'{"tokens":[{"nodeId":"a","nodeId":"b"}]}', "tokens[0].nodeId"),
+    # One node or one user.
+    *(("/revoke", wrong, "nodeId") for wrong in ({}, {"nodeId": NODE, "user": "alice"})),
+    ("/revoke", {"token": "a" * 64}, "token"),
+    *(("/revoke", {"nodeId": wrong}, "nodeId") for wrong in ("", NODE + "\n", "x" * 1025, [NODE], 1)),
+    *(("/revoke", {"user": wrong}, "user") for wrong in ("", "u" * 257, ["alice"])),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "field"), WRONG_BODIES, ids=lambda value: ascii(value)[:40])
+def test_what_is_wrong_in_a_batch_or_a_revocation_is_named(witness: Witness, path: str, body: Any, field: str) -> None:
+    witness.invalid(path, body, field)
 
 
 BAD_USES: dict[str, list[Any]] = {
@@ -309,20 +310,6 @@ class TestHeadersGivenTwice:
         headers = {"Content-Type": 'application/json; profile="a,b"', "Idempotency-Key": "a,b"}
         body = {"token": api.issue(client)["token"]}
         assert api.call("POST", "/use", client, body, headers=headers).status == 200
-
-
-class TestRevoke:
-    @pytest.mark.parametrize(
-        ("body", "field"),
-        [
-            *(({}, "nodeId"), ({"nodeId": NODE, "user": "alice"}, "nodeId"), ({"token": "a" * 64}, "token")),
-            *(({"nodeId": wrong}, "nodeId") for wrong in ("", NODE + "\n", "x" * 1025, [NODE], 1)),
-            *(({"user": wrong}, "user") for wrong in ("", "u" * 257, ["alice"])),
-        ],
-        ids=lambda value: ascii(value)[:40],
-    )
-    def test_it_takes_one_node_or_one_user(self, witness: Witness, body: dict[str, Any], field: str) -> None:
-        witness.invalid("/revoke", body, field)
 
 
 class TestTokenId:
