@@ -6,12 +6,10 @@ or names an event of ours, and can't be read, is reported.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -75,25 +73,17 @@ _values: Final = msgspec.json.Decoder(list[Any]).decode
 
 def read(lines: Iterable[bytes], damaged: Damaged) -> Iterator[Found]:
     """Return the audit events in the lines of one file."""
-    numbered = enumerate(lines, 1)
-    first = next(((number, line) for number, line in numbered if line.strip()), None)
-    if first is None:
-        return
-    text = first[1].strip()
-    rest = chain([first], numbered)
-    if _RAW in _columns(text):
-        yield from _read_table(rest, damaged)
-        return
 
     def damaged_line(why: str) -> None:
         damaged(f"line {number}: {why}")
 
-    is_empty = True
-    for number, line in _objects(rest):  # noqa: B007 - damaged_line reads it
+    first, is_empty = b"", True
+    for number, line in _objects(lines):  # noqa: B007 - damaged_line reads it
+        first = first or line
         for found in _events(line, damaged_line):
             is_empty = False
             yield found
-    if is_empty and not _LOG.match(text):
+    if is_empty and first and not _LOG.match(first):
         damaged("no audit event, nor does it begin like a log")
 
 
@@ -102,21 +92,11 @@ def read_text(text: str, damaged: Damaged) -> Iterable[Found]:
     return _events(text.strip().encode("utf-8", "replace"), damaged)
 
 
-def _columns(text: bytes) -> list[str]:
-    """Return the names in the first line of a CSV file."""
-    return next(csv.reader([text.decode("utf-8", "replace")]), []) if b"_raw" in text else []
-
-
-def _read_table(numbered: Iterable[tuple[int, bytes]], damaged: Damaged) -> Iterator[Found]:
-    rows = csv.DictReader(line.decode("utf-8", "surrogateescape") for _, line in numbered)
-    for row in rows:
-        yield from read_text(row[_RAW] or "", lambda why: damaged(f"line {rows.line_num}: {why}"))
-
-
-def _objects(numbered: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Return each line, and in place of an object over several lines its innermost braces with what is in them."""
+def _objects(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Return each line with its number, and in place of an object over several lines its innermost braces."""
     opened: list[bytes] = []
-    for number, line in numbered:
+    number = 0
+    for number, line in enumerate(lines, 1):
         text = line.strip()
         if text.endswith(b"{") and _OPENS.fullmatch(text):
             opened = [b"{"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
 import gzip
-import io
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -38,14 +36,6 @@ def cloudwatch(lines: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def as_csv(lines: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["_time", "_raw"], quoting=csv.QUOTE_ALL)
-    writer.writeheader()
-    writer.writerows({"_time": "1", "_raw": line} for line in lines)
-    return text.getvalue()
-
-
 def fields_and_text(line: str) -> dict[str, Any]:
     """An event as Splunk exports it: all fields are texts, and some are made by the app."""
     fields = {name: str(value) for name, value in json.loads(line).items()}
@@ -75,7 +65,6 @@ WRAPPED: dict[str, Callable[[Sequence[str]], str | bytes]] = {
     "Splunk's export with fields": lambda lines: one_a_line({"result": fields_and_text(line)} for line in lines),
     "Splunk's rows": lambda lines: json.dumps({"results": [fields_and_text(line) for line in lines]}),
     "Splunk's rows, pretty": lambda lines: json.dumps({"results": [fields_and_text(line) for line in lines]}, indent=1),
-    "Splunk's CSV": as_csv,
     "HEC": lambda lines: one_a_line({"time": 1.5, "event": json.loads(line), "host": "h"} for line in lines),
     "HEC with text": lambda lines: one_a_line({"time": "1.5", "event": line} for line in lines),
 }
