@@ -22,7 +22,7 @@ from typing import Final
 from rich.progress import Progress
 
 from dev.engine import ROOT
-from studies import page
+from studies import page, picture
 from studies.context import context
 from studies.rivals import counters
 from studies.rivals.counters import Rival
@@ -31,6 +31,7 @@ from tests.support.store_engines import DYNAMODB_LOCAL, OPEN
 RACERS: Final = 32
 MEETING_SECONDS: Final = 60  # at most; then a racer failed, and the others do not wait for ever
 PAGE: Final = ROOT / "docs" / "reliability.md"
+PICTURE: Final = ROOT / "docs" / "images" / "scoreboard.svg"
 
 
 @dataclass
@@ -99,10 +100,10 @@ def run(rivals: Sequence[Rival], races: int, advance: Callable[[], object]) -> l
 
 
 def main() -> int:
-    """Run, show progress, fill the page; 1 where the races did not show what is known."""
+    """Run, show progress, fill the page and draw the picture; 1 where the races did not show what is known."""
     parser = argparse.ArgumentParser(prog="python -m studies.rivals", description=__doc__)
     parser.add_argument("--races", type=int, default=100)
-    parser.add_argument("--publish", action="store_true", help="fill docs/reliability.md")
+    parser.add_argument("--publish", action="store_true", help="fill docs/reliability.md and its picture")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="rivals-") as scratch,
@@ -116,6 +117,7 @@ def main() -> int:
     print(text)
     if options.publish:
         PAGE.write_text(page.filled(PAGE.read_text("utf-8"), "rivals", {"scoreboard": text}), "utf-8")
+        PICTURE.write_text(_drawn(scores, options.races), "utf-8")
     failures = [verdict for each in scores if (verdict := each.verdict())]
     print(*failures, sep="\n", file=sys.stderr)
     return 1 if failures else 0
@@ -129,6 +131,19 @@ def _as_markdown(report: dict[str, str], scores: list[Score], races: int) -> str
     ]
     table = page.table((*heads, "requests a use", "ms a use"), lines)
     return f"`{report['command']}`, {report['date']}, {report['versions']}\n\n{table}"
+
+
+def _drawn(scores: list[Score], races: int) -> str:
+    return picture.bars(
+        "How others count uses, and the token service",
+        [each.name for each in scores],
+        {
+            ("granted too often", f"in {races} races of {RACERS}"): [each.extra for each in scores],
+            ("lost with the answer", f"of {races} uses"): [each.lost for each in scores],
+            ("requests", "for a use"): [each.requests / races for each in scores],
+            ("milliseconds", "for a use, DynamoDB Local"): [each.milliseconds for each in scores],
+        },
+    )
 
 
 if __name__ == "__main__":
