@@ -47,17 +47,18 @@ def judged(rounds: Sequence[dict[str, Sample]]) -> dict[str, Judged]:
 def test_a_ratio_is_taken_within_a_round_and_the_median_of_the_rounds_counts() -> None:
     found = judged(
         [
-            {variant.name: sample(cpu) for variant in of.ALL} | {"ours": sample(cpu * ratio)}
+            {variant.name: sample(cpu) for variant in of.GUARDED} | {"ours": sample(cpu * ratio)}
             for cpu, ratio in ((1.0, 0.3), (50.0, 0.4), (7.0, 0.9))
         ]
     )
     use = found["use-botocore"]
     assert [use.least, use.value, use.most] == pytest.approx([0.3, 0.4, 0.9])
     assert [found[name].value for name in ("archive", "peak", "init-authorizer")] == [2.1, 30.0, 1.0]
+    assert set(guard.WIDE_LIMITS) <= set(found)
 
 
 def test_a_start_is_a_whole_processor_until_the_first_event_and_a_share_of_it_then() -> None:
-    measured = {variant.name: sample(10.0) for variant in of.ALL} | {"ours": sample(1.0)}
+    measured = {variant.name: sample(10.0) for variant in of.GUARDED} | {"ours": sample(1.0)}
     measured["chalice-pynamodb"] = replace(measured["chalice-pynamodb"], first=Spent(1.0, 20.0))
     share = 128 / 1769
     assert judged([measured])["start"].value == pytest.approx((1.0 + 1.0 / share) / (10.0 + 20.0 / share))
@@ -79,19 +80,27 @@ def counts(ours: float, empty: float) -> Counts:
 
 
 def test_the_least_count_of_each_process_decides() -> None:
-    found = guard.values([counts(30.0, 10.0), counts(25.0, 12.0)], [30.0, 29.5], 2.1)
-    assert {value.name: value.value for value in found} == {
+    values = guard.by_instructions([counts(30.0, 10.0), counts(25.0, 12.0)], [30.0, 29.5], 2.1)
+    assert {value.name: value.value for value in values} == {
         "init": 2.5, "init-authorizer": 1.5, "use": 3.0, "issue": 4.0, "peak": 29.5, "archive": 2.1,
     }  # fmt: skip
 
 
 def test_limits_are_wider_on_a_python_that_is_not_deployed() -> None:
     [deployed, other] = (
-        {value.name: value.limit for value in guard.values([counts(30.0, 10.0)], [30.0], 2.1, python=python)}
+        {value.name: value.limit for value in guard.by_instructions([counts(30.0, 10.0)], [30.0], 2.1, python=python)}
         for python in (guard.DEPLOYED, "3.9")
     )
     assert deployed == guard.LIMITS
     assert other == {name: limit * 1.1 for name, limit in guard.LIMITS.items()}
+
+
+def test_a_processor_time_breaks_its_limit_only_if_every_round_does() -> None:
+    figure = replace(figures.FIGURES[0], name="use-floor")
+    limit = guard.WIDE_LIMITS["use-floor"]
+    [noisy] = guard.by_processor_time([Judged(figure, limit * 2, limit * 0.9, limit * 3)])
+    [slow] = guard.by_processor_time([Judged(figure, limit * 2, limit * 1.1, limit * 3)])
+    assert (noisy.holds, slow.holds) == (True, False)
 
 
 def test_the_page_shows_every_limit_of_the_guard() -> None:

@@ -23,7 +23,7 @@ class Figure:
     """One figure.
 
     Attributes:
-        name: in results.
+        name: in results and in the guard's limits.
         title: in tables.
         take: its value in one round.
         bar: the goal.
