@@ -46,8 +46,7 @@ class Gate:
 
     Without a signature it lets through `GET /_ministack/ready`, and calls of a deployed API, which authenticates its
     callers itself. No request from a web page comes through: browsers name the page's site in `Origin`, or the
-    attacker's name in `Host` where that name leads to this machine (DNS rebinding). So MiniStack's own CORS headers,
-    which name every site, let no page read anything.
+    attacker's name in `Host` where that name leads to this machine (DNS rebinding).
 
     Services and key are those of MiniStack's own settings.
     """
@@ -73,7 +72,7 @@ class Gate:
             receive = _replayed(body, receive)
             refusal = self._signature(scope, headers, body)
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _without_cors(send))
         else:
             await _refuse(refusal, send)
 
@@ -140,6 +139,16 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replay
+
+
+def _without_cors(send: Send) -> Send:
+    async def pass_on(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = [line for line in message["headers"] if not line[0].lower().startswith(b"access-control-")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return pass_on
 
 
 async def _refuse(refusal: Refusal, send: Send) -> None:
