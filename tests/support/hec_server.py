@@ -6,7 +6,6 @@ import contextlib
 import socket
 import ssl
 import struct
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,7 @@ class HecServer(Server):
         clients: the authority of the client certificates that it demands, with `authority`.
 
     Attributes:
-        nodes: what each of several nodes behind the one address does to every request; as with many load balancers, a
-            new connection goes to the next node and stays there.
+        sickness: what happens to every other request.
         requests: that reached the collector.
         slow_seconds: how long SLOW and DRIP hold an answer back; closing the server ends them at once.
     """
@@ -46,11 +44,9 @@ class HecServer(Server):
     ) -> None:
         self.collector = collector or Collector()
         self.faults: deque[Fault | ForcedCode | None] = deque()
-        self.nodes: list[Fault | ForcedCode | None] = [None]
+        self.sickness: Fault | ForcedCode | None = None
         self.requests: list[Request] = []
         self.slow_seconds = 30.0
-        self._node_of: dict[Handler, Fault | ForcedCode | None] = {}
-        self._lock = threading.Lock()
         tls = None
         if authority:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -63,12 +59,10 @@ class HecServer(Server):
     @property
     def connections(self) -> int:
         """Those that brought a request."""
-        return len(self._node_of)
+        return len({each.connection for each in self.received})
 
     def _serve(self, handler: Handler) -> None:
-        with self._lock:
-            node = self._node_of.setdefault(handler, self.nodes[len(self._node_of) % len(self.nodes)])
-            fault = self.faults.popleft() if self.faults else node
+        fault = self.faults.popleft() if self.faults else self.sickness
         received = handler.received
         request = Request(received.path, received.headers, received.content)
         reply = happen(fault, self.collector, request)

@@ -81,21 +81,21 @@ def _refused_credentials() -> list[str]:
 def _of_forwarders() -> dict[str, Sequence[str]]:
     """Return what the forwarders and the redrive write while Splunk accepts nothing, and then only some."""
     with HecServer(MarkedCollector()) as server:
-        place, sound = Place(server), server.nodes
+        place = Place(server)
         for name, message, content in (("good", "good", None), ("bad", "☠07", None), ("unreadable", "", "[]")):
             place.wait(f"failed/{name}.json", message, content=content)
 
         def made(written: list[str]) -> Forwarder:
             return build_forwarder(place.settings, "prod", metric=Audit("prod", "1", written.append).metrics)
 
-        server.nodes = [ForcedCode(7)]
+        server.sickness = ForcedCode(7)
         with _logged() as forwarded, suppress(SplunkError):
             made(forwarded).forward(subscription(["a"]), lambda: 60_000)
         with _logged() as redriven:
             audit = Audit("prod", "1", redriven.append)
             schedule = ScheduledRedrive(place.source, made(redriven), audit.metrics)
             schedule.run(lambda: 300_000)
-            server.nodes = sound
+            server.sickness = None
             schedule.run(lambda: 300_000)
         Audit("prod", "1", forwarded.append).metrics(Ledger(received=2, blank=1, set_aside=1, retries=1).metrics())
     return {

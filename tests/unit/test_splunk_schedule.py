@@ -83,7 +83,7 @@ def test_an_unavailable_splunk_costs_a_probe_and_no_entry_is_read(
 ) -> None:
     for number in range(5):
         world.wait(f"failed/{number}.json", "a")
-    world.server.nodes = [sickness]
+    world.server.sickness = sickness
     assert world.run() is None
     assert {operation for operation, _ in world.bucket.calls} == {"list"}
     assert len(world.server.requests) <= 2
@@ -95,7 +95,7 @@ def test_a_splunk_that_fails_again_ends_the_run_and_no_refusal_is_counted(world:
     for number in range(5):
         world.wait(f"failed/{number}.json", "a")
     world.server.faults.extend([None, None])
-    world.server.nodes = [ForcedCode(4)]
+    world.server.sickness = ForcedCode(4)
     outcome = world.run()
     assert (outcome.replayed, outcome.refused) == (1, {})
     assert "invalid token" in outcome.stopped
@@ -191,10 +191,10 @@ def test_the_time_that_is_left_is_not_spent_on_counting(
 def test_the_rest_of_a_partly_accepted_entry_waits_for_the_next_run(world: World) -> None:
     world.wait("failed/a.json", "x" * 600_000, "y" * 600_000)
     world.server.faults.extend([None, None])
-    world.server.nodes = [ForcedCode(7, 1)]
+    world.server.sickness = ForcedCode(7, 1)
     outcome = world.run()
     assert "only a part" in outcome.stopped
-    world.server.nodes = [None]
+    world.server.sickness = None
     assert world.run().replayed == 1
     assert [event[0] for event in world.arrived()] == ["x", "y"]
     assert world.bucket.objects == {}
