@@ -5,6 +5,7 @@ Reasons that a stranger must not learn share one page.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 
@@ -26,17 +27,16 @@ WRONG_WAY: Final = Page("wrong-way", 400)
 NOT_NOW: Final = Page("not-now", 503)
 
 
+_BY_REASON: Final[Mapping[str | None, Page]] = {
+    "token_exhausted": USED_UP,
+    "token_expired": EXPIRED,
+    "token_not_yet_valid": TOO_EARLY,
+    # Whether it is the person or the place is the sender's business: a stranger would learn what to change.
+    "user_mismatch": NOT_FOR_YOU,
+    "ip_mismatch": NOT_FOR_YOU,
+}
+
+
 def page_of(reason: str | None) -> Page:
-    """The page for a reason of the token service."""
-    match reason:
-        case "token_exhausted":
-            return USED_UP
-        case "token_expired":
-            return EXPIRED
-        case "token_not_yet_valid":
-            return TOO_EARLY
-        case "user_mismatch" | "ip_mismatch":
-            # Whether it is the person or the place is the sender's business: a stranger would learn what to change.
-            return NOT_FOR_YOU
-    # To a stranger, what never was, what was withdrawn and what was tried too often look the same.
-    return UNKNOWN
+    """The page for a reason of the token service. Unknown, revoked and locked links look the same to a stranger."""
+    return _BY_REASON.get(reason, UNKNOWN)

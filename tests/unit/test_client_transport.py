@@ -24,7 +24,7 @@ from tokenservice_client import (
     UntrustedServer,
 )
 
-from tests.support.scripted_server import HOST, Handler, Move, Server, answer, drop, silent
+from tests.support.scripted_server import HOST, Move, Server, answer, drop, silent
 from tests.unit.test_client_values import NODE, PASSWORD, SAMPLES, TOKEN
 
 USED = SAMPLES["UseAnswer"]
@@ -246,17 +246,6 @@ def test_threads_share_a_client_and_its_connections(make: Any, server: Server) -
     assert {use.node_id for use in uses} == {NODE}
     assert len(server.received) == 40
     assert len({each.connection for each in server.received}) <= 4
-
-
-def test_a_connection_that_ended_while_idle_costs_no_use(make: Any, server: Server) -> None:
-    def answer_and_close(handler: Handler) -> None:
-        answer(200, USED)(handler)
-        handler.close_connection = True
-
-    server.moves = [answer_and_close]
-    client = make()
-    for _ in range(5):
-        assert client.use(TOKEN).node_id == NODE
 
 
 def test_all_tokens_are_revoked_however_many_calls_it_takes(make: Any, server: Server) -> None:
