@@ -157,7 +157,8 @@ bench: setup #: Cold starts, calls and memory beside peers, then the log forward
 	@.venv/bin/python -m studies.bench.forwarder
 	@.venv/bin/python -m studies.cost
 
-load: setup #: 25 minutes of rising concurrency; fills docs/load.md; LOAD=--quick
+load: setup #: 40 minutes: rising concurrency, more tokens, more claims; fills docs/load.md; LOAD=--quick
+	@.venv/bin/python -m dev.install
 	@$(WITH) locust==2.47.0 python -m studies.load $(LOAD)
 
 bench-guard: setup #: Fail if the service is slower or larger than its bars allow

@@ -20,8 +20,6 @@ PAGE: Final = ROOT / "docs" / "scale.md"
 RATES: Final = (1, 10, 100, 1_000, 10_000)
 STAGE: Final = "prod"
 SECONDS: Final = HOURS * 3600
-CLAIMS: Final = (1, 10, 25, 50, 75, 100)
-UNIT_BYTES: Final = 1024
 
 # AWS's default quotas of an account and Region.
 # Sources: the developer guides' pages of quotas of Lambda, API Gateway, DynamoDB and Systems Manager.
@@ -53,18 +51,6 @@ def at_rate(rate: float, calls_per_batch: float = 1) -> Month:
 def total(month: Month, *services: str) -> float:
     """What a month costs, or some services of it."""
     return sum(line.usd for line in month.bill() if not services or line.service in services)
-
-
-def claims() -> str:
-    """What a use costs as the claims of its token grow: a write is charged for the item that it leaves."""
-    rows, spent = [], 0
-    for number in range(1, 101):
-        size = cost.TOKEN_BYTES + number * cost.CLAIM_BYTES
-        units = math.ceil(size / UNIT_BYTES)
-        spent += units
-        if number in CLAIMS:
-            rows.append([number, size, units, f"{spent / number:.2f}"])
-    return page.table(["claims after the use", "item, bytes", "write units of this use", "mean of all uses"], rows)
 
 
 def rates() -> str:
@@ -127,7 +113,7 @@ def monthly() -> str:
 
 def filled(text: str) -> str:
     """The page with every table as it is now."""
-    return page.filled(text, "cost", {"claims": claims(), "rates": rates(), "limits": limits(), "monthly": monthly()})
+    return page.filled(text, "cost", {"rates": rates(), "limits": limits(), "monthly": monthly()})
 
 
 def _calls_a_batch(forwarders: int, rate: float) -> str:

@@ -21,7 +21,7 @@ from studies import page
 from tests.support.api import Credentials
 from tests.support.fault_ways import Service
 from tests.support.local_aws import Package, Stack, local_aws
-from tests.support.store_engines import MINISTACK, with_tables
+from tests.support.store_engines import DYNAMODB_LOCAL, MINISTACK, OPEN, StoreEngine, with_tables
 
 USERS: Final = Path(__file__).with_name("users.py")
 _PATIENCE_SECONDS: Final = 60
@@ -29,6 +29,7 @@ _ROLES: Final = {
     "dev.gateway": "service",
     "lambda": "functions",
     "dev.engine_process": "engine",
+    "DynamoDBLocal.jar": "engine",
 }
 """Whose processor time counts for what, by a part of the command."""
 
@@ -77,16 +78,29 @@ def stored(dynamodb: Any, table: str) -> Stored:
 
 
 @contextmanager
-def local(scratch: Path) -> Iterator[Target]:
+def local_on_ministack(scratch: Path) -> Iterator[Target]:
     """What `make run` serves: the state is kept on disk, too."""
-    with Engine(state_dir=scratch / "state", log=scratch / "ministack.log") as ministack:
-        engine = with_tables(MINISTACK, ministack.client_environ)
-        with Service(engine.environ, engine.client_store(), scratch / "service.log") as service:
-            yield Target(
-                service.endpoint_url + BASE_PATH,
-                Credentials(service.user, service.password),
-                lambda: stored(engine.dynamodb(), engine.token_table),
-            )
+    with (
+        Engine(state_dir=scratch / "state", log=scratch / "ministack.log") as engine,
+        _served(with_tables(MINISTACK, engine.client_environ), scratch) as target,
+    ):
+        yield target
+
+
+@contextmanager
+def local_on_dynamodb_local(scratch: Path) -> Iterator[Target]:
+    with OPEN[DYNAMODB_LOCAL](scratch) as engine, _served(engine, scratch) as target:
+        yield target
+
+
+@contextmanager
+def _served(engine: StoreEngine, scratch: Path) -> Iterator[Target]:
+    with Service(engine.environ, engine.client_store(), scratch / "service.log") as service:
+        yield Target(
+            service.endpoint_url + BASE_PATH,
+            Credentials(service.user, service.password),
+            lambda: stored(engine.dynamodb(), engine.token_table),
+        )
 
 
 @contextmanager
@@ -102,7 +116,11 @@ def deployed(scratch: Path) -> Iterator[Target]:
         )
 
 
-OPEN_TARGET: Final[Mapping[str, Callable[[Path], Any]]] = {"local": local, "deployed": deployed}
+OPEN_TARGET: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "local-ministack": local_on_ministack,
+    "local-dynamodb-local": local_on_dynamodb_local,
+    "deployed": deployed,
+}
 """By part: starts everything below the folder, and stops it at the end of the block."""
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from studies import page
-from studies.load import ladder
-from studies.load.__main__ import DOCUMENT, LEVELS
+from studies.load import growth, ladder
+from studies.load.__main__ import DOCUMENT, PARTS
 from studies.load.ladder import Stored
 
 BEFORE = Stored(tokens=3, claims=1, overspent=0)
@@ -59,12 +59,17 @@ def test_a_wrong_answer_where_none_is_expected_and_a_wrong_table_fail_the_run() 
     ]
 
 
+def test_an_engine_that_charges_something_else_than_was_calculated_fails_the_run() -> None:
+    rows = [{"write_units": 3, "write_units_charged": 3.0}, {"write_units": 3, "write_units_charged": 4.0}]
+    assert growth.failures(rows) == ["4.0 write units, not 3"]
+
+
 def test_the_document_has_a_place_for_the_table_of_every_part() -> None:
-    assert sorted(page.names(DOCUMENT.read_text("utf-8"), "load")) == sorted(LEVELS)
+    assert sorted(page.names(DOCUMENT.read_text("utf-8"), "load")) == sorted(PARTS)
 
 
 def test_a_run_replaces_the_tables_of_its_parts_alone() -> None:
-    text = "<!-- load:deployed -->\nold\n<!-- /load -->\n<!-- load:local -->\nolder\n<!-- /load -->\n"
+    text = "<!-- load:deployed -->\nold\n<!-- /load -->\n<!-- load:growth -->\nolder\n<!-- /load -->\n"
     filled = page.filled(text, "load", {"deployed": page.table(["callers", ""], [[1_000, "x"]])})
     assert "| callers |  |\n| ---: | --- |\n| 1,000 | x |\n" in filled
     assert "old\n" not in filled

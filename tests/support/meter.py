@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from chalicelib.aws.signing import Credentials, Signer, region_from_environ
 from tests.support.dynamodb_proxy import Proxy
+
+WRITE_UNIT_BYTES: Final = 1024
+USD_PER_MILLION_WRITE_UNITS: Final = 0.625
+USD_PER_MILLION_READ_UNITS: Final = 0.125
+"""On-demand in us-east-1, as lowered in November 2024; other Regions cost up to twice that."""
 
 
 class Meter(Proxy):
@@ -21,25 +27,37 @@ class Meter(Proxy):
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._units: list[float] = []
+        self._adding = threading.Lock()
+        self._units: dict[str, float] = {}
         self._signer = Signer(Credentials.from_environ(environ), region_from_environ(environ), "dynamodb")
         self._host = environ["AWS_ENDPOINT_URL"].partition("//")[2]
         super().__init__(environ["AWS_ENDPOINT_URL"])
 
     def ask(self, request: Any) -> Any:
         asked = json.loads(request.body)
-        body = json.dumps({**asked, "ReturnConsumedCapacity": "TOTAL"}).encode()
+        body = json.dumps({**asked, "ReturnConsumedCapacity": "INDEXES"}).encode()
         headers = {name.lower(): value for name, value in request.headers.items()}
         named = {"host": self._host, "content-type": headers["content-type"], "x-amz-target": headers["x-amz-target"]}
         answer = super().ask(replace(request, headers=self._signer.sign("POST", "/", named, body), body=body))
         consumed = json.loads(answer.body).get("ConsumedCapacity") or {}
-        self._units.append(consumed.get("CapacityUnits", 0.0))
+        with self._adding:
+            for name, units in _parts(consumed):
+                self._units[name] = self._units.get(name, 0.0) + units
         return answer
 
-    def read(self) -> float:
-        """Units since the last reading."""
-        units, self._units = self._units, []
-        return sum(units)
+    def read(self) -> dict[str, float]:
+        """Units since the last reading: of the table and of each index, and `total`."""
+        with self._adding:
+            units, self._units = self._units, {}
+        return units
+
+
+def _parts(consumed: Mapping[str, Any]) -> list[tuple[str, float]]:
+    if not consumed:
+        return []
+    parts = [("total", consumed["CapacityUnits"]), ("table", consumed.get("Table", {}).get("CapacityUnits", 0.0))]
+    indexes = consumed.get("GlobalSecondaryIndexes", {})
+    return parts + [(name, index["CapacityUnits"]) for name, index in sorted(indexes.items())]
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:
@@ -67,3 +85,13 @@ def _value_bytes(typed: Mapping[str, Any]) -> int:
         case "BOOL" | "NULL":
             return 1
     raise ValueError(f"no size is known for the type {kind}")
+
+
+def write_units(size: int) -> int:
+    """What one write costs; the larger one of the item before and after counts, also where a condition failed."""
+    return math.ceil(size / WRITE_UNIT_BYTES)
+
+
+def usd_per_million(write: float, read: float = 0.0) -> float:
+    """The price of a million calls that consume that many units each."""
+    return round(write * USD_PER_MILLION_WRITE_UNITS + read * USD_PER_MILLION_READ_UNITS, 3)
