@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from click.testing import CliRunner
-
 from chalicelib.http.problems import TABLE
 from chalicelib.http.routes import ROUTES
 from chalicelib.settings import Settings
-from tokenctl.__main__ import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -44,10 +41,3 @@ def test_every_setting_is_listed_and_no_other() -> None:
 
     Settings.from_environ(Recorder())
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", section("Settings"), re.MULTILINE)) == asked
-
-
-def test_every_command_of_tokenctl_exists() -> None:
-    for line in re.findall(
-        r"^\.venv/bin/tokenctl ([a-z ]+?)(?: [a-z]+ --| tok|  |$)", section("Operate"), re.MULTILINE
-    ):
-        assert CliRunner().invoke(cli, [*line.split()[:2], "--help"]).exit_code == 0, line
