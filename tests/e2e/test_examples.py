@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,29 +31,12 @@ from tokenctl.deployment import Deployment
 
 WITHOUT_JAVA = "not run as Java: "
 WITHOUT_CURL = "not run with curl: it is not installed"
-# Run programs one after the other in one process, since starting is most of their work.
-PYTHON_RUNNER = """
-import runpy, sys
-for path in sys.argv[1:]:
-    runpy.run_path(path, run_name="__main__")
-    print("END OF PROGRAM", flush=True)
-"""
 # The operator's program, looking for the log where this service writes it.
 TOKENCTL = """
 from pathlib import Path
 from tokenctl import __main__ as program, deployment
 deployment.LOCAL_LOG = Path("service.log")
 program.main()
-"""
-JAVA_RUNNER = """
-class Runner {
-    public static void main(String[] names) throws Exception {
-        for (var name : names) {
-            Class.forName(name).getDeclaredMethod("main", String[].class).invoke(null, (Object) new String[0]);
-            System.out.println("END OF PROGRAM");
-        }
-    }
-}
 """
 
 
@@ -99,13 +82,22 @@ class Served:
             timeout=60,
         )
 
-    def run(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
+    def run(self, *command: str) -> str:
         """The output of a command; its failure is raised with the full output."""
-        run = subprocess.run(
-            command, cwd=self.directory, env=environ or self.environ, capture_output=True, text=True, check=False
-        )
+        run = subprocess.run(command, cwd=self.directory, env=self.environ, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout
+
+    def write(self, program: Program) -> str:
+        """Write a program into a file of its own."""
+        name = f"{program.class_name}.java" if program.language == "java" else "program"
+        (self.directory / name).write_text(program.source.replace(examples.SHOWN_AT, self.base) + "\n")
+        return name
+
+    def prints_what_is_shown(self, program: Program, *command: str) -> None:
+        """Run a program; it prints the documented output, or any output if none is documented."""
+        printed = self.run(*command)
+        assert program.shown is None or masked(printed) == masked(program.shown), program.where
 
 
 @pytest.fixture(scope="module")
@@ -122,27 +114,8 @@ def served(api: Api, client: Credentials, tmp_path_factory: pytest.TempPathFacto
         yield Served(service.endpoint_url, directory, client)
 
 
-def write(served: Served, number: int, program: Program) -> str:
-    """A program in a file of its own."""
-    name = f"{program.class_name}.java" if program.language == "java" else f"program_{number}"
-    (served.directory / name).write_text(program.source.replace(examples.SHOWN_AT, served.base) + "\n")
-    return name
-
-
-def in_language(*languages: str) -> list[Program]:
-    return [each for each in (*examples.programs(), *examples.samples()) if each.language in languages]
-
-
-def outputs(printed: str) -> list[str]:
-    return printed.split("END OF PROGRAM\n")[:-1]
-
-
-def compare(programs: Sequence[Program], printed: Sequence[str]) -> None:
-    """Each program ended and printed the documented output, or any output if none is documented."""
-    assert len(programs) == len(printed)
-    for program, text in zip(programs, printed, strict=True):
-        if program.shown is not None:
-            assert masked(text) == masked(program.shown), program.where
+def in_language(language: str) -> list[Program]:
+    return [each for each in (*examples.programs(), *examples.samples()) if each.language == language]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason=WITHOUT_CURL)
@@ -151,35 +124,28 @@ def test_a_session_prints_the_documented_output(served: Served, session: Session
     """Types its commands into one shell and compares what comes back, but for ids and instants."""
     typed = "\n".join(session.commands).replace(examples.SHOWN_AT, served.base)
     assert len(session.commands) > 5
-    assert masked(served.run(["bash", "-euc", typed])) == masked(session.shown)
+    assert masked(served.run("bash", "-euc", typed)) == masked(session.shown)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason=WITHOUT_CURL)
 def test_every_example_for_the_shell_runs(served: Served) -> None:
-    programs = in_language("shell")
-    environ = served.environ
-    printed = [
-        served.run(["bash", "-eu", write(served, number, program)], environ) for number, program in enumerate(programs)
-    ]
-    compare(programs, printed)
+    for program in in_language("shell"):
+        served.prints_what_is_shown(program, "bash", "-eu", served.write(program))
 
 
 def test_every_example_in_python_runs(served: Served) -> None:
-    programs = in_language("python")
-    files = [write(served, number, program) for number, program in enumerate(programs)]
-    compare(programs, outputs(served.run([sys.executable, "-W", "error", "-c", PYTHON_RUNNER, *files])))
+    for program in in_language("python"):
+        served.prints_what_is_shown(program, sys.executable, "-W", "error", served.write(program))
 
 
 def test_every_example_in_java_compiles_and_runs(served: Served) -> None:
     if shutil.which("javac") is None:
         (pytest.fail if install.in_ci() else pytest.skip)(WITHOUT_JAVA + "javac (Debian: default-jdk-headless)")
     programs = in_language("java")
-    files = [write(served, number, program) for number, program in enumerate(programs)]
-    (served.directory / "Runner.java").write_text(JAVA_RUNNER)
-    served.run(["javac", "-Xlint:all", "-Werror", "--release", "17", "-d", "classes", "Runner.java", *files])
-    small = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    printed = served.run(["java", *small, "-cp", "classes", "Runner", *(each.class_name for each in programs)])
-    compare(programs, outputs(printed))
+    files = [served.write(program) for program in programs]
+    served.run("javac", "-Xlint:all", "-Werror", "--release", "17", "-d", "classes", *files)
+    for program in programs:
+        served.prints_what_is_shown(program, "java", "-XX:TieredStopAtLevel=1", "-cp", "classes", program.class_name)
 
 
 class TestTheReference:
