@@ -203,18 +203,12 @@ def test_make_clean_leaves_a_running_service_alone(tmp_path: Path) -> None:
 
 
 class TestEngine:
-    @pytest.fixture
-    def scratch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Where engines of a test put their temporary files."""
-        scratch = tmp_path / "scratch"
+    def test_a_kill_loses_no_write_older_than_a_second_and_leaves_no_temporary_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state, scratch = tmp_path / "state", tmp_path / "scratch"
         scratch.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-        return scratch
-
-    def test_a_kill_loses_no_write_older_than_a_second_and_leaves_no_temporary_files(
-        self, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        state = tmp_path / "state"
         engine = Engine(state_dir=state, log=tmp_path / "engine.log").start()
         with pytest.raises(EngineError, match="running already"):
             engine.start()

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from dev.engine import ROOT
@@ -101,13 +101,8 @@ def copy_of_the_checkout(copy: Path, *more: str) -> Path:
 
 def processes_of(checkout: Path) -> dict[int, str]:
     """The command lines of all processes that work in the copy, by their ids."""
-    commands = {}
-    for directory in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended, or is another user's
-            command = (directory / "cmdline").read_text().replace("\0", " ")
-            if command and (directory / "cwd").readlink() == checkout:
-                commands[int(directory.name)] = command
-    return commands
+    found = psutil.process_iter(["cmdline", "cwd"])
+    return {one.pid: " ".join(one.info["cmdline"] or ()) for one in found if one.info["cwd"] == str(checkout)}
 
 
 def kill(checkout: Path, name: str) -> None:
