@@ -1,7 +1,7 @@
 """The callers of the engine behind `make run`: its own clients, other programs, and pages in a developer's browser.
 
 A browser sends a page's POST with `Origin`, a rebound name as `Host`, and lets a page read no answer without CORS
-headers (Fetch standard, sections 3.2 and 3.3).
+headers (Fetch standard, sections 3.2 and 3.3). tests/e2e/test_local_engine_browser.py sees it in one.
 """
 
 from __future__ import annotations
