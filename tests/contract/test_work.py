@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,39 +16,22 @@ from tests.support.api import NODE, POSTS, Api, Credentials, gateway_event
 KILO = 1024
 
 
-def filled(head: bytes, unit: bytes, tail: bytes) -> bytes:
-    """A body of nearly 64 KB that repeats something."""
-    return head + b",".join([unit] * ((63 * KILO - len(head) - len(tail)) // (len(unit) + 1))) + tail
+def filled(unit: bytes) -> bytes:
+    """Nearly 62 KB of something, with commas between; `%d` in it is the place."""
+    count = 62 * KILO // (len(unit) + 1 + 4 * unit.count(b"%d"))
+    return b",".join(unit % place if b"%d" in unit else unit for place in range(count))
 
 
-def named_members(head: bytes, member: bytes, tail: bytes, *, each_name_times: int = 1) -> bytes:
-    """The same with names that differ; `%d` stands for their number."""
-    count = 63 * KILO // (len(member) + 4)
-    return head + b",".join(member % (number // each_name_times) for number in range(count)) + tail
-
-
-KINDS_OF_MANY: dict[str, Callable[[bytes, bytes], bytes]] = {
-    "empty objects": lambda head, tail: filled(head + b"[", b"{}", b"]" + tail),
-    "objects with a field": lambda head, tail: filled(head + b"[", b'{"nodeId":1}', b"]" + tail),
-    "empty lists": lambda head, tail: filled(head + b"[", b"[]", b"]" + tail),
-    "numbers": lambda head, tail: filled(head + b"[", b"1", b"]" + tail),
-    "texts": lambda head, tail: filled(head + b"[", b'"x"', b"]" + tail),
-    "nulls": lambda head, tail: filled(head + b"[", b"null", b"]" + tail),
-    "nested lists": lambda head, tail: head + b"[" * 31_000 + b"]" * 31_000 + tail,
-    "nested objects": lambda head, tail: head + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + tail,
-    "unknown names": lambda head, tail: named_members(head + b"{", b'"x%d":1', b"}" + tail),
-    "names of texts": lambda head, tail: named_members(head + b"{", b'"%d":""', b"}" + tail),
-    "names given twice": lambda head, tail: named_members(head + b"{", b'"%d":""', b"}" + tail, each_name_times=2),
-    "one name": lambda head, tail: filled(head + b"{", b'"a":""', b"}" + tail),
-    "long names": lambda head, tail: named_members(head + b"{", b'"%d' + b"a" * 1_000 + b'":1', b"}" + tail),
-    "digits": lambda head, tail: head + b"9" * 60_000 + tail,
-    "digits of a fraction": lambda head, tail: head + b"1." + b"9" * 60_000 + tail,
-    "digits of an exponent": lambda head, tail: head + b"1e" + b"9" * 60_000 + tail,
-    "letters": lambda head, tail: head + b'"' + b"x" * 60_000 + b'"' + tail,
-    "nearly tokens": lambda head, tail: head + b'"' + (b"a" * 63 + b"x") * 900 + b'"' + tail,
-    "escapes": lambda head, tail: head + b'"' + rb"\u0000" * 10_000 + b'"' + tail,
-    "halves of surrogate pairs": lambda head, tail: head + b'"' + rb"\ud800" * 10_000 + b'"' + tail,
-}
+CONTENTS = [
+    *(b"[" + filled(unit) + b"]" for unit in (b"{}", b'{"nodeId":1}', b"[]", b"1", b'"x"', b"null")),
+    *(b"{" + filled(unit) + b"}" for unit in (b'"x%d":1', b'"%d":""', b'"a":""', b'"%d' + b"a" * 1_000 + b'":1')),
+    b"{" + b",".join(b'"%d":"","%d":""' % (name, name) for name in range(3_000)) + b"}",
+    b"[" * 31_000 + b"]" * 31_000,
+    b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    *(digits + b"9" * 60_000 for digits in (b"", b"1.", b"1e")),
+    *(b'"' + text + b'"' for text in (b"x" * 60_000, (b"a" * 63 + b"x") * 900)),
+    *(b'"' + escape * 10_000 + b'"' for escape in (rb"\u0000", rb"\ud800")),
+]
 
 
 def steps(api: Api, event: dict[str, Any]) -> tuple[int, int]:
@@ -83,10 +66,9 @@ def bad_bodies(path: str) -> Iterator[bytes]:
         places += [(f'{{"tokens":[{{"{name}":'.encode(), b"}]}") for name in ("nodeId", "metadata", "surprise")]
         for audience in ([], [""] * 16):
             entry = {"nodeId": "", "ipAddresses": ["x"], "audience": audience, "x": 1}
-            yield filled(b'{"tokens":[', json.dumps(entry).encode(), b"]}")
+            yield b'{"tokens":[' + filled(json.dumps(entry).encode()) + b"]}"
             yield json.dumps({"tokens": [entry] * 100}).encode()
-    for kind in KINDS_OF_MANY.values():
-        yield from (kind(head, tail) for head, tail in places)
+    yield from (head + content + tail for content in CONTENTS for head, tail in places)
 
 
 @pytest.mark.parametrize("path", [path for path in POSTS if path != "/introspect"])  # it reads as /use does
