@@ -6,7 +6,6 @@ import io
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 import pytest
@@ -16,6 +15,7 @@ from chalicelib.clients import SECRET_PREFIX, Scope
 from tests.support.api import Api, Credentials
 from tests.support.operator import Tokenctl, Typed
 from tokenctl.deployment import Deployment
+from tokenctl.terminal import Terminal
 
 SECRET = re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_-]{{43}}")
 
@@ -194,19 +194,12 @@ def test_without_a_terminal_nothing_is_deleted(tokenctl: Tokenctl, monkeypatch: 
 def test_a_client_that_somebody_changes_while_it_is_looked_at_is_not_deleted(
     deployment: Deployment, tokenctl: Tokenctl, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    def somebody_is_faster(*_: object) -> None:
+        deployment.client_store().change(name, lambda known: known._replace(scopes=frozenset({Scope.ISSUE})))
+
     add(tokenctl, name)
-
-    class Slow(Typed):
-        """Before the answer comes, somebody else gives the client another scope."""
-
-        def readline(self, *_: Any) -> str:
-            deployment.client_store().change(name, lambda known: known._replace(scopes=frozenset({Scope.ISSUE})))
-            return super().readline()
-
-    monkeypatch.setattr(sys, "stdin", Slow("y\n"))
-    deleted = tokenctl("client", "delete", name)
-    assert deleted.code == 1
-    assert "changed in the meantime" in deleted.err
+    monkeypatch.setattr(Terminal, "confirm", somebody_is_faster)
+    tokenctl("client", "delete", name).assert_refused("changed in the meantime")
     assert tokenctl("client", "show", name, "--json").json["scopes"] == ["issue"]
 
 
