@@ -105,7 +105,7 @@ def _race_on(
             "seconds": seconds,
             "faults": {str(fault): times for fault, times in sorted(proxy.met.items())},
             "unanswered_because": dict(way.failures),
-            "slowest_failure_ms": round(way.slowest_failure_ms),
+            "slowest_503_ms": round(way.slowest_503_ms),
             **facts,
         }
 
@@ -135,7 +135,7 @@ def _as_markdown(report: dict[str, Any]) -> str:
         [
             row["engine"], row["way"], row["tokens"], row["racers"], row["calls"], sum(row["faults"].values()),
             row["granted"], row["replayed"], sum(row["refused"].values()), sum(row["cut_short"].values()),
-            row["unanswered"], row["slowest_failure_ms"], len(row["wrong"]),
+            row["unanswered"], row["slowest_503_ms"], len(row["wrong"]),
             round(row["tokens"] / row["checking_seconds"]) , row["seconds"],
         ]
         for row in report["rows"]
