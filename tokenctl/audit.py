@@ -30,7 +30,7 @@ from tokenctl.audit_lines import Found, read, read_text
 from tokenctl.audit_rules import ISSUED, MAX_LIFE_MS, MEANING, TOLERANCE, Fact, Finding, Log, Stored, judge
 from tokenctl.deployment import LOCAL_STAGE, Deployment
 from tokenctl.errors import DeploymentError
-from tokenctl.terminal import Instant, Terminal, clock, common, plain, table, tracked
+from tokenctl.terminal import Instant, Terminal, clock, common, plain, table
 from tokenctl.trail import open_trail
 
 _STDIN: Final = "-"
@@ -85,8 +85,7 @@ def audit(
         read_at = None
         if deployment is not None:
             read_at = epoch_ms(now())
-            with terminal.progress("Reading tokens", total=None) as advance:
-                events.add_stored(tracked(deployment.token_store().all(), advance))
+            events.add_stored(terminal.tracked(deployment.token_store().all(), "Reading tokens"))
         begin, life = epoch_ms(since) if since else events.first, events.longest_life or MAX_LIFE_MS
         log = Log(begin, settled, round(tolerance * 1000), read_at, life)
         report.events = events.count

@@ -26,7 +26,7 @@ from chalicelib.splunk.waiting import BucketSource, Entry
 from tokenctl.deployment import Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
 from tokenctl.logs import FILTER_NAME, LOG_GROUPS, check_stage
-from tokenctl.terminal import Instant, Terminal, common, fail, plain, table, tracked
+from tokenctl.terminal import Instant, Terminal, common, fail, plain, table
 
 # An operator's machine has the memory and the time for inputs that a function must reject.
 MAX_BYTES: Final = 1024 * 1024 * 1024
@@ -70,11 +70,9 @@ def redrive_command(terminal: Terminal, bucket: str | None, names: tuple[str, ..
     if names:
         entries = chain(entry for entry in named.values() if entry)
     # Counting the entries would read each of them twice.
-    with terminal.progress(f"Replaying {place}", total=None) as advance:
-        most_refused = None if names else MOST_REFUSED
-        outcome = redrive(
-            source, replay, tracked(entries, advance), lambda: _SECONDS_PER_ENTRY, most_refused=most_refused
-        )
+    waiting = terminal.tracked(entries, f"Replaying {place}")
+    most_refused = None if names else MOST_REFUSED
+    outcome = redrive(source, replay, waiting, lambda: _SECONDS_PER_ENTRY, most_refused=most_refused)
     terminal.show({place: asdict(outcome)}, lambda _: _show_outcome(place, outcome))
     missing = [name for name, entry in named.items() if entry is None]
     for name in missing:
@@ -98,9 +96,10 @@ def resend_command(terminal: Terminal, group: str, since: datetime, until: datet
     check_stage(deployment)
     name = LOG_GROUPS[group].format(stage=deployment.stage)
     sent = Counter(events=0, setAside=0, deferred=0)
-    with aws_errors(f"log group {name}"), terminal.progress(f"Sending {name}", total=None) as advance:
+    with aws_errors(f"log group {name}"):
         replay = _forwarder(deployment, _bucket(deployment, bucket))
-        for reached, batch in tracked(_logged(deployment.aws("logs"), name, since, until or now()), advance):
+        logged = _logged(deployment.aws("logs"), name, since, until or now())
+        for reached, batch in terminal.tracked(logged, f"Sending {name}"):
             try:
                 ledger = _send(replay, batch)
             except SplunkError as error:

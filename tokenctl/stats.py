@@ -16,7 +16,7 @@ from chalicelib.instants import now
 from chalicelib.tokens import Token
 from tokenctl.deployment import Deployment
 from tokenctl.explain import LIVE, state
-from tokenctl.terminal import Terminal, clock, common, plain, table, tracked
+from tokenctl.terminal import Terminal, clock, common, plain, table
 from tokenctl.trail import open_trail, read, show_unread
 
 
@@ -29,9 +29,8 @@ def stats(terminal: Terminal) -> None:
     """
     deployment = terminal.deployment()
     instant = now()
-    with terminal.progress("Reading tokens", total=_about(deployment)) as advance:
-        stored = tracked(deployment.token_store().all(), advance)
-        facts = count(stored, instant, deployment.settings.tokens_issued_after)
+    stored = terminal.tracked(deployment.token_store().all(), "Reading tokens", _about(deployment))
+    facts = count(stored, instant, deployment.settings.tokens_issued_after)
     events, unread = read(terminal, open_trail(deployment), "token.refused", midnight(instant))
     if unread is None:
         facts["today"] |= count_refusals(events)

@@ -79,6 +79,13 @@ class Terminal:
             task = bar.add_task(escape(what), total=total)
             yield lambda: bar.advance(task)
 
+    def tracked(self, steps: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """Yield the steps, and show how far they are."""
+        with self.progress(what, total) as advance:
+            for step in steps:
+                yield step
+                advance()
+
 
 class Instant(click.ParamType[datetime]):
     """RFC 3339 with an offset, or how long ago: `30m`, `2h`, `3d`."""
@@ -101,13 +108,6 @@ def read_secret(prompt: str) -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     return str(click.prompt(prompt, default="", hide_input=True, show_default=False, err=True))
-
-
-def tracked(steps: Iterable[T], advance: Advance) -> Iterator[T]:
-    """Yield the steps, and advance the progress bar after each."""
-    for step in steps:
-        yield step
-        advance()
 
 
 def _console() -> Console:

@@ -20,7 +20,7 @@ from chalicelib.audit import timestamp
 from tokenctl import deployment as deployment_
 from tokenctl.deployment import LOCAL_STAGE, Deployment, private
 from tokenctl.errors import DeploymentError, aws_errors
-from tokenctl.terminal import Terminal, plain, tracked
+from tokenctl.terminal import Terminal, plain
 
 Event = Mapping[str, Any]
 
@@ -158,9 +158,8 @@ def read(terminal: Terminal, trail: Trail, term: str, since: datetime) -> tuple[
     """Return the events and None, or those that could be read and the error."""
     found: list[Event] = []
     try:
-        with terminal.progress(f"Reading {trail.place}", total=None) as advance:
-            # What was read before an error stays in the list.
-            found.extend(tracked(audit_events(trail, term, since), advance))
+        # What was read before an error stays in the list.
+        found.extend(terminal.tracked(audit_events(trail, term, since), f"Reading {trail.place}"))
     except DeploymentError as error:
         return found, str(error)
     return found, None
