@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import pytest
 import tokenservice_client
@@ -24,10 +23,6 @@ from tokenservice_client.errors import (
 import chalicelib
 from chalicelib.http.problems import TABLE
 from chalicelib.tokens import Reason
-from tests.support import examples
-
-ROOT = Path(__file__).resolve().parents[2]
-OPENAPI = examples.document()
 
 
 def test_the_class_of_a_code_follows_its_status_with_two_exceptions() -> None:
