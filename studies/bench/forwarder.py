@@ -31,6 +31,7 @@ from studies.bench.box import build, function
 from studies.bench.box.build import Built
 from studies.bench.box.variants import SERVICE
 from tests.support.scripted_server import Handler, Server, answer
+from tests.support.splunk_world import subscription
 
 RESULTS: Final = ROOT / "studies" / "bench" / "results" / "forwarder.json"
 PAYLOAD_BYTES: Final = 1_000_000  # Lambda's limit for an asynchronous invocation is 1 MB
@@ -54,17 +55,10 @@ def message(source: random.Random, size: int) -> str:
     return json.dumps(event, separators=(",", ":"))
 
 
-def payload(messages: list[str]) -> dict[str, Any]:
-    """The subscription event with these messages."""
-    from tests.support.splunk_world import subscription  # noqa: PLC0415 - not in the process whose memory counts
-
-    return subscription(messages)
-
-
 def events_per_cpu_second(size: int, rounds: int) -> dict[str, float]:
     """Median over rounds, and the spread."""
     source, count, rates = random.Random(1), 4_000_000 // size, []
-    event = payload([message(source, size) for _ in range(count)])
+    event = subscription([message(source, size) for _ in range(count)])
     taken = Answer(200, b'{"text":"Success","code":0}')
     forwarder = Forwarder(
         Deliverer(lambda body, token, timeout: taken, HecToken(fixed("token"))),
@@ -95,13 +89,13 @@ def full_payload(kind: str) -> tuple[dict[str, Any], int]:
     if kind == KINDS[0]:
         source, count = random.Random(2), PAYLOAD_BYTES // 40
         messages = [message(source, _SIZE) for _ in range(count)]
-        while len((event := payload(messages[:count]))["awslogs"]["data"]) > PAYLOAD_BYTES:
+        while len((event := subscription(messages[:count]))["awslogs"]["data"]) > PAYLOAD_BYTES:
             count = int(count * 0.98)
         return event, count
     few = ["" if kind == KINDS[2] else message(random.Random(n), _SIZE) for n in range(1_000)]
-    per_event = len(gzip.decompress(base64.b64decode(payload(few)["awslogs"]["data"]))) / len(few)
+    per_event = len(gzip.decompress(base64.b64decode(subscription(few)["awslogs"]["data"]))) / len(few)
     count = int(MAX_BYTES * 0.999 / per_event)
-    return payload([few[n % 50] for n in range(count)]), count
+    return subscription([few[n % 50] for n in range(count)]), count
 
 
 def peak_memory(kind: str, archive: Built) -> dict[str, Any]:

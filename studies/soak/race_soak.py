@@ -24,8 +24,8 @@ from chalicelib.aws.dynamodb import PATIENCE
 from studies.soak import soak_report
 from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
 from tests.support.fault_ways import Service
-from tests.support.races import RACERS, Findings, Track, plan
-from tests.support.races_over import OverHttp, OverKills, OverStore
+from tests.support.races import RACERS, Findings, plan
+from tests.support.races_over import OverHttp, OverKills, OverStore, Track
 from tests.support.store_engines import OPEN, StoreEngine
 
 # The two faults that make a client wait for its time-out come more seldom, so that a night suffices.

@@ -13,8 +13,8 @@ import pytest
 from tests.support.dynamodb_proxy import QUICK, Proxy
 from tests.support.fault_ways import Service
 from tests.support.memory_store import Memory
-from tests.support.races import Findings, Kind, Track, Way, plan
-from tests.support.races_over import OverHttp, OverKills, OverStore
+from tests.support.races import Findings, Kind, plan
+from tests.support.races_over import OverHttp, OverKills, OverStore, Track, Way
 from tests.support.store_engines import StoreEngine
 
 SEED = 20  # its first six races are of every kind

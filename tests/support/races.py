@@ -7,15 +7,12 @@ that revokes it, or strangers whose mismatches lock it. All calls are recorded, 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import cycle, islice
-from typing import Final, Protocol
+from typing import Final
 
 from chalicelib.tokens import LOCKED_AFTER_MISMATCHES, Reason
 from tests.support.histories import Call, Granted, Held
@@ -23,7 +20,6 @@ from tests.support.linearizability import violation
 
 RACERS: Final = 32
 STRANGERS: Final = LOCKED_AFTER_MISMATCHES + 1
-OTHERS: Final = 1 + STRANGERS  # somebody who looks at the token, and those who interfere
 MAX_USES: Final = (1, 2, 5)
 
 
@@ -107,37 +103,6 @@ class Entry:
     bodies: dict[str, object] = field(default_factory=dict)
 
 
-class Way(Protocol):
-    """A way to reach the service; called from many threads at once. Uses, interference and looks go into the history.
-
-    Attributes:
-        repeats: whether the service may repeat a request to its store.
-        pace: the delays of a race are multiplied by it.
-        batches: how many tokens are issued at once, in turn.
-    """
-
-    repeats: bool
-    pace: float
-    batches: Sequence[int]
-
-    def issue(self, races: Sequence[Race]) -> list[Entry]:
-        """One token a race."""
-
-    def ready(self, entry: Entry) -> Entry:
-        """Return when the race may begin, with the token to race for: an expiring one is raced for at its expiry."""
-
-    def use(self, entry: Entry, racer: int | None) -> object:
-        """Spend as that racer; None: as someone who comes when all is over."""
-
-    def interfere(self, entry: Entry) -> object:
-        """Revoke it, or present it as a stranger."""
-
-    def look(self, entry: Entry) -> object: ...
-
-    def finish(self, entry: Entry) -> object:
-        """When the race is over: try to spend what is left, and look last."""
-
-
 @dataclass
 class Findings:
     """What a number of races came to. `wrong` must stay empty.
@@ -176,63 +141,3 @@ class Findings:
         self.checking_seconds += time.thread_time() - started
         if why:
             self.wrong.append(f"race {race.number} ({race.kind}, maxUses {race.max_uses}): {why}")
-
-
-class Track:
-    """Threads that run one race after the other, all of them starting at the same moment."""
-
-    def __init__(self, way: Way, racers: int = RACERS) -> None:
-        self._way = way
-        self._racers = racers
-        self._gate = threading.Barrier(racers + OTHERS + 1)
-        self._entry: Entry | None = None
-        self._failures: list[BaseException] = []
-        self._threads = [
-            threading.Thread(target=self._run, args=(place,), name=f"racer-{place}", daemon=True)
-            for place in range(racers + OTHERS)
-        ]
-
-    def __enter__(self) -> Track:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._entry = None
-        self._gate.wait()
-        for thread in self._threads:
-            thread.join()
-
-    def run(self, races: Iterable[Race], findings: Findings, done: Callable[[], object] = lambda: None) -> None:
-        """Run races, and judge each."""
-        sizes, left = cycle(self._way.batches), iter(races)
-        while batch := list(islice(left, next(sizes))):
-            for issued in self._way.issue(batch):
-                self._entry = entry = self._way.ready(issued)
-                self._gate.wait()
-                self._gate.wait()
-                if self._failures:
-                    raise self._failures[0]
-                self._way.finish(entry)
-                findings.add(entry, self._way.repeats)
-                done()
-
-    def _run(self, place: int) -> None:
-        pause = threading.Event()
-        while True:
-            self._gate.wait()
-            entry = self._entry
-            if entry is None:
-                return
-            try:
-                if delay := entry.race.delays[place] * self._way.pace:
-                    pause.wait(delay)
-                if place < self._racers:
-                    self._way.use(entry, place)
-                elif place == self._racers:
-                    self._way.look(entry)
-                elif place - self._racers <= entry.race.interferers:
-                    self._way.interfere(entry)
-            except BaseException as failure:  # noqa: BLE001 - raised by the main thread; the others wait at the gate
-                self._failures.append(failure)
-            self._gate.wait()

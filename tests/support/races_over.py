@@ -7,10 +7,10 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, cycle, islice
 from typing import Any, Final
 
 from chalicelib import instants
@@ -20,9 +20,10 @@ from tests.support.dynamodb_proxy import QUICK, Fault, Proxy
 from tests.support.fault_ways import Reply, Service
 from tests.support.histories import Answer, Granted, record
 from tests.support.memory_store import Memory
-from tests.support.races import Entry, Kind, Race
+from tests.support.races import RACERS, STRANGERS, Entry, Findings, Kind, Race
 from tests.support.store_engines import StoreEngine
 
+_OTHERS: Final = 1 + STRANGERS  # somebody who looks at the token, and those who interfere
 _USER: Final = "alice"
 _STRANGER: Final = "mallory"
 _ADDRESS: Final = "192.0.2.7"
@@ -34,8 +35,8 @@ _MEMORY_PACE: Final = 0.02  # a call takes so much less
 _FAULT_RATES: Final = (0.05, 0.2, 0.5)
 
 
-class _Racing:
-    """What the ways share.
+class Way:
+    """A way to reach the service; called from many threads at once. Uses, interference and looks go into the history.
 
     Args:
         attempts: how often a caller with a key, a stranger and one who revokes call until they get an answer.
@@ -43,6 +44,8 @@ class _Racing:
         faults: one of them is chosen each time.
 
     Attributes:
+        repeats: whether the service may repeat a request to its store.
+        pace: the delays of a race are multiplied by it.
         failures: the answers of 500 and above.
         slowest_503_ms: how long a caller waited for one.
     """
@@ -75,14 +78,17 @@ class _Racing:
         ]
 
     def ready(self, entry: Entry) -> Entry:
+        """Return when the race may begin, with the token to race for: an expiring one is raced for at its expiry."""
         self._let_faults_happen(entry.race)
         return entry
 
     def use(self, entry: Entry, racer: int | None, **facts: Any) -> Answer:
+        """Spend as that racer; None: as someone who comes when all is over."""
         user = _USER if entry.race.kind is Kind.LOCKED else None
         return self._use(entry, user, None if racer is None else entry.race.keys[racer], **facts)
 
     def interfere(self, entry: Entry) -> Answer:
+        """Revoke it, or present it as a stranger."""
         if entry.race.kind is not Kind.REVOKED:
             return self._use(entry, _STRANGER, None, against=Reason.USER)
 
@@ -157,7 +163,7 @@ class _Racing:
         return reply
 
 
-class OverStore(_Racing):
+class OverStore(Way):
     """The service and its store in this process; every caller has a clock of its own."""
 
     def __init__(
@@ -186,7 +192,7 @@ class OverStore(_Racing):
         return getattr(self._own, "now", None) or instants.now()
 
 
-class OverHttp(_Racing):
+class OverHttp(Way):
     """The service as `make run` serves it, a connection a call."""
 
     def __init__(self, service: Service, proxy: Proxy | None = None, faults: Sequence[Fault] = QUICK) -> None:
@@ -256,3 +262,63 @@ def _body(race: Race, lifetime: timedelta) -> dict[str, Any]:
     if race.kind is Kind.BOUND:
         body["ipAddresses"] = [_NETWORK]
     return body
+
+
+class Track:
+    """Threads that run one race after the other, all of them starting at the same moment."""
+
+    def __init__(self, way: Way, racers: int = RACERS) -> None:
+        self._way = way
+        self._racers = racers
+        self._gate = threading.Barrier(racers + _OTHERS + 1)
+        self._entry: Entry | None = None
+        self._failures: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(place,), name=f"racer-{place}", daemon=True)
+            for place in range(racers + _OTHERS)
+        ]
+
+    def __enter__(self) -> Track:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entry = None
+        self._gate.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def run(self, races: Iterable[Race], findings: Findings, done: Callable[[], object] = lambda: None) -> None:
+        """Run races, and judge each."""
+        sizes, left = cycle(self._way.batches), iter(races)
+        while batch := list(islice(left, next(sizes))):
+            for issued in self._way.issue(batch):
+                self._entry = entry = self._way.ready(issued)
+                self._gate.wait()
+                self._gate.wait()
+                if self._failures:
+                    raise self._failures[0]
+                self._way.finish(entry)
+                findings.add(entry, self._way.repeats)
+                done()
+
+    def _run(self, place: int) -> None:
+        pause = threading.Event()
+        while True:
+            self._gate.wait()
+            entry = self._entry
+            if entry is None:
+                return
+            try:
+                if delay := entry.race.delays[place] * self._way.pace:
+                    pause.wait(delay)
+                if place < self._racers:
+                    self._way.use(entry, place)
+                elif place == self._racers:
+                    self._way.look(entry)
+                elif place - self._racers <= entry.race.interferers:
+                    self._way.interfere(entry)
+            except BaseException as failure:  # noqa: BLE001 - raised by the main thread; the others wait at the gate
+                self._failures.append(failure)
+            self._gate.wait()
