@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 
 from dev import environments
 from dev.engine import ROOT
-from tests.support.pins import pins
+from tests.support.pins import pins, write_wheel
 from tests.support.uv import WITH_UV, uv
 
 OLD_PIP = "23.0" if sys.version_info < (3, 12) else "23.2"  # the oldest that runs there
@@ -69,18 +67,6 @@ def set_up(checkout: Path, stranger: dict[str, str]) -> Callable[..., subprocess
     return set_up
 
 
-def newer_release(directory: Path, name: str) -> None:
-    """A wheel that any installer prefers to the pinned version, if it is free to choose."""
-    stem = re.sub(r"[-.]+", "_", name)
-    with zipfile.ZipFile(directory / f"{stem}-{NEWER}-py3-none-any.whl", "w") as wheel:
-        folder = f"{stem}-{NEWER}.dist-info"
-        wheel.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {NEWER}\n")
-        wheel.writestr(
-            f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{folder}/RECORD", "")
-
-
 @pytest.fixture
 def newer_index(tmp_path: Path) -> Path:
     """An index on which everything that is pinned has been released once more."""
@@ -88,7 +74,7 @@ def newer_index(tmp_path: Path) -> Path:
     index.mkdir()
     for lock in ("run", "dev", "engine", "uv"):
         for name in pins(f"requirements/{lock}.txt"):
-            newer_release(index, name)
+            write_wheel(index, name, NEWER)
     return index
 
 

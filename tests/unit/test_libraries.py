@@ -6,12 +6,12 @@ import hashlib
 import os
 import platform
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from deploy.archive import PackageError, install
+from tests.support.pins import write_wheel
 
 # Fits no machine that runs this test: Chalice would fetch it without a hash here.
 FOREIGN = "arm64" if platform.machine() == "x86_64" else "x86_64"
@@ -31,17 +31,7 @@ class Index:
 
     def add(self, tag: str, code: str = "answer = 42\n") -> str:
         """Add a wheel; return its SHA-256."""
-        wheel = self.folder / f"demo-1.0-{tag}.whl"
-        info = {
-            "METADATA": "Metadata-Version: 2.1\nName: Demo\nVersion: 1.0\n",
-            "WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
-            "RECORD": "",
-        }
-        with zipfile.ZipFile(wheel, "w") as zipped:
-            zipped.writestr("demo.py", code)
-            for name, text in info.items():
-                zipped.writestr(f"demo-1.0.dist-info/{name}", text)
-        return hashlib.sha256(wheel.read_bytes()).hexdigest()
+        return hashlib.sha256(write_wheel(self.folder, "Demo", "1.0", tag, code).read_bytes()).hexdigest()
 
     def lock(self, *hashes: str) -> Path:
         path = self.folder / "lock.txt"
