@@ -10,70 +10,34 @@ import pytest
 from chalicelib import errors
 from chalicelib.aws.dynamodb import PATIENCE
 from chalicelib.storage.token_store import TokenStore
-from dev.engine import Engine
 from tests.support.dynamodb_proxy import Fault, Proxy
-from tests.support.fault_ways import OverHttp, OverStore, Service
+from tests.support.fault_ways import OverStore
 from tests.support.store_engines import StoreEngine
-from tokenctl.deployment import Deployment
-
-BODY = {"nodeId": "n"}
-
-
-@pytest.fixture(scope="module")
-def truth(engine: Engine, deployment: Deployment) -> StoreEngine:
-    """The engine past the proxy."""
-    settings = deployment.settings
-    return StoreEngine("ministack", engine.client_environ, settings.token_table, settings.client_table)
 
 
 @pytest.fixture
-def proxy(engine: Engine) -> Iterator[Proxy]:
-    with Proxy(engine.endpoint_url) as proxy:
+def proxy(store_engine: StoreEngine) -> Iterator[Proxy]:
+    with Proxy(store_engine.environ["AWS_ENDPOINT_URL"]) as proxy:
         yield proxy
 
 
-def behind(proxy: Proxy, truth: StoreEngine) -> StoreEngine:
-    return replace(truth, environ={**truth.environ, "AWS_ENDPOINT_URL": proxy.url})
-
-
-@pytest.fixture(scope="module")
-def served(truth: StoreEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Proxy]]:
-    """The service as `make run` serves it, with the proxy before its store."""
-    log = tmp_path_factory.mktemp("faults") / "service.log"
-    with (
-        Proxy(truth.environ["AWS_ENDPOINT_URL"]) as proxy,
-        Service(behind(proxy, truth).environ, truth.client_store(), log) as service,
-    ):
-        yield service, proxy
-
-
-@pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.SILENT, Fault.ERROR_503, Fault.THROTTLED])
-def test_while_the_store_is_unavailable_callers_get_retry_after_and_then_it_works(
-    served: tuple[Service, Proxy], fault: Fault
-) -> None:
-    service, proxy = served
-    way = OverHttp(service.call)
-    proxy.plan = lambda _: fault
-    reported = way.issue([BODY])
-    assert (reported.status, reported.code, reported.retry_after) == (503, "store_unavailable", "1")
-    proxy.plan = lambda _: None
-    assert way.issue([BODY]).status == 201
+@pytest.fixture
+def behind(store_engine: StoreEngine, proxy: Proxy) -> StoreEngine:
+    return replace(store_engine, environ={**store_engine.environ, "AWS_ENDPOINT_URL": proxy.url})
 
 
 @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ANSWER_STUCK])
-def test_a_late_answer_is_retried(fault: Fault, proxy: Proxy, truth: StoreEngine) -> None:
+def test_a_late_answer_is_retried(fault: Fault, proxy: Proxy, behind: StoreEngine, store_engine: StoreEngine) -> None:
     # The other tests are more patient, with a busy machine.
-    hasty = replace(
-        behind(proxy, truth), patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60, attempts=20)
-    )
+    hasty = replace(behind, patience=PATIENCE._replace(attempt_seconds=1.0, total_seconds=60, attempts=20))
     way = OverStore(hasty.token_store())
-    [issued] = way.issue([BODY]).body
+    [issued] = way.issue([{"nodeId": "n"}]).body
     once = iter([fault])
     proxy.plan = lambda _: next(once, None)
     reported = way.use(issued["token"], {"user": "alice"}, None)
     assert (reported.status, reported.replayed) == (200, False)
     assert proxy.met[fault] == 1
-    found = truth.token_store().find(issued["tokenId"])
+    found = store_engine.token_store().find(issued["tokenId"])
     assert found is not None
     assert [claim.id for claim in found.claims] == [reported.body["useId"]]
 
@@ -91,10 +55,10 @@ def test_two_attempts_and_the_pause_between_them_end_within_three_seconds(monkey
     assert attempts * max(config.connect_timeout, config.read_timeout) + longest_pause <= 3
 
 
-def test_a_truncated_answer_that_parses_does_not_mean_an_unknown_client(proxy: Proxy, truth: StoreEngine) -> None:
+def test_a_truncated_answer_that_parses_does_not_mean_an_unknown_client(proxy: Proxy, behind: StoreEngine) -> None:
     """The gateway would keep the authorizer's no for a minute."""
     proxy.plan = lambda _: Fault.ANSWER_GARBLED
     with pytest.raises(errors.StoreUnavailable):
-        behind(proxy, truth).client_store().find("nobody")
+        behind.client_store().find("nobody")
     proxy.plan = lambda _: None
-    assert behind(proxy, truth).client_store().find("nobody") is None
+    assert behind.client_store().find("nobody") is None
