@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from chalicelib import __version__
 from chalicelib.audit import Audit
-from chalicelib.log_names import Event, Metric
+from chalicelib.log_names import Metric
 from chalicelib.splunk.ledger import Ledger
-from chalicelib.tokens import MISMATCHES, Reason
 
 Lines = tuple[str, ...]
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A metric as CloudWatch charges it: its name, and its dimensions with their values."""
 
-_NOW: Final = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
-_HEX: Final = "0123456789abcdef" * 2
 _UUID: Final = "f2f42052-6e24-4c54-bc15-1e0bb6dce9f7"
-# What a line of a usual call holds: ids as long as they are, a name, an address.
-_FACTS: Final = {
-    "requestId": _UUID,
-    "extendedRequestId": "JKJaXmPLvHcESHA=",
-    "sourceIp": "198.51.100.77",
-    "clientId": "records",
-    "tokenId": f"tok_{_HEX}",
-    "nodeId": _UUID,
-}
-_USER: Final = {"user": "ada.lovelace@example.org"}
-_USE: Final = {**_USER, "ipAddress": "192.0.2.77", "action": "download"}
-_STORE_MS: Final = 7.123
-
 _MEMORY: Final = "Max Memory Used: 64 MB\t\n"
 # What Lambda itself writes for each invocation, and what active tracing adds.
 # Source: AWS Lambda developer guide, "Working with Lambda function logs in Python".
@@ -71,38 +54,9 @@ def access(**members: str) -> str:
 ACCESS: Final = access()
 
 
-def of_issue(stage: str) -> Lines:
-    """Of a token that is issued for a user."""
-    terms = {**_USER, "maxUses": 1, "expiresAt": _NOW, "actions": ["download"]}
-    return _of_call(stage, "add", Event.ISSUED, Metric.TOKENS_ISSUED, uses=0, **terms)
-
-
-def of_use(stage: str) -> Lines:
-    """Of a use that is granted."""
-    claim = {"useId": f"use_{_HEX}", "uses": 1, "previous": _HEX, "issuedAt": _NOW}
-    return _of_call(stage, "claim", Event.USED, Metric.TOKENS_USED, **_USE, **claim)
-
-
-def of_refusal(stage: str, reason: Reason) -> Lines:
-    """Of a use that is refused."""
-    lines = _of_call(stage, "claim", Event.REFUSED, Metric.TOKENS_REFUSED, uses=1, **_USE, reason=reason)
-    counted = _written(stage, lambda audit: audit.latency("count_mismatch", _STORE_MS))
-    return lines + counted if reason in MISMATCHES else lines
-
-
-def _of_call(stage: str, operation: str, event: Event, metric: Metric, **facts: Any) -> Lines:
-    def write(audit: Audit) -> None:
-        is_refused = event is Event.REFUSED
-        audit.latency(operation, _STORE_MS)
-        audit.event(event, _NOW, "WARNING" if is_refused else "INFO", **_FACTS, **facts)
-        audit.count(metric, **({"Reason": facts["reason"]} if is_refused else {}))
-
-    return _written(stage, write)
-
-
-def of_authorizer(stage: str) -> Lines:
-    """Of credentials that are right."""
-    return _written(stage, lambda audit: audit.latency("find_client", _STORE_MS))
+def of_store(stage: str, operation: str) -> Lines:
+    """Of a call of the store: `claim`, or the authorizer's `find_client`."""
+    return _written(stage, lambda audit: audit.latency(operation, 7.123))
 
 
 def of_forwarder(stage: str, events: int) -> Lines:

@@ -59,8 +59,13 @@ def lines() -> Mapping[str, Sequence[str]]:
         logging.getLogger("tokenservice").error("a bug")
     return {
         "access": (log_lines.ACCESS, log_lines.access(status="503"), *REFUSED_CALLS),
-        "api": (*life().lines, *log_lines.of_use("prod"), *log_lines.PLATFORM, *api, *_CRASHED),
-        "authorizer": (*_refused_credentials(), *log_lines.of_authorizer("prod"), *log_lines.PLATFORM, *_CRASHED),
+        "api": (*life().lines, *log_lines.of_store("prod", "claim"), *log_lines.PLATFORM, *api, *_CRASHED),
+        "authorizer": (
+            *_refused_credentials(),
+            *log_lines.of_store("prod", "find_client"),
+            *log_lines.PLATFORM,
+            *_CRASHED,
+        ),
         **_of_forwarders(),
     }
 
