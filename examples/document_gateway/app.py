@@ -36,6 +36,12 @@ _ACTION: Final = "download"
 _TOKEN: Final = re.compile(r"[0-9a-f]{64}")
 _VISIT: Final = re.compile(r"[0-9a-f]{32}")
 _MAX_FORM_BYTES: Final = 8 * 1024
+_PIECE_BYTES: Final = 64 * 1024
+_FORWARDED: Final = (
+    *("Content-Type", "Content-Length", "Content-Encoding", "Content-Range"),
+    *("Accept-Ranges", "ETag", "Last-Modified"),
+)
+"""Headers of the content API that a browser gets."""
 # Were a document shown in spite of its disposition, it could run nothing and load nothing.
 _CONTENT_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _HEADERS: Final = {
@@ -95,7 +101,11 @@ class Gateway:
         name = self._name(use)
         ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
         content = self._content.open(use.node_id, ranges)
-        response = Response(content.pieces, content.status, content.headers)
+        headers = {name: content.headers[name] for name in _FORWARDED if name in content.headers}
+        # As it is on the line: a length that was announced is that of these bytes. If they end early, urllib3 raises,
+        # and the answer to the browser ends early as well.
+        pieces = content.raw.stream(_PIECE_BYTES, decode_content=False)
+        response = Response(pieces, content.status_code, headers)
         response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"  # RFC 6266
         response.headers["Content-Security-Policy"] = _CONTENT_POLICY
         response.call_on_close(content.close)

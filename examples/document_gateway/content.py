@@ -6,7 +6,7 @@ Source: Alfresco Content Services REST API, `GET /nodes/{nodeId}` and `GET /node
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -18,18 +18,8 @@ NODES_PATH: Final = "/alfresco/api/-default-/public/alfresco/versions/1/nodes"
 
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 30.0
-_PIECE_BYTES: Final = 64 * 1024
 # A node id becomes part of a path: "..", a slash or a question mark would lead elsewhere.
 _NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_FORWARDED: Final = (
-    "Content-Type",
-    "Content-Length",
-    "Content-Encoding",
-    "Content-Range",
-    "Accept-Ranges",
-    "ETag",
-    "Last-Modified",
-)
 _ANSWERS: Final = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 _MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN, HTTPStatus.GONE)
 
@@ -55,20 +45,6 @@ class Document(NamedTuple):
 
     name: str
     size: int | None
-
-
-class Content(NamedTuple):
-    """A document's content on its way; `pieces` are its bytes as they come.
-
-    Attributes:
-        status: 200, 206 or 416.
-        headers: type, length, range and version of the content.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    pieces: Iterator[bytes]
-    close: Callable[[], None]
 
 
 class ContentApi:
@@ -104,8 +80,8 @@ class ContentApi:
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError, requests.RequestException):
                 raise ContentUnavailable("the content API describes a document in words of its own") from None
 
-    def open(self, node_id: str, ranges: Mapping[str, str]) -> Content:
-        """Begin to fetch the content; the caller closes it.
+    def open(self, node_id: str, ranges: Mapping[str, str]) -> requests.Response:
+        """Begin to fetch the content; the caller reads `raw` and closes the response, whose status is 200, 206 or 416.
 
         Args:
             ranges: the browser's Range and If-Range headers.
@@ -113,12 +89,7 @@ class ContentApi:
         Raises:
             DocumentMissing, ContentUnavailable
         """
-        response = self._get(node_id, "/content", ranges)
-        headers = {name: response.headers[name] for name in _FORWARDED if name in response.headers}
-        # As it is on the line: a length that was announced is that of these bytes. If they end early, urllib3 raises,
-        # and the answer to the browser ends early as well.
-        pieces = response.raw.stream(_PIECE_BYTES, decode_content=False)
-        return Content(response.status_code, headers, pieces, response.close)
+        return self._get(node_id, "/content", ranges)
 
     def _get(self, node_id: str, below: str, headers: Mapping[str, str]) -> requests.Response:
         if not _NODE_ID.fullmatch(node_id):

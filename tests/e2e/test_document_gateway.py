@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import requests
-from flask import Flask
+from flask import Flask, Response, request
 
 from dev.engine import HOST, ROOT, free_port
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, Stored, content_server, serving
@@ -41,7 +41,16 @@ VISIT = "7" * 32
 
 @pytest.fixture(scope="module")
 def alfresco() -> Flask:
-    return content_server(*CONTENT.values(), {**DOCUMENTS, **MORE})
+    """One whose headers name the document."""
+    app = content_server(*CONTENT.values(), {**DOCUMENTS, **MORE})
+
+    @app.after_request
+    def talk(answer: Response) -> Response:
+        answer.set_cookie("node", request.path)
+        answer.headers["X-Node"] = request.path
+        return answer
+
+    return app
 
 
 @pytest.fixture(scope="module")
