@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,19 +136,6 @@ def test_without_a_client_ours_is_made_of_the_environment_once(monkeypatch: pyte
         from_parameter("/splunk/token")()
 
 
-class ParameterStore:
-    """Called like a client of Systems Manager; it gives an answer or raises it."""
-
-    def __init__(self, answer: dict[str, Any] | Exception) -> None:
-        self.answer = answer
-
-    def get_parameter(self, **arguments: Any) -> dict[str, Any]:
-        assert arguments == {"Name": "/splunk/token", "WithDecryption": True}
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
@@ -157,6 +145,12 @@ class ParameterStore:
     ],
 )
 def test_a_failed_read_names_the_parameter_and_the_reason(answer: Any, why: str) -> None:
+    def get_parameter(**arguments: Any) -> Any:
+        assert arguments == {"Name": "/splunk/token", "WithDecryption": True}
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     with pytest.raises(Misconfigured) as caught:
-        from_parameter("/splunk/token", ParameterStore(answer))()
+        from_parameter("/splunk/token", SimpleNamespace(get_parameter=get_parameter))()
     assert str(caught.value) == f"the HEC token can't be read from parameter '/splunk/token': {why}"
