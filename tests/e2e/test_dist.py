@@ -21,12 +21,14 @@ from packaging.utils import canonicalize_name
 from deploy import sbom
 from dev.engine import ROOT, Engine
 from tests.support.api import Api
-from tests.support.client_package import CLIENT, NEEDED
 from tests.support.pins import pins
 from tests.support.uv import WITH_UV, uv
 from tokenctl.deployment import Deployment
 
 OLDEST = "3.9"
+CLIENT = ROOT / "clients" / "python" / "tokenservice_client"
+NEEDED = {"requests", "tenacity", "urllib3"}
+"""The distributions that the client depends on."""
 WITHOUT_OLDEST = f"not run on Python {OLDEST}: "
 PROGRAM = """
 import sys
