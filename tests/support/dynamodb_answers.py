@@ -18,7 +18,8 @@ def document(content: Any, status: int = 200, crc32: str | None = None) -> Move:
 
 
 def error(name: str, status: int = 400, **more: Any) -> Move:
-    return document({"__type": f"com.amazonaws.dynamodb.v20120810#{name}", "message": "Why.", **more}, status)
+    kind = name if "#" in name else f"com.amazonaws.dynamodb.v20120810#{name}"
+    return document({"__type": kind, "message": "Why.", **more}, status)
 
 
 def cancelled(*codes: str) -> Move:

@@ -10,7 +10,6 @@ It speaks plain HTTP to any endpoint, MiniStack and DynamoDB Local among them.
 
 from __future__ import annotations
 
-import json
 import threading
 import zlib
 from collections import Counter
@@ -18,15 +17,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from http.client import HTTPConnection
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
+from tests.support.dynamodb_answers import THROTTLED, cancelled, error
 from tests.support.scripted_server import Handler, Move, Server, drop, silent
 from tests.support.scripted_server import answer as respond
 
 SLOW_SECONDS: Final = 0.03
 _HOP: Final = frozenset({"connection", "content-length", "transfer-encoding", "date", "server"})
-_FAULT_PREFIX: Final = "com.amazonaws.dynamodb.v20120810#"
 
 
 class Fault(StrEnum):
@@ -57,14 +56,14 @@ DONE_UNANSWERED: Final = frozenset(
     {Fault.ANSWER_LOST, Fault.ANSWER_CUT, Fault.ANSWER_GARBLED, Fault.ANSWER_STUCK, Fault.ERROR_500_DONE}
 )
 
-_REFUSALS: Final[Mapping[Fault, tuple[int, str]]] = {
-    Fault.ERROR_500: (500, "InternalServerError"),
-    Fault.ERROR_500_DONE: (500, "InternalServerError"),
-    Fault.THROUGHPUT: (400, "ProvisionedThroughputExceededException"),
-    Fault.THROTTLED: (400, "com.amazon.coral.availability#ThrottlingException"),
-    Fault.LIMIT: (400, "LimitExceededException"),
-    Fault.CONFLICT: (400, "TransactionConflictException"),
-    Fault.REPLICATED: (400, "ReplicatedWriteConflictException"),
+_REFUSALS: Final[Mapping[Fault, tuple[str, int]]] = {
+    Fault.ERROR_500: ("InternalServerError", 500),
+    Fault.ERROR_500_DONE: ("InternalServerError", 500),
+    Fault.THROUGHPUT: ("ProvisionedThroughputExceededException", 400),
+    Fault.THROTTLED: (THROTTLED, 400),
+    Fault.LIMIT: ("LimitExceededException", 400),
+    Fault.CONFLICT: ("TransactionConflictException", 400),
+    Fault.REPLICATED: ("ReplicatedWriteConflictException", 400),
 }
 _REASONS: Final[Mapping[Fault, str]] = {
     Fault.THROUGHPUT: "ProvisionedThroughputExceeded",
@@ -142,15 +141,15 @@ class Proxy(Server):
         if fault is Fault.SILENT:
             silent(handler)
             return
-        answer = _refusal(fault, operation)
+        move = _refusal(fault, operation)
         if fault is Fault.SLOW:
             self.closing.wait(SLOW_SECONDS)
-        if answer is None or fault in DONE_UNANSWERED:
-            done = self.ask(request)
+        if move is None or fault in DONE_UNANSWERED:
+            answer = self.ask(request)
             self.when_done(operation)
             self._let_late_ones_arrive()
-            answer = answer or done
-        _move(answer, fault)(handler)
+            move = move or _move(answer, fault)
+        move(handler)
 
     def _fault_for(self, operation: str) -> Fault | None:
         with self._lock:
@@ -179,17 +178,9 @@ def _move(answer: _Exchange, fault: Fault | None) -> Move:
     return respond(answer.status, half if fault is Fault.ANSWER_GARBLED else answer.body, **answer.headers)
 
 
-def _refusal(fault: Fault | None, operation: str) -> _Exchange | None:
+def _refusal(fault: Fault | None, operation: str) -> Move | None:
     if fault is Fault.ERROR_503:
-        return _Exchange({"Content-Type": "text/html"}, b"<html><h1>Service Unavailable</h1></html>", 503)
-    if fault not in _REFUSALS:
-        return None
-    status, name = _REFUSALS[fault]
-    more: dict[str, Any] = {}
-    if operation == "TransactWriteItems" and fault in _REASONS:
-        name = "TransactionCanceledException"
-        more["CancellationReasons"] = [{"Code": "None"}, {"Code": _REASONS[fault], "Message": "On purpose."}]
-    name = name if "#" in name else _FAULT_PREFIX + name
-    body = json.dumps({"__type": name, "message": "A fault on purpose.", **more}).encode()
-    headers = {"Content-Type": "application/x-amz-json-1.0", "x-amz-crc32": str(zlib.crc32(body))}
-    return _Exchange(headers, body, status)
+        return respond(503, b"<html><h1>Service Unavailable</h1></html>", Content_Type="text/html")
+    if fault in _REASONS and operation == "TransactWriteItems":
+        return cancelled("None", _REASONS[fault])
+    return error(*_REFUSALS[fault]) if fault in _REFUSALS else None

@@ -50,9 +50,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     "trouble",
     [
         *(error(f"{name}Exception") for name in ("TransactionConflict", "ReplicatedWriteConflict", "LimitExceeded")),
-        *(error(name) for name in ("ProvisionedThroughputExceededException", "RequestLimitExceeded")),
+        *(error(name) for name in ("ProvisionedThroughputExceededException", "RequestLimitExceeded", THROTTLED)),
         *(cancelled("None", reason) for reason in ("TransactionConflict", "ThrottlingError")),
-        document({"__type": THROTTLED}, 400),
         error("InternalServerError", 500),
         answer(503, b"<html>Service Unavailable</html>"),
         document({}, crc32="1"),
