@@ -1,8 +1,10 @@
-"""The gateway's parts without a network: names of documents, pages, settings."""
+"""The gateway's parts: names of documents, pages, settings, and its way to a content API that answers oddly."""
 
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,13 @@ import pytest
 from chalicelib.tokens import Reason
 from examples.document_gateway import refusals
 from examples.document_gateway.app import safe_name
+from examples.document_gateway.content import ContentApi, ContentError, ContentUnavailable, Document, DocumentMissing
+from examples.document_gateway.content_server import REPORT
 from examples.document_gateway.settings import Settings, SettingsError
+from tests.support.scripted_server import Move, Server, answer, drop
+from tests.unit.test_architecture import ROOT, STANDARD, imports_of
 
-GATEWAY = Path(__file__).resolve().parents[2] / "examples" / "document_gateway"
+GATEWAY = ROOT / "examples" / "document_gateway"
 ENVIRON = {
     "TOKENSERVICE_URL": "https://tokens.example",
     "TOKENSERVICE_USER": "gateway",
@@ -83,3 +89,76 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     rows = (GATEWAY / "README.md").read_text("utf-8").partition("## Settings")[2].partition("\n## ")[0]
     names = [row.split("|")[1] for row in rows.splitlines() if row.startswith("|")]
     assert set(re.findall(r"`([A-Z_]+)`", " ".join(names))) == names_read
+
+
+@pytest.mark.parametrize("path", sorted(GATEWAY.glob("*.py")), ids=lambda path: path.stem)
+def test_the_gateway_knows_the_service_by_its_client_alone(path: Path) -> None:
+    """But for the demo, which starts the service."""
+    libraries = {"flask", "requests", "tokenservice_client", "waitress", "werkzeug"}
+    names = {name.partition(".")[0] for name in imports_of(path)} - STANDARD
+    assert names <= libraries | {"examples"} | ({"dev", "tokenctl"} if path.stem == "demo" else set())
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def content(server: Server) -> ContentApi:
+    return ContentApi(server.url, "gateway", ENVIRON["CONTENT_PASSWORD"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "size"),
+    [
+        ({"name": "a.pdf", "content": {"mimeType": "application/pdf", "sizeInBytes": 7}}, 7),
+        ({"name": "a.pdf", "content": {"sizeInBytes": "many"}}, None),
+        ({"name": "a.pdf"}, None),
+    ],
+)
+def test_a_document_is_described(
+    server: Server, content: ContentApi, entry: dict[str, object], size: int | None
+) -> None:
+    server.moves = [answer(200, {"entry": entry})]
+    assert content.describe(REPORT) == Document("a.pdf", size)
+    [sent] = server.received
+    assert sent.path.endswith(f"/alfresco/versions/1/nodes/{REPORT}")
+    assert sent.headers["accept-encoding"] == "identity", "what is compressed could not be resumed by ranges"
+
+
+@pytest.mark.parametrize(
+    ("move", "expected"),
+    [
+        (drop, ContentUnavailable),
+        (answer(200, b"<html>"), ContentUnavailable),
+        (answer(200, b"[" * 100_000 + b"]" * 100_000), ContentUnavailable),
+        (answer(200, []), ContentUnavailable),
+        (answer(200, {"entry": {}}), ContentUnavailable),
+        (answer(200, {"entry": []}), ContentUnavailable),
+        (answer(302, b"", Location="/elsewhere"), ContentUnavailable),
+        (answer(401, {}), ContentUnavailable),
+        (answer(500, {}), ContentUnavailable),
+        (answer(403, {}), DocumentMissing),
+        (answer(404, {}), DocumentMissing),
+    ],
+)
+def test_an_odd_answer_is_reported_without_the_document_s_id_and_followed_nowhere(
+    server: Server, content: ContentApi, move: Move, expected: type[ContentError]
+) -> None:
+    server.moves = [move]
+    with pytest.raises(expected) as refused:
+        content.describe(REPORT)
+    assert len(server.received) == 1
+    text = "".join(traceback.format_exception(refused.value)) + repr(refused.value)
+    assert REPORT not in text
+    assert ENVIRON["CONTENT_PASSWORD"] not in text
+
+
+@pytest.mark.parametrize("node_id", ["", "..", ".", "a/../b", "a?b", "a#b", "%2e%2e", "a b", "ä", "a\n", "a" * 129])
+def test_an_id_that_would_lead_elsewhere_is_not_requested(server: Server, content: ContentApi, node_id: str) -> None:
+    for call in (lambda: content.describe(node_id), lambda: content.open(node_id, {})):
+        with pytest.raises(DocumentMissing):
+            call()
+    assert server.received == []

@@ -114,3 +114,10 @@ def test_aws_supports_the_deployed_runtime_for_another_year() -> None:
     runtimes: Any = tomllib.loads((ROOT / "deploy" / "runtimes.toml").read_text())
     end: date = runtimes["runtime"][runtimes["deployed"]]["deprecated"]
     assert end - datetime.now(UTC).date() > timedelta(days=365), "move to a later runtime: docs/deploy.md"
+
+
+def test_the_pins_are_enough_for_the_python_client() -> None:
+    asked = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]["dependencies"]
+    pinned = pins("requirements/dev.txt")
+    for each in map(Requirement, asked):
+        assert pinned[each.name] in each.specifier
