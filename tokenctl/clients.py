@@ -150,7 +150,7 @@ def client_limit(terminal: Terminal, names: Sequence[str]) -> None:
     deployment = terminal.deployment()
     store = deployment.client_store()
     known = [_existing(store.find(name), name) for name in names] if names else store.all()
-    with aws_errors("usage plan of the API", deployment.stage):
+    with aws_errors("usage plan of the API"):
         limited = usage_plan.enrol(deployment, [client.id for client in known])
     facts = [{"clientId": client.id, "added": client.id in limited} for client in known]
     terminal.show(facts, f"{len(known)} clients have limits of their own, {len(limited)} of them new.")

@@ -69,7 +69,7 @@ class Deployment:
         if self.stage == LOCAL_STAGE or self.settings.splunk.hec_url:
             return self
         name = f"tokenservice-{self.stage}-forward_logs"
-        with aws_errors(f"settings of function {name}", self.stage):
+        with aws_errors(f"settings of function {name}"):
             call = self.aws("lambda").get_function_configuration
             function = unless("ResourceNotFoundException", call, FunctionName=name)
         if function is None:

@@ -88,8 +88,8 @@ def unless(refusal: str, call: Callable[..., Any], **named: Any) -> Any:
 
 
 @contextmanager
-def aws_errors(what: str, stage: str = "") -> Iterator[None]:
-    """Raise errors of AWS as one line about what was called; with a stage, also what to do.
+def aws_errors(what: str) -> Iterator[None]:
+    """Raise errors of AWS as one line about what was called.
 
     Raises:
         DeploymentError
@@ -97,5 +97,4 @@ def aws_errors(what: str, stage: str = "") -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        advised = f"; {advice(error, stage)}" if stage else ""
-        raise DeploymentError(f"{what}: {described(error)}{advised}") from None
+        raise DeploymentError(f"{what}: {described(error)}") from None
