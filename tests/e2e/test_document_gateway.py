@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from dev.engine import HOST, ROOT, free_port
 from examples.document_gateway.content_server import DOCUMENTS, REPORT, Stored, content_server, serving
 from tests.support.api import Credentials
 from tests.support.gateway_world import CONTENT, World, gateway_world
-from tests.support.make_run import Run
+from tests.support.make_run import Run, copy_of_the_checkout, processes_of
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content
@@ -334,3 +335,21 @@ def test_a_wrong_setting_ends_the_program_with_one_line() -> None:
     program = Run(ROOT, {}, program=PROGRAM)
     assert (program.wait(), program.output) == (1, [])
     assert program.errors == ["document gateway: TOKENSERVICE_URL: missing\n"]
+
+
+def test_the_demo_shows_a_link_that_opens_and_leaves_nothing_running(tmp_path: Path) -> None:
+    checkout = copy_of_the_checkout(tmp_path / "checkout", "examples")
+    program = (sys.executable, "-m", "examples.document_gateway.demo")
+    demo = Run(checkout, {"PORT": str(free_port())}, program=program)
+    try:
+        demo.wait_until(lambda: any("Ctrl-C" in line for line in demo.output))
+        [link] = re.findall(r"^  (http://127\.0\.0\.1:\d+/d/[0-9a-f]{64})$", "".join(demo.output), re.MULTILINE)
+        assert "Your download has begun" in press(link).text
+        assert fetch(link).content == PDF
+    finally:
+        code = demo.stop()
+    assert (code, processes_of(checkout)) == (0, {})
+    output = "".join(demo.output + demo.errors)
+    assert "Traceback" not in output
+    # The link is printed once, for the person at the terminal; the log has the token's id.
+    assert output.count(link.rpartition("/")[2]) == 1
