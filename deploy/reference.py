@@ -1,15 +1,13 @@
-"""`python -m deploy.reference`: write `chalicelib/http/openapi.json`, and build its page `out/api.html` with Redocly.
+"""`python -m deploy.reference`: write the OpenAPI document, `chalicelib/http/openapi.json`.
 
-The document is made from the routes, the types of requests and answers, the table of problems, `docs/samples/` and
-`deploy/openapi/document.yaml`. The page is one file that a browser opens without a network. If Node or npm is missing,
-only the document is written.
+It is made from the routes, the types of requests and answers, the table of problems, `docs/samples/` and
+`deploy/openapi/document.yaml`. `make reference` also builds its page with Redocly, one file that needs no network.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +18,9 @@ import yaml
 from chalicelib import __version__
 from chalicelib.http import problems
 from chalicelib.http.routes import BASE_PATH, ROUTES, Route
-from deploy.checks.openapi import DOCUMENT, FOLDER, ROOT, ToolsMissing, redocly
 
-PAGE: Final = ROOT / "out" / "api.html"
+ROOT: Final = Path(__file__).resolve().parent.parent
+DOCUMENT: Final = ROOT / "chalicelib" / "http" / "openapi.json"
 _SCHEMAS: Final = "#/components/schemas/"
 _JSON: Final = "application/json"
 _ANY_ROUTE: Final = ("invalid_request", "unauthorized", "too_many_requests", "internal_error", "store_unavailable")
@@ -40,7 +38,7 @@ _SECTION: Final = re.compile(r"^ *(?:#|//) (\w+)\n", re.MULTILINE)
 
 
 def document() -> dict[str, Any]:
-    made: dict[str, Any] = yaml.safe_load((FOLDER / "document.yaml").read_text("utf-8"))
+    made: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "openapi" / "document.yaml").read_text("utf-8"))
     operations, samples = made.pop("operations"), _samples()
     made["info"]["version"] = __version__
     types = dict.fromkeys(kind for route in ROUTES for kind in (route.request, route.response) if kind)
@@ -173,23 +171,5 @@ def _samples() -> dict[str, list[dict[str, str]]]:
     return samples
 
 
-def build_page(page: Path) -> int:
-    """Write the page and return Redocly's exit code.
-
-    Raises:
-        ToolsMissing: Node or npm is missing or too old, or npm failed.
-    """
-    return redocly("build-docs", str(DOCUMENT), "--inlineBundle", "--output", str(page))
-
-
-def main() -> int:
-    DOCUMENT.write_text(text(), "utf-8")
-    try:
-        return build_page(PAGE)
-    except ToolsMissing as missing:
-        print(f"Error: {PAGE.relative_to(ROOT)}: {missing}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    DOCUMENT.write_text(text(), "utf-8")

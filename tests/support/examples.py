@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deploy.checks.openapi import DOCUMENT
+from deploy.reference import DOCUMENT
 from dev.engine import ROOT
 
 WITHOUT_NODE = "not run with Node: "

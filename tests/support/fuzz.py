@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from deploy.checks.openapi import DOCUMENT
+from deploy.reference import DOCUMENT
 from tests.support.fault_ways import Service
 
 CHECKS: Final = [
