@@ -28,14 +28,15 @@ from tests.support.hec_server import HecServer
 from tests.support.memory_store import MemoryClientStore
 from tests.support.searches import Row
 from tests.support.splunk_world import (
-    ALARM,
     START_MS,
     MarkedCollector,
     Place,
     ScriptedCollector,
     forwarding,
+    state_change,
     subscription,
 )
+from tokenctl.logs import LOG_GROUPS
 
 # Source: AWS Lambda developer guide, "Log formats" and "Python function errors".
 _TIMED_OUT: Final = "2026-11-21T12:00:00.123Z 8f5f Task timed out after 29.00 seconds"
@@ -129,11 +130,11 @@ def _logged() -> Iterator[list[str]]:
 INDEXED_AT: Final = START_MS // 1000
 
 
-def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a strict receiver gets of the forwarder: HEC envelopes."""
+def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any], **origin: Any) -> list[dict[str, Any]]:
+    """Return what a strict receiver gets of the forwarder: HEC envelopes. `origin` is of the subscription event."""
     splunk = ScriptedCollector()
     made = forwarding(splunk.post, stage="prod")
-    made.forward(subscription(messages), lambda: 60_000)
+    made.forward(subscription(messages, **origin), lambda: 60_000)
     for change in state_changes:
         made.forward_event(change, lambda: 60_000)
     return splunk.collector.indexed
@@ -142,8 +143,12 @@ def forwarded(messages: Iterable[str], *state_changes: Mapping[str, Any]) -> lis
 @cache
 def events() -> Sequence[Row]:
     """Return the stage's log in Splunk, and the event of an alarm. The forwarder's own log is not forwarded."""
-    others = (line for name in ("api", "authorizer", "events", "redrive") for line in lines()[name])
-    return splunk_app.events(forwarded([*REFUSED_CALLS, *others], ALARM), INDEXED_AT)
+    envelopes = forwarded([], state_change("tokenservice-prod-redrive-stuck"))
+    written = {**lines(), "access": REFUSED_CALLS}  # of the access log, those alone are forwarded
+    for number, (name, group) in enumerate(LOG_GROUPS.items()):
+        if name != "forwarder":
+            envelopes += forwarded(written[name], log_group=group.format(stage="prod"), first_id=1_000 * number)
+    return splunk_app.events(envelopes, INDEXED_AT + 60)
 
 
 def logged(names: Iterable[str], indexed_at: int, **facts: str) -> list[Row]:

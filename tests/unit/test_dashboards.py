@@ -243,9 +243,3 @@ def test_the_alarms_of_the_forwarders_are_alarms_that_there_are() -> None:
     assert all(found)
     about = {alarm for alarm in alarms if re.search("forwarder|events-|undelivered|redrive|failure-record", alarm)}
     assert set().union(*found) == about
-
-
-def test_the_duration_of_a_call_is_found_in_the_line_that_lambda_writes() -> None:
-    [pattern] = {text.partition('| rex "')[2].partition('"')[0] for text in searches() if "| rex " in text}
-    found = [re.search(pattern.replace("(?<", "(?P<"), line) for line in lines.PLATFORM]
-    assert [match["duration"] for match in found if match] == ["9.87"]
