@@ -6,11 +6,11 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 Take = Callable[[bytes], object]
 
@@ -60,21 +60,18 @@ def readable(line: str) -> str | None:
     words = [str(event.get("time", ""))[11:19]]
     if event.get("level") not in (None, "INFO"):
         words.append(str(event["level"]))
-    words += _of_access(event) if event.get("event") == "access" else _of_event(event)
+    if event.get("event") == "access":
+        words += [f"{event.get(name, '-')}" for name in ("status", "method", "path")]
+        words.append(f"{event.get('milliseconds')} ms")
+    else:
+        words.append(str(event.get("event")))
+        words += [f"{name}={value}" for name, value in event.items() if name not in _REPEATED]
     return printable(" ".join(words))
 
 
 def printable(text: str) -> str:
     """The text with control characters as escapes: a terminal would act on them."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-def _of_access(event: Mapping[str, Any]) -> list[str]:
-    return [f"{event.get(name, '-')}" for name in ("status", "method", "path")] + [f"{event.get('milliseconds')} ms"]
-
-
-def _of_event(event: Mapping[str, Any]) -> list[str]:
-    return [str(event.get("event"))] + [f"{name}={event[name]}" for name in event if name not in _REPEATED]
 
 
 class LogFile(RotatingFileHandler):

@@ -259,14 +259,13 @@ class TestUse:
         witness.invalid_query({**witness.good_body("/use"), name: "x"}, name)
 
 
-class TestIdempotencyKey:
-    @pytest.mark.parametrize("key", ["", "a b", "é", "~" * 256, "a\n", "\x7f"], ids=ascii)
-    def test_a_key_is_1_to_255_visible_ascii_characters(self, witness: Witness, key: str) -> None:
-        said, headers = witness.good_body("/use"), {"Idempotency-Key": key}
-        for good in ("!", "~" * 255):
-            assert witness.api.use(witness.client, "0" * 64, key=good).code == "token_not_found"
-        witness.invalid("/use", said, "Idempotency-Key", headers=headers)
-        witness.invalid_query(said, "Idempotency-Key", headers=headers)
+@pytest.mark.parametrize("key", ["", "a b", "é", "~" * 256, "a\n", "\x7f"], ids=ascii)
+def test_a_key_is_1_to_255_visible_ascii_characters(witness: Witness, key: str) -> None:
+    said, headers = witness.good_body("/use"), {"Idempotency-Key": key}
+    for good in ("!", "~" * 255):
+        assert witness.api.use(witness.client, "0" * 64, key=good).code == "token_not_found"
+    witness.invalid("/use", said, "Idempotency-Key", headers=headers)
+    witness.invalid_query(said, "Idempotency-Key", headers=headers)
 
 
 ROUTES = [(route.method, route.path) for route in routes.ROUTES]
@@ -312,55 +311,52 @@ class TestHeadersGivenTwice:
         assert api.call("POST", "/use", client, body, headers=headers).status == 200
 
 
-class TestTokenId:
-    def test_what_is_no_token_id_has_no_status_and_is_not_revoked(self, witness: Witness) -> None:
-        """A token that was given for its id must not become a key in somebody's data events, nor too long a one."""
-        token, good = witness.token, witness.token_id
-        for wrong in [
-            *(token, f"tok_{token}", good.upper(), good[:-1], good + "0", good.replace("_", "%5F"), "%74" + good[1:]),
-            *(good + "%0A", good + "%00", good + "%20", "%2e%2e", "..", "*", "tok_", "tok_" + "g" * 32),
-            *("%ED%A0%80", "%FF", "%", "tok_" + "0" * 5_000),
-        ]:
-            path = f"/token/{wrong}"
-            for answer in (
-                witness.refused(404, "token_not_found", [], "GET", path),
-                witness.refused(400, "invalid_request", ["tokenId"], "DELETE", path),
-            ):
-                assert token not in answer.text
+def test_what_is_no_token_id_has_no_status_and_is_not_revoked(witness: Witness) -> None:
+    """A token that was given for its id must not become a key in somebody's data events, nor too long a one."""
+    token, good = witness.token, witness.token_id
+    for wrong in [
+        *(token, f"tok_{token}", good.upper(), good[:-1], good + "0", good.replace("_", "%5F"), "%74" + good[1:]),
+        *(good + "%0A", good + "%00", good + "%20", "%2e%2e", "..", "*", "tok_", "tok_" + "g" * 32),
+        *("%ED%A0%80", "%FF", "%", "tok_" + "0" * 5_000),
+    ]:
+        path = f"/token/{wrong}"
+        for answer in (
+            witness.refused(404, "token_not_found", [], "GET", path),
+            witness.refused(400, "invalid_request", ["tokenId"], "DELETE", path),
+        ):
+            assert token not in answer.text
 
 
-class TestAsTheGatewaySendsIt:
+@pytest.mark.parametrize(
+    ("body", "binary", "status"),
+    [
+        ('{"nodeId":"n"}', False, 201),
+        (base64.b64encode(b'{"nodeId":"n"}').decode(), True, 201),
+        ('{"nodeId":"Größe"}', False, 201),
+        (None, False, 400),
+        ("", False, 400),
+        ("\ud800", False, 400),
+        ("!!!", True, 400),
+        ("YQ=", True, 400),
+        ("ä", True, 400),
+        (base64.b64encode(b"\xff").decode(), True, 400),
+        ("é" * 32 * KILO, False, 400),
+        ("é" * 32 * KILO + "x", False, 413),
+        (base64.b64encode(b" " * 64 * KILO).decode(), True, 400),
+        (base64.b64encode(b" " * (64 * KILO + 1)).decode(), True, 413),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_text_and_base64_are_both_read_and_measured_in_bytes(
+    api: MemoryApi, client: Credentials, body: object, binary: bool, status: int
+) -> None:
     """API Gateway hands the body over as text, or in base64 where it takes it for binary."""
-
-    @pytest.mark.parametrize(
-        ("body", "binary", "status"),
-        [
-            ('{"nodeId":"n"}', False, 201),
-            (base64.b64encode(b'{"nodeId":"n"}').decode(), True, 201),
-            ('{"nodeId":"Größe"}', False, 201),
-            (None, False, 400),
-            ("", False, 400),
-            ("\ud800", False, 400),
-            ("!!!", True, 400),
-            ("YQ=", True, 400),
-            ("ä", True, 400),
-            (base64.b64encode(b"\xff").decode(), True, 400),
-            ("é" * 32 * KILO, False, 400),
-            ("é" * 32 * KILO + "x", False, 413),
-            (base64.b64encode(b" " * 64 * KILO).decode(), True, 400),
-            (base64.b64encode(b" " * (64 * KILO + 1)).decode(), True, 413),
-        ],
-        ids=lambda value: ascii(value)[:30],
-    )
-    def test_text_and_base64_are_both_read_and_measured_in_bytes(
-        self, api: MemoryApi, client: Credentials, body: object, binary: bool, status: int
-    ) -> None:
-        event = gateway_event(client, "POST", "/token", body, isBase64Encoded=binary)
-        api.store.calls.clear()
-        response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
-        assert response["statusCode"] == status, response["body"]
-        if status != 201:
-            answer = json.loads(response["body"])
-            assert answer["requestId"] == "request-1"
-            assert [error["field"] for error in answer.get("errors", [])] == (["body"] if status == 400 else [])
-            assert api.store.calls == []
+    event = gateway_event(client, "POST", "/token", body, isBase64Encoded=binary)
+    api.store.calls.clear()
+    response = api.app(event, SimpleNamespace(aws_request_id="request-1"))
+    assert response["statusCode"] == status, response["body"]
+    if status != 201:
+        answer = json.loads(response["body"])
+        assert answer["requestId"] == "request-1"
+        assert [error["field"] for error in answer.get("errors", [])] == (["body"] if status == 400 else [])
+        assert api.store.calls == []
