@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.log_names import Event
 from tests.support import splunk_app, stage_logs
 from tests.support.searches import Row, value
 
@@ -93,6 +94,7 @@ def test_every_required_field_is_in_every_event_and_no_event_in_two_models() -> 
 
 def test_every_audit_event_is_in_the_model_of_its_kind() -> None:
     assert {each["model_name"] for each in MODELS} >= NAMES
+    assert {event["event"] for event in EVENTS} == {*Event, "access", "log"}
     assert {(event["event"], *places(event)) for event in EVENTS} == {
         ("token.issued", "Change"),
         ("token.revoked", "Change"),
