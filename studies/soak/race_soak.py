@@ -1,8 +1,8 @@
 """Races for thousands of tokens: `python -m studies.soak.race_soak --tokens 10000 --seed 1`.
 
 On each engine, most of them over the store, some over HTTP, through the service as `make run` serves it, some of both
-with faults before the store, and some in which the service is killed. Ends with 1 where a history is not linearizable,
-and with an error where a repetition gets another answer or a 503 has no Retry-After.
+with faults before the store, and some in which the service is killed. Ends with 1 where a history is not linearizable
+or a repetition gets another answer, and with an error where a 503 has no Retry-After.
 """
 
 from __future__ import annotations

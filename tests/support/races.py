@@ -92,7 +92,7 @@ class Entry:
     """A race with its token and the calls made for it so far.
 
     Attributes:
-        bodies: the first body that each key was granted.
+        bodies: what was answered to each key that was granted a use.
     """
 
     race: Race
@@ -100,7 +100,7 @@ class Entry:
     token_id: str
     expires_at: datetime
     history: list[Call] = field(default_factory=list)
-    bodies: dict[str, object] = field(default_factory=dict)
+    bodies: dict[str, list[object]] = field(default_factory=dict)
 
 
 @dataclass
@@ -139,5 +139,7 @@ class Findings:
         started = time.thread_time()
         why = violation(entry.history, race.max_uses, repeats=repeats)
         self.checking_seconds += time.thread_time() - started
+        if any(body != bodies[0] for bodies in entry.bodies.values() for body in bodies):
+            why = "a repetition got another answer"
         if why:
             self.wrong.append(f"race {race.number} ({race.kind}, maxUses {race.max_uses}): {why}")
