@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.resources import FOLDER, Template, read_template, stage_template
+from deploy.resources import Template, stage_template, stages
 from deploy.template import to_yaml
 
 _KINDS: Final = (
@@ -43,7 +43,7 @@ def logs_template(stage: str) -> Template:
 def write(folder: Path) -> None:
     """Write the template of each stage as `logs-<stage>.yaml`."""
     folder.mkdir(exist_ok=True)
-    for stage in read_template(FOLDER / "resources.yaml")["Mappings"]["Stages"]:
+    for stage in stages():
         (folder / f"logs-{stage}.yaml").write_text(to_yaml(logs_template(stage)), "utf-8")
 
 

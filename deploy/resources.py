@@ -25,6 +25,11 @@ def overlaid(template: Template, name: str) -> Template:
     return dict(TemplateDeepMerger().merge(read_template(overlay), template)) if overlay.exists() else template
 
 
+def stages() -> list[str]:
+    """Return the stages that can be deployed."""
+    return list(read_template(FOLDER / "resources.yaml")["Mappings"]["Stages"])
+
+
 def stage_template(stage: str) -> Template:
     """Return the resources of a stage, without what Chalice adds."""
     return overlaid(read_template(FOLDER / "resources.yaml"), stage)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from cfnlint.api import ManualArgs, lint
 
 from deploy.policies import policies
-from deploy.resources import filled, read_template
+from deploy.resources import filled, read_template, stages
 
 Policy = dict[str, Any]
 
@@ -71,7 +71,7 @@ def errors(documents: Mapping[str, Policy]) -> list[str]:
 
 def main(paths: list[str]) -> int:
     documents = {f"{path}: {name}": policy for path in paths for name, policy in found(read_template(Path(path)))}
-    for stage in ("dev", "test", "prod"):
+    for stage in stages():
         documents |= {f".chalice/policies/{stage}/{name}.json": policy for name, policy in policies(stage).items()}
     wrong = errors(documents)
     print("\n".join(wrong) or f"{len(documents)} IAM policies grant known actions, on resources of their kind")
