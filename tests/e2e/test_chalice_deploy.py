@@ -39,7 +39,6 @@ from tests.support.waiting import wait_until
 HEC_TOKEN = "3f6b2c0e-1d1f-4a57-93a5-0b8c6a0a7e55"
 HEC_TOKEN_PARAMETER = "/tokenservice/dev/splunk-hec-token"
 BUCKET = "tokenservice-dev-failures-000000000000-us-east-1"
-LOGS = "tokenservice-dev-logs"
 HANDLERS = {
     "api_handler": ("tokenservice-dev", "app.app"),
     "basic_auth": ("tokenservice-dev-basic_auth", "app.basic_auth"),
@@ -142,14 +141,7 @@ def deploy_logs(aws: LocalAws, folder: Path, action: str, splunk_url: str) -> No
     template = read_template(folder / "logs-dev.yaml")
     # MiniStack is called without TLS, and keeps to the policy that demands it.
     del template["Resources"]["FailureBucketPolicy"]
-    cloudformation = aws.client("cloudformation")
-    parameter = {"ParameterKey": "SplunkHecUrl", "ParameterValue": splunk_url}
-    getattr(cloudformation, action)(StackName=LOGS, TemplateBody=to_yaml(template), Parameters=[parameter])
-
-    def status() -> str:
-        return str(cloudformation.describe_stacks(StackName=LOGS)["Stacks"][0]["StackStatus"])
-
-    assert wait_until(status, lambda status: not status.endswith("IN_PROGRESS")).endswith("E_COMPLETE")
+    aws.deploy(action, "tokenservice-dev-logs", {"SplunkHecUrl": splunk_url}, TemplateBody=to_yaml(template))
 
 
 @pytest.fixture(scope="module")
@@ -167,13 +159,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, hec: HecServer, packages: 
         project = Project(folder / "project", aws, splunk)
         aws.client("ssm").put_parameter(Name=HEC_TOKEN_PARAMETER, Type="SecureString", Value=HEC_TOKEN)
         project.tokenctl("tables", "create")
-        deploy_logs(aws, folder, "create_stack", "")
+        deploy_logs(aws, folder, "create", "")
         with pytest.MonkeyPatch.context() as patch:
             # The libraries are those of the package, which is made already.
             patch.setattr("deploy.vendor.lay_out", lambda stage, root: shutil.unpack_archive(made.archive, root))
             vendor(project.folder / "vendor")
         project.chalice("deploy")
-        deploy_logs(aws, folder, "update_stack", hec.url)
+        deploy_logs(aws, folder, "update", hec.url)
         yield project
 
 

@@ -162,6 +162,22 @@ class LocalAws:
         granted = self.credentials(name)
         return lambda service: self.client(service, **granted)
 
+    def deploy(self, action: str, stack: str, parameters: Mapping[str, str], **template: str) -> dict[str, str]:
+        """Create or update a stack and wait; returns its outputs."""
+        cloudformation = self.client("cloudformation")
+        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+        change = getattr(cloudformation, f"{action}_stack")
+        change(StackName=stack, Parameters=given, Capabilities=_CAPABILITIES, **template)
+
+        def described() -> dict[str, Any]:
+            return dict(cloudformation.describe_stacks(StackName=stack)["Stacks"][0])
+
+        ended = wait_until(described, lambda stack: not stack["StackStatus"].endswith("IN_PROGRESS"))
+        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        failures = [event for event in events if "FAILED" in event["ResourceStatus"]]
+        assert ended["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failures
+        return {output["OutputKey"]: output["OutputValue"] for output in ended.get("Outputs", ())}
+
     def tokenctl(self, stage: str, *arguments: str) -> Any:
         """Run the operator's command and read its JSON."""
         command = [str(Path(sys.executable).with_name("tokenctl")), *arguments, "--stage", stage, "--json"]
@@ -204,44 +220,25 @@ class Stack:
         self._cloudformation = aws.client("cloudformation")
         self._parameters = dict(parameters or {})
         self._environ = environ
-        self._apply(self._cloudformation.create_stack, made, made.template())
+        self._apply("create", made, made.template())
 
     def update(self, made: Package, template: Template) -> None:
         """Deploy another version over this one."""
-        self._apply(self._cloudformation.update_stack, made, template)
+        self._apply("update", made, template)
 
     def change_parameters(self, parameters: Mapping[str, str]) -> None:
         """Deploy the same package with other values of parameters."""
         self._parameters = dict(parameters)
         self.update(self._made, self._made.template())
 
-    def _apply(self, action: Callable[..., Any], made: Package, template: Template) -> None:
+    def _apply(self, action: str, made: Package, template: Template) -> None:
         key = f"{self.stage}/{time.monotonic_ns()}"
         self.aws.s3.upload_file(str(made.archive), _ARTIFACTS, f"{key}.zip")
         # By the translator that CloudFormation has; MiniStack would need it in an environment that users install.
         template = expanded(adapted(template, self._environ), self._parameters, f"s3://{_ARTIFACTS}/{key}.zip")
         self.aws.s3.put_object(Bucket=_ARTIFACTS, Key=f"{key}.json", Body=json.dumps(template).encode())
-        action(
-            StackName=self.name,
-            TemplateURL=f"{self.aws.engine.endpoint_url}/{_ARTIFACTS}/{key}.json",
-            Capabilities=_CAPABILITIES,
-            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in self._parameters.items()],
-        )
-        ended = wait_until(self._described, lambda stack: not stack["StackStatus"].endswith("IN_PROGRESS"))
-        assert ended["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), self.failures()
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in ended["Outputs"]}
-
-    def _described(self) -> dict[str, Any]:
-        return dict(self._cloudformation.describe_stacks(StackName=self.name)["Stacks"][0])
-
-    def failures(self) -> list[str]:
-        """What went wrong, newest first."""
-        events = self._cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
-        return [
-            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
-            for event in events
-            if "FAILED" in event["ResourceStatus"]
-        ]
+        url = f"{self.aws.engine.endpoint_url}/{_ARTIFACTS}/{key}.json"
+        self.outputs = self.aws.deploy(action, self.name, self._parameters, TemplateURL=url)
 
     def resources(self) -> dict[str, str]:
         """Logical to physical id of everything in the stack."""
@@ -254,9 +251,10 @@ class Stack:
 
         def is_there() -> bool:
             try:
-                return self._described()["StackStatus"] != "DELETE_COMPLETE"
+                [stack] = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"]
             except ClientError:
                 return False
+            return bool(stack["StackStatus"] != "DELETE_COMPLETE")
 
         wait_until(is_there, lambda there: not there)
 
