@@ -53,6 +53,9 @@ class ContentApi:
     Args:
         url: scheme, host and, if it is not the scheme's, port.
         ca_bundle: PEM file with the authorities to trust; None: those that come with `requests`.
+
+    Raises:
+        DocumentMissing, ContentUnavailable: by each method.
     """
 
     def __init__(self, url: str, user: str, password: str, ca_bundle: str | None = None, connections: int = 16) -> None:
@@ -67,11 +70,7 @@ class ContentApi:
         session.mount(url, HTTPAdapter(pool_maxsize=connections))
 
     def describe(self, node_id: str) -> Document:
-        """Name and size.
-
-        Raises:
-            DocumentMissing, ContentUnavailable
-        """
+        """Name and size."""
         with self._get(node_id, "", {}) as response:
             try:
                 entry = response.json()["entry"]
@@ -85,9 +84,6 @@ class ContentApi:
 
         Args:
             ranges: the browser's Range and If-Range headers.
-
-        Raises:
-            DocumentMissing, ContentUnavailable
         """
         return self._get(node_id, "/content", ranges)
 

@@ -53,7 +53,8 @@ class TokenServiceClient:
         allow_insecure: accept http:// to other machines. Then tokens can be read in transit.
 
     Raises:
-        ValueError: an argument is invalid; the message names it and holds no secret.
+        ValueError: an argument is invalid; the message names it and holds no secret. The same is true of each method.
+        TokenServiceError: by each method; see `tokenservice_client.errors`.
     """
 
     def __init__(
@@ -118,11 +119,7 @@ class TokenServiceClient:
         audience: Collection[str] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Issued:
-        """Issue a token. The arguments are those of `Terms`; the scope is `issue`.
-
-        Raises:
-            ValueError, TokenServiceError
-        """
+        """Issue a token. The arguments are those of `Terms`; the scope is `issue`."""
         terms = Terms(
             node_id=node_id,
             max_uses=max_uses,
@@ -138,11 +135,7 @@ class TokenServiceClient:
         return Issued.read(self._transport.call("POST", "/token", terms.as_json()).body)
 
     def issue_many(self, tokens: Iterable[Terms]) -> list[Issued]:
-        """Issue up to 100 tokens, all or none, and return them in the same order. The scope is `issue`.
-
-        Raises:
-            ValueError, TokenServiceError
-        """
+        """Issue up to 100 tokens, all or none, and return them in the same order. The scope is `issue`."""
         tokens = list(tokens)
         for terms in tokens:
             if not isinstance(terms, Terms):
@@ -175,7 +168,6 @@ class TokenServiceClient:
         Raises:
             Refused: nothing was spent; `code` is the reason.
             NoAnswer: the use may have been spent; a call with the same key finds out.
-            ValueError, TokenServiceError
         """
         key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
         check(idempotency_key=key)
@@ -197,29 +189,16 @@ class TokenServiceClient:
         """Return what `use()` would return now, and change nothing. A refusal is returned, not raised.
 
         It discloses the node id and spends nothing: the scope is `introspect`, and the service logs each call.
-
-        Raises:
-            ValueError, TokenServiceError
         """
         body = _use_body(token, user, ip_address, action)
         return Introspection.read(self._transport.call("POST", "/introspect", body).body)
 
     def status(self, token_id: str) -> Status:
-        """Limits and uses of a token that the client issued. The scope is `manage`.
-
-        Raises:
-            ValueError: not a token id.
-            TokenServiceError
-        """
+        """Limits and uses of a token that the client issued. The scope is `manage`."""
         return Status.read(self._transport.call("GET", _path_of(token_id)).body)
 
     def revoke(self, token_id: str) -> None:
-        """Revoke a token that the client issued. Idempotent, also if it does not exist. The scope is `manage`.
-
-        Raises:
-            ValueError: not a token id.
-            TokenServiceError
-        """
+        """Revoke a token that the client issued. Idempotent, also if it does not exist. The scope is `manage`."""
         self._transport.call("DELETE", _path_of(token_id))
 
     def revoke_all(self, *, node_id: str | None = None, user: str | None = None) -> int:
@@ -229,10 +208,6 @@ class TokenServiceClient:
 
         Returns:
             How many live tokens were revoked; a lower bound if a response was lost.
-
-        Raises:
-            ValueError: both or neither are given.
-            TokenServiceError
         """
         if (node_id is None) == (user is None):
             raise ValueError("give either node_id or user")
@@ -253,11 +228,7 @@ class TokenServiceClient:
         raise UnexpectedAnswer("unexpected_answer", f"after {_MAX_REVOKE_CALLS} calls there are more tokens to revoke")
 
     def version(self) -> Version:
-        """What is deployed. Any client may call it.
-
-        Raises:
-            TokenServiceError
-        """
+        """What is deployed. Any client may call it."""
         return Version.read(self._transport.call("GET", "/version").body)
 
 

@@ -135,13 +135,10 @@ class Transport:
 
     Args:
         base: see `base_url`.
-        user: see `basic`; the same is true of `password`, which no error holds even if the response does.
         verify: True, or a PEM file of trusted authorities.
-        connections: size of the pool.
-        timeout_seconds: until a response begins, and between its chunks.
-        patience_seconds: for a call with its repetitions: no request and no wait begins that would exceed it. 0 means
-            no repetition.
         sleep: waits for a number of seconds.
+
+    The others are those of `TokenServiceClient`. No error holds the password, even if the response does.
     """
 
     def __init__(
