@@ -12,7 +12,6 @@ from chalicelib.clients import Doubt, Scope
 from chalicelib.instants import now
 from dev import serve
 from tests.support.api import Credentials
-from tokenctl import tables
 from tokenctl.deployment import Deployment, open_stage, read_env_file
 
 
@@ -32,7 +31,6 @@ def stage(deployment: Deployment, demo_env: Path, monkeypatch: pytest.MonkeyPatc
 def prepared(monkeypatch: pytest.MonkeyPatch, name: str) -> Deployment:
     monkeypatch.setenv("CLIENT_TABLE", f"demo-{name}-clients")
     stage = open_stage("local")
-    tables.create(stage)
     serve.prepare_store(stage)
     return stage
 

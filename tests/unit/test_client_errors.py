@@ -85,17 +85,8 @@ def test_an_error_is_readable_and_can_be_pickled() -> None:
     assert str(errors.problem(503, None)) == "service_unavailable: The service returned 503."
 
 
-def test_text_of_the_server_is_truncated_and_cleaned() -> None:
-    body = {
-        "code": "invalid_request",
-        "detail": "secret " * 1000,
-        "requestId": "secret",
-        "errors": [{"field": "secret", "message": "secret"}],
-    }
-    error = errors.problem(400, body, hide=lambda text: text.replace("secret", "*"))
-    assert isinstance(error, InvalidRequest)
-    assert "secret" not in str(error) + str(error.errors) + repr(error)
-    assert len(error.detail) == 500
+def test_a_long_text_of_the_server_is_truncated() -> None:
+    assert len(errors.problem(400, {"code": "invalid_request", "detail": "word " * 1000}).detail) == 500
 
 
 def test_the_client_has_the_version_of_the_service() -> None:
