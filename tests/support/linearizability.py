@@ -94,16 +94,12 @@ def _take(state: _State, step: _Step, max_uses: int) -> tuple[_State, Answer]:
         answer = Held(tuple("?" if owner[0] == "?" else owner for owner in claims), mismatches, revoked)
     elif step.kind != "use":
         after = (claims, min(mismatches + (step.kind == "count"), LOCKED_AT), revoked or step.kind == "revoke")
-    elif revoked:
-        answer = _REVOKED
-    elif mismatches >= LOCKED_AT:
-        answer = _LOCKED
+    elif revoked or mismatches >= LOCKED_AT:
+        answer = _REVOKED if revoked else _LOCKED
     elif step.owner in claims:
         answer = Granted(step.owner, max_uses - 1 - claims.index(step.owner), True)
-    elif step.late:
-        answer = _EXPIRED
-    elif step.against or len(claims) >= max_uses:
-        answer = step.against or _EXHAUSTED
+    elif step.late or step.against or len(claims) >= max_uses:
+        answer = _EXPIRED if step.late else step.against or _EXHAUSTED
     else:
         after = ((*claims, step.owner), mismatches, revoked)
         answer = Granted(step.owner, max_uses - 1 - len(claims))
@@ -144,7 +140,10 @@ def _steps(history: Sequence[Call], repeats: bool) -> list[_Step]:
 
 def _precedence(steps: Sequence[_Step]) -> list[int]:
     """For each step the bits of those that must come before it."""
-    return [
-        sum(1 << place for place, other in enumerate(steps) if other.ended < step.begun or place == step.follows)
-        for step in steps
-    ]
+    by_end = sorted(range(len(steps)), key=lambda place: steps[place].ended, reverse=True)
+    ended, after = 0, [0 if step.follows is None else 1 << step.follows for step in steps]
+    for place in sorted(range(len(steps)), key=lambda place: steps[place].begun):
+        while steps[by_end[-1]].ended < steps[place].begun:
+            ended |= 1 << by_end.pop()
+        after[place] |= ended
+    return after
