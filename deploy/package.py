@@ -84,6 +84,8 @@ def _check(stage: str) -> None:
     snap_start = stage_setting(stage, SNAP_START)
     if snap_start not in (None, False, True):
         raise PackageError(f"{SNAP_START}: {snap_start!r} is not true or false")
+    if snap_start and sys.version_info < (3, 12):
+        raise PackageError(f"{SNAP_START}: Lambda has it for Python 3.12 and newer, and this package is for 3.11")
     if not Session().get_config_variable("region"):
         raise PackageError("AWS_DEFAULT_REGION: missing; wanted: the region to deploy to, for example eu-central-1")
 

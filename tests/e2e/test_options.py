@@ -101,6 +101,16 @@ def test_without_values_a_stage_has_no_resource_of_the_options(each: dict[str, T
     assert added & set(each["none"]["Resources"]) == set()
 
 
+@with_each
+def test_a_template_with_options_stays_below_the_limits(made: Package, each: dict[str, Template], name: str) -> None:
+    assert (made.folder / "template.yaml").stat().st_size < 1_000_000
+    assert len(each[name]["Resources"]) < 500
+    assert len(each[name]["Parameters"]) < 200
+    for role in of_type(each[name], "AWS::IAM::Role").values():
+        documents = [policy["PolicyDocument"] for policy in role.get("Policies", ())]
+        assert len(json.dumps(documents, separators=(",", ":"))) < 10_240
+
+
 FORWARDERS: Final = ("ForwardLogs", "ForwardEvents", "Redrive")
 SPLUNK: Final = "Environment.Variables.SPLUNK_"
 BUCKET: Final = "BucketEncryption.ServerSideEncryptionConfiguration.0"

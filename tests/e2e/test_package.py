@@ -12,6 +12,7 @@ import sys
 import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,10 +215,20 @@ def test_what_is_missing_is_reported_in_one_line(tmp_path: Path, stage: str, err
     assert (done.returncode, done.stderr) == (1, f"Error: {error}\n")
 
 
-def test_a_setting_for_snapshots_is_true_or_false(tmp_path: Path) -> None:
-    root = copy_of_the_project(tmp_path / "elsewhere", snap_start="yes")
-    done = make("dev", tmp_path / "out", root, AWS_DEFAULT_REGION="eu-central-1")
-    assert (done.returncode, done.stderr) == (1, "Error: snap_start: 'yes' is not true or false\n")
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("yes", "'yes' is not true or false"),
+        (True, "Lambda has it for Python 3.12 and newer, and this package is for 3.11"),
+    ],
+)
+def test_snapshots_that_lambda_would_refuse_are_an_error(
+    value: object, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(package, "stage_setting", lambda *_: value)
+    monkeypatch.setattr(package, "sys", SimpleNamespace(version_info=(3, 11)))
+    with pytest.raises(package.PackageError, match=f"^snap_start: {error}$"):
+        package._check("dev")
 
 
 # --- The template
