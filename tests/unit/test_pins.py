@@ -110,10 +110,19 @@ def test_the_wheel_of_the_project_admits_the_versions_that_are_tested() -> None:
     assert [str(each) for each in wanted if tested[canonicalize_name(each.name)] not in each.specifier] == []
 
 
+RUNTIMES: Any = tomllib.loads((ROOT / "deploy" / "runtimes.toml").read_text())
+
+
 def test_aws_supports_the_deployed_runtime_for_another_year() -> None:
-    runtimes: Any = tomllib.loads((ROOT / "deploy" / "runtimes.toml").read_text())
-    end: date = runtimes["runtime"][runtimes["deployed"]]["deprecated"]
+    end: date = RUNTIMES["runtime"][RUNTIMES["deployed"]]["deprecated"]
     assert end - datetime.now(UTC).date() > timedelta(days=365), "move to a later runtime: docs/deploy.md"
+
+
+def test_the_documented_end_of_each_runtime_is_the_one_in_the_table() -> None:
+    document = (ROOT / "docs" / "deploy.md").read_text()
+    for version, facts in RUNTIMES["runtime"].items():
+        cells = (f"Python {version}", facts["operating_system"], facts["deprecated"], facts["blocked"])
+        assert f"| {' | '.join(map(str, cells))} |" in document
 
 
 def test_the_pins_are_enough_for_the_python_client() -> None:
