@@ -1,1 +1,1 @@
-"""Tokens and clients in DynamoDB: the only package that knows PynamoDB."""
+"""Tokens and clients in DynamoDB: the only deployed package that imports PynamoDB."""

@@ -25,11 +25,12 @@ class ClientStore(Store):
         client: what PynamoDB calls DynamoDB with; None means a botocore client of its own.
     """
 
+    _model: type[ClientItem]
+
     def __init__(
         self, table_name: str, observe: Observe = lambda *_: None, client: DynamoDbClient | None = None
     ) -> None:
-        self._model = bind(ClientItem, table_name)
-        super().__init__(self._model, observe, client)
+        super().__init__(bind(ClientItem, table_name), observe, client)
 
     def find(self, client_id: str) -> Client | None:
         """The client with that id, as of now; None if missing."""

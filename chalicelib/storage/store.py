@@ -49,13 +49,12 @@ class Store:
     """
 
     def __init__(self, model: type[Model], observe: Observe, client: DynamoDbClient | None) -> None:
-        self._kept_as = model
-        self._connection_of = model._get_connection
+        self._model = model
         self._client = client
         self._checked: Any = client
         self._observe = observe
         if client is not None:
-            self._connection_of().connection._client = client  # type: ignore[assignment] # in place of botocore
+            self._model._get_connection().connection._client = client  # type: ignore[assignment] # in place of botocore
 
     def warm_up(self) -> None:
         """Open the connection, where our own client has one, so that no request needs to.
@@ -64,7 +63,7 @@ class Store:
             Exception: that failed; nothing depends on it.
         """
         if self._client is not None:
-            self._client.warm_up(self._kept_as.Meta.table_name, str(self._kept_as._hash_keyname))
+            self._client.warm_up(self._model.Meta.table_name, str(self._model._hash_keyname))
 
     @contextmanager
     def _request(self, operation: str) -> Iterator[None]:
@@ -86,12 +85,12 @@ class Store:
 
     def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         """Call DynamoDB past PynamoDB's signals, which nobody receives."""
-        answer: dict[str, Any] = self._connection_of().connection._make_api_call(operation, request)
+        answer: dict[str, Any] = self._model._get_connection().connection._make_api_call(operation, request)
         return answer
 
     def _have_answers_checked(self) -> None:
         """Our own client does it by itself. PynamoDB makes botocore's with the first request, and may make another."""
-        client = self._connection_of().connection.client
+        client = self._model._get_connection().connection.client
         if client is not self._checked:
             client.meta.events.register("after-call.dynamodb", _check_sum)
             client.meta.events.register("needs-retry.dynamodb", _repeat)

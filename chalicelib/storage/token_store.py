@@ -90,6 +90,8 @@ class TokenStore(Store):
         seals: whether new tokens' documents are sealed; both kinds can be read.
     """
 
+    _model: type[TokenItem]
+
     def __init__(
         self,
         table_name: str,
@@ -99,10 +101,9 @@ class TokenStore(Store):
         index_secrets: ReadSecrets = tuple,
         seals: bool = True,
     ) -> None:
-        self._model = bind(TokenItem, table_name)
         self._index_secrets = index_secrets
         self._seals = seals
-        super().__init__(self._model, observe, client)
+        super().__init__(bind(TokenItem, table_name), observe, client)
 
     def add(self, issued: Sequence[tuple[str, Token]]) -> None:
         """Store new tokens, all or none of them; at most 100.
