@@ -92,6 +92,43 @@ def test_elsewhere_nothing_is_called_before_the_first_request(
     assert operations == []
 
 
+def test_one_setting_puts_botocore_in_the_place_of_our_own_client(engine: Engine, proxy: Proxy) -> None:
+    variables = {**in_lambda("app.app"), "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+    assert start(LOADED, engine, proxy, DYNAMODB_TRANSPORT="botocore", **variables) == ("True", [])
+
+
 def test_a_function_without_credentials_logs_in_one_line_what_is_missing(engine: Engine, proxy: Proxy) -> None:
     ended = run("", engine, proxy, AWS_ACCESS_KEY_ID="", **in_lambda("app.app"))
     assert (ended.returncode, ended.stderr) == (1, "tokenservice: AWS_ACCESS_KEY_ID: missing\n")
+
+
+FORWARD = """
+from chalicelib.entry.forwarder import forwarder
+from chalicelib.entry.redrive import redriver
+event = {"id": "1", "time": "2026-11-28T00:00:00Z"}
+for call in (lambda: forwarder().forward_event(event, lambda: 3_000), lambda: redriver().run(lambda: 40_000)):
+    try:
+        call()
+        print("nothing")
+    except Exception as error:
+        print(error)
+"""
+CLOSED = {"SPLUNK_HEC_URL": "https://127.0.0.1:1", "SPLUNK_HEC_TOKEN": "t"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "forwarded", "redriven"),
+    [
+        ({}, "nothing", "nothing"),
+        (CLOSED, "the port is closed", "nothing"),
+        ({**CLOSED, "SPLUNK_FAILURE_BUCKET": "nobodys"}, "the port is closed", "403"),
+    ],
+    ids=["no Splunk", "no bucket", "a bucket of somebody else"],
+)
+def test_forwarders_do_nothing_without_splunk_and_fail_if_it_or_the_bucket_does_not_answer(
+    variables: dict[str, str], forwarded: str, redriven: str, engine: Engine, proxy: Proxy
+) -> None:
+    ended = run(FORWARD, engine, proxy, **variables, **in_lambda("app.forward_events"))
+    said = [line for line in ended.stdout.splitlines() if not line.startswith("{")]
+    assert ended.returncode == 0, ended.stderr
+    assert (forwarded in said[0], redriven in said[1]) == (True, True), said
