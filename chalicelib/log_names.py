@@ -25,7 +25,7 @@ class Metric(StrEnum):
     TOKENS_USED = "TokensUsed"
     TOKENS_REFUSED = "TokensRefused"
     AUTH_REFUSED = "AuthRefused"
-    AUTH_FAILED = "AuthFailed"
+    AUTH_FAILED = "AuthFailed"  # the credentials could not be checked
     STORE_LATENCY = "StoreLatency"
     EVENTS_DELIVERED = "EventsDelivered"
     EVENTS_SET_ASIDE = "EventsSetAside"

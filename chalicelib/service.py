@@ -161,7 +161,10 @@ class TokenService:
         return decision
 
     def introspect(self, caller: Caller, use: Use) -> Grant | Refusal:
-        """Return what `use()` would decide now, and change nothing. It may disclose the node id, so it is logged."""
+        """Return what `use()` would decide now, and change nothing.
+
+        It returns the node id where a use would be granted, so each call is logged.
+        """
         self.require(caller, Scope.INTROSPECT)
         now = self._clock()
         decision = self._decide(self._store.find(use.token_id), use, now)
@@ -204,9 +207,9 @@ class TokenService:
         user: str | None = None,
         time_left: Callable[[], bool],
     ) -> Revocation:
-        """Revoke every live token of one node or of one user that the caller may manage.
+        """Revoke every token of one node or of one user that has not expired and that the caller may manage.
 
-        Tokens that are used up or locked are revoked too, which ends replays of their uses, but are not counted.
+        The result counts those that could still be used. The others are revoked to end replays of their uses.
 
         Args:
             node_id: or the sealed document of one of the node's tokens.
@@ -227,8 +230,8 @@ class TokenService:
         return Revocation(revoked, more=False)
 
     def _claim(self, use: Use, now: datetime) -> Grant | Refusal:
-        # The store writes in the first round, unless its condition can't judge the token (see `TokenStore.claim`).
-        # Then the first round only reads, and the second writes: what `decide()` judged of it never changes.
+        # A token with address ranges, or with a user that an older version stored, needs two rounds: the first only
+        # reads, the second writes. Its addresses and its user never change in between. See `TokenStore.claim`.
         judged: Token | None = None
         for _ in range(2):
             token = self._store.claim(use, now, self._issued_after, judged)

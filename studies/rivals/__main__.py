@@ -1,4 +1,4 @@
-"""How others count the uses of a link, and ours, on DynamoDB Local: `make scoreboard`, a minute.
+"""How others count the uses of a link, and ours, on DynamoDB Local: `make scoreboard`, two minutes.
 
 Each rival is restated in our words from its source, as its way to count alone. In a race, whoever has read waits until
 another one has read, as callers do on a busy machine: so each race shows a counter that reads, then writes. Ends with 1
