@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from chalice.app import AuthRequest, AuthResponse
 
 from chalicelib import clients
-from chalicelib.clients import CLIENT_ID, Client, Doubt
+from chalicelib.clients import CLIENT_ID, AuthRefusal, Client
 from chalicelib.log_names import Event, Metric
 
 _TRACE_ROOT: Final = r"Root=([0-9A-Fa-f-]+)"  # compiled by the first refusal
@@ -98,31 +98,31 @@ class Authorizer:
         """
         now = self._clock()
         try:
-            doubt, client = self._check(request.token, now)
+            refusal, client = self._check(request.token, now)
         except Exception:
             log.exception("credentials could not be checked", extra={"requestId": _request_id()})
             self._audit.count(Metric.AUTH_FAILED)
             return None
-        if doubt is None and client is not None:
+        if refusal is None and client is not None:
             return Allowed(client, self._stage)
         # A name that no client has may be a secret in the wrong place: it is not logged.
         known_id = client.id if client else None
         request_id = _request_id()
-        self._audit.event(Event.AUTH_REFUSED, now, "WARNING", requestId=request_id, clientId=known_id, reason=doubt)
+        self._audit.event(Event.AUTH_REFUSED, now, "WARNING", requestId=request_id, clientId=known_id, reason=refusal)
         self._audit.count(Metric.AUTH_REFUSED)
-        return _deny(request.method_arn, known_id, doubt, request_id)
+        return _deny(request.method_arn, known_id, refusal, request_id)
 
-    def _check(self, header: str, now: datetime) -> tuple[Doubt | None, Client | None]:
+    def _check(self, header: str, now: datetime) -> tuple[AuthRefusal | None, Client | None]:
         credentials = parse_basic(header)
         if credentials is None:
-            return Doubt.MALFORMED, None
+            return AuthRefusal.MALFORMED, None
         client_id, secret = credentials
-        # A name that can't be a client's takes the same way as one that nobody bears.
+        # A name that can't be a client's is looked up as '-', so it takes as long as an unknown one.
         client = self._store.find(client_id if CLIENT_ID.fullmatch(client_id) else "-")
-        return clients.doubt(client, secret, now), client
+        return clients.auth_refusal(client, secret, now), client
 
 
-def _deny(method_arn: str, client_id: str | None, doubt: Doubt | None, request_id: str) -> dict[str, Any]:
+def _deny(method_arn: str, client_id: str | None, refusal: AuthRefusal | None, request_id: str) -> dict[str, Any]:
     """A policy against every route of the API and stage. Chalice's `AuthResponse` can only allow.
 
     Client and reason are for the gateway's access log, the only place where they stand beside the caller's address. The
@@ -133,7 +133,7 @@ def _deny(method_arn: str, client_id: str | None, doubt: Doubt | None, request_i
     return {
         "principalId": client_id or "nobody",
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {"reason": doubt, "authRequestId": request_id},
+        "context": {"reason": refusal, "authRequestId": request_id},
     }
 
 

@@ -35,7 +35,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-class Doubt(StrEnum):
+class AuthRefusal(StrEnum):
     """Why credentials are refused. Only our log has the reason; the caller gets 401."""
 
     MALFORMED = "malformed_credentials"
@@ -105,7 +105,7 @@ def rotated(client: Client, secret: ClientSecret, now: datetime, overlap: timede
     return client._replace(secrets=(secret, *old))
 
 
-def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:
+def auth_refusal(client: Client | None, secret: str, now: datetime) -> AuthRefusal | None:
     """Why these credentials are refused; None if they are good.
 
     An unknown client costs the same work as a wrong secret, so that the time taken names no clients.
@@ -119,7 +119,7 @@ def doubt(client: Client | None, secret: str, now: datetime) -> Doubt | None:
         alive = candidate is not None and candidate.valid(now)
         good |= same and alive
     if client is None:
-        return Doubt.UNKNOWN_CLIENT
+        return AuthRefusal.UNKNOWN_CLIENT
     if not good:
-        return Doubt.WRONG_SECRET
-    return Doubt.DISABLED if client.disabled_at is not None else None
+        return AuthRefusal.WRONG_SECRET
+    return AuthRefusal.DISABLED if client.disabled_at is not None else None

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
 from chalicelib import clients
-from chalicelib.clients import Client, Doubt, Scope
+from chalicelib.clients import AuthRefusal, Client, Scope
 from chalicelib.errors import ServiceError
 from chalicelib.http import problems
 from chalicelib.http.routes import BASE_PATH
@@ -92,7 +92,7 @@ def prepare_store(deployment: Deployment) -> None:
     known = store.find(DEMO_CLIENT)
     if known is not None and known.scopes != frozenset(Scope):
         store.change(DEMO_CLIENT, lambda client: client._replace(scopes=frozenset(Scope)))
-    if known is not None and clients.doubt(known, _demo_secret(), now()) in (None, Doubt.DISABLED):
+    if known is not None and clients.auth_refusal(known, _demo_secret(), now()) in (None, AuthRefusal.DISABLED):
         DEMO_ENV.chmod(0o600)
         return
     secret, digest = clients.new_secret(now())

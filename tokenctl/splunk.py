@@ -21,7 +21,7 @@ from chalicelib.splunk.errors import MalformedEnvelope, SplunkError
 from chalicelib.splunk.forward import Forwarder, build_forwarder
 from chalicelib.splunk.ledger import Ledger
 from chalicelib.splunk.record import Kind, S3Record
-from chalicelib.splunk.redrive import MOST_REFUSED, Outcome, redrive
+from chalicelib.splunk.redrive import MOST_REJECTED, Outcome, redrive
 from chalicelib.splunk.waiting import BucketSource, Entry
 from tokenctl.deployment import Deployment
 from tokenctl.errors import DeploymentError, OwnErrors, aws_errors
@@ -66,13 +66,13 @@ def redrive_command(terminal: Terminal, bucket: str | None, names: tuple[str, ..
     place, source = f"s3://{bucket}", BucketSource(OwnErrors(deployment.aws("s3")), bucket)
     replay = _forwarder(deployment, bucket)
     named = {name: source.find(name) for name in names}
-    entries = chain(source.entries(Kind.FAILED), source.entries(Kind.REFUSED))
+    entries = chain(source.entries(Kind.DEFERRED), source.entries(Kind.REJECTED))
     if names:
         entries = chain(entry for entry in named.values() if entry)
     # Counting the entries would read each of them twice.
     waiting = terminal.tracked(entries, f"Replaying {place}")
-    most_refused = None if names else MOST_REFUSED
-    outcome = redrive(source, replay, waiting, lambda: _SECONDS_PER_ENTRY, most_refused=most_refused)
+    most_rejected = None if names else MOST_REJECTED
+    outcome = redrive(source, replay, waiting, lambda: _SECONDS_PER_ENTRY, most_rejected=most_rejected)
     terminal.show({place: asdict(outcome)}, lambda _: _show_outcome(place, outcome))
     missing = [name for name, entry in named.items() if entry is None]
     for name in missing:

@@ -19,6 +19,6 @@ def forwarder() -> Forwarder:
         settings.splunk,
         settings.stage,
         record=S3Record(bucket) if bucket else None,
-        metric=startup.audit().metrics,
+        write_metrics=startup.audit().metrics,
         own_log_group=os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
     )

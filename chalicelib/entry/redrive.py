@@ -23,5 +23,5 @@ def redriver() -> ScheduledRedrive:
         return ScheduledRedrive(None, Forwarder(None, settings.stage), metric)
     s3 = S3.from_environ(os.environ, READ_ENTRIES)
     # Without a log group of its own: what this function logs is forwarded, so it may wait here like all else.
-    replay = forward.build_forwarder(settings.splunk, settings.stage, record=S3Record(bucket, s3), metric=metric)
+    replay = forward.build_forwarder(settings.splunk, settings.stage, record=S3Record(bucket, s3), write_metrics=metric)
     return ScheduledRedrive(BucketSource(s3, bucket), replay, metric)

@@ -95,7 +95,7 @@ class EntryWriter:
         If Lambda tried the whole of it again, Splunk would get the accepted part twice.
         """
         count = self._ledger.pending
-        self._ledger.defer(self._put(Kind.FAILED, events, encode, str(failure)))
+        self._ledger.defer(self._put(Kind.DEFERRED, events, encode, str(failure)))
         _LOG.error("Splunk accepted only a part: %d events are stored for a redrive: %s", count, failure)
 
     def write_input(self, body: bytes, reason: str) -> None:

@@ -2,7 +2,7 @@
 
     SplunkError
     ├── MalformedEnvelope   the input can't be read; trying again will not help
-    ├── Undelivered         events were not accepted; they are stored and sent again
+    ├── Undelivered         Splunk did not accept events; they are sent again
     │   ├── OutOfTime       the collector was busy or silent until the time was up
     │   │   └── SplunkBusy  it reported that it accepts nothing
     │   └── Misconfigured   the collector, our settings or a secret must be corrected first
@@ -24,7 +24,11 @@ class MalformedEnvelope(SplunkError):
 
 
 class Undelivered(SplunkError):
-    """Events that the collector did not accept. The invocation fails, so that Lambda keeps them."""
+    """Events that the collector did not accept.
+
+    If it accepted a part of the input, the rest is stored in the failure record. If it accepted nothing, the invocation
+    fails, and Lambda sends the input again.
+    """
 
 
 class OutOfTime(Undelivered):

@@ -61,7 +61,7 @@ class Forwarder:
     index: str | None = None
     sourcetype: str = "tokenservice"
     record: FailureRecord | None = None
-    metric: WriteMetrics = lambda values: None
+    write_metrics: WriteMetrics = lambda values: None
     own_log_group: str | None = None
     max_bytes: int = MAX_BYTES
     clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -104,24 +104,24 @@ class Forwarder:
         writer = EntryWriter(self.record, TimeLeft(remaining_ms), ledger)
         try:
             try:
-                read_input = read(event)
+                parsed = read(event)
             except MalformedEnvelope as error:
                 # Another try would end the same way, and would delay what comes after it.
                 ledger.received = 1
                 writer.write_input(to_json(event).encode(), f"malformed: {error}")
             else:
-                ledger.received = len(read_input.events)
-                if read_input.rejection:
-                    writer.write_input(to_json(event).encode(), read_input.rejection)
+                ledger.received = len(parsed.events)
+                if parsed.rejection:
+                    writer.write_input(to_json(event).encode(), parsed.rejection)
                 else:
-                    _deliver(self.deliverer, read_input, writer, ledger)
+                    _deliver(self.deliverer, parsed, writer, ledger)
             ledger.close()
         except SplunkError as error:
             _LOG.error("the events stay with Lambda: %s", error)
             raise
         finally:
             if values := ledger.metrics():
-                self.metric(values)
+                self.write_metrics(values)
         return ledger
 
     def _read_logs(self, event: Mapping[str, Any]) -> _Input:
@@ -155,19 +155,19 @@ class Forwarder:
         return _Input([log], composer, lambda logs: to_json(event).encode())
 
 
-def _deliver(deliverer: Deliverer, read_input: _Input, writer: EntryWriter, ledger: Ledger) -> None:
-    for batch in batches(read_input.composer, read_input.events):
+def _deliver(deliverer: Deliverer, parsed: _Input, writer: EntryWriter, ledger: Ledger) -> None:
+    for batch in batches(parsed.composer, parsed.events):
         ledger.skip(batch.blank)
-        ledger.reject(batch.set_aside)
+        ledger.reject(batch.unsendable)
         rest = deliverer.deliver(batch.events, writer.time_left.budget, ledger)
         if rest:
             if not ledger.delivered:
                 raise rest.failure  # Lambda still has all of it and will try again: nothing needs to be stored here
             pending = (event.log for event in rest.events)
-            later = read_input.events[batch.consumed :]
-            writer.write_rest(chain(pending, later), read_input.encode, rest.failure)
+            later = parsed.events[batch.consumed :]
+            writer.write_rest(chain(pending, later), parsed.encode, rest.failure)
             break
-    writer.write_poison(read_input.encode)
+    writer.write_poison(parsed.encode)
 
 
 def build_forwarder(
@@ -176,7 +176,7 @@ def build_forwarder(
     *,
     ssm: Any = None,
     record: FailureRecord | None = None,
-    metric: WriteMetrics = lambda values: None,
+    write_metrics: WriteMetrics = lambda values: None,
     own_log_group: str | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Forwarder:
@@ -202,7 +202,7 @@ def build_forwarder(
         index=settings.index,
         sourcetype=settings.sourcetype,
         record=record,
-        metric=metric,
+        write_metrics=write_metrics,
         own_log_group=own_log_group,
         max_bytes=max_bytes,
     )

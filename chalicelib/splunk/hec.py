@@ -50,13 +50,13 @@ class Batch(NamedTuple):
     """What goes into one request.
 
     Attributes:
-        set_aside: log events that can't be sent at all.
+        unsendable: log events that can't be sent at all.
         blank: number of log events of white space only.
         consumed: number of log events in this and all earlier batches, whatever became of them.
     """
 
     events: Sequence[HecEvent]
-    set_aside: Sequence[RejectedEvent]
+    unsendable: Sequence[RejectedEvent]
     blank: int
     consumed: int
 

@@ -67,13 +67,13 @@ class Ledger:
     clock_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000, repr=False)
 
     @property
-    def failed(self) -> int:
+    def unfinished(self) -> int:
         """Events that this invocation did not bring to an end: pending, poison that is not stored, and deferred."""
         return self.received - self.blank - self.delivered - self.set_aside
 
     @property
     def pending(self) -> int:
-        return self.failed - self.deferred - len(self.poison)
+        return self.unfinished - self.deferred - len(self.poison)
 
     def skip(self, count: int) -> None:
         self.blank += count
@@ -119,7 +119,7 @@ class Ledger:
             Metric.EVENTS_DELIVERED: self.delivered,
             Metric.EVENTS_BLANK: self.blank,
             Metric.EVENTS_SET_ASIDE: self.set_aside,
-            Metric.EVENTS_FAILED: self.failed,
+            Metric.EVENTS_FAILED: self.unfinished,
             Metric.REQUESTS_RETRIED: self.retries,
         }
         values: dict[Metric, tuple[float, str]] = {name: (count, "Count") for name, count in counts.items() if count}

@@ -34,12 +34,12 @@ PUT_SECONDS: Final = 9.0  # how long the S3 client below tries
 class Kind(StrEnum):
     """Why an entry is stored; also the first part of its name."""
 
-    FAILED = "failed"  # not accepted in time: replay it
-    REFUSED = "refused"  # rejected in each of many replays, although Splunk accepted others: for a person
+    DEFERRED = "failed"  # not accepted in time: replay it
+    REJECTED = "refused"  # rejected in each of many replays, although Splunk accepted others: for a person
     POISON = "poison"  # can't be accepted as it is: for a person
 
 
-_CONDITION = {Kind.FAILED: "Undelivered", Kind.REFUSED: "Undelivered", Kind.POISON: "SetAside"}
+_CONDITION = {Kind.DEFERRED: "Undelivered", Kind.REJECTED: "Undelivered", Kind.POISON: "SetAside"}
 
 
 def name_of(kind: Kind, body: bytes) -> str:

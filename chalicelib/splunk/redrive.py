@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS: Final = 10.0
 # After so many rejected entries in a row, the next one has no better chance.
-MOST_REFUSED: Final = 5
+MOST_REJECTED: Final = 5
 
 # Limits of one run of the schedule.
 MOST_LISTED: Final = 2_000
@@ -43,7 +43,7 @@ MOST_ENTRY_SECONDS: Final = 60.0
 # For a probe after the last entry, and for counting the rejected entries.
 RESERVE_SECONDS: Final = 25.0
 LEAST_COUNT_MS: Final = 5_000
-# Two hours, with a run every 15 minutes.
+# Runs of the schedule in which an entry is tried: two hours, if it runs every 15 minutes.
 MOST_ATTEMPTS: Final = 8
 
 _LOG = logging.getLogger("tokenservice.splunk")
@@ -79,7 +79,7 @@ def redrive(
     forwarder: Forwarder,
     entries: Iterable[Entry],
     entry_seconds: Callable[[], float],
-    most_refused: int | None = MOST_REFUSED,
+    most_rejected: int | None = MOST_REJECTED,
 ) -> Outcome:
     """Replay entries one by one. A rejected entry stops the others only if Splunk is unavailable.
 
@@ -88,7 +88,7 @@ def redrive(
         forwarder: the very code that the Lambda functions run.
         entries: of `source`.
         entry_seconds: how long the next entry may take; 0 ends the redrive.
-        most_refused: in a row; None means any number.
+        most_rejected: in a row; None means any number.
     """
     outcome, in_a_row = Outcome(), 0
     for entry in entries:
@@ -106,7 +106,7 @@ def redrive(
             if _is_the_entry_s_fault(error, forwarder):
                 outcome.refused[entry.name] = str(error)
                 in_a_row += 1
-                if in_a_row == most_refused:
+                if in_a_row == most_rejected:
                     outcome.stopped = f"refused {in_a_row} in a row; the last: {error}"
             else:
                 outcome.stopped = str(error)
@@ -177,7 +177,7 @@ class ScheduledRedrive:
 
         if self._source is None:
             return None
-        names = list(islice(self._source.names(Kind.FAILED), MOST_LISTED))
+        names = list(islice(self._source.names(Kind.DEFERRED), MOST_LISTED))
         if not names:
             # The alarm needs it: that there is no value means that the redrive does not run.
             self._metric({Metric.ENTRIES_WAITING: (0, "Count")})

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 # Source: AWS Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 LAMBDA_PREFIX: Final = "aws/lambda/async/"
 PREFIXES: Final = {
-    Kind.FAILED: ("failed/", LAMBDA_PREFIX),
-    Kind.REFUSED: ("refused/",),
+    Kind.DEFERRED: ("failed/", LAMBDA_PREFIX),
+    Kind.REJECTED: ("refused/",),
     Kind.POISON: ("poison/",),
 }
 
@@ -117,7 +117,7 @@ class BucketSource:
         if attempts + 1 < most_attempts:
             self._put(name, content, attempts + 1)
             return False
-        (prefix,) = PREFIXES[Kind.REFUSED]
+        (prefix,) = PREFIXES[Kind.REJECTED]
         self._put(prefix + name, content, attempts + 1)
         self._client.delete_object(Bucket=self._bucket, Key=name)
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib import clients
-from chalicelib.clients import Doubt, Scope
+from chalicelib.clients import AuthRefusal, Scope
 from chalicelib.instants import now
 from dev import serve
 from tests.support.api import Credentials
@@ -40,15 +40,15 @@ def credentials(path: Path) -> Credentials:
     return Credentials(found["TOKENSERVICE_USER"], found["TOKENSERVICE_PASSWORD"])
 
 
-def doubt(stage: Deployment, given: Credentials) -> Doubt | None:
+def refusal(stage: Deployment, given: Credentials) -> AuthRefusal | None:
     """What the store has against credentials."""
-    return clients.doubt(stage.client_store().find(given.user), given.password, now())
+    return clients.auth_refusal(stage.client_store().find(given.user), given.password, now())
 
 
 def test_it_is_made_once_and_kept(stage: Deployment, demo_env: Path) -> None:
     made = credentials(demo_env)
     assert made.user == "demo"
-    assert doubt(stage, made) is None
+    assert refusal(stage, made) is None
     demo_env.chmod(0o644)
     serve.prepare_store(stage)
     assert credentials(demo_env) == made
@@ -63,8 +63,8 @@ def test_a_lost_or_broken_secret_is_replaced(stage: Deployment, demo_env: Path, 
         demo_env.write_text(left, encoding="latin-1")
     serve.prepare_store(stage)
     assert credentials(demo_env) != old
-    assert doubt(stage, credentials(demo_env)) is None
-    assert doubt(stage, old) is None, "someone may use it still"
+    assert refusal(stage, credentials(demo_env)) is None
+    assert refusal(stage, old) is None, "someone may use it still"
 
 
 def test_a_secret_that_the_store_lost_is_replaced(
@@ -73,15 +73,15 @@ def test_a_secret_that_the_store_lost_is_replaced(
     old = credentials(demo_env)
     emptied = prepared(monkeypatch, "emptied")
     assert credentials(demo_env) != old
-    assert doubt(emptied, credentials(demo_env)) is None
-    assert doubt(emptied, old) is Doubt.WRONG_SECRET
+    assert refusal(emptied, credentials(demo_env)) is None
+    assert refusal(emptied, old) is AuthRefusal.WRONG_SECRET
 
 
 def test_the_client_of_an_earlier_version_gets_the_scopes_that_are_new(stage: Deployment, demo_env: Path) -> None:
     made = credentials(demo_env)
     stage.client_store().change("demo", lambda known: known._replace(scopes=frozenset({Scope.ISSUE, Scope.USE})))
     serve.prepare_store(stage)
-    assert (credentials(demo_env), doubt(stage, made)) == (made, None)
+    assert (credentials(demo_env), refusal(stage, made)) == (made, None)
     known = stage.client_store().find("demo")
     assert known is not None
     assert known.scopes == frozenset(Scope)
@@ -93,4 +93,4 @@ def test_a_client_that_was_disabled_by_hand_stays_so(demo_env: Path, monkeypatch
     stage.client_store().change("demo", lambda known: known._replace(disabled_at=now()))
     serve.prepare_store(stage)
     assert credentials(demo_env) == made
-    assert doubt(stage, made) is Doubt.DISABLED
+    assert refusal(stage, made) is AuthRefusal.DISABLED

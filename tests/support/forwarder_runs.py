@@ -166,7 +166,7 @@ class World:
         self.fault_rate = self.slow_record_rate = 0.0
         self.record.refusals = 0
         for _ in range(5):
-            waiting = self.destination + [kept["requestPayload"] for kept in self.record.of(Kind.FAILED)]
+            waiting = self.destination + [kept["requestPayload"] for kept in self.record.of(Kind.DEFERRED)]
             self.destination = []
             for name in [name for name in self.record.entries if name.startswith("failed/")]:
                 del self.record.entries[name]

@@ -15,7 +15,7 @@ from chalice.app import AuthRequest
 
 from chalicelib.audit import Audit, JsonFormatter
 from chalicelib.authorizer import Authorizer
-from chalicelib.clients import Doubt
+from chalicelib.clients import AuthRefusal
 from chalicelib.log_names import Event
 from chalicelib.splunk.errors import SplunkError
 from chalicelib.splunk.forward import Forwarder, build_forwarder
@@ -78,7 +78,7 @@ def _refused_credentials() -> list[str]:
         credentials = AuthRequest("TOKEN", "Basic bm9ib2R5OnNlY3JldA==", "arn/api")
         for store in (MemoryClientStore(), None):  # no such client, and no store
             Authorizer(store, audit, lambda: NOON, "prod")(credentials)
-        audit.event(Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", reason=Doubt.WRONG_SECRET)
+        audit.event(Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", reason=AuthRefusal.WRONG_SECRET)
         of_a_scope = {"reason": "insufficient_scope", "sourceIp": "192.0.2.7"}  # by the REST function
         audit.event(Event.AUTH_REFUSED, NOON, "WARNING", clientId="app", **of_a_scope)
     return written
@@ -92,7 +92,7 @@ def _of_forwarders() -> dict[str, Sequence[str]]:
             place.wait(f"failed/{name}.json", message, content=content)
 
         def made(written: list[str]) -> Forwarder:
-            return build_forwarder(place.settings, "prod", metric=Audit("prod", "1", written.append).metrics)
+            return build_forwarder(place.settings, "prod", write_metrics=Audit("prod", "1", written.append).metrics)
 
         server.sickness = ForcedCode(7)
         with _logged() as forwarded, suppress(SplunkError):

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from chalicelib.clients import Doubt
+from chalicelib.clients import AuthRefusal
 from chalicelib.splunk.forward import EVENT_SOURCETYPE
 from chalicelib.tokens import Reason
 from dev.engine import ROOT
@@ -27,7 +27,9 @@ def test_every_reason_of_a_refusal_has_its_meaning() -> None:
     rows = lookup("tokenservice_reasons")
     known = {row["reason"] for row in rows}
     assert len(known) == len(rows)
-    assert known >= {reason.value for reason in Reason} | {doubt.value for doubt in Doubt} | {"insufficient_scope"}
+    assert known >= {reason.value for reason in Reason} | {refusal.value for refusal in AuthRefusal} | {
+        "insufficient_scope"
+    }
     assert {row["severity"] for row in rows} <= {"low", "medium", "high"}
 
 

@@ -44,7 +44,7 @@ class Setup(ScriptedCollector):
         self.metrics: list[dict[str, tuple[float, str]]] = []
         self.forwarder = forwarding(
             self.post,
-            metric=lambda values: self.metrics.append(dict(values)),
+            write_metrics=lambda values: self.metrics.append(dict(values)),
             clock_ms=lambda: START_MS + 5_000,
             **{"record": self.record, **options},
         )
@@ -230,8 +230,8 @@ def test_the_rest_of_a_batch_is_deferred_with_the_later_batches() -> None:
     assert (report.delivered, report.set_aside, report.blank, report.deferred) == (1, 2, 1, 4)
     assert setup.values()["EventsFailed"] == 4
     assert report.entries == list(setup.record.entries)
-    assert "incorrect index" in setup.record.of(Kind.FAILED)[0]["reason"]
-    assert setup.record.ids(Kind.FAILED) == [f"{number:056d}" for number in (4, 5, 6, 7)]
+    assert "incorrect index" in setup.record.of(Kind.DEFERRED)[0]["reason"]
+    assert setup.record.ids(Kind.DEFERRED) == [f"{number:056d}" for number in (4, 5, 6, 7)]
     assert sorted(setup.record.ids(Kind.POISON)) == [f"{number:056d}" for number in (1, 2)]
 
 
@@ -338,7 +338,7 @@ def test_a_forwarder_made_from_settingsuses_them_over_http() -> None:
         )
         ssm = SimpleNamespace(get_parameter=get_parameter)
         made = build_forwarder(
-            settings, "dev", ssm=ssm, record=record, metric=metrics.append, own_log_group="/own", max_bytes=1_000
+            settings, "dev", ssm=ssm, record=record, write_metrics=metrics.append, own_log_group="/own", max_bytes=1_000
         )
         assert made.forward(subscription(["café"]), lambda: 60_000).delivered == 1
         (event,) = server.collector.indexed

@@ -62,7 +62,7 @@ def test_a_blank_message_is_counted_and_neither_sent_nor_set_aside(message: str)
     logs = [LogEvent("1", 0, message), LogEvent("2", 0, "m"), LogEvent("3", 0, message)]
     (batch,) = batches(composer(), logs)
     assert [event.log for event in batch.events] == [logs[1]]
-    assert (batch.set_aside, batch.blank, batch.consumed) == ([], 2, 3)
+    assert (batch.unsendable, batch.blank, batch.consumed) == ([], 2, 3)
     assert list(batches(composer(), logs[:1])) == [([], [], 1, 1)]
 
 
@@ -200,12 +200,12 @@ def test_any_mix_of_sizes_is_batched_in_order_within_the_limit(sizes: list[int],
     for batch in made:
         assert sum(len(event.body) for event in batch.events) <= limit
     sent = [event.log for batch in made for event in batch.events]
-    aside = [each.log for batch in made for each in batch.set_aside]
+    aside = [each.log for batch in made for each in batch.unsendable]
     assert sorted(sent + aside) == sorted(log for log in logs if log.message)
     assert sent == [log for log in logs if log in set(sent)]
     done = 0
     for batch in made:
-        done += len(batch.events) + len(batch.set_aside) + batch.blank
+        done += len(batch.events) + len(batch.unsendable) + batch.blank
         assert batch.consumed == done
 
 

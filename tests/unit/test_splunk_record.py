@@ -37,14 +37,14 @@ def test_an_entry_holds_the_body_byte_for_byte() -> None:
         "reasons": {"a": [0]},
         "requestPayload": json.loads(BODY),
     }
-    assert json.loads(entry(Kind.FAILED, BODY, "r", AT))["requestContext"] == {"condition": "Undelivered"}
+    assert json.loads(entry(Kind.DEFERRED, BODY, "r", AT))["requestContext"] == {"condition": "Undelivered"}
 
 
 def test_the_name_follows_from_kind_and_content_alone() -> None:
-    assert name_of(Kind.FAILED, BODY) == name_of(Kind.FAILED, BODY)
-    assert name_of(Kind.FAILED, BODY).startswith("failed/")
+    assert name_of(Kind.DEFERRED, BODY) == name_of(Kind.DEFERRED, BODY)
+    assert name_of(Kind.DEFERRED, BODY).startswith("failed/")
     assert name_of(Kind.POISON, BODY).startswith("poison/")
-    assert name_of(Kind.FAILED, BODY) != name_of(Kind.FAILED, BODY + b" ")
+    assert name_of(Kind.DEFERRED, BODY) != name_of(Kind.DEFERRED, BODY + b" ")
 
 
 def test_an_entry_is_put_into_the_bucket() -> None:
@@ -72,7 +72,7 @@ def test_a_failed_write_names_the_bucket_and_the_reason(
     bucket = MemoryBucket()
     monkeypatch.setattr(bucket, "put_object", fail)
     with pytest.raises(RecordUnavailable) as caught:
-        S3Record("kept", OwnErrors(bucket)).put(Kind.FAILED, BODY, "r")
+        S3Record("kept", OwnErrors(bucket)).put(Kind.DEFERRED, BODY, "r")
     assert str(caught.value) == f"the failure record s3://kept did not take an entry: {why}"
 
 
@@ -83,7 +83,7 @@ def test_without_credentials_the_error_names_the_variable(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     with pytest.raises(RecordUnavailable, match="s3://kept did not take an entry: AWS_ACCESS_KEY_ID: missing"):
-        S3Record("kept").put(Kind.FAILED, BODY, "r")
+        S3Record("kept").put(Kind.DEFERRED, BODY, "r")
 
 
 class Watch:

@@ -24,11 +24,11 @@ from tokenctl.terminal import Terminal
 
 
 def replay(place: Place, entries: Iterable[Entry] | None = None) -> Outcome:
-    entries = place.source.entries(Kind.FAILED) if entries is None else entries
+    entries = place.source.entries(Kind.DEFERRED) if entries is None else entries
     return redrive(place.source, place.forwarder, entries, lambda: 60.0)
 
 
-def names(place: Place, kind: Kind = Kind.FAILED) -> list[str]:
+def names(place: Place, kind: Kind = Kind.DEFERRED) -> list[str]:
     return list(place.source.names(kind))
 
 
@@ -59,7 +59,7 @@ def test_an_entry_too_deep_to_be_rewritten_is_rejected_and_stays(place: Place) -
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    outcome = replay(place, [Entry("failed/a.json", {"detail": deep}, "", ""), *place.source.entries(Kind.FAILED)])
+    outcome = replay(place, [Entry("failed/a.json", {"detail": deep}, "", ""), *place.source.entries(Kind.DEFERRED)])
     assert (outcome.replayed, list(outcome.refused), outcome.stopped) == (1, ["failed/a.json"], None)
     while deep:  # without recursion either
         deep = deep.popitem()[1]

@@ -249,7 +249,7 @@ def test_a_person_and_the_schedule_at_once_lose_nothing(world: World) -> None:
     names = [f"failed/{number}.json" for number in range(3)]
 
     def meanwhile() -> None:
-        redrive.redrive(world.source, world.forwarder, world.source.entries(Kind.FAILED), lambda: 60.0)
+        redrive.redrive(world.source, world.forwarder, world.source.entries(Kind.DEFERRED), lambda: 60.0)
 
     for moment in range(100):
         world.server.collector.indexed.clear()

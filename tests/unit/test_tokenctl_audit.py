@@ -59,7 +59,7 @@ WRAPPED: dict[str, Callable[[Sequence[str]], str | bytes]] = {
     "Lambda's JSON": lambda lines: one_a_line({"level": "INFO", "message": json.loads(line)} for line in lines),
     "subscription": lambda lines: json.dumps(subscription(lines)),
     "subscription, unpacked": lambda lines: gzip.decompress(base64.b64decode(subscription(lines)["awslogs"]["data"])),
-    "failure record": lambda lines: entry(Kind.FAILED, json.dumps(subscription(lines)).encode(), "why", NOON),
+    "failure record": lambda lines: entry(Kind.DEFERRED, json.dumps(subscription(lines)).encode(), "why", NOON),
     "pretty failure record": lambda lines: json.dumps({"requestPayload": subscription(lines)}, indent=2),
     "Splunk's export": lambda lines: one_a_line({"preview": False, "result": {"_raw": line}} for line in lines),
     "Splunk's export with fields": lambda lines: one_a_line({"result": fields_and_text(line)} for line in lines),
