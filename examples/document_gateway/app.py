@@ -38,7 +38,7 @@ _VISIT: Final = re.compile(r"[0-9a-f]{32}")
 _MAX_FORM_BYTES: Final = 8 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 _FORWARDED: Final = (
-    *("Content-Type", "Content-Length", "Content-Encoding", "Content-Range"),
+    *("Content-Type", "Content-Encoding", "Content-Range"),
     *("Accept-Ranges", "ETag", "Last-Modified"),
 )
 """Headers of the content API that a browser gets."""
@@ -102,6 +102,8 @@ class Gateway:
         ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
         content = self._content.open(use.node_id, ranges)
         headers = {name: content.headers[name] for name in _FORWARDED if name in content.headers}
+        if content.raw.length_remaining is not None:  # as urllib3 read it; a wrong length is not passed on
+            headers["Content-Length"] = str(content.raw.length_remaining)
         # As it is on the line: a length that was announced is that of these bytes. If they end early, urllib3 raises,
         # and the answer to the browser ends early as well.
         pieces = content.raw.stream(_PIECE_BYTES, decode_content=False)

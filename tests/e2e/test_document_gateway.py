@@ -23,6 +23,7 @@ from examples.document_gateway.content_server import DOCUMENTS, REPORT, Stored, 
 from tests.support.api import Credentials
 from tests.support.gateway_world import CONTENT, World, gateway_world
 from tests.support.make_run import Run, copy_of_the_checkout, processes_of
+from tests.support.scripted_server import Handler, Server
 from tests.support.waiting import wait_until
 
 PDF = DOCUMENTS[REPORT].content
@@ -172,6 +173,22 @@ def test_an_interrupted_download_is_incomplete_and_can_be_resumed(
     assert begun
     assert begun + fetch(link, {"Range": f"bytes={len(begun)}-"}).content == whole
     assert world.uses(issued) == 1
+
+
+@pytest.mark.parametrize(("length", "passed_on"), [("4", "4"), ("+4", "4"), ("-5", None), ("3x", None)])
+def test_a_length_that_is_none_is_not_passed_on(
+    length: str, passed_on: str | None, service: str, client: Credentials
+) -> None:
+    def content(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(b"%PDF")
+        handler.close_connection = True
+
+    with Server(content) as alfresco, gateway_world(service, client, alfresco.url) as world:
+        fetched = fetch(world.link(metadata={"name": "report.pdf"})[0])
+    assert (fetched.status_code, fetched.content, fetched.headers.get("Content-Length")) == (200, b"%PDF", passed_on)
 
 
 def test_a_download_is_one_person_s_and_ends_with_the_token(behind_proxy: World) -> None:
