@@ -110,7 +110,7 @@ def _database() -> sqlite3.Connection:
         "values_of": lambda values: "\n".join(sorted(set(map(str, values)))),
     }
     for name, aggregate in aggregates.items():
-        database.create_aggregate(name, -1, _aggregate(aggregate))  # type: ignore[arg-type]
+        database.create_aggregate(name, -1, _aggregate(aggregate))  # type: ignore[arg-type] # the protocol wants a fixed number of values
     return database
 
 
